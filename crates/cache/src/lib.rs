@@ -1,0 +1,1 @@
+//! Ingredients, keys, strategies, explanations and eviction policies; pure.

@@ -1,0 +1,2 @@
+//! The command line: flags, rendering and wiring.
+fn main() {}

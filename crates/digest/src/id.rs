@@ -1,0 +1,227 @@
+//! The four digest types. Debug names the type, Display is what people and files see, parsing validates.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use sha2::Digest as _;
+
+/// A text that is not a digest of the kind that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is not a digest: expected {expected}")]
+pub struct ParseDigestError {
+    text: String,
+    expected: &'static str,
+}
+
+macro_rules! digest_type {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal, $expected:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name([u8; 32]);
+
+        impl $name {
+            /// Wraps 32 bytes that a hash of this kind gave.
+            pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+                Self(bytes)
+            }
+
+            /// The raw 32 bytes.
+            pub const fn as_bytes(&self) -> &[u8; 32] {
+                &self.0
+            }
+
+            /// The 64 hexadecimal digits, without a prefix.
+            pub fn hex(&self) -> String {
+                hex(&self.0)
+            }
+
+            /// The first 12 hexadecimal digits: enough for people, not for files.
+            pub fn short(&self) -> String {
+                hex(&self.0[..6])
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!($prefix, "{}"), self.hex())
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self.short())
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = ParseDigestError;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                text.strip_prefix($prefix)
+                    .and_then(unhex)
+                    .map(Self)
+                    // The text may come from a hostile registry: what is echoed is bounded.
+                    .ok_or_else(|| ParseDigestError {
+                        text: text.chars().take(80).collect(),
+                        expected: $expected,
+                    })
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+            }
+        }
+    };
+}
+
+digest_type!(
+    /// Names bytes as OCI does: sha256, written `sha256:` and 64 lower-case hexadecimal digits.
+    BlobDigest, "sha256:", "`sha256:` and 64 lower-case hexadecimal digits"
+);
+digest_type!(
+    /// The key of a step: the digest of its ingredients under one strategy (blake3).
+    StepKey, "", "64 lower-case hexadecimal digits"
+);
+digest_type!(
+    /// What a tree, or the chain of layers below and with a step, contains: paths, types, modes,
+    /// owners, extended attributes and contents, but no times (blake3).
+    TreeDigest, "", "64 lower-case hexadecimal digits"
+);
+digest_type!(
+    /// The bytes of one regular file (plain blake3, so that `b3sum` gives the same).
+    ContentDigest, "", "64 lower-case hexadecimal digits"
+);
+
+impl BlobDigest {
+    /// The digest of bytes that are in memory.
+    pub fn of(bytes: &[u8]) -> Self {
+        let mut hasher = BlobHasher::default();
+        hasher.update(bytes);
+        hasher.finish()
+    }
+}
+
+impl ContentDigest {
+    /// The digest of bytes that are in memory.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(*blake3::hash(bytes).as_bytes())
+    }
+}
+
+/// Hashes a stream of bytes into a [`BlobDigest`].
+#[derive(Clone, Default)]
+pub struct BlobHasher(sha2::Sha256);
+
+impl BlobHasher {
+    /// Adds bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The digest of all bytes that were added.
+    pub fn finish(self) -> BlobDigest {
+        BlobDigest(self.0.finalize().into())
+    }
+}
+
+impl fmt::Debug for BlobHasher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BlobHasher")
+    }
+}
+
+/// Hashes a stream of bytes into a [`ContentDigest`].
+#[derive(Clone, Debug, Default)]
+pub struct ContentHasher(blake3::Hasher);
+
+impl ContentHasher {
+    /// Adds bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// Adds a large slice on all cores; worth it from about 128 KiB.
+    pub fn update_parallel(&mut self, bytes: &[u8]) {
+        self.0.update_rayon(bytes);
+    }
+
+    /// The digest of all bytes that were added.
+    pub fn finish(&self) -> ContentDigest {
+        ContentDigest(*self.0.finalize().as_bytes())
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    bytes
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .map(|nibble| char::from(DIGITS[usize::from(nibble)]))
+        .collect()
+}
+
+fn unhex(text: &str) -> Option<[u8; 32]> {
+    // Upper case is refused: OCI has one spelling, and file names are made from it.
+    let nibble = |digit: u8| match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    };
+    let text: &[u8; 64] = text.as_bytes().try_into().ok()?;
+    let mut bytes = [0; 32];
+    for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
+        *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BlobDigest, ContentDigest, StepKey};
+
+    const EMPTY: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    #[test]
+    fn display_and_parsing_agree() {
+        let digest = BlobDigest::of(b"");
+        assert_eq!(digest.to_string(), EMPTY);
+        assert_eq!(EMPTY.parse(), Ok(digest));
+        assert_eq!(format!("{digest:?}"), "BlobDigest(e3b0c44298fc)");
+        assert_eq!(serde_json::to_string(&digest).ok(), Some(format!("\"{EMPTY}\"")));
+    }
+
+    #[test]
+    fn what_is_not_a_digest_is_refused() {
+        for text in [
+            "",
+            "sha256:",
+            &EMPTY[7..],
+            &EMPTY[..70],
+            &EMPTY.to_uppercase(),
+            &format!("{EMPTY}0"),
+            "sha512:00",
+        ] {
+            assert!(text.parse::<BlobDigest>().is_err(), "{text}");
+        }
+        assert!(EMPTY.parse::<StepKey>().is_err(), "the two worlds do not convert");
+        let error = "x".repeat(10_000).parse::<BlobDigest>().map_err(|error| error.to_string());
+        assert!(error.is_err_and(|text| text.len() < 200));
+    }
+
+    #[test]
+    fn content_is_plain_blake3() {
+        assert_eq!(
+            ContentDigest::of(b"").to_string(),
+            "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"
+        );
+    }
+}

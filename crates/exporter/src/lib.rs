@@ -1,0 +1,1 @@
+//! Writes the final stage: OCI layout and archive, docker archive, files, tar.

@@ -1,0 +1,1 @@
+//! Dockerfile text to spanned AST, diagnostics, checks and plan; pure, no I/O.

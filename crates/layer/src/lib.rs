@@ -1,0 +1,1 @@
+//! File trees and layers: walk, ignore, select, copy, diff, tar, index.

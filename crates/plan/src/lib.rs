@@ -1,0 +1,21 @@
+//! The DAG of a build as pure data: stages, the steps in them, and the config of the image that each
+//! stage would give.
+//!
+//! A [`Plan`] is made by lowering a Dockerfile and is never changed afterwards. It knows nothing of
+//! caches, files or execution, does no I/O, and holds no source positions (those stay in a side table
+//! of the frontend, keyed by [`StepId`]).
+
+mod config;
+mod dag;
+mod image;
+mod stage;
+mod step;
+
+pub use config::{Healthcheck, ImageConfig, PortSet};
+pub use dag::{Plan, PlanBuilder, PlanError};
+pub use image::{BaseImage, HistoryEntry, LayerDescriptor, Platform, PlatformError};
+pub use stage::{Stage, StageId, Target};
+pub use step::{
+    CacheSharing, ContextStep, CopySource, CopyStep, FetchStep, GitStep, HostEntry, ImageStep, InlineFile,
+    Mount, MountKind, NetworkMode, RunStep, ScriptFile, SecurityMode, Step, StepId, StepKind, WorkdirStep,
+};

@@ -1,0 +1,1 @@
+//! Pulls and pushes images; the only user of oci-client.

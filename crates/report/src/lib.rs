@@ -1,0 +1,1 @@
+//! Journal to text, graph and the one-file report.

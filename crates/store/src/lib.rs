@@ -1,0 +1,1 @@
+//! Crash-safe local state: blobs, records, snapshots, the journal, collection.
