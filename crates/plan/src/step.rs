@@ -37,6 +37,10 @@ pub struct Step {
 /// The kinds of work.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a plan has hundreds of steps, not millions; a box would only be in the way"
+)]
 pub enum StepKind {
     /// The file system of an image that is pinned by digest.
     Image(ImageStep),
