@@ -1,1 +1,24 @@
-//! Ingredients, keys, strategies, explanations and eviction policies; pure.
+//! Ingredients, keys, strategies, explanations and eviction policies. Pure: no file, clock or database
+//! is touched here, and nothing here runs a step.
+//!
+//! A [`Strategy`] names the [`Ingredient`]s of a step; [`key_of`] feeds one walk over them to the hasher and
+//! to the list that [`explain`] compares later, so what is explained cannot drift from what is hashed.
+//! A [`Policy`] says which results are worth their bytes.
+
+mod eviction;
+mod explain;
+mod ingredient;
+mod inputs;
+mod key;
+mod strategies;
+mod strategy;
+#[cfg(test)]
+mod tests;
+mod words;
+
+pub use eviction::{EntryStats, NoSuchPolicy, Policy, policies, policy, victims};
+pub use explain::{Change, Difference, explain, similarity, text_similarity};
+pub use ingredient::{Ingredient, IngredientKind, Sink};
+pub use inputs::{Inputs, SelectedPath, depends_on_parent, is_external};
+pub use key::{base_output, definition, key_of, output_after, scratch_output};
+pub use strategy::{DEFAULT_STRATEGY, NoSuchStrategy, Strategy, Unknown, strategies, strategy};

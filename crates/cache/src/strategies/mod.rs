@@ -1,0 +1,86 @@
+//! The built-in strategies, one file each, and what they share.
+
+mod content;
+mod linear;
+mod output;
+
+pub(crate) use content::Content;
+pub(crate) use linear::Linear;
+pub(crate) use output::Output;
+
+use dbuild_plan::{MountKind, Step, StepId, StepKind};
+
+use crate::{IngredientKind, Inputs, Sink, Unknown};
+
+/// How a strategy looks at one source of a step.
+struct Source {
+    /// Counts through [`Step::sources`].
+    index: usize,
+    /// The step that it is taken from.
+    from: StepId,
+    /// All of that step's output is seen, not some paths of it.
+    whole: bool,
+}
+
+/// The sources of a step in the order in which its words name them: a COPY's as written, mounts by target.
+fn sources(step: &Step) -> Vec<Source> {
+    let StepKind::Run(run) = &step.kind else {
+        let sources = step.sources().into_iter().enumerate();
+        return sources.map(|(index, from)| Source { index, from, whole: false }).collect();
+    };
+    let mut mounts: Vec<(&str, Source)> = Vec::new();
+    for mount in &run.mounts {
+        if let MountKind::Bind { from, source, .. } | MountKind::Cache { from: Some(from), source, .. } =
+            &mount.kind
+        {
+            let whole = source.bytes().all(|byte| byte == b'/');
+            mounts.push((&mount.target, Source { index: mounts.len(), from: *from, whole }));
+        }
+    }
+    mounts.sort_by_key(|(target, _)| *target);
+    mounts.into_iter().map(|(_, source)| source).collect()
+}
+
+/// Adds each path that a source gives. The count goes first, so that paths cannot slide between sources.
+fn add_selected(source: &Source, inputs: &dyn Inputs, sink: &mut dyn Sink) -> Result<(), Unknown> {
+    let paths = inputs.selected(source.index).ok_or(Unknown { input: source.from })?;
+    sink.add(IngredientKind::Input, "paths selected", &paths.len().to_string());
+    for path in &paths {
+        sink.add(IngredientKind::Path, &path.path, &path.digest);
+    }
+    Ok(())
+}
+
+/// Adds an input by its key.
+fn add_key(
+    kind: IngredientKind,
+    name: &str,
+    input: StepId,
+    inputs: &dyn Inputs,
+    sink: &mut dyn Sink,
+) -> Result<(), Unknown> {
+    let key = inputs.key(input).ok_or(Unknown { input })?;
+    sink.add(kind, name, &key.to_string());
+    Ok(())
+}
+
+/// Adds an input by what it contains.
+fn add_output(
+    kind: IngredientKind,
+    name: &str,
+    input: StepId,
+    inputs: &dyn Inputs,
+    sink: &mut dyn Sink,
+) -> Result<(), Unknown> {
+    let output = inputs.output(input).ok_or(Unknown { input })?;
+    sink.add(kind, name, &output.to_string());
+    Ok(())
+}
+
+/// Whether the parent is an ingredient: it is not of a `COPY --link`.
+fn needs_parent(step: &Step) -> Option<StepId> {
+    match &step.kind {
+        StepKind::Copy(copy) if !crate::depends_on_parent(copy) => None,
+        _ => step.parent(),
+    }
+}

@@ -1,0 +1,2 @@
+mod explain;
+mod ingredients;
