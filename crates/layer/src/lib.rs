@@ -1,1 +1,41 @@
 //! File trees and layers: walk, ignore, select, copy, diff, tar, index.
+//!
+//! A [`Tree`] is the index of one layer; a [`Stack`] shows several as one file system. The rest makes trees: of a context
+//! ([`walk_context`]), of a COPY ([`select`], [`copy`]), of a WORKDIR ([`make_dir`]), of what a RUN wrote
+//! ([`scan_upper`]), of a pulled layer ([`unpack`]); and makes layers of trees ([`pack`]).
+//!
+//! This crate does not know of stores, steps or images. It is synchronous.
+
+mod codec;
+mod content;
+mod copy;
+mod error;
+mod form;
+mod glob;
+mod ignore;
+mod pack;
+mod path;
+mod scan;
+mod select;
+mod stack;
+mod tree;
+mod unpack;
+pub mod users;
+mod walk;
+mod write;
+
+pub use content::{ContentIndex, FileStat, NoContentIndex};
+pub use copy::{CopyRequest, Made, Source, copy, make_dir};
+pub use error::{ArchiveError, LayerError, ResolveError};
+pub use form::{DiskForm, OverlayFlavor, Ownership};
+pub use glob::PatternError;
+pub use ignore::{Ignore, Matched};
+pub use pack::{Compression, PackOptions, Packed, pack};
+pub use path::{MAX_PATH, PathError, TreePath};
+pub use scan::{prepare_upper, scan_upper};
+pub use select::{CopyError, SelectOptions, SelectedItem, Selection, select};
+pub use stack::{Files, Found, FoundFile, Resolved, Stack, StackLayer};
+pub use tree::{Entry, EntryKind, Mtime, Tree, TreeError, Xattrs};
+pub use unpack::{UnpackLimits, Unpacked, decompress, unpack};
+pub use walk::walk_context;
+pub use write::WriteOptions;

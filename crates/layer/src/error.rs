@@ -1,0 +1,120 @@
+//! What can go wrong with trees and layers.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::{TreeError, TreePath};
+
+/// A failure of this crate. The message names the path and, where there is one, the way out.
+#[derive(Debug, thiserror::Error)]
+pub enum LayerError {
+    /// The operating system refused something.
+    #[error("cannot {what} {}: {error}", path.display())]
+    Io {
+        /// What was tried: `read`, `create`, …
+        what: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Its answer.
+        error: io::Error,
+    },
+    /// An index is not what it should be.
+    #[error("{0}")]
+    Tree(#[from] TreeError),
+    /// A path leads nowhere.
+    #[error("{0}")]
+    Resolve(#[from] ResolveError),
+    /// The files of a layer are needed and not there.
+    #[error("{path} is needed, but the layer that holds it has not been unpacked")]
+    NotUnpacked {
+        /// The file.
+        path: TreePath,
+    },
+    /// A file of a layer is not the one of its index.
+    #[error(
+        "{path} in {} is not what its layer's index says ({why}); run `dbuild cache verify --repair`",
+        dir.display()
+    )]
+    Damaged {
+        /// The layer's directory.
+        dir: PathBuf,
+        /// The file in it.
+        path: TreePath,
+        /// The difference.
+        why: &'static str,
+    },
+    /// An archive breaks a rule or a limit.
+    #[error("{0}")]
+    Archive(#[from] ArchiveError),
+    /// Bytes could not be passed on.
+    #[error("cannot write the layer: {0}")]
+    Output(io::Error),
+}
+
+/// A path that leads nowhere.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ResolveError {
+    /// A component before the last is no directory.
+    #[error("{0} is not a directory")]
+    NotADirectory(TreePath),
+    /// Too many symlinks, one through the other.
+    #[error("{0} leads through too many symbolic links")]
+    TooManyLinks(TreePath),
+    /// The path itself, or a symlink on its way, is no path.
+    #[error("{0}")]
+    Path(#[from] crate::PathError),
+}
+
+/// An archive that breaks a rule or a limit. Positions are bytes of the uncompressed archive.
+#[derive(Debug, thiserror::Error)]
+pub enum ArchiveError {
+    /// The bytes do not follow the format.
+    #[error("the archive is damaged at byte {position}: {why}")]
+    Damaged {
+        /// Where.
+        position: u64,
+        /// What is wrong.
+        why: String,
+    },
+    /// An entry is well-formed, and cannot be taken.
+    #[error("the archive's entry `{name}` {why}")]
+    Refused {
+        /// The entry.
+        name: String,
+        /// What it asks for.
+        why: String,
+    },
+    /// The archive is larger than it may be.
+    #[error("the archive exceeds the limit of {limit} {unit}")]
+    TooLarge {
+        /// The limit.
+        limit: u64,
+        /// Of what.
+        unit: &'static str,
+    },
+    /// It could not be read or decompressed.
+    #[error("cannot read the archive: {0}")]
+    Read(io::Error),
+}
+
+impl LayerError {
+    pub(crate) fn io(what: &'static str, path: impl AsRef<Path>) -> impl FnOnce(rustix::io::Errno) -> Self {
+        let path = path.as_ref().to_owned();
+        move |errno| Self::Io { what, path, error: errno.into() }
+    }
+
+    pub(crate) fn std(what: &'static str, path: impl AsRef<Path>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.as_ref().to_owned();
+        move |error| Self::Io { what, path, error }
+    }
+
+    /// The operating system's answer, where the failure is one of its own (no space, say).
+    pub fn io_error(&self) -> Option<&io::Error> {
+        match self {
+            Self::Io { error, .. } | Self::Output(error) | Self::Archive(ArchiveError::Read(error)) => {
+                Some(error)
+            }
+            _ => None,
+        }
+    }
+}

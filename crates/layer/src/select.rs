@@ -1,0 +1,341 @@
+//! What a COPY source selects, before anything is copied. The list is what keys are made of and what
+//! [`crate::copy`] then copies, so the two cannot differ.
+
+use std::collections::HashMap;
+
+use crate::ignore::Matched;
+use crate::{Entry, EntryKind, Found, Ignore, LayerError, PatternError, ResolveError, Stack, TreePath, glob};
+
+/// How a source is selected.
+#[derive(Clone, Debug, Default)]
+pub struct SelectOptions {
+    /// Patterns below each source that are left out (`--exclude`).
+    pub exclude: Vec<String>,
+    /// Source paths keep their parents, from the root or from a `/./` (`--parents`).
+    pub parents: bool,
+}
+
+/// A COPY or ADD that cannot be done.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// A source that is not there. Also when it is ignored, which the caller can tell.
+    #[error("`{path}` is not there{}", near.as_ref().map(|near| format!("; did you mean `{near}`?")).unwrap_or_default())]
+    NotFound {
+        /// The source as written.
+        path: String,
+        /// A path that is there and looks like it.
+        near: Option<String>,
+    },
+    /// A pattern of `--exclude` or of a source.
+    #[error("{0}")]
+    Pattern(#[from] PatternError),
+    /// A mode that is neither octal nor symbolic.
+    #[error("`{0}` is not a mode: write it in octal (0755) or as chmod takes it (u=rwx,go=rx)")]
+    Mode(String),
+    /// A directory would have to replace something else, or the other way round.
+    #[error("cannot copy to {path}: {why}")]
+    Destination {
+        /// Where.
+        path: TreePath,
+        /// Why not.
+        why: &'static str,
+    },
+    /// Reading or writing failed.
+    #[error("{0}")]
+    Layer(#[from] LayerError),
+}
+
+impl From<ResolveError> for CopyError {
+    fn from(error: ResolveError) -> Self {
+        Self::Layer(error.into())
+    }
+}
+
+/// What one source selects.
+#[derive(Clone, Debug)]
+pub struct Selection {
+    pub(crate) source: Stack,
+    pub(crate) matches: Vec<Match>,
+}
+
+/// One path that a source means; a wildcard can mean several.
+#[derive(Clone, Debug)]
+pub(crate) struct Match {
+    /// The path as it was named or matched, symlinks not followed.
+    pub(crate) named: TreePath,
+    /// The path and what is below it, in order; the first is the path itself, with an empty `rel`.
+    pub(crate) items: Vec<Item>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Item {
+    /// Below the match.
+    pub(crate) rel: TreePath,
+    /// As the source has it; hardlinks have the kind of their file.
+    pub(crate) entry: Entry,
+    /// Which file of the source it is: its layer and its first path there.
+    pub(crate) file: Option<(usize, TreePath)>,
+    /// A directory that is there only because something below it is.
+    pub(crate) only_parent: bool,
+}
+
+/// One selected path, as keys and explanations want it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SelectedItem {
+    /// The path as the source names it, and below.
+    pub path: String,
+    /// `file`, `hardlink`, `dir`, `symlink`, `fifo`, `char`, `block`; `parent` for a directory that is there only
+    /// because something below it is.
+    pub kind: &'static str,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// The content digest, the link's target or the device, then extended attributes: all else but times.
+    pub rest: String,
+    /// The content digest of a file.
+    pub content: Option<dbuild_digest::ContentDigest>,
+}
+
+/// Finds what a source means in a tree. `path` is relative to the tree's root, possibly with wildcards, with a
+/// trailing `/.` or, with `parents`, a `/./`. A wildcard may match nothing; a literal path must be there.
+pub fn select(source: &Stack, path: &str, options: &SelectOptions) -> Result<Selection, CopyError> {
+    let exclude = Ignore::from_patterns(&options.exclude)?;
+    let (base, include) = match options.parents {
+        true => {
+            let (base, pattern) = path.split_once("/./").unwrap_or(("/", path));
+            let pattern = TreePath::clean(pattern.as_bytes()).map_err(ResolveError::from)?;
+            let literal = !glob::has_wildcards(base.as_bytes()) && !glob::has_wildcards(pattern.as_bytes());
+            if literal {
+                require(source, path, &[base.as_bytes(), b"/", pattern.as_bytes()].concat())?;
+            }
+            let text = String::from_utf8_lossy(pattern.as_bytes()).into_owned();
+            (base, Some(Ignore::from_patterns(&[text])?))
+        }
+        false => (path, None),
+    };
+    let mut matches = Vec::new();
+    for named in named_paths(source, base)? {
+        let resolved = source.resolve(named.as_bytes(), true)?;
+        let Some(found) = resolved.found else { return Err(not_found(source, path)) };
+        let filter = Filter { include: include.as_ref(), exclude: &exclude };
+        matches.push(Match { items: items_of(source, &resolved.path, found, &filter), named });
+    }
+    Ok(Selection { source: source.clone(), matches })
+}
+
+/// The paths that a source means, wildcards expanded and symlinks at the end not followed.
+fn named_paths(source: &Stack, path: &str) -> Result<Vec<TreePath>, CopyError> {
+    let clean = TreePath::clean(path.as_bytes()).map_err(ResolveError::from)?;
+    let components: Vec<&[u8]> = clean.components().collect();
+    let Some(first) = components.iter().position(|component| glob::has_wildcards(component)) else {
+        require(source, path, clean.as_bytes())?;
+        return Ok(vec![clean]);
+    };
+    let pattern = components[first..].join(&b'/');
+    glob::check(&String::from_utf8_lossy(&pattern))?;
+    let base = source.resolve(components[..first].join(&b'/'), true)?;
+    if base.found.is_none() {
+        return Err(not_found(source, &String::from_utf8_lossy(&components[..first].join(&b'/'))));
+    }
+    let mut named: Vec<TreePath> = Vec::new();
+    for found in source.walk(&base.path) {
+        let path = &found.entry.path;
+        if named.last().is_some_and(|last| path.starts_with(last)) {
+            continue;
+        }
+        let below = path.strip_prefix(&base.path).unwrap_or_default();
+        if !below.is_root() && glob::matches(&pattern, below.as_bytes()) {
+            named.push(path.clone());
+        }
+    }
+    Ok(named)
+}
+
+fn require(source: &Stack, written: &str, path: &[u8]) -> Result<(), CopyError> {
+    match source.resolve(path, true) {
+        Ok(resolved) if resolved.found.is_some() => Ok(()),
+        Err(error @ (ResolveError::TooManyLinks(_) | ResolveError::Path(_))) => Err(error.into()),
+        Ok(_) | Err(ResolveError::NotADirectory(_)) => Err(not_found(source, written)),
+    }
+}
+
+struct Filter<'a> {
+    include: Option<&'a Ignore>,
+    exclude: &'a Ignore,
+}
+
+impl Filter<'_> {
+    fn takes(&self, rel: &TreePath, parent: &(Matched, Matched)) -> (bool, (Matched, Matched)) {
+        let (included, by_include) = match self.include {
+            Some(include) => include.matches_below(rel, &parent.0),
+            None => (true, Matched::default()),
+        };
+        let (excluded, by_exclude) = self.exclude.matches_below(rel, &parent.1);
+        (included && !excluded, (by_include, by_exclude))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.include.is_none() && self.exclude.is_empty()
+    }
+}
+
+fn items_of(source: &Stack, top: &TreePath, found: Found<'_>, filter: &Filter<'_>) -> Vec<Item> {
+    let mut items = vec![item(TreePath::root(), &found, false)];
+    if !found.entry.is_dir() {
+        return items;
+    }
+    // The directories that lead to the current entry, with what matched them, and whether they were taken.
+    let mut above: Vec<(TreePath, (Matched, Matched), Option<Item>)> = Vec::new();
+    for found in source.walk(top) {
+        let rel = found.entry.path.strip_prefix(top).unwrap_or_default();
+        if rel.is_root() {
+            continue;
+        }
+        if filter.is_empty() {
+            items.push(item(rel, &found, false));
+            continue;
+        }
+        while above.last().is_some_and(|(dir, ..)| !rel.starts_with(dir)) {
+            above.pop();
+        }
+        let nothing = (Matched::default(), Matched::default());
+        let parent = above.last().map_or(&nothing, |(_, matched, _)| matched);
+        let (taken, matched) = filter.takes(&rel, parent);
+        if taken {
+            for (.., pending) in &mut above {
+                items.extend(pending.take());
+            }
+            items.push(item(rel.clone(), &found, false));
+        }
+        if found.entry.is_dir() {
+            let pending = (!taken).then(|| item(rel.clone(), &found, true));
+            above.push((rel, matched, pending));
+        }
+    }
+    items
+}
+
+fn item(rel: TreePath, found: &Found<'_>, only_parent: bool) -> Item {
+    let file = found.file();
+    let mut entry = found.entry.clone();
+    if let Some(file) = &file {
+        entry.kind = file.entry.kind.clone();
+    }
+    Item { rel, entry, file: file.map(|file| (found.layer, file.entry.path.clone())), only_parent }
+}
+
+impl Selection {
+    /// Everything that was selected, sorted by path: what is copied depends on this and on times alone.
+    pub fn items(&self) -> impl Iterator<Item = SelectedItem> {
+        self.matches.iter().flat_map(|one| {
+            let mut groups: HashMap<&(usize, TreePath), &TreePath> = HashMap::new();
+            let items: Vec<SelectedItem> = one
+                .items
+                .iter()
+                .map(|item| {
+                    let first = item.file.as_ref().map(|file| *groups.entry(file).or_insert(&item.rel));
+                    described(&one.named, item, first.filter(|first| **first != item.rel))
+                })
+                .collect();
+            items
+        })
+    }
+
+    /// Whether nothing was selected (a wildcard without a match).
+    pub fn is_empty(&self) -> bool {
+        self.matches.is_empty()
+    }
+
+    /// The bytes of all selected files.
+    pub fn size(&self) -> u64 {
+        let items = self.matches.iter().flat_map(|one| &one.items);
+        items.map(|item| if let EntryKind::File { size, .. } = item.entry.kind { size } else { 0 }).sum()
+    }
+}
+
+fn described(named: &TreePath, item: &Item, linked_to: Option<&TreePath>) -> SelectedItem {
+    let entry = &item.entry;
+    let mut content = None;
+    let (kind, mut rest) = match &entry.kind {
+        EntryKind::File { content: digest, .. } => {
+            content = Some(*digest);
+            match linked_to {
+                Some(first) => ("hardlink", format!("{} to {}", digest.hex(), escaped(first.as_bytes()))),
+                None => ("file", digest.hex()),
+            }
+        }
+        EntryKind::Dir { .. } if item.only_parent => ("parent", String::new()),
+        EntryKind::Dir { .. } => ("dir", String::new()),
+        EntryKind::Symlink { target } => ("symlink", escaped(target)),
+        EntryKind::Fifo => ("fifo", String::new()),
+        EntryKind::CharDevice { major, minor } => ("char", format!("{major}:{minor}")),
+        EntryKind::BlockDevice { major, minor } => ("block", format!("{major}:{minor}")),
+        EntryKind::Hardlink { .. } | EntryKind::Whiteout => ("none", String::new()),
+    };
+    for (name, value) in &entry.xattrs {
+        let value: String = value.iter().map(|byte| format!("{byte:02x}")).collect();
+        let space = if rest.is_empty() { "" } else { " " };
+        rest.push_str(&format!("{space}{}={value}", escaped(name)));
+    }
+    let path = escaped(named.join(&item.rel).as_bytes());
+    SelectedItem { path, kind, mode: entry.mode, uid: entry.uid, gid: entry.gid, rest, content }
+}
+
+/// Bytes as text in which nothing is lost and no space, line break or other control character is left.
+fn escaped(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            match character {
+                '\\' => text.push_str("\\\\"),
+                plain if plain > ' ' && !plain.is_control() => text.push(plain),
+                other => text.extend(other.escape_unicode()),
+            }
+        }
+        for byte in chunk.invalid() {
+            text.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    text
+}
+
+/// The error for a missing source, with the path that looks most like it.
+fn not_found(source: &Stack, written: &str) -> CopyError {
+    let wanted = TreePath::clean(written.as_bytes()).unwrap_or_default();
+    let name = String::from_utf8_lossy(wanted.file_name().unwrap_or_default()).to_lowercase();
+    let parent = wanted.parent().unwrap_or_default();
+    let siblings = match source.resolve(parent.as_bytes(), true) {
+        Ok(resolved) => source.read_dir(&resolved.path),
+        Err(_) => Vec::new(),
+    };
+    let near = siblings
+        .iter()
+        .filter_map(|found| Some(String::from_utf8_lossy(found.entry.path.file_name()?).into_owned()))
+        .map(|other| (distance(&name, &other.to_lowercase()), other))
+        .filter(|(distance, _)| *distance <= (name.chars().count() / 3).max(1))
+        .min()
+        .map(|(_, other)| match parent.is_root() {
+            true => other,
+            false => format!("{}/{other}", String::from_utf8_lossy(parent.as_bytes())),
+        });
+    CopyError::NotFound { path: written.to_owned(), near }
+}
+
+/// How many single letters must be inserted, removed or changed.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let changed = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = changed.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}

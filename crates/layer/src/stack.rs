@@ -1,0 +1,317 @@
+//! Layers on top of each other, seen as one file system without mounting anything.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock};
+
+use dbuild_digest::ContentDigest;
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+
+use crate::{Entry, EntryKind, LayerError, ResolveError, Tree, TreePath};
+
+/// Links that may be followed on the way to one path (as many as Docker follows).
+const MAX_LINKS: usize = 255;
+
+static PLAIN_ROOT: LazyLock<Entry> = LazyLock::new(|| Entry::new_dir(TreePath::root()));
+
+/// Where the files of a layer are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Files {
+    /// Not unpacked: only the index is known.
+    Absent,
+    /// In a directory in overlayfs' form that nobody changes any more: its files may be hardlinked.
+    Snapshot(PathBuf),
+    /// In a directory of the user's (a build context), which can change at any moment.
+    Live(PathBuf),
+}
+
+/// One layer of a [`Stack`].
+#[derive(Clone, Debug)]
+pub struct StackLayer {
+    /// Its index.
+    pub tree: Arc<Tree>,
+    /// Its files.
+    pub files: Files,
+}
+
+/// Layers stacked as one file system, the lowest first. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Stack {
+    layers: Vec<StackLayer>,
+}
+
+/// What a [`Stack`] shows at a path.
+#[derive(Clone, Copy, Debug)]
+pub struct Found<'a> {
+    /// The entry; never a whiteout.
+    pub entry: &'a Entry,
+    /// The layer that it is in, counted from the lowest. 0 for a root that no layer says anything about.
+    pub layer: usize,
+    tree: Option<&'a Tree>,
+}
+
+/// Where a path leads.
+#[derive(Clone, Debug)]
+pub struct Resolved<'a> {
+    /// The path without symlinks. Components that do not exist are kept as written.
+    pub path: TreePath,
+    /// What stands there, if anything does.
+    pub found: Option<Found<'a>>,
+}
+
+impl Stack {
+    /// Stacks layers, the lowest first.
+    pub fn new(layers: Vec<StackLayer>) -> Self {
+        Self { layers }
+    }
+
+    /// The layers, the lowest first.
+    pub fn layers(&self) -> &[StackLayer] {
+        &self.layers
+    }
+
+    /// This stack with one more layer on top.
+    pub fn with(&self, layer: StackLayer) -> Self {
+        let mut layers = self.layers.clone();
+        layers.push(layer);
+        Self { layers }
+    }
+
+    /// What stands at exactly this path; a symlink on the way hides what is below it, as it does on disk.
+    pub fn lookup(&self, path: &TreePath) -> Option<Found<'_>> {
+        for (layer, StackLayer { tree, .. }) in self.layers.iter().enumerate().rev() {
+            if let Some(entry) = tree.get(path) {
+                let whiteout = entry.kind == EntryKind::Whiteout;
+                return (!whiteout).then_some(Found { entry, layer, tree: Some(tree) });
+            }
+            if hides_below(tree, path) {
+                return None;
+            }
+        }
+        path.is_root().then_some(Found { entry: &PLAIN_ROOT, layer: 0, tree: None })
+    }
+
+    /// Follows a path as the kernel would with this stack as the root: absolute or relative to the root,
+    /// `..` stops at the root, symlinks never lead out. `follow_last` says whether a symlink at the end is followed.
+    /// What does not exist is no error (a dangling link leads to where it points).
+    pub fn resolve(&self, path: impl AsRef<[u8]>, follow_last: bool) -> Result<Resolved<'_>, ResolveError> {
+        self.resolve_below(&TreePath::root(), path.as_ref(), follow_last)
+    }
+
+    /// As [`Stack::resolve`], with a directory of the stack as the root.
+    pub(crate) fn resolve_below(
+        &self,
+        root: &TreePath,
+        path: &[u8],
+        follow_last: bool,
+    ) -> Result<Resolved<'_>, ResolveError> {
+        let path = resolve_with(root, path, follow_last, |path| {
+            self.lookup(path).map_or(Step::Missing, |found| match &found.entry.kind {
+                EntryKind::Dir { .. } => Step::Dir,
+                EntryKind::Symlink { target } => Step::Link(target.clone()),
+                _ => Step::Other,
+            })
+        })?;
+        let found = self.lookup(&path);
+        Ok(Resolved { path, found })
+    }
+
+    /// What a directory holds, by name; nothing if it is no directory.
+    pub fn read_dir(&self, path: &TreePath) -> Vec<Found<'_>> {
+        if !self.lookup(path).is_some_and(|found| found.entry.is_dir()) {
+            return Vec::new();
+        }
+        let mut names: BTreeSet<&TreePath> = BTreeSet::new();
+        for StackLayer { tree, .. } in &self.layers {
+            let mut rest = tree.subtree(path);
+            if rest.first().is_some_and(|entry| entry.path == *path) {
+                rest = &rest[1..];
+            }
+            while let Some(child) = rest.first() {
+                names.insert(&child.path);
+                rest = &rest[rest.partition_point(|entry| entry.path.starts_with(&child.path))..];
+            }
+        }
+        names.into_iter().filter_map(|path| self.lookup(path)).collect()
+    }
+
+    /// Everything at and below a path, in order, as the stack shows it. The root is included only if a layer has
+    /// an entry for it.
+    pub fn walk(&self, prefix: &TreePath) -> Vec<Found<'_>> {
+        let mut result = Vec::new();
+        if !prefix.is_root() && self.lookup(prefix).is_none() {
+            return result;
+        }
+        // From the top: how far each layer has been read.
+        let mut rests: Vec<(usize, &Tree, &[Entry])> = Vec::new();
+        for (layer, StackLayer { tree, .. }) in self.layers.iter().enumerate().rev() {
+            rests.push((layer, tree, tree.subtree(prefix)));
+            if hides_below(tree, prefix) {
+                break;
+            }
+        }
+        while let Some(path) = rests.iter().filter_map(|(_, _, rest)| rest.first()).map(|e| &e.path).min() {
+            let mut hidden = false;
+            let mut seen = false;
+            for (layer, tree, rest) in &mut rests {
+                if hidden {
+                    let end =
+                        rest.partition_point(|entry| entry.path < *path || entry.path.starts_with(path));
+                    *rest = &rest[end..];
+                    continue;
+                }
+                let Some(entry) = rest.first().filter(|entry| entry.path == *path) else { continue };
+                *rest = &rest[1..];
+                if !seen && entry.kind != EntryKind::Whiteout {
+                    result.push(Found { entry, layer: *layer, tree: Some(*tree) });
+                }
+                seen = true;
+                hidden = entry.kind != EntryKind::Dir { opaque: false };
+            }
+        }
+        result
+    }
+
+    /// Opens a regular file that was found here. Symlinks are never followed.
+    pub fn open(&self, found: &Found<'_>) -> Result<File, LayerError> {
+        let path = &found.file().map_or(found.entry, |file| file.entry).path;
+        let (dir, live) = match &self.layers.get(found.layer).map(|layer| &layer.files) {
+            Some(Files::Snapshot(dir)) => (dir, false),
+            Some(Files::Live(dir)) => (dir, true),
+            Some(Files::Absent) | None => return Err(LayerError::NotUnpacked { path: path.clone() }),
+        };
+        open_file(dir, path, live)
+    }
+
+    /// The bytes of a regular file at a path, symlinks followed within the stack; `None` if there is no such
+    /// file or it has more than `limit` bytes.
+    pub fn read_file(&self, path: impl AsRef<[u8]>, limit: u64) -> Result<Option<Vec<u8>>, LayerError> {
+        let resolved = match self.resolve(path, true) {
+            Ok(resolved) => resolved,
+            Err(_) => return Ok(None),
+        };
+        let Some(found) = resolved.found else { return Ok(None) };
+        let Some(file) = found.file().filter(|file| file.size <= limit) else { return Ok(None) };
+        let mut bytes = Vec::with_capacity(file.size as usize);
+        let opened = self.open(&found)?;
+        opened
+            .take(limit.saturating_add(1))
+            .read_to_end(&mut bytes)
+            .map_err(LayerError::std("read", resolved.path.as_path()))?;
+        Ok((bytes.len() as u64 <= limit).then_some(bytes))
+    }
+}
+
+/// A regular file that was found, itself or through its hardlink.
+#[derive(Clone, Copy, Debug)]
+pub struct FoundFile<'a> {
+    /// The first path of its group.
+    pub entry: &'a Entry,
+    /// In bytes.
+    pub size: u64,
+    /// Of its bytes.
+    pub content: ContentDigest,
+}
+
+impl<'a> Found<'a> {
+    /// The file that stands here, if it is one. Two finds of one layer with the same `entry.path` in it are hard
+    /// links of each other.
+    pub fn file(&self) -> Option<FoundFile<'a>> {
+        let file = match self.tree {
+            Some(tree) => tree.file_of(self.entry)?,
+            None => self.entry,
+        };
+        match file.kind {
+            EntryKind::File { size, content } => Some(FoundFile { entry: file, size, content }),
+            _ => None,
+        }
+    }
+}
+
+/// Whether a layer keeps lower layers from showing anything at a path, because of what is above that path.
+fn hides_below(tree: &Tree, path: &TreePath) -> bool {
+    let hides = |entry: &Entry| entry.kind != EntryKind::Dir { opaque: false };
+    path.ancestors().any(|above| tree.get(&above).is_some_and(hides))
+}
+
+/// What a path component is, for [`resolve_with`].
+pub(crate) enum Step {
+    Missing,
+    Dir,
+    Link(Box<[u8]>),
+    Other,
+}
+
+/// The one place that knows how a path is followed; `look` says what stands at a path without symlinks.
+pub(crate) fn resolve_with(
+    root: &TreePath,
+    path: &[u8],
+    follow_last: bool,
+    mut look: impl FnMut(&TreePath) -> Step,
+) -> Result<TreePath, ResolveError> {
+    let name = || TreePath::clean(path).unwrap_or_default();
+    let mut pending: Vec<Box<[u8]>> = Vec::new();
+    push_components(&mut pending, path);
+    let mut at = root.clone();
+    let mut links = 0;
+    while let Some(component) = pending.pop() {
+        match &*component {
+            b"." => continue,
+            b".." => {
+                if at != *root {
+                    at = at.parent().unwrap_or_default();
+                }
+                continue;
+            }
+            _ => {}
+        }
+        let next = at.child(&component)?;
+        match look(&next) {
+            Step::Link(target) if follow_last || !pending.is_empty() => {
+                links += 1;
+                if links > MAX_LINKS {
+                    return Err(ResolveError::TooManyLinks(name()));
+                }
+                if target.first() == Some(&b'/') {
+                    at = root.clone();
+                }
+                push_components(&mut pending, &target);
+            }
+            Step::Other | Step::Link(_) if !pending.is_empty() => {
+                return Err(ResolveError::NotADirectory(next));
+            }
+            _ => at = next,
+        }
+    }
+    Ok(at)
+}
+
+fn push_components(pending: &mut Vec<Box<[u8]>>, path: &[u8]) {
+    let components = path.split(|byte| *byte == b'/').filter(|component| !component.is_empty());
+    pending.extend(components.rev().map(Into::into));
+}
+
+/// Opens a file below a directory without following any symlink, and without blocking on what is no file.
+pub(crate) fn open_file(dir: &Path, path: &TreePath, live: bool) -> Result<File, LayerError> {
+    let full = || dir.join(path.as_path());
+    let root = rustix::fs::open(dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(LayerError::io("open", dir))?;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let opened = rustix::fs::openat2(&root, path.as_path(), flags, Mode::empty(), resolve);
+    let file = File::from(opened.map_err(LayerError::io("open", full()))?);
+    let regular = file.metadata().map_err(LayerError::std("stat", full()))?.is_file();
+    match regular {
+        true => Ok(file),
+        false if live => Err(LayerError::Io {
+            what: "read",
+            path: full(),
+            error: std::io::Error::other("it is no longer a regular file"),
+        }),
+        false => {
+            Err(LayerError::Damaged { dir: dir.to_owned(), path: path.clone(), why: "it is no regular file" })
+        }
+    }
+}
