@@ -1,1 +1,72 @@
-//! Pulls and pushes images; the only user of oci-client.
+//! Pulls and pushes images; the only crate of dbuild that talks to a network.
+//!
+//! A [`Registry`] turns a reference into an image that is pinned by digest ([`Registry::resolve`]), fetches blobs into
+//! the store when somebody asks for them (it is the store's `BlobSource`), and pushes what the store holds
+//! ([`Registry::push`]). It knows nothing of Dockerfiles, plans or how layers are unpacked.
+//!
+//! What holds for every request, tested against a server that misbehaves:
+//!
+//! - Mirrors are asked first, in the order of the configuration, then the registry itself.
+//! - No bytes are trusted: manifests, configs and layers are accepted only with the digest and size that named them.
+//! - Everything is bounded ([`Limits`]): attempts, waits, silence, manifests, tokens, error pages, connections; a body
+//!   is read no further than its descriptor's size.
+//! - `Retry-After` is honoured, and a token that has run out is renewed.
+//! - Credentials go to the scheme, host and port that they are for, and to the token server that this host names;
+//!   never along a redirect or an upload address to another one.
+//! - An error names the image, each host and what it answered, and says what to try.
+
+mod auth;
+mod config;
+mod credentials;
+mod endpoint;
+mod error;
+mod fetch;
+mod limits;
+mod local;
+mod manifest;
+mod push;
+mod reference;
+mod resolve;
+#[cfg(test)]
+mod tests;
+mod transport;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use dbuild_digest::BlobDigest;
+use dbuild_store::Store;
+
+pub use config::{Config, HostConfig, KeyPair};
+pub use credentials::Credentials;
+pub use error::{Failed, Problem, RegistryError};
+pub use limits::Limits;
+pub use manifest::{BlobDescriptor, Platform};
+pub use push::Pushed;
+pub use reference::{Reference, ReferenceError};
+pub use resolve::{PullPolicy, ResolvedImage};
+
+/// All registries, as the configuration describes them. Cheap to clone; clones share connections and tokens.
+#[derive(Clone, Debug)]
+pub struct Registry {
+    transport: Arc<transport::Transport>,
+    local: local::Local,
+    /// Blobs that are being fetched right now, so that two steps that want one layer fetch it once.
+    fetching: Arc<Mutex<HashMap<BlobDigest, Arc<tokio::sync::Mutex<()>>>>>,
+}
+
+impl Registry {
+    /// Registries as configured, with a store to keep in what is pulled. Opens no connection and reads no file.
+    pub fn new(config: Config, credentials: Credentials, store: Store) -> Self {
+        Self::with_limits(config, credentials, store, Limits::default())
+    }
+
+    /// As [`Registry::new`], with other bounds.
+    pub fn with_limits(config: Config, credentials: Credentials, store: Store, limits: Limits) -> Self {
+        Self {
+            transport: Arc::new(transport::Transport::new(config, credentials, limits)),
+            local: local::Local::new(store),
+            fetching: Arc::default(),
+        }
+    }
+}

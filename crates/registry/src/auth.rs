@@ -1,0 +1,204 @@
+//! Authorization: what a registry asks for, and the tokens that answer it.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use http_auth::ChallengeParser;
+use reqwest::Method;
+use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
+
+use crate::config::is_loopback;
+use crate::credentials::{Credential, Found};
+use crate::endpoint::Endpoint;
+use crate::error::Problem;
+use crate::transport::{Transport, answer_of, parse_url};
+
+/// Headers that a host accepted, by what they are good for.
+#[derive(Debug, Default)]
+pub(crate) struct Tokens(Mutex<HashMap<Vec<String>, Kept>>);
+
+struct Kept {
+    header: String,
+    until: Option<Instant>,
+}
+
+impl std::fmt::Debug for Kept {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Kept").field("until", &self.until).finish_non_exhaustive()
+    }
+}
+
+impl Tokens {
+    pub(crate) fn get(&self, scopes: &[String]) -> Option<String> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = kept.get(scopes)?;
+        found.until.is_none_or(|until| Instant::now() < until).then(|| found.header.clone())
+    }
+
+    fn keep(&self, scopes: &[String], header: String, until: Option<Instant>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(scopes.to_vec(), Kept { header, until });
+    }
+}
+
+/// An answer to a challenge, and where it came from (for errors).
+#[derive(Clone, Default)]
+pub(crate) struct Fresh {
+    pub header: Option<String>,
+    pub place: Option<String>,
+    pub trouble: Option<String>,
+}
+
+/// Answers the challenge of a 401: with Basic, or with a token that the named token server gives.
+pub(crate) async fn authorize(
+    transport: &Transport,
+    endpoint: &Endpoint,
+    scopes: &[String],
+    headers: &HeaderMap,
+) -> Result<Fresh, Problem> {
+    let challenge = challenge(headers);
+    let credentials = transport.credentials.clone();
+    let (host, repository) = (endpoint.host.clone(), endpoint.repository.clone());
+    let found = tokio::task::spawn_blocking(move || credentials.lookup(&host, &repository))
+        .await
+        .map_err(|error| Problem::Local(error.to_string()))?;
+    let fresh = Fresh { header: None, place: found.place.clone(), trouble: found.trouble.clone() };
+    let tokens = &transport.host(&endpoint.host)?.tokens;
+    let (header, until) = match (challenge, &found.credential) {
+        (Some(Challenge::Basic), Some(Credential::Basic { user, password })) => {
+            (format!("Basic {}", base64(format!("{user}:{password}").as_bytes())), None)
+        }
+        (Some(Challenge::Bearer { realm, service }), _) => {
+            let (token, lifetime) = token(transport, endpoint, &realm, service, scopes, &found).await?;
+            (format!("Bearer {token}"), Some(Instant::now() + lifetime))
+        }
+        _ => return Err(Problem::Unauthorized { used: fresh.place, unreadable: fresh.trouble }),
+    };
+    tokens.keep(scopes, header.clone(), until);
+    Ok(Fresh { header: Some(header), ..fresh })
+}
+
+enum Challenge {
+    Basic,
+    Bearer { realm: String, service: Option<String> },
+}
+
+/// The challenge that we can answer best: Bearer before Basic.
+fn challenge(headers: &HeaderMap) -> Option<Challenge> {
+    let mut basic = None;
+    for header in headers.get_all(WWW_AUTHENTICATE) {
+        for challenge in ChallengeParser::new(header.to_str().ok()?).flatten() {
+            let parameter = |name: &str| {
+                let found = challenge.params.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
+                found.map(|(_, value)| value.to_unescaped())
+            };
+            if challenge.scheme.eq_ignore_ascii_case("bearer") {
+                return Some(Challenge::Bearer { realm: parameter("realm")?, service: parameter("service") });
+            }
+            if challenge.scheme.eq_ignore_ascii_case("basic") {
+                basic = Some(Challenge::Basic);
+            }
+        }
+    }
+    basic
+}
+
+#[derive(serde::Deserialize)]
+struct TokenAnswer {
+    token: Option<String>,
+    access_token: Option<String>,
+    expires_in: Option<u64>,
+}
+
+async fn token(
+    transport: &Transport,
+    endpoint: &Endpoint,
+    realm: &str,
+    service: Option<String>,
+    scopes: &[String],
+    found: &Found,
+) -> Result<(String, Duration), Problem> {
+    let mut url = parse_url(realm)?;
+    let host = url.host_str().unwrap_or_default().to_owned();
+    let secret = found.credential.is_some();
+    // Where the registry is asked under TLS, its token server is too. (A token server on another host is part of
+    // the protocol: Docker's own is one. The registry that names it is the one that the credentials are for.)
+    let plain_allowed = endpoint.origin.starts_with("http://") || is_loopback(&host);
+    if !(url.scheme() == "https" || url.scheme() == "http" && (plain_allowed || !secret)) {
+        return Err(Problem::Malformed(format!("it asks to send credentials in the clear, to {host}")));
+    }
+    let name = url.port().map_or(host.clone(), |port| format!("{host}:{port}"));
+    let mut parameters: Vec<(&str, &str)> = service.iter().map(|service| ("service", service.as_str())).collect();
+    parameters.extend(scopes.iter().map(|scope| ("scope", scope.as_str())));
+    let request = match &found.credential {
+        Some(Credential::IdentityToken(token)) => {
+            // In the OAuth form, scopes are one value with spaces.
+            let scope = scopes.join(" ");
+            let mut form = reqwest::Url::parse("form:").map_err(|e| Problem::Local(e.to_string()))?;
+            form.query_pairs_mut()
+                .append_pair("grant_type", "refresh_token")
+                .append_pair("client_id", "dbuild")
+                .append_pair("refresh_token", token)
+                .append_pair("scope", &scope)
+                .extend_pairs(service.iter().map(|service| ("service", service)));
+            let body = form.query().unwrap_or_default().to_owned();
+            let builder = transport.request(&name, Method::POST, url)?;
+            builder.header("Content-Type", "application/x-www-form-urlencoded").body(body)
+        }
+        Some(Credential::Basic { user, password }) => {
+            url.query_pairs_mut().extend_pairs(&parameters).append_pair("account", user);
+            transport.request(&name, Method::GET, url)?.basic_auth(user, Some(password))
+        }
+        None => {
+            url.query_pairs_mut().extend_pairs(&parameters);
+            transport.request(&name, Method::GET, url)?
+        }
+    };
+    let response = transport.send_once(request, None).await?;
+    let status = response.status().as_u16();
+    match status {
+        200 => {}
+        400 | 401 | 403 => {
+            return Err(Problem::Unauthorized { used: found.place.clone(), unreadable: found.trouble.clone() });
+        }
+        429 => return Err(Problem::RateLimited { retry_after: None }),
+        status => {
+            let message = format!("from its token server {host}");
+            return Err(Problem::Server { status, message, retry_after: None });
+        }
+    }
+    let answer = answer_of(response, transport.limits.stall).body("the token", transport.limits.token_bytes).await?;
+    // What is in there is a secret: the error does not show it.
+    let malformed = || Problem::Malformed(format!("its token server {host} gave no token"));
+    let answer: TokenAnswer = serde_json::from_slice(&answer).map_err(|_| malformed())?;
+    let token = answer.token.or(answer.access_token).filter(|token| !token.is_empty()).ok_or_else(malformed)?;
+    if !token.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(malformed());
+    }
+    // The specification's default, and a margin, so that a token does not run out on its way.
+    let lifetime = Duration::from_secs(answer.expires_in.unwrap_or(60).clamp(10, 86_400) - 5);
+    Ok((token, lifetime))
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for group in bytes.chunks(3) {
+        let number = group.iter().fold(0u32, |n, byte| n << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
+        for place in 0..4 {
+            let digit = DIGITS[(number >> (18 - 6 * place) & 63) as usize];
+            text.push(if place <= group.len() { char::from(digit) } else { '=' });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::base64;
+
+    #[test]
+    fn base64_pads() {
+        assert_eq!(["", "a", "ab", "abc", "ann:one"].map(|text| base64(text.as_bytes())), ["", "YQ==", "YWI=", "YWJj", "YW5uOm9uZQ=="]);
+    }
+}

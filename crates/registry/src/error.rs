@@ -1,0 +1,235 @@
+//! What can go wrong with a registry, in words that name the image, the host, and what to try.
+
+use std::fmt;
+use std::time::Duration;
+
+use dbuild_digest::BlobDigest;
+
+use crate::reference::ReferenceError;
+
+/// An image could not be resolved, fetched or pushed.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// The text names no image.
+    #[error(transparent)]
+    Reference(#[from] ReferenceError),
+    /// Every place that could have it failed.
+    #[error(transparent)]
+    Failed(Box<Failed>),
+}
+
+/// What was tried for one image, and what each host answered.
+#[derive(Debug)]
+pub struct Failed {
+    /// The image in full.
+    pub reference: String,
+    /// `pull` or `push`, and of what.
+    pub action: String,
+    /// One entry for each host that was asked, in that order; the last decides what is advised.
+    pub attempts: Vec<(String, Problem)>,
+    /// What to do, where that depends on more than the problem.
+    pub advice: Option<String>,
+}
+
+/// What one host did wrong.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Problem {
+    /// No answer at all: no address, nothing listens, no route, TLS failed.
+    #[error("it cannot be reached: {0}")]
+    Unreachable(String),
+    /// It stopped sending.
+    #[error("it stopped sending for {} s", .0.as_secs_f32())]
+    Stalled(Duration),
+    /// The connection ended early.
+    #[error("the connection ended after {got} of {expected} bytes of {digest}")]
+    Truncated {
+        /// The blob.
+        digest: BlobDigest,
+        /// Bytes that came.
+        got: u64,
+        /// Bytes that were announced by the manifest.
+        expected: u64,
+    },
+    /// 404.
+    #[error("it does not have {0}")]
+    NotFound(String),
+    /// 401, also with the credentials that we have.
+    #[error("not authorized{}", used_words(.used))]
+    Unauthorized {
+        /// Where the credentials came from; `None` if there were none.
+        used: Option<String>,
+        /// Why credentials that seem to be there could not be used.
+        unreadable: Option<String>,
+    },
+    /// 403.
+    #[error("access denied{}", quoted(.message))]
+    Forbidden {
+        /// What the registry says.
+        message: String,
+    },
+    /// 429, still after waiting.
+    #[error("too many requests{}", after_words(.retry_after))]
+    RateLimited {
+        /// How long it wants us to wait.
+        retry_after: Option<Duration>,
+    },
+    /// 5xx, still after retries.
+    #[error("it failed with status {status}{}", quoted(.message))]
+    Server {
+        /// The HTTP status.
+        status: u16,
+        /// What the registry says.
+        message: String,
+        /// How long it wants us to wait.
+        retry_after: Option<Duration>,
+    },
+    /// Any other answer that we did not ask for.
+    #[error("it answered with status {status}{}", quoted(.message))]
+    Unexpected {
+        /// The HTTP status.
+        status: u16,
+        /// What the registry says.
+        message: String,
+    },
+    /// The bytes are not those that the digest names.
+    #[error("it sent other bytes than asked for: expected {expected}, got {got}")]
+    WrongDigest {
+        /// What was asked for.
+        expected: BlobDigest,
+        /// What came.
+        got: BlobDigest,
+    },
+    /// More bytes than allowed.
+    #[error("{what} is larger than {limit} bytes")]
+    TooLarge {
+        /// A manifest, a token, a blob.
+        what: String,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// The answer is not what the specification says.
+    #[error("{0}")]
+    Malformed(String),
+    /// The image exists, but not as something that dbuild can build on.
+    #[error("{0}")]
+    Unsupported(String),
+    /// No variant of the image is for the platform.
+    #[error("there is no image for {wanted}; it has {}", list(.available))]
+    NoPlatform {
+        /// What was asked for.
+        wanted: String,
+        /// What there is.
+        available: Vec<String>,
+    },
+    /// Our own side failed: the store, a certificate file.
+    #[error("{0}")]
+    Local(String),
+}
+
+impl Problem {
+    /// Another try with the same host may help.
+    pub(crate) fn is_transient(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable(_) | Self::Stalled(_) | Self::Truncated { .. } | Self::RateLimited { .. } | Self::Server { .. }
+        )
+    }
+
+    /// The host did not say anything about the image.
+    pub(crate) fn is_absence_of_answer(&self) -> bool {
+        self.is_transient()
+    }
+
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::RateLimited { retry_after } | Self::Server { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
+    fn advice(&self, host: &str) -> Option<String> {
+        Some(match self {
+            Self::Unreachable(_) => format!(
+                "check the network and the name `{host}`; if it speaks plain http, set `[registry.\"{host}\"] http = true` in the configuration"
+            ),
+            Self::NotFound(_) => "check the spelling of the name and the tag".to_owned(),
+            Self::Unauthorized { unreadable: Some(why), .. } => format!("mend the credentials: {why}"),
+            Self::Unauthorized { used: None, .. } => {
+                format!("check the name, or log in if the image is private: `docker login {host}` or `podman login {host}`")
+            }
+            Self::Unauthorized { used: Some(_), .. } => {
+                format!("log in again, with an account that may do this: `docker login {host}` or `podman login {host}`")
+            }
+            Self::Forbidden { .. } => "ask the owner of the repository for access".to_owned(),
+            Self::RateLimited { .. } => {
+                "wait, log in (accounts have higher limits), or name a mirror in the configuration".to_owned()
+            }
+            Self::Server { .. } | Self::Stalled(_) | Self::Truncated { .. } => "try again later, or another mirror".to_owned(),
+            Self::WrongDigest { .. } | Self::TooLarge { .. } | Self::Malformed(_) => {
+                "the registry or something on the way to it is broken or lies; nothing of this was kept".to_owned()
+            }
+            Self::NoPlatform { available, .. } => {
+                format!("pass `--platform {}`, or take another image", available.first()?)
+            }
+            Self::Unexpected { .. } | Self::Unsupported(_) | Self::Local(_) => return None,
+        })
+    }
+}
+
+impl Failed {
+    /// What the last host said: the registry itself, after its mirrors.
+    pub fn problem(&self) -> Option<&Problem> {
+        self.attempts.last().map(|(_, problem)| problem)
+    }
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot {} {}", self.action, self.reference)?;
+        match self.attempts.as_slice() {
+            [] => {}
+            [(host, problem)] => write!(f, ": {}", told(host, problem))?,
+            many => many.iter().try_for_each(|(host, problem)| write!(f, "\n  {}", told(host, problem)))?,
+        }
+        let advice = self.advice.clone().or_else(|| {
+            let (host, problem) = self.attempts.last()?;
+            problem.advice(host)
+        });
+        advice.iter().try_for_each(|advice| write!(f, "\n  help: {advice}"))
+    }
+}
+
+impl std::error::Error for Failed {}
+
+fn told(host: &str, problem: &Problem) -> String {
+    match problem {
+        Problem::Local(text) => text.clone(),
+        problem => format!("{host}: {problem}"),
+    }
+}
+
+/// What a registry says is shown in one line of bounded length, without control characters.
+pub(crate) fn one_line(text: &str) -> String {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let line: String = words.join(" ").chars().filter(|c| !c.is_control()).take(200).collect();
+    line
+}
+
+fn quoted(message: &str) -> String {
+    if message.is_empty() { String::new() } else { format!(" (\"{message}\")") }
+}
+
+fn used_words(used: &Option<String>) -> String {
+    match used {
+        Some(place) => format!(" with the credentials of {place}"),
+        None => " (no credentials are known for it)".to_owned(),
+    }
+}
+
+fn after_words(after: &Option<Duration>) -> String {
+    after.map(|after| format!("; it asks us to wait {} s", after.as_secs())).unwrap_or_default()
+}
+
+fn list(platforms: &[String]) -> String {
+    if platforms.is_empty() { "none at all".to_owned() } else { platforms.join(", ") }
+}

@@ -1,0 +1,134 @@
+//! The store, as this crate uses it: asynchronous, and in words of references and platforms.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use dbuild_digest::BlobDigest;
+use dbuild_store::{ResolvedReference, Store};
+
+use crate::error::Problem;
+use crate::limits::Limits;
+use crate::manifest::{Document, Platform, select};
+use crate::reference::Reference;
+use crate::resolve::{ResolvedImage, image};
+
+#[derive(Clone, Debug)]
+pub(crate) struct Local {
+    pub store: Store,
+}
+
+/// An image that a registry gave us once under this reference.
+#[derive(Clone, Debug)]
+pub(crate) struct Remembered {
+    pub image: ResolvedImage,
+}
+
+impl Remembered {
+    pub(crate) fn noted(&self, note: String) -> ResolvedImage {
+        ResolvedImage { from_cache: Some(note), ..self.image.clone() }
+    }
+}
+
+impl Local {
+    pub(crate) fn new(store: Store) -> Self {
+        Self { store }
+    }
+
+    /// What a registry said last of a reference, if manifest and config are still there. A reference that is pinned needs
+    /// nobody's word: what has the digest is it.
+    pub(crate) async fn remembered(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+    ) -> Result<Option<Remembered>, Problem> {
+        let (reference, platform) = (reference.clone(), platform.clone());
+        self.blocking(move |store| {
+            let known = store.reference(&reference.to_string(), &platform.to_string())?;
+            let top = known.map(|known| known.index.unwrap_or(known.manifest)).or(reference.digest());
+            let image = top.and_then(|top| read_image(store, &reference, &platform, top));
+            Ok(image.map(|image| Remembered { image }))
+        })
+        .await
+    }
+
+    /// The image that a build here gave exactly this name, if it is not simply what was pulled under it.
+    pub(crate) async fn built_here(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+        pulled: Option<&Remembered>,
+    ) -> Result<Option<ResolvedImage>, Problem> {
+        let (reference, platform) = (reference.clone(), platform.clone());
+        let pulled = pulled.map(|pulled| (pulled.image.top, pulled.image.digest));
+        self.blocking(move |store| {
+            let name = reference.to_string();
+            let entry = store.images()?.into_iter().find(|entry| entry.name == name);
+            let top = entry.and_then(|entry| entry.descriptor.digest().to_string().parse().ok());
+            let top = top.filter(|top| pulled.is_none_or(|(index, manifest)| *top != index && *top != manifest));
+            Ok(top.and_then(|top| read_image(store, &reference, &platform, top)))
+        })
+        .await
+    }
+
+    /// Remembers that a registry has just given, or confirmed, this.
+    pub(crate) async fn confirm(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+        image: &ResolvedImage,
+    ) -> Result<(), Problem> {
+        let (name, platform) = (reference.to_string(), platform.to_string());
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let known = ResolvedReference {
+            manifest: image.digest,
+            index: (image.top != image.digest).then_some(image.top),
+            fetched_ms: now.as_millis() as u64,
+        };
+        self.blocking(move |store| store.remember_reference(&name, &platform, &known)).await
+    }
+
+    /// A small blob, if it is there and whole.
+    pub(crate) async fn blob(&self, digest: &BlobDigest, limit: u64) -> Option<Vec<u8>> {
+        let digest = *digest;
+        self.blocking(move |store| Ok(store.read_blob(&digest, limit).ok())).await.ok().flatten()
+    }
+
+    /// A blob that must be there.
+    pub(crate) async fn must_read(&self, digest: &BlobDigest, limit: u64) -> Result<Vec<u8>, Problem> {
+        let digest = *digest;
+        self.blocking(move |store| store.read_blob(&digest, limit)).await
+    }
+
+    pub(crate) async fn has(&self, digest: &BlobDigest) -> Result<Option<u64>, Problem> {
+        let digest = *digest;
+        self.blocking(move |store| Ok(store.has_blob(&digest))).await
+    }
+
+    pub(crate) async fn keep(&self, bytes: Vec<u8>) -> Result<(), Problem> {
+        self.blocking(move |store| store.put_blob(&bytes).map(drop)).await
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&Store) -> Result<T, dbuild_store::StoreError> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let store = self.store.clone();
+        let asked = tokio::task::spawn_blocking(move || ask(&store)).await;
+        let answer = asked.map_err(|error| Problem::Local(error.to_string()))?;
+        answer.map_err(|error| Problem::Local(error.to_string()))
+    }
+}
+
+/// An image from the blobs of the store. Anything that is missing or damaged makes it a miss: it is then pulled again.
+fn read_image(store: &Store, reference: &Reference, platform: &Platform, top: BlobDigest) -> Option<ResolvedImage> {
+    let limits = Limits::default();
+    let read = |digest: &BlobDigest| store.read_blob(digest, limits.manifest_bytes).ok();
+    let mut digest = top;
+    let mut document = Document::parse(&read(&top)?).ok()?;
+    if let Document::Index(variants) = &document {
+        digest = select(variants, platform).ok()?.digest;
+        document = Document::parse(&read(&digest)?).ok()?;
+    }
+    let Document::Image(manifest) = document else { return None };
+    let config = store.read_blob(&manifest.config.digest, limits.config_bytes).ok()?;
+    image(reference, top, digest, manifest, config, platform).ok()
+}

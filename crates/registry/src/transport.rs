@@ -1,0 +1,404 @@
+//! HTTP with a registry: one client for each host, authorization, redirects, and bounds on everything.
+//!
+//! It knows nothing of images. `oci-client` is not used below it, because what is promised here cannot be built on
+//! top of it: it reads manifests, tokens and error pages whole whatever their size, hides the headers of its answers
+//! (`Retry-After`), asks `/v2/` again before every anonymous request, has no refresh tokens, and takes no HTTP client
+//! of ours.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use reqwest::header::{AUTHORIZATION, HeaderMap, LOCATION, RETRY_AFTER};
+use reqwest::{Body, Client, Method, RequestBuilder, Response, StatusCode, Url};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use crate::auth::{self, Tokens};
+use crate::config::{Config, is_loopback};
+use crate::credentials::Credentials;
+use crate::endpoint::Endpoint;
+use crate::error::{Problem, one_line};
+use crate::limits::Limits;
+
+const MAX_REDIRECTS: usize = 5;
+/// What is read of an error page.
+const MAX_ERROR_BYTES: u64 = 16 << 10;
+
+#[derive(Debug)]
+pub(crate) struct Transport {
+    pub config: Config,
+    pub credentials: Credentials,
+    pub limits: Limits,
+    hosts: Mutex<HashMap<String, Arc<Host>>>,
+}
+
+/// What is kept of one host.
+#[derive(Debug)]
+pub(crate) struct Host {
+    client: Client,
+    permits: Arc<Semaphore>,
+    pub tokens: Tokens,
+}
+
+/// A request that can be sent again. Its body is a closure for that reason.
+pub(crate) struct Request<'a> {
+    pub method: Method,
+    pub url: String,
+    pub headers: HeaderMap,
+    /// What the token must allow: `repository:library/debian:pull`.
+    pub scopes: Vec<String>,
+    /// Makes the body anew for each time that the request is sent.
+    pub body: Option<&'a (dyn Fn() -> Body + Send + Sync)>,
+    /// Touched whenever bytes move, for bodies that take longer than the stall timeout.
+    pub activity: Option<&'a Activity>,
+}
+
+/// A clock that a moving body resets.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Activity(Arc<Mutex<Option<std::time::Instant>>>);
+
+impl Activity {
+    pub(crate) fn touch(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(std::time::Instant::now());
+    }
+
+    fn idle(&self) -> Duration {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).map_or(Duration::MAX, |last| last.elapsed())
+    }
+}
+
+/// A successful answer, and the slot of its host, which is held until the body is read.
+pub(crate) struct Answer {
+    pub response: Response,
+    stall: Duration,
+    /// Token servers are not counted: to wait for a slot of the host that waits for the token would be a deadlock.
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl<'a> Request<'a> {
+    pub(crate) fn new(method: Method, url: String, scope: String) -> Self {
+        Self { method, url, headers: HeaderMap::new(), scopes: vec![scope], body: None, activity: None }
+    }
+
+    pub(crate) fn pull(method: Method, endpoint: &Endpoint, path: &str) -> Self {
+        Self::new(method, endpoint.url(path), format!("repository:{}:pull", endpoint.repository))
+    }
+
+    pub(crate) fn push(method: Method, endpoint: &Endpoint, url: String) -> Self {
+        Self::new(method, url, format!("repository:{}:pull,push", endpoint.repository))
+    }
+}
+
+impl Transport {
+    pub(crate) fn new(config: Config, credentials: Credentials, limits: Limits) -> Self {
+        // Process-wide in rustls; a provider that is there already is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        Self { config, credentials, limits, hosts: Mutex::default() }
+    }
+
+    /// Sends a request to an endpoint, authorized as far as the endpoint asks for it, and follows redirects. `Ok` is
+    /// an answer with a status of success.
+    pub(crate) async fn send(&self, endpoint: &Endpoint, request: &Request<'_>) -> Result<Answer, Problem> {
+        let host = self.host(&endpoint.host)?;
+        let permit = host.permits.clone().acquire_owned().await.map_err(|e| Problem::Local(e.to_string()))?;
+        let mut authorization = host.tokens.get(&request.scopes);
+        let mut renewed = None;
+        loop {
+            let response = self.follow(endpoint, &host.client, request, authorization.as_deref()).await?;
+            if response.status() == StatusCode::UNAUTHORIZED && renewed.is_none() {
+                // A token that has run out and one that was never asked for look the same.
+                let fresh = auth::authorize(self, endpoint, &request.scopes, response.headers()).await?;
+                authorization = fresh.header.clone();
+                renewed = Some(fresh);
+                continue;
+            }
+            if response.status().is_success() {
+                return Ok(Answer { response, stall: self.limits.stall, _permit: Some(permit) });
+            }
+            return Err(self.problem(response, request, renewed).await);
+        }
+    }
+
+    /// The client of a host, made when it is first needed: reading the system's certificates takes milliseconds
+    /// that a cached build does not have.
+    pub(crate) fn host(&self, name: &str) -> Result<Arc<Host>, Problem> {
+        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(host) = hosts.get(name) {
+            return Ok(host.clone());
+        }
+        let host = Arc::new(Host {
+            client: self.client(name)?,
+            permits: Arc::new(Semaphore::new(self.limits.connections)),
+            tokens: Tokens::default(),
+        });
+        hosts.insert(name.to_owned(), host.clone());
+        Ok(host)
+    }
+
+    fn client(&self, name: &str) -> Result<Client, Problem> {
+        let settings = self.config.host(name);
+        let read = |path: &std::path::Path| {
+            std::fs::read(path).map_err(|error| Problem::Local(format!("cannot read {} for {name}: {error}", path.display())))
+        };
+        let local = |path: &std::path::Path, error: reqwest::Error| {
+            Problem::Local(format!("{} for {name} is not what it should be: {}", path.display(), chain(&error)))
+        };
+        let mut builder = Client::builder()
+            .user_agent(concat!("dbuild/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(self.limits.connect)
+            // Redirects are followed by hand, so that credentials stay where they belong.
+            .redirect(reqwest::redirect::Policy::none())
+            // Retries too: those of the client are invisible to our bounds.
+            .retry(reqwest::retry::never())
+            .pool_max_idle_per_host(self.limits.connections);
+        if is_loopback(name) {
+            builder = builder.no_proxy();
+        }
+        if settings.insecure {
+            builder = builder.tls_danger_accept_invalid_certs(true);
+        }
+        for path in &settings.ca {
+            let certificates = reqwest::Certificate::from_pem_bundle(&read(path)?).map_err(|e| local(path, e))?;
+            builder = builder.tls_certs_merge(certificates);
+        }
+        if let Some(pair) = settings.keypair.first() {
+            let mut pem = read(&pair.cert)?;
+            pem.push(b'\n');
+            pem.extend(read(&pair.key)?);
+            builder = builder.identity(reqwest::Identity::from_pem(&pem).map_err(|e| local(&pair.cert, e))?);
+        }
+        builder.build().map_err(|error| Problem::Local(format!("cannot set up a client for {name}: {}", chain(&error))))
+    }
+
+    async fn follow(
+        &self,
+        endpoint: &Endpoint,
+        client: &Client,
+        request: &Request<'_>,
+        authorization: Option<&str>,
+    ) -> Result<Response, Problem> {
+        let mut url = parse_url(&request.url)?;
+        let home = parse_url(&endpoint.origin)?;
+        for _ in 0..=MAX_REDIRECTS {
+            let mut builder = client.request(request.method.clone(), url.clone()).headers(request.headers.clone());
+            // Upload sessions and redirects may lead elsewhere; our credentials may not.
+            if let Some(authorization) = authorization.filter(|_| same_origin(&home, &url)) {
+                builder = builder.header(AUTHORIZATION, authorization);
+            }
+            if let Some(body) = request.body {
+                builder = builder.body(body());
+            }
+            let response = self.send_once(builder, request.activity).await?;
+            let redirect = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
+            if !redirect || request.method == Method::PUT || request.method == Method::POST {
+                return Ok(response);
+            }
+            let target = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+            let next = target.and_then(|target| url.join(target).ok());
+            let next = next.ok_or_else(|| Problem::Malformed("it redirects to nowhere".to_owned()))?;
+            if !matches!(next.scheme(), "http" | "https") || (url.scheme() == "https" && next.scheme() == "http") {
+                return Err(Problem::Malformed(format!("it redirects from {} to {}", url.scheme(), next.scheme())));
+            }
+            url = next;
+        }
+        Err(Problem::Malformed(format!("it redirects more than {MAX_REDIRECTS} times")))
+    }
+
+    /// One request and the head of its answer.
+    pub(crate) async fn send_once(
+        &self,
+        builder: RequestBuilder,
+        activity: Option<&Activity>,
+    ) -> Result<Response, Problem> {
+        let stall = self.limits.stall;
+        let sending = builder.send();
+        tokio::pin!(sending);
+        if let Some(activity) = activity {
+            activity.touch();
+        }
+        loop {
+            match timeout(stall, &mut sending).await {
+                Ok(result) => return result.map_err(|error| no_answer(&error)),
+                // A long upload is no stall as long as its bytes move.
+                Err(_) if activity.is_some_and(|activity| activity.idle() < stall) => {}
+                Err(_) => return Err(Problem::Stalled(stall)),
+            }
+        }
+    }
+
+    pub(crate) fn request(&self, host: &str, method: Method, url: Url) -> Result<RequestBuilder, Problem> {
+        Ok(self.host(host)?.client.request(method, url))
+    }
+
+    async fn problem(&self, response: Response, request: &Request<'_>, renewed: Option<auth::Fresh>) -> Problem {
+        let status = response.status();
+        let retry_after = retry_after(response.headers());
+        let message = error_message(response, self.limits.stall).await;
+        match status.as_u16() {
+            401 => {
+                let fresh = renewed.unwrap_or_default();
+                Problem::Unauthorized { used: fresh.place, unreadable: fresh.trouble }
+            }
+            403 => Problem::Forbidden { message },
+            404 => Problem::NotFound(what(&request.url)),
+            429 => Problem::RateLimited { retry_after },
+            408 | 500..=599 => Problem::Server { status: status.as_u16(), message, retry_after },
+            status => Problem::Unexpected { status, message },
+        }
+    }
+}
+
+impl Answer {
+    /// The next piece of the body; `None` at its end.
+    pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, Problem> {
+        match timeout(self.stall, self.response.chunk()).await {
+            Ok(result) => result.map_err(|error| no_answer(&error)),
+            Err(_) => Err(Problem::Stalled(self.stall)),
+        }
+    }
+
+    /// The whole body, if it is not larger than `limit`.
+    pub(crate) async fn body(mut self, what: &str, limit: u64) -> Result<Vec<u8>, Problem> {
+        let too_large = || Problem::TooLarge { what: what.to_owned(), limit };
+        if self.response.content_length().is_some_and(|length| length > limit) {
+            return Err(too_large());
+        }
+        let mut body = Vec::new();
+        while let Some(chunk) = self.chunk().await? {
+            body.extend_from_slice(&chunk);
+            if body.len() as u64 > limit {
+                return Err(too_large());
+            }
+        }
+        Ok(body)
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.response.headers().get(name).and_then(|value| value.to_str().ok())
+    }
+}
+
+pub(crate) fn answer_of(response: Response, stall: Duration) -> Answer {
+    Answer { response, stall, _permit: None }
+}
+
+pub(crate) fn parse_url(text: &str) -> Result<Url, Problem> {
+    Url::parse(text).map_err(|error| Problem::Malformed(format!("`{}` is no address: {error}", one_line(text))))
+}
+
+/// Scheme, host and port are the same.
+fn same_origin(a: &Url, b: &Url) -> bool {
+    a.scheme() == b.scheme() && a.host() == b.host() && a.port_or_known_default() == b.port_or_known_default()
+}
+
+/// What an address asks for, in words: the end of its path.
+fn what(url: &str) -> String {
+    let path = url.split(['?', '#']).next().unwrap_or(url);
+    let mut parts = path.rsplit('/');
+    let last = parts.next().unwrap_or_default();
+    match parts.next() {
+        Some("manifests") => format!("`{last}`"),
+        Some("blobs") => format!("the blob {last}"),
+        _ => "what we asked for".to_owned(),
+    }
+}
+
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    match text.parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => http_date(text)?.duration_since(SystemTime::now()).ok(),
+    }
+}
+
+/// `Sun, 06 Nov 1994 08:49:37 GMT`, the one form of dates that servers still send.
+fn http_date(text: &str) -> Option<SystemTime> {
+    let (_, text) = text.split_once(", ")?;
+    let parts: Vec<&str> = text.split([' ', ':']).collect();
+    let [day, month, year, hour, minute, second, "GMT"] = parts.as_slice() else { return None };
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let month = MONTHS.iter().position(|name| name == month)? as i64 + 1;
+    let (day, year) = (day.parse::<i64>().ok()?, year.parse::<i64>().ok().filter(|year| *year < 10_000)?);
+    // Days since 1970 in the Gregorian calendar, with years that begin in March.
+    let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let days = y * 365 + y.div_euclid(4) - y.div_euclid(100) + y.div_euclid(400) + (153 * m + 2) / 5 + day - 719_469;
+    let clock: u64 = hour.parse::<u64>().ok()? * 3600 + minute.parse::<u64>().ok()? * 60 + second.parse::<u64>().ok()?;
+    Some(SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(days).ok()? * 86_400 + clock))
+}
+
+/// What the registry says in an error's body, in the specification's format or as short plain text.
+async fn error_message(response: Response, stall: Duration) -> String {
+    #[derive(serde::Deserialize)]
+    struct Envelope {
+        errors: Vec<Entry>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Entry {
+        #[serde(default)]
+        code: String,
+        #[serde(default)]
+        message: String,
+    }
+    let mut answer = answer_of(response, stall);
+    let mut body = Vec::new();
+    while let Ok(Some(chunk)) = answer.chunk().await {
+        body.extend_from_slice(&chunk);
+        if body.len() as u64 > MAX_ERROR_BYTES {
+            break;
+        }
+    }
+    match serde_json::from_slice::<Envelope>(&body) {
+        Ok(Envelope { errors }) => {
+            let words = |e: &Entry| if e.message.is_empty() { e.code.clone() } else { e.message.clone() };
+            one_line(&errors.iter().map(words).collect::<Vec<_>>().join("; "))
+        }
+        // A proxy's HTML page helps nobody.
+        Err(_) if body.starts_with(b"<") || body.starts_with(b"{") => String::new(),
+        Err(_) => one_line(&String::from_utf8_lossy(&body)),
+    }
+}
+
+fn no_answer(error: &reqwest::Error) -> Problem {
+    Problem::Unreachable(if error.is_timeout() { "it does not answer".to_owned() } else { chain(error) })
+}
+
+/// The innermost reason: the outer ones repeat the address, which is said elsewhere.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    one_line(&innermost.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::{http_date, parse_url, same_origin, what};
+
+    #[test]
+    fn dates_of_http_are_read() {
+        let since = |text| http_date(text).map(|t| t.duration_since(SystemTime::UNIX_EPOCH).unwrap());
+        assert_eq!(since("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::from_secs(784_111_777)));
+        assert_eq!(since("Thu, 29 Feb 2024 00:00:00 GMT"), Some(Duration::from_secs(1_709_164_800)));
+        assert_eq!(since("tomorrow"), None);
+    }
+
+    #[test]
+    fn an_origin_is_scheme_host_and_port() {
+        let same = |a, b| same_origin(&parse_url(a).unwrap(), &parse_url(b).unwrap());
+        assert!(same("https://a/x", "https://a:443/y"));
+        assert!(!same("https://a/", "https://a:444/"));
+        assert!(!same("https://a/", "http://a:443/"));
+        assert!(!same("https://a/", "https://a.b/"));
+    }
+
+    #[test]
+    fn addresses_are_put_in_words() {
+        assert_eq!(what("http://h/v2/a/manifests/latest?ns=x"), "`latest`");
+        assert_eq!(what("http://h/v2/a/blobs/sha256:00"), "the blob sha256:00");
+    }
+}
