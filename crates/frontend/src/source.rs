@@ -1,0 +1,102 @@
+//! A Dockerfile's text and places in it.
+
+use std::fmt;
+use std::ops::Range;
+
+/// The text that spans and diagnostics refer to.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// What people call the file: `Dockerfile`.
+    pub name: String,
+    /// The whole text.
+    pub text: String,
+}
+
+impl Source {
+    /// A source from its text.
+    pub fn new(name: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { name: name.into(), text: text.into() }
+    }
+
+    /// A source from bytes; what is not UTF-8 becomes U+FFFD.
+    pub fn from_bytes(name: impl Into<String>, bytes: &[u8]) -> Self {
+        Self::new(name, String::from_utf8_lossy(bytes))
+    }
+
+    /// The line in which a byte stands, from 1.
+    pub fn line_of(&self, offset: usize) -> u32 {
+        let before = &self.text.as_bytes()[..offset.min(self.text.len())];
+        u32::try_from(before.iter().filter(|byte| **byte == b'\n').count()).unwrap_or(u32::MAX - 1) + 1
+    }
+
+    /// The words that a span covers; empty where the span does not fit the text.
+    pub fn slice(&self, span: Span) -> &str {
+        self.text.get(span.range()).unwrap_or_default()
+    }
+}
+
+/// A range of bytes of a [`Source`].
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Span {
+    /// The first byte.
+    pub start: usize,
+    /// One past the last byte.
+    pub end: usize,
+}
+
+impl Span {
+    /// A span from its ends.
+    pub const fn new(start: usize, end: usize) -> Self {
+        Self { start, end }
+    }
+
+    /// The same as a range.
+    pub const fn range(self) -> Range<usize> {
+        self.start..self.end
+    }
+
+    /// The smallest span that covers both.
+    #[must_use]
+    pub fn to(self, other: Self) -> Self {
+        Self { start: self.start.min(other.start), end: self.end.max(other.end) }
+    }
+}
+
+impl fmt::Debug for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "@{}..{}", self.start, self.end)
+    }
+}
+
+/// A piece of text and where it came from. The text can differ from the source: quotes of flags and escapes of JSON
+/// are removed, and continuation lines are joined.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Word {
+    /// The text.
+    pub text: String,
+    /// Where it stands.
+    pub span: Span,
+}
+
+impl Word {
+    /// A word.
+    pub fn new(text: impl Into<String>, span: Span) -> Self {
+        Self { text: text.into(), span }
+    }
+
+    /// Where a part of the text stands; the whole word where that cannot be told.
+    pub fn part(&self, range: Range<usize>) -> Span {
+        let direct = self.span.end - self.span.start == self.text.len() && range.end <= self.text.len();
+        if direct && range.start < range.end {
+            Span::new(self.span.start + range.start, self.span.start + range.end)
+        } else {
+            self.span
+        }
+    }
+}
+
+impl fmt::Debug for Word {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}{:?}", self.text, self.span)
+    }
+}
