@@ -1,0 +1,261 @@
+//! The rules of the house that the compiler does not check.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use dbuild_integration_tests::{run, workspace};
+
+/// The table of `docs/architecture.md`: which crate may depend on which. An edge that is not here is a change of the
+/// design, to be argued there.
+const TABLE: [(&str, &[&str]); 13] = [
+    ("digest", &[]),
+    ("plan", &["digest"]),
+    ("frontend", &["plan"]),
+    ("cache", &["digest", "plan"]),
+    ("layer", &["digest"]),
+    ("store", &["digest", "cache", "layer"]),
+    ("sandbox", &[]),
+    ("scheduler", &["digest", "plan", "cache", "layer", "store", "sandbox"]),
+    ("registry", &["digest", "store"]),
+    ("exporter", &["digest", "plan", "layer", "store", "registry"]),
+    ("report", &["digest", "plan", "cache", "store"]),
+    ("lab", &["plan", "frontend", "cache", "store", "scheduler"]),
+    (
+        "dbuild",
+        &[
+            "digest",
+            "plan",
+            "frontend",
+            "cache",
+            "layer",
+            "store",
+            "sandbox",
+            "scheduler",
+            "registry",
+            "exporter",
+            "report",
+            "lab",
+        ],
+    ),
+];
+
+/// External crates that only one of ours may name.
+const PRIVATE: [(&str, &str); 2] = [("oci-client", "registry"), ("petgraph", "plan")];
+
+/// The longest that a source file may be, in lines.
+const LONGEST: usize = 600;
+
+struct Package {
+    folder: String,
+    manifest: toml::Table,
+}
+
+fn packages() -> Vec<Package> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(workspace().join("crates")).unwrap() {
+        let dir = entry.unwrap().path();
+        let text = std::fs::read_to_string(dir.join("Cargo.toml")).unwrap();
+        let folder = dir.file_name().unwrap().to_string_lossy().into_owned();
+        found.push(Package { folder, manifest: toml::from_str(&text).unwrap() });
+    }
+    assert!(found.len() > 5, "the crates were found");
+    found
+}
+
+/// The names in `[dependencies]` and `[build-dependencies]`, those for one target only included. What only tests need
+/// is no arrow between crates.
+fn dependencies(manifest: &toml::Table) -> BTreeSet<String> {
+    let mut tables = vec![manifest];
+    if let Some(targets) = manifest.get("target").and_then(toml::Value::as_table) {
+        tables.extend(targets.values().filter_map(toml::Value::as_table));
+    }
+    let mut names = BTreeSet::new();
+    for table in tables {
+        for section in ["dependencies", "build-dependencies"] {
+            let section = table.get(section).and_then(toml::Value::as_table);
+            names.extend(section.into_iter().flat_map(|section| section.keys().cloned()));
+        }
+    }
+    names
+}
+
+/// Every Rust file of the workspace, with its text.
+fn sources() -> Vec<(PathBuf, String)> {
+    fn visit(dir: &Path, found: &mut Vec<(PathBuf, String)>) {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() && !path.ends_with("target") {
+                visit(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                found.push((path.strip_prefix(workspace()).unwrap().to_owned(), text));
+            }
+        }
+    }
+    let mut found = Vec::new();
+    for dir in ["crates", "integration-tests"] {
+        visit(&workspace().join(dir), &mut found);
+    }
+    assert!(found.len() > 20, "the sources were found");
+    found
+}
+
+#[test]
+fn crates_depend_on_each_other_as_designed() {
+    let table: BTreeMap<&str, &[&str]> = TABLE.into_iter().collect();
+    for package in packages() {
+        let folder = package.folder.as_str();
+        let name = package.manifest["package"]["name"].as_str().unwrap();
+        let expected = if folder == "dbuild" { "dbuild".to_owned() } else { format!("dbuild-{folder}") };
+        assert_eq!(name, expected, "the package in crates/{folder}");
+        let allowed = table.get(folder).unwrap_or_else(|| panic!("crates/{folder} is not in the table"));
+        for dependency in dependencies(&package.manifest) {
+            let Some(ours) = dependency.strip_prefix("dbuild-") else { continue };
+            assert!(allowed.contains(&ours), "crates/{folder} must not depend on {dependency}");
+        }
+    }
+}
+
+#[test]
+fn some_crates_are_known_to_one_of_ours_only() {
+    for package in packages() {
+        let names = dependencies(&package.manifest);
+        for (external, owner) in PRIVATE {
+            let named = names.contains(external);
+            assert!(
+                !named || package.folder == owner,
+                "only {owner} may use {external}, not {}",
+                package.folder
+            );
+        }
+    }
+}
+
+#[test]
+fn every_crate_takes_the_lints_of_the_workspace() {
+    for package in packages() {
+        let lints = package.manifest.get("lints").and_then(|lints| lints.get("workspace"));
+        assert_eq!(lints.and_then(toml::Value::as_bool), Some(true), "crates/{}", package.folder);
+    }
+}
+
+#[test]
+fn unsafe_code_is_in_the_sandbox_only() {
+    for (path, text) in sources() {
+        if path.starts_with("crates/sandbox") || path.ends_with("it/house.rs") {
+            continue;
+        }
+        for word in ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern", "allow(unsafe", "expect(unsafe"]
+        {
+            let found = text.lines().any(|line| line.contains(word) && !line.trim_start().starts_with("//"));
+            assert!(!found, "{} has `{word}`", path.display());
+        }
+    }
+}
+
+#[test]
+fn files_are_short_enough_to_be_read() {
+    let long: Vec<String> = sources()
+        .iter()
+        .map(|(path, text)| (path, text.lines().count()))
+        .filter(|(_, lines)| *lines > LONGEST)
+        .map(|(path, lines)| format!("{} has {lines} lines", path.display()))
+        .collect();
+    assert!(long.is_empty(), "more than {LONGEST} lines:\n{}", long.join("\n"));
+}
+
+#[test]
+fn no_test_is_switched_off_or_sleeps() {
+    for (path, text) in sources() {
+        if path.ends_with("it/house.rs") {
+            continue;
+        }
+        assert!(!text.contains("#[ignore"), "{} has a test that is switched off", path.display());
+        let in_tests = path.components().any(|part| part.as_os_str() == "tests");
+        assert!(!in_tests || !text.contains("thread::sleep"), "{} sleeps in a test", path.display());
+    }
+}
+
+/// What `cargo deny check bans licenses sources` would say, read from the same `deny.toml`.
+#[test]
+fn dependencies_are_such_as_deny_toml_allows() {
+    let rules: toml::Table =
+        toml::from_str(&std::fs::read_to_string(workspace().join("deny.toml")).unwrap()).unwrap();
+    let words = |value: &toml::Value| -> Vec<String> {
+        value.as_array().unwrap().iter().map(|word| word.as_str().unwrap().to_owned()).collect()
+    };
+    let allowed = words(&rules["licenses"]["allow"]);
+    let banned: Vec<&str> = rules["bans"]["deny"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|rule| rule["crate"].as_str().unwrap())
+        .collect();
+
+    for package in resolved_packages() {
+        let name = package["name"].as_str().unwrap();
+        assert!(!banned.contains(&name), "{name} is banned by deny.toml");
+        match package["source"].as_str() {
+            None => continue,
+            Some(source) => assert!(source.starts_with("registry+"), "{name} comes from {source}"),
+        }
+        let license = package["license"].as_str().unwrap_or("");
+        assert!(
+            is_allowed(license, &allowed),
+            "the licence of {name} is not allowed by deny.toml: `{license}`"
+        );
+    }
+}
+
+/// The packages that a build for this machine takes, as cargo resolves them.
+fn resolved_packages() -> Vec<serde_json::Value> {
+    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["metadata", "--format-version", "1", "--locked", "--filter-platform", &target]);
+    let metadata = run(cargo.current_dir(workspace())).expect_ok().json();
+    let resolved: BTreeSet<&str> = metadata["resolve"]["nodes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|node| node["id"].as_str().unwrap())
+        .collect();
+    let packages = metadata["packages"].as_array().unwrap();
+    packages.iter().filter(|package| resolved.contains(package["id"].as_str().unwrap())).cloned().collect()
+}
+
+/// Of `A OR B` one must be allowed, of `A AND B` both; AND binds more tightly, and `/` is an old way to write OR.
+fn is_allowed(license: &str, allowed: &[String]) -> bool {
+    let license = license.replace('/', " OR ");
+    match license.trim() {
+        text if text.starts_with('(') && text.ends_with(')') && !text[1..].contains('(') => {
+            is_allowed(&text[1..text.len() - 1], allowed)
+        }
+        text if text.contains('(') => {
+            let (open, close) = (text.find('(').unwrap(), text.rfind(')').unwrap());
+            let inner = if is_allowed(&text[open + 1..close], allowed) { &allowed[0] } else { "not-allowed" };
+            is_allowed(&format!("{}{inner}{}", &text[..open], &text[close + 1..]), allowed)
+        }
+        text => text
+            .split(" OR ")
+            .any(|all| all.split(" AND ").all(|one| allowed.iter().any(|allowed| allowed == one.trim()))),
+    }
+}
+
+#[test]
+fn licence_expressions_are_read() {
+    let allowed = ["MIT".to_owned(), "ISC".to_owned(), "Apache-2.0 WITH LLVM-exception".to_owned()];
+    for yes in [
+        "MIT",
+        "GPL-3.0 OR MIT",
+        "MIT AND ISC",
+        "GPL-3.0/MIT",
+        "(MIT OR X) AND ISC",
+        "Apache-2.0 WITH LLVM-exception OR X",
+    ] {
+        assert!(is_allowed(yes, &allowed), "{yes}");
+    }
+    for no in ["", "GPL-3.0", "MIT AND GPL-3.0", "(X OR Y) AND MIT"] {
+        assert!(!is_allowed(no, &allowed), "{no}");
+    }
+}

@@ -1,0 +1,3 @@
+//! Everything in one test binary: it links once.
+
+mod house;

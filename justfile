@@ -1,0 +1,34 @@
+# Lists what there is
+default:
+    @just --list
+
+# Builds the binary
+build:
+    cargo build --workspace
+
+# Runs every test; installs what they need
+test *ARGS:
+    scripts/test.sh {{ARGS}}
+
+# Writes a sample project, builds it, runs it and explains it
+demo *ARGS:
+    cargo run --release -- demo {{ARGS}}
+
+# Format, lints and dependencies
+lint:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+    cargo test -q -p dbuild-integration-tests --test it house::
+
+# The benches of the inner loops
+bench *ARGS:
+    cargo bench --workspace {{ARGS}}
+
+# Formats everything
+fmt:
+    cargo fmt --all
+
+# Makes the base images of the tutorials and fills the local registry's storage with them
+bases:
+    cargo build --workspace
+    scripts/bases.sh all

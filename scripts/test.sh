@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Every test, on a machine that has Rust and Debian's packages. Arguments go to `cargo test`.
+#
+# The last line says how many passed and failed in all.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+# cc and the tests need the programs that administrators have.
+export PATH=$PATH:/usr/sbin:/sbin
+
+scripts/tools.sh
+cargo build --workspace --bins --locked
+scripts/bases.sh all
+
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+status=0
+cargo test --workspace --locked --no-fail-fast "$@" 2>&1 | tee "$log" || status=$?
+awk '/^test result:/ { passed += $4; failed += $6; ignored += $8 }
+     END { printf "%d passed, %d failed, %d ignored\n", passed, failed, ignored }' "$log"
+exit "$status"
