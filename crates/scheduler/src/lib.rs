@@ -1,1 +1,6 @@
-//! Runs a plan: order, cache policy, single flight, and each kind of step.
+//! Runs a plan: order, cache policy, single flight, and the execution of each kind of step.
+
+mod cancel;
+mod schedule;
+
+pub use cancel::{Cancel, Canceller};

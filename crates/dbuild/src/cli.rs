@@ -1,0 +1,210 @@
+//! The command line. Flags and their meaning are those of `docker buildx build`, so that hands and
+//! scripts carry over; what dbuild adds is named in plain words.
+
+mod build;
+mod values;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+pub(crate) use build::{BuildArgs, ProgressMode};
+pub(crate) use values::{ByteSize, KeyValue, NamedContextArg, Age};
+
+/// Builds container images from Dockerfiles: no daemon, no root, one binary.
+#[derive(Debug, Parser)]
+#[command(name = "dbuild", version, about, max_term_width = 100, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Global {
+    /// Where images, snapshots and cache records are kept [default: /var/lib/dbuild for root, else
+    /// $XDG_DATA_HOME/dbuild]
+    #[arg(long, global = true, value_name = "DIR", env = "DBUILD_STORE", hide_env_values = true)]
+    pub(crate) store: Option<PathBuf>,
+    /// The configuration file [default: $XDG_CONFIG_HOME/dbuild/config.toml]
+    #[arg(long, global = true, value_name = "FILE", env = "DBUILD_CONFIG", hide_env_values = true)]
+    pub(crate) config: Option<PathBuf>,
+    /// Messages for the developers of dbuild: error, warn, info, debug or trace
+    #[arg(long, global = true, value_name = "LEVEL", default_value = "error")]
+    pub(crate) log: String,
+}
+
+/// What dbuild can be asked for.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Build an image from a Dockerfile
+    Build(Box<BuildArgs>),
+    /// Run a command in an image of the store
+    Run(RunArgs),
+    /// List the images of the store
+    #[command(visible_alias = "ls")]
+    Images(ListArgs),
+    /// Give an image another name
+    Tag {
+        /// A name or the first digits of a digest
+        image: String,
+        /// The new name
+        name: String,
+    },
+    /// Remove images from the store
+    #[command(visible_alias = "rmi")]
+    Rm {
+        /// Names or the first digits of digests
+        #[arg(required = true)]
+        images: Vec<String>,
+    },
+    /// Show an image's manifest and config as JSON
+    Inspect {
+        /// A name or the first digits of a digest
+        image: String,
+    },
+    /// Write an image to an archive
+    Save(SaveArgs),
+    /// Read images from an archive or directory into the store
+    Load(LoadArgs),
+    /// Pull an image into the store
+    Pull {
+        /// A reference, such as debian:12
+        reference: String,
+        /// The platform to pull
+        #[arg(long)]
+        platform: Option<String>,
+    },
+    /// Push an image of the store to a registry
+    Push {
+        /// A name of the store, which is also where it goes
+        image: String,
+    },
+    /// Look at the cache, and remove from it
+    #[command(subcommand)]
+    Cache(CacheCommand),
+    /// Write a small sample project, build it, run it, and explain what happened
+    Demo {
+        /// Where the project is written
+        #[arg(default_value = "dbuild-demo")]
+        dir: PathBuf,
+    },
+    /// Make images without a Dockerfile
+    #[command(subcommand)]
+    Image(ImageCommand),
+    /// Say what this machine offers, what it lacks, and what to install
+    Doctor(ListArgs),
+}
+
+/// Options of a listing.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct ListArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `dbuild run`.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// A name or the first digits of a digest
+    pub(crate) image: String,
+    /// The command; without it the image's own is started
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) command: Vec<String>,
+    /// Replace the image's entrypoint
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) entrypoint: Option<String>,
+    /// Set a variable; without a value it is taken from here
+    #[arg(long, short = 'e', value_name = "NAME[=VALUE]")]
+    pub(crate) env: Vec<String>,
+    /// Where the command starts
+    #[arg(long, short = 'w', value_name = "DIR")]
+    pub(crate) workdir: Option<String>,
+    /// As whom it runs
+    #[arg(long, short = 'u', value_name = "USER[:GROUP]")]
+    pub(crate) user: Option<String>,
+    /// host or none
+    #[arg(long, value_name = "MODE", default_value = "host")]
+    pub(crate) network: String,
+    /// Mount a directory or file of this machine
+    #[arg(long, short = 'v', value_name = "HOST:CONTAINER[:ro]")]
+    pub(crate) volume: Vec<String>,
+    /// Keep standard input open
+    #[arg(long, short = 'i')]
+    pub(crate) interactive: bool,
+    /// Give the command a terminal
+    #[arg(long, short = 't')]
+    pub(crate) tty: bool,
+    /// Accepted for habit: what a container writes is always thrown away
+    #[arg(long)]
+    pub(crate) rm: bool,
+}
+
+/// `dbuild save`.
+#[derive(Debug, Args)]
+pub(crate) struct SaveArgs {
+    /// A name or the first digits of a digest
+    pub(crate) image: String,
+    /// The file to write; standard output without it
+    #[arg(long, short = 'o', value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// oci or docker
+    #[arg(long, default_value = "docker")]
+    pub(crate) format: String,
+}
+
+/// `dbuild load`.
+#[derive(Debug, Args)]
+pub(crate) struct LoadArgs {
+    /// An OCI or docker archive, or an OCI layout directory; standard input without it
+    #[arg(long, short = 'i', value_name = "FILE")]
+    pub(crate) input: Option<PathBuf>,
+    /// The name to give an image that has none
+    #[arg(long, short = 't', value_name = "NAME")]
+    pub(crate) tag: Option<String>,
+}
+
+/// `dbuild cache`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CacheCommand {
+    /// Show what the store takes on disk
+    Du(ListArgs),
+    /// Remove what no image needs
+    Prune(PruneArgs),
+}
+
+/// `dbuild cache prune`.
+#[derive(Debug, Args)]
+pub(crate) struct PruneArgs {
+    /// Remove every record, also those used lately
+    #[arg(long, short = 'a')]
+    pub(crate) all: bool,
+    /// Stop when no more than this is left, such as 10GB
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) keep_size: Option<ByteSize>,
+    /// Keep what was used this lately, such as 24h or 7d
+    #[arg(long, value_name = "TIME")]
+    pub(crate) keep_for: Option<Age>,
+    /// Accepted for habit: dbuild does not ask
+    #[arg(long, short = 'f')]
+    pub(crate) force: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `dbuild image`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ImageCommand {
+    /// Make a base image from this machine's own programs and the libraries that they need
+    FromHost {
+        /// The name to give it
+        #[arg(long, short = 't', default_value = "dbuild.local/host:latest")]
+        tag: String,
+        /// Programs to take along, by name or path [default: a shell and a few tools]
+        programs: Vec<String>,
+    },
+}

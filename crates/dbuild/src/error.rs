@@ -1,0 +1,87 @@
+//! Where errors become words. Libraries say what happened; here it is said what to try, and how the
+//! process ends.
+
+use std::fmt;
+
+/// Exit code of a build (or any command) that failed.
+pub(crate) const EXIT_FAILED: u8 = 1;
+/// Exit code of wrong usage.
+pub(crate) const EXIT_USAGE: u8 = 2;
+/// Exit code after SIGINT or SIGTERM.
+pub(crate) const EXIT_INTERRUPTED: u8 = 130;
+
+/// An error as the user reads it.
+#[derive(Debug)]
+pub(crate) struct Error {
+    /// What happened; may be several lines, and begins with its own `error:` when `rendered`.
+    message: String,
+    /// The message is a complete text with source lines and its own heading.
+    rendered: bool,
+    hint: Option<String>,
+    code: u8,
+}
+
+impl Error {
+    /// The command did not do what it should.
+    pub(crate) fn failed(message: impl fmt::Display) -> Self {
+        Self { message: message.to_string(), rendered: false, hint: None, code: EXIT_FAILED }
+    }
+
+    /// The command line, or a file that it names as configuration, is wrong.
+    pub(crate) fn usage(message: impl fmt::Display) -> Self {
+        Self { code: EXIT_USAGE, ..Self::failed(message) }
+    }
+
+    /// The user interrupted.
+    pub(crate) fn interrupted() -> Self {
+        Self { code: EXIT_INTERRUPTED, ..Self::failed("interrupted") }
+    }
+
+    /// A text that already shows source lines.
+    pub(crate) fn rendered(message: impl fmt::Display) -> Self {
+        Self { rendered: true, ..Self::failed(message) }
+    }
+
+    /// A program that ran in an image ended with this code, and has said why itself.
+    pub(crate) fn exit_code(code: u8) -> Self {
+        Self { message: String::new(), rendered: true, hint: None, code }
+    }
+
+    /// Adds what to try.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    pub(crate) fn code(&self) -> u8 {
+        self.code
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.rendered {
+            true => f.write_str(&self.message)?,
+            false => write!(f, "error: {}", self.message)?,
+        }
+        match &self.hint {
+            Some(hint) => write!(f, "\nhelp: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The words of an error and of every cause below it, each said once.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let words = error.to_string();
+        if !text.contains(&words) {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,45 @@
+//! What is shown while a build runs. Each view is a sink of events and nothing else: it could be fed from
+//! the journal as well.
+
+mod lines;
+mod plain;
+mod rawjson;
+mod tty;
+
+use std::io::IsTerminal as _;
+use std::sync::Arc;
+
+use dbuild_store::{EventSink, NoEvents};
+
+use crate::cli::ProgressMode;
+
+/// A view, and what must be called when the build is over so that its last words stand.
+pub(crate) trait View: EventSink {
+    /// Shows what is left to show; nothing is shown afterwards.
+    fn close(&self) {}
+}
+
+impl View for NoEvents {}
+
+/// The view that was asked for.
+pub(crate) fn view(mode: ProgressMode, quiet: bool) -> Arc<dyn View> {
+    let mode = match mode {
+        _ if quiet => ProgressMode::Quiet,
+        ProgressMode::Auto if std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb") => {
+            ProgressMode::Tty
+        }
+        ProgressMode::Auto => ProgressMode::Plain,
+        mode => mode,
+    };
+    match mode {
+        ProgressMode::Tty => tty::Tty::start(),
+        ProgressMode::Rawjson => Arc::new(rawjson::RawJson),
+        ProgressMode::Quiet => Arc::new(NoEvents),
+        ProgressMode::Plain | ProgressMode::Auto => Arc::new(plain::Plain::new(std::io::stderr())),
+    }
+}
+
+/// Whether colour may be used on standard error: on a terminal, unless `NO_COLOR` says no.
+pub(crate) fn color() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}

@@ -1,0 +1,87 @@
+//! What steps are called: `[build 2/5] RUN make`.
+
+use std::collections::BTreeMap;
+
+use dbuild_store::{Event, StageInfo, StepInfo};
+
+/// The names of a build's steps. Made from [`Event::BuildStarted`].
+#[derive(Debug, Default, Clone)]
+pub struct Labels {
+    stages: BTreeMap<u32, StageInfo>,
+    steps: BTreeMap<u32, StepInfo>,
+    /// For each step its place in its stage and how many there are, from 1.
+    places: BTreeMap<u32, (usize, usize)>,
+}
+
+impl Labels {
+    /// Learns the names, where the event is the one that has them.
+    pub fn learn(&mut self, event: &Event) {
+        let Event::BuildStarted { stages, steps, .. } = event else { return };
+        self.stages = stages.iter().map(|stage| (stage.id, stage.clone())).collect();
+        self.steps = steps.iter().map(|step| (step.id, step.clone())).collect();
+        let mut of_stage: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+        for step in steps.iter().filter(|step| is_of_stage(step)) {
+            of_stage.entry(step.stage).or_default().push(step.id);
+        }
+        for ids in of_stage.values() {
+            self.places.extend(ids.iter().enumerate().map(|(at, id)| (*id, (at + 1, ids.len()))));
+        }
+    }
+
+    /// The bracket: `[build 2/5]`, or `[context]` for what belongs to no stage alone. With several
+    /// platforms the platform stands before the name.
+    pub fn bracket(&self, step: u32) -> String {
+        let Some(info) = self.steps.get(&step) else { return format!("[step {step}]") };
+        let Some((place, count)) = self.places.get(&step) else {
+            let word = match info.kind.as_str() {
+                "image" => "image",
+                "fetch" => "download",
+                "git" => "git",
+                _ => "context",
+            };
+            return format!("[{word}]");
+        };
+        let stage = self.stages.get(&info.stage);
+        let platform = stage.and_then(|stage| stage.platform.as_deref());
+        let name = stage.map_or("?", |stage| stage.name.as_str());
+        match platform {
+            Some(platform) => format!("[{platform} {name} {place}/{count}]"),
+            None => format!("[{name} {place}/{count}]"),
+        }
+    }
+
+    /// The instruction, on one line.
+    pub fn text(&self, step: u32) -> &str {
+        self.steps.get(&step).map_or("", |info| info.text.as_str())
+    }
+
+    /// Bracket and instruction.
+    pub fn full(&self, step: u32) -> String {
+        format!("{} {}", self.bracket(step), self.text(step))
+    }
+
+    /// The stages, in order.
+    pub fn stages(&self) -> impl Iterator<Item = &StageInfo> {
+        self.stages.values()
+    }
+
+    /// How many steps the build has.
+    pub fn step_count(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// A step, as the build announced it.
+    pub fn step(&self, step: u32) -> Option<&StepInfo> {
+        self.steps.get(&step)
+    }
+}
+
+/// Contexts, downloads and images that only a COPY names are shared by stages. The image that a stage
+/// begins with counts as its first step.
+fn is_of_stage(step: &StepInfo) -> bool {
+    match step.kind.as_str() {
+        "image" => step.text.starts_with("FROM"),
+        "context" | "fetch" | "git" => false,
+        _ => true,
+    }
+}

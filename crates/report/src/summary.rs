@@ -1,0 +1,166 @@
+//! The last lines of a build: what was made, what of it is shipped, what was left behind.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use dbuild_digest::BlobDigest;
+use dbuild_store::Event;
+
+use crate::{Bytes, Labels, Seconds};
+
+/// Reads events and tells their sum. Its Display is the text.
+#[derive(Debug, Default, Clone)]
+pub struct Summary {
+    labels: Labels,
+    stages: BTreeMap<u32, StageBytes>,
+    exports: Vec<Export>,
+    run: usize,
+    cached: usize,
+    duration: Duration,
+}
+
+#[derive(Debug, Clone)]
+struct StageBytes {
+    base: u64,
+    made: u64,
+    shipped: u64,
+    left: u64,
+}
+
+#[derive(Debug, Clone)]
+struct Export {
+    output: String,
+    names: Vec<String>,
+    digest: Option<BlobDigest>,
+    size: u64,
+}
+
+impl Summary {
+    /// Takes one event of the build.
+    pub fn learn(&mut self, event: &Event) {
+        self.labels.learn(event);
+        match event {
+            Event::StepCached { .. } => self.cached += 1,
+            Event::StepFinished { .. } => self.run += 1,
+            Event::StageSummary { stage, base_bytes, made_bytes, shipped_bytes, left_bytes, .. } => {
+                let (base, made) = (*base_bytes, *made_bytes);
+                let bytes = StageBytes { base, made, shipped: *shipped_bytes, left: *left_bytes };
+                self.stages.insert(*stage, bytes);
+            }
+            Event::ExportFinished { output, names, digest, size } => self.exports.push(Export {
+                output: output.clone(),
+                names: names.clone(),
+                digest: *digest,
+                size: *size,
+            }),
+            Event::BuildFinished { duration_ms, .. } => self.duration = Duration::from_millis(*duration_ms),
+            _ => {}
+        }
+    }
+
+    /// All of a build at once.
+    pub fn of<'a>(events: impl IntoIterator<Item = &'a Event>) -> Self {
+        let mut summary = Self::default();
+        events.into_iter().for_each(|event| summary.learn(event));
+        summary
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = self.labels.stages().map(|stage| stage.name.chars().count()).max().unwrap_or(0);
+        if self.labels.stages().count() > 0 && !self.stages.is_empty() {
+            writeln!(f, "stages:")?;
+        }
+        for stage in self.labels.stages() {
+            let name = format!("  {:width$}", stage.name);
+            match self.stages.get(&stage.id) {
+                Some(bytes) => writeln!(f, "{name}  {bytes}")?,
+                None if !stage.reached => writeln!(f, "{name}  SKIPPED: the target does not need it")?,
+                None => {}
+            }
+        }
+        for export in &self.exports {
+            writeln!(f, "{export}")?;
+        }
+        let steps = self.run + self.cached;
+        write!(f, "done in {}: {} of {steps} steps cached", Seconds(self.duration), self.cached)
+    }
+}
+
+impl fmt::Display for StageBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { base, made, shipped, left } = *self;
+        if base > 0 {
+            write!(f, "base {:>7} + ", Bytes(base))?;
+        } else {
+            write!(f, "{:15}", "")?;
+        }
+        write!(f, "made {:>7} -> shipped {:>7}, left behind {:>7}", Bytes(made), Bytes(shipped), Bytes(left))
+    }
+}
+
+impl fmt::Display for Export {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = if self.names.is_empty() { self.output.clone() } else { self.names.join(", ") };
+        match &self.digest {
+            Some(digest) => write!(f, "image:  {what}\ndigest: {digest}\nsize:   {}", Bytes(self.size)),
+            None => write!(f, "output: {what}\nsize:   {}", Bytes(self.size)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dbuild_digest::{BlobDigest, StepKey};
+    use dbuild_store::{Event, Outcome, StageInfo};
+
+    use super::Summary;
+
+    #[test]
+    fn a_stage_a_line_then_the_image() {
+        let stage = |id, name: &str, reached| StageInfo { id, name: name.to_owned(), index: id, reached, ..StageInfo::default() };
+        let key = StepKey::from_bytes([0; 32]);
+        let sum = |stage, base_bytes, made_bytes, shipped_bytes, left_bytes| Event::StageSummary {
+            stage,
+            base_bytes,
+            made_bytes,
+            shipped_bytes,
+            left_bytes,
+            cached: 0,
+            steps: 1,
+        };
+        let events = [
+            Event::BuildStarted {
+                build: "b".parse().unwrap(),
+                targets: vec!["app".to_owned()],
+                stages: vec![stage(0, "builder", true), stage(1, "docs", false), stage(2, "app", true)],
+                steps: Vec::new(),
+                strategy: "output".to_owned(),
+            },
+            Event::StepCached { step: 0, key },
+            Event::StepFinished { step: 1, key, duration_ms: 5, layer_bytes: 1, files: 1 },
+            sum(0, 412_000_000, 38_000_000, 12_000_000, 438_000_000),
+            sum(2, 0, 12_000_000, 12_000_000, 0),
+            Event::ExportFinished {
+                output: "type=image".to_owned(),
+                names: vec!["docker.io/library/app:latest".to_owned()],
+                digest: Some(BlobDigest::of(b"")),
+                size: 4_100_000,
+            },
+            Event::BuildFinished { outcome: Outcome::Done, duration_ms: 1234 },
+        ];
+        assert_eq!(
+            Summary::of(&events).to_string(),
+            "stages:\n\
+             \x20 builder  base   412MB + made  38.0MB -> shipped  12.0MB, left behind   438MB\n\
+             \x20 docs     SKIPPED: the target does not need it\n\
+             \x20 app                     made  12.0MB -> shipped  12.0MB, left behind      0B\n\
+             image:  docker.io/library/app:latest\n\
+             digest: sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\n\
+             size:   4.10MB\n\
+             done in 1.23s: 1 of 2 steps cached"
+        );
+    }
+}

@@ -1,0 +1,92 @@
+//! What a step gives to the steps after it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use dbuild_digest::{StepKey, TreeDigest};
+use dbuild_layer::{Files, Stack, StackLayer, Tree};
+use dbuild_plan::{BaseImage, StepId};
+use dbuild_store::Snapshot;
+
+use crate::base::Bases;
+use crate::error::StepError;
+
+/// A step that is done.
+#[derive(Clone, Debug)]
+pub struct Output {
+    /// Its key under the build's strategy.
+    pub key: StepKey,
+    /// What its file system contains, as [`dbuild_cache::Inputs::output`] means it.
+    pub output: TreeDigest,
+    /// Its file system.
+    pub files: FileSystem,
+    /// It was not carried out.
+    pub cached: bool,
+}
+
+/// A file system as a build knows it: by its layers' indexes. Files are unpacked only when somebody asks.
+#[derive(Clone, Debug)]
+pub struct FileSystem {
+    base: Base,
+    layers: Vec<OwnLayer>,
+}
+
+/// What a file system begins with.
+#[derive(Clone, Debug)]
+pub(crate) enum Base {
+    /// Nothing.
+    Empty,
+    /// An image, by the step that names it.
+    Image(StepId, Arc<BaseImage>),
+    /// A directory of the user's.
+    Context(Arc<Tree>, PathBuf),
+}
+
+/// A layer that a step of the build made.
+#[derive(Clone, Debug)]
+pub struct OwnLayer {
+    /// The step.
+    pub step: StepId,
+    /// The layer.
+    pub snapshot: Snapshot,
+}
+
+impl FileSystem {
+    pub(crate) fn new(base: Base) -> Self {
+        Self { base, layers: Vec::new() }
+    }
+
+    pub(crate) fn with(&self, step: StepId, snapshot: Snapshot) -> Self {
+        let mut next = self.clone();
+        next.layers.push(OwnLayer { step, snapshot });
+        next
+    }
+
+    /// The image that it begins with, if it begins with one.
+    pub fn image(&self) -> Option<&BaseImage> {
+        match &self.base {
+            Base::Image(_, image) => Some(image),
+            Base::Empty | Base::Context(..) => None,
+        }
+    }
+
+    /// The layers that steps of this build made, lowest first.
+    pub fn own_layers(&self) -> &[OwnLayer] {
+        &self.layers
+    }
+
+    /// All layers as one file system. Pulls and unpacks the base image where that has not been done.
+    pub(crate) fn stack(&self, bases: &Bases) -> Result<Stack, StepError> {
+        let mut layers = match &self.base {
+            Base::Empty => Vec::new(),
+            Base::Image(step, image) => bases.layers(*step, image)?.iter().map(stack_layer).collect(),
+            Base::Context(tree, root) => vec![StackLayer { tree: Arc::clone(tree), files: Files::Live(root.clone()) }],
+        };
+        layers.extend(self.layers.iter().map(|layer| stack_layer(&layer.snapshot)));
+        Ok(Stack::new(layers))
+    }
+}
+
+fn stack_layer(snapshot: &Snapshot) -> StackLayer {
+    StackLayer { tree: Arc::clone(&snapshot.tree), files: Files::Snapshot(snapshot.dir.clone()) }
+}

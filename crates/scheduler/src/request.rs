@@ -1,0 +1,92 @@
+//! What a build is given besides its plan.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use dbuild_cache::Strategy;
+use dbuild_layer::{Ignore, PackOptions};
+use dbuild_plan::{HostEntry, Plan};
+use dbuild_store::{BlobSource, EventSink, Store};
+
+use crate::cancel::Cancel;
+
+/// One build. Everything that it may read or reach is in here.
+pub struct Request {
+    /// What to do.
+    pub plan: Arc<Plan>,
+    /// Where results are kept.
+    pub store: Store,
+    /// Where missing layers of base images come from.
+    pub blobs: Arc<dyn BlobSource>,
+    /// Who hears what happens.
+    pub events: Arc<dyn EventSink>,
+    /// The directories of the build context (`None`) and of the named ones.
+    pub contexts: BTreeMap<Option<String>, ContextDir>,
+    /// What identifies a step.
+    pub strategy: &'static dyn Strategy,
+    /// Which steps may take a result from the cache.
+    pub cache: CacheUse,
+    /// How many steps run at the same time.
+    pub jobs: NonZeroUsize,
+    /// How the layers of the targets are packed while later steps run; `None` where no output needs it.
+    pub pack: Option<PackOptions>,
+    /// The values for `RUN --mount=type=secret`, by id.
+    pub secrets: BTreeMap<String, Secret>,
+    /// The agents for `RUN --mount=type=ssh`, by id.
+    pub ssh: BTreeMap<String, PathBuf>,
+    /// What RUN steps get of this machine.
+    pub machine: Machine,
+    /// Ends the build.
+    pub cancel: Cancel,
+}
+
+/// A local directory that steps copy from.
+#[derive(Clone, Debug)]
+pub struct ContextDir {
+    /// The directory.
+    pub root: PathBuf,
+    /// What of it is not there.
+    pub ignore: Ignore,
+}
+
+/// Which steps may take a result from the cache. Results are kept in any case.
+#[derive(Clone, Debug, Default)]
+pub enum CacheUse {
+    /// All.
+    #[default]
+    All,
+    /// None: `--no-cache`.
+    Nothing,
+    /// All but those of these stages, in lower case: `--no-cache-filter`.
+    Except(BTreeSet<String>),
+}
+
+/// Where a secret's value is. It is read when a step needs it, and kept nowhere.
+#[derive(Clone, Debug)]
+pub enum Secret {
+    /// A file.
+    File(PathBuf),
+    /// A variable of dbuild's environment.
+    Variable(String),
+}
+
+/// What RUN steps get of this machine.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// What they read as `/etc/resolv.conf`.
+    pub resolv_conf: Vec<u8>,
+    /// Lines for `/etc/hosts` besides those of the loopback device.
+    pub extra_hosts: Vec<HostEntry>,
+    /// `--network=host` was allowed (it is the default network where there is no other).
+    pub allow_insecure: bool,
+    /// Only the ids below this exist here (rootless); `None`: all.
+    pub ids: Option<u32>,
+}
+
+impl std::fmt::Debug for Request {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Request").field("steps", &self.plan.len()).field("jobs", &self.jobs).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,332 @@
+//! The order of work. In prose:
+//!
+//! 1. A step waits for its inputs; when the last of them is done it is ready.
+//! 2. Of the ready steps the one with the longest known path to the end of the build is started first,
+//!    as long as fewer than `jobs` are running.
+//! 3. A step that is done makes its users ready. The first that fails cancels all that is running, and
+//!    nothing is started after it. What was done stays done.
+//!
+//! This module does not know what a step does, what a cache is, or what a step gives: see [`Run`].
+
+use std::collections::BinaryHeap;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use dbuild_plan::{Plan, StepId};
+use tokio::task::JoinSet;
+
+use crate::cancel::{Cancel, Canceller};
+
+/// Something that carries out one step whose inputs are done.
+///
+/// Caching, single flight and limits are runners around runners.
+pub(crate) trait Run: Send + Sync + 'static {
+    /// What a step gives; handed to the steps that use it.
+    type Output: Send + Sync + 'static;
+    /// Why a step gives nothing.
+    type Error: Send + 'static;
+
+    /// Carries out a step; `inputs` are in the order of [`dbuild_plan::Step::inputs`]. When `cancel` is
+    /// heard it returns soon, with an error.
+    fn run(
+        &self,
+        step: StepId,
+        inputs: Vec<Arc<Self::Output>>,
+        cancel: Cancel,
+    ) -> impl Future<Output = Result<Self::Output, Self::Error>> + Send;
+}
+
+/// How a build ended when not all steps were done.
+#[derive(Debug)]
+pub(crate) enum Stop<E> {
+    /// A step failed; the steps that were canceled because of it were reported to `on_cancel`.
+    Failed(StepId, E),
+    /// The user cancelled.
+    Canceled,
+}
+
+/// The one place where a step is. Changes only in [`States::set`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// So many inputs are not done.
+    Waiting(usize),
+    Ready,
+    Running,
+    Done,
+    Failed,
+    Canceled,
+}
+
+struct States {
+    of: Vec<State>,
+    /// Ready steps, by the length of their path to the end, then by their order in the Dockerfile.
+    ready: BinaryHeap<(u64, std::cmp::Reverse<StepId>)>,
+    running: usize,
+    paths: Vec<u64>,
+}
+
+impl States {
+    fn new(plan: &Plan, paths: Vec<u64>) -> Self {
+        let of = plan.steps().map(|(_, step)| State::Waiting(step.inputs().len())).collect();
+        let mut states = Self { of, ready: BinaryHeap::new(), running: 0, paths };
+        for (id, _) in plan.steps() {
+            if states.of[id.index()] == State::Waiting(0) {
+                states.set(id, State::Ready);
+            }
+        }
+        states
+    }
+
+    fn set(&mut self, id: StepId, new: State) {
+        let old = std::mem::replace(&mut self.of[id.index()], new);
+        if old == State::Running {
+            self.running -= 1;
+        }
+        match new {
+            State::Ready => self.ready.push((self.paths[id.index()], std::cmp::Reverse(id))),
+            State::Running => self.running += 1,
+            State::Waiting(_) | State::Done | State::Failed | State::Canceled => {}
+        }
+    }
+
+    fn input_done(&mut self, user: StepId) {
+        if let State::Waiting(missing) = self.of[user.index()] {
+            self.set(user, if missing == 1 { State::Ready } else { State::Waiting(missing - 1) });
+        }
+    }
+
+    fn take_ready(&mut self, jobs: NonZeroUsize) -> Option<StepId> {
+        if self.running >= jobs.get() {
+            return None;
+        }
+        let (_, std::cmp::Reverse(id)) = self.ready.pop()?;
+        self.set(id, State::Running);
+        Some(id)
+    }
+
+    /// Steps that were not finished, as all of them are canceled.
+    fn cancel_rest(&mut self) -> Vec<StepId> {
+        let rest: Vec<StepId> = (0..self.of.len())
+            .filter(|index| !matches!(self.of[*index], State::Done | State::Failed))
+            .map(|index| StepId(index as u32))
+            .collect();
+        for id in &rest {
+            self.set(*id, State::Canceled);
+        }
+        rest
+    }
+}
+
+/// Runs every step of the plan. `paths` is the length of the longest path from each step to the end of
+/// the build ([`Plan::longest_paths`]). On success the outputs stand in the order of the step ids.
+pub(crate) async fn schedule<R: Run>(
+    plan: &Plan,
+    runner: Arc<R>,
+    paths: Vec<u64>,
+    jobs: NonZeroUsize,
+    mut cancel: Cancel,
+    on_cancel: impl Fn(StepId),
+) -> Result<Vec<Arc<R::Output>>, Stop<R::Error>> {
+    // Steps hear this signal, which is given by the user's and by the first failure.
+    let (stop, stopped) = Canceller::new();
+    let mut states = States::new(plan, paths);
+    let mut outputs: Vec<Option<Arc<R::Output>>> = vec![None; plan.len()];
+    let mut running = JoinSet::new();
+    let mut end = None;
+    loop {
+        while end.is_none()
+            && let Some(id) = states.take_ready(jobs)
+        {
+            let inputs = plan.step(id).inputs().iter().filter_map(|input| outputs[input.index()].clone()).collect();
+            let (runner, stopped) = (Arc::clone(&runner), stopped.clone());
+            running.spawn(async move { (id, runner.run(id, inputs, stopped).await) });
+        }
+        let finished = tokio::select! {
+            finished = running.join_next() => finished,
+            () = cancel.canceled(), if end.is_none() => {
+                end = Some(Stop::Canceled);
+                stop.cancel();
+                continue;
+            }
+        };
+        match finished {
+            None => break,
+            Some(Ok((id, Ok(output)))) => {
+                states.set(id, State::Done);
+                outputs[id.index()] = Some(Arc::new(output));
+                plan.users(id).into_iter().for_each(|user| states.input_done(user));
+            }
+            // Once the build is being stopped, a step that says it failed was stopped.
+            Some(Ok((id, Err(error)))) if end.is_none() => {
+                states.set(id, State::Failed);
+                end = Some(Stop::Failed(id, error));
+                stop.cancel();
+            }
+            Some(Ok((_, Err(_)))) => {}
+            // A step that panicked is a fault of dbuild: the panic goes on where it can be seen.
+            Some(Err(error)) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => end = end.or(Some(Stop::Canceled)),
+            },
+        }
+    }
+    if let Some(end) = end {
+        states.cancel_rest().into_iter().for_each(on_cancel);
+        return Err(end);
+    }
+    Ok(outputs.into_iter().flatten().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+    use std::sync::{Arc, Mutex};
+
+    use dbuild_plan::{ImageConfig, Plan, PlanBuilder, Platform, Stage, StageId, Step, StepId, StepKind, Target, WorkdirStep};
+    use tokio::sync::Barrier;
+
+    use super::{Run, Stop, schedule};
+    use crate::cancel::{Cancel, Canceller};
+    use dbuild_plan::{CopySource, CopyStep};
+
+    /// `lanes` chains of WORKDIR steps, of the given lengths, and one COPY that takes from all.
+    fn plan(lanes: &[usize]) -> Plan {
+        let mut builder = PlanBuilder::default();
+        let stage = StageId(0);
+        let mut add = |kind| builder.add_step(Step { stage, text: String::new(), kind });
+        let mut sources = Vec::new();
+        for lane in lanes {
+            let mut last = add(StepKind::Scratch);
+            for _ in 0..*lane {
+                last = add(StepKind::Workdir(WorkdirStep { parent: last, path: "/w".to_owned(), user: String::new() }));
+            }
+            sources.push(CopySource::Path { from: last, path: "w".to_owned() });
+        }
+        let parent = add(StepKind::Scratch);
+        let last = add(StepKind::Copy(CopyStep {
+            parent,
+            sources,
+            dest: "/".to_owned(),
+            chown: None,
+            chmod: None,
+            link: false,
+            parents: false,
+            exclude: Vec::new(),
+            unpack: Some(false),
+        }));
+        builder.add_stage(Stage {
+            name: "s".to_owned(),
+            index: 0,
+            base: "scratch".to_owned(),
+            base_stage: None,
+            platform: Platform::host(),
+            first: Some(parent),
+            last: Some(last),
+            config: ImageConfig::default(),
+            history: Vec::new(),
+        });
+        builder.add_target(Target { platform: Platform::host(), stage });
+        builder.finish().unwrap().0
+    }
+
+    /// Does what a function says, and writes down the order.
+    struct Runner<F> {
+        started: Mutex<Vec<u32>>,
+        work: F,
+    }
+
+    impl<F, W> Run for Runner<F>
+    where
+        F: Fn(StepId, Cancel) -> W + Send + Sync + 'static,
+        W: Future<Output = Result<(), &'static str>> + Send,
+    {
+        type Output = ();
+        type Error = &'static str;
+
+        fn run(&self, step: StepId, _: Vec<Arc<()>>, cancel: Cancel) -> impl Future<Output = Result<(), &'static str>> + Send {
+            self.started.lock().unwrap().push(step.0);
+            (self.work)(step, cancel)
+        }
+    }
+
+    async fn check<F, W>(plan: &Plan, jobs: usize, cancel: Cancel, work: F) -> (Result<usize, Stop<&'static str>>, Vec<u32>, Vec<u32>)
+    where
+        F: Fn(StepId, Cancel) -> W + Send + Sync + 'static,
+        W: Future<Output = Result<(), &'static str>> + Send + 'static,
+    {
+        let runner = Arc::new(Runner { started: Mutex::new(Vec::new()), work });
+        let canceled = Mutex::new(Vec::new());
+        let paths = plan.longest_paths(|_| 1);
+        let jobs = NonZeroUsize::new(jobs).unwrap();
+        let result =
+            schedule(plan, Arc::clone(&runner), paths, jobs, cancel, |id| canceled.lock().unwrap().push(id.0)).await;
+        let started = std::mem::take(&mut *runner.started.lock().unwrap());
+        (result.map(|outputs| outputs.len()), started, canceled.into_inner().unwrap())
+    }
+
+    #[tokio::test]
+    async fn the_longest_path_goes_first() {
+        let (_guard, cancel) = Canceller::new();
+        // Steps 0-1 are a short lane, 2-5 a long one.
+        let (result, started, _) = check(&plan(&[1, 3]), 1, cancel, |_, _| async { Ok(()) }).await;
+        assert_eq!(result.unwrap(), 8);
+        assert_eq!(started, [2, 3, 0, 4, 1, 5, 6, 7]);
+    }
+
+    #[tokio::test]
+    async fn independent_steps_run_at_the_same_time_and_no_more_than_jobs() {
+        let (_guard, cancel) = Canceller::new();
+        // Each first step of eight lanes waits for the seven others: one after the other would hang.
+        let barrier = Arc::new(Barrier::new(8));
+        let (result, ..) = check(&plan(&[1; 8]), 8, cancel, move |step, _| {
+            let barrier = Arc::clone(&barrier);
+            async move {
+                if step.0 < 16 && step.0 % 2 == 1 {
+                    barrier.wait().await;
+                }
+                Ok(())
+            }
+        })
+        .await;
+        assert_eq!(result.unwrap(), 18);
+    }
+
+    #[tokio::test]
+    async fn the_first_failure_cancels_the_rest() {
+        let (_guard, cancel) = Canceller::new();
+        let (result, started, canceled) = check(&plan(&[1, 1]), 2, cancel, |step, mut cancel| async move {
+            match step.0 {
+                1 => Err("one"),
+                3 => {
+                    cancel.canceled().await;
+                    Err("stopped")
+                }
+                _ => Ok(()),
+            }
+        })
+        .await;
+        assert!(matches!(result, Err(Stop::Failed(StepId(1), "one"))), "{result:?}");
+        assert!(!started.contains(&5), "{started:?}");
+        assert!(canceled.contains(&3) && canceled.contains(&5) && !canceled.contains(&1), "{canceled:?}");
+    }
+
+    #[tokio::test]
+    async fn the_user_cancels() {
+        let (canceller, cancel) = Canceller::new();
+        let canceller = Arc::new(canceller);
+        let (result, _, canceled) = check(&plan(&[1]), 2, cancel, move |step, mut cancel| {
+            let canceller = Arc::clone(&canceller);
+            async move {
+                if step.0 == 1 {
+                    canceller.cancel();
+                    cancel.canceled().await;
+                    return Err("stopped");
+                }
+                Ok(())
+            }
+        })
+        .await;
+        assert!(matches!(result, Err(Stop::Canceled)), "{result:?}");
+        assert!(canceled.contains(&1) && canceled.contains(&3), "{canceled:?}");
+    }
+}
