@@ -263,7 +263,9 @@ fn summary_of(line: &str, heredocs: &[Heredoc]) -> String {
             break;
         }
     }
-    if let Some(first) = heredocs.first().map(|document| document.content.trim()).filter(|text| !text.is_empty()) {
+    if let Some(first) =
+        heredocs.first().map(|document| document.content.trim()).filter(|text| !text.is_empty())
+    {
         let mut lines = first.lines();
         let start = lines.next().unwrap_or_default();
         let more = if lines.next().is_some() { "..." } else { "" };
@@ -306,4 +308,3 @@ impl fmt::Display for Instruction {
         Ok(())
     }
 }
-

@@ -84,7 +84,11 @@ mod tests {
     fn check(line: &str, expected: &[(&str, bool, bool)]) {
         let expected: Vec<_> = expected
             .iter()
-            .map(|(name, expand, chomp)| Announced { name: (*name).to_owned(), expand: *expand, chomp: *chomp })
+            .map(|(name, expand, chomp)| Announced {
+                name: (*name).to_owned(),
+                expand: *expand,
+                chomp: *chomp,
+            })
             .collect();
         assert_eq!(announced_in(line), Ok(expected), "{line}");
     }

@@ -21,6 +21,7 @@ pub(crate) struct LogicalLine {
 
 impl LogicalLine {
     /// A line all of whose spans are the same.
+    #[cfg(test)]
     pub(crate) fn fixed(text: &str, span: Span) -> Self {
         Self { text: text.to_owned(), pieces: Vec::new(), fixed: Some(span) }
     }
@@ -302,9 +303,11 @@ mod tests {
 
     #[test]
     fn directives_are_read() {
-        let mut lines = Lines::new("# Syntax = docker/dockerfile:1 \n#check=skip=all\n#escape=`\nFROM a", None);
+        let mut lines =
+            Lines::new("# Syntax = docker/dockerfile:1 \n#check=skip=all\n#escape=`\nFROM a", None);
         assert!(lines.next_statement().is_some());
-        let found: Vec<_> = lines.directives.iter().map(|d| (d.name.as_str(), d.value.text.as_str())).collect();
+        let found: Vec<_> =
+            lines.directives.iter().map(|d| (d.name.as_str(), d.value.text.as_str())).collect();
         assert_eq!(found, [("syntax", "docker/dockerfile:1"), ("check", "skip=all"), ("escape", "`")]);
         for text in ["# escape=x\n", "# escape=`\n# escape=`\n"] {
             let mut lines = Lines::new(text, None);

@@ -47,8 +47,25 @@ const TYPES: [(&str, MountType); 5] = [
 ];
 
 const KEYS: [&str; 19] = [
-    "type", "from", "source", "target", "readonly", "id", "sharing", "required", "size", "mode", "uid", "gid", "src",
-    "dst", "destination", "ro", "rw", "readwrite", "env",
+    "type",
+    "from",
+    "source",
+    "target",
+    "readonly",
+    "id",
+    "sharing",
+    "required",
+    "size",
+    "mode",
+    "uid",
+    "gid",
+    "src",
+    "dst",
+    "destination",
+    "ro",
+    "rw",
+    "readwrite",
+    "env",
 ];
 
 impl MountType {
@@ -192,7 +209,9 @@ impl Reader {
             _ => {
                 let shown: String = key.chars().take(60).collect();
                 let error = Diagnostic::error(field, format!("a mount has no option `{shown}`"));
-                return Err(error.help(unknown_key(key).unwrap_or_else(|| format!("expected {}", KEYS[..12].join(", ")))));
+                return Err(error.help(
+                    unknown_key(key).unwrap_or_else(|| format!("expected {}", KEYS[..12].join(", "))),
+                ));
             }
         }
         Ok(())
@@ -207,12 +226,18 @@ impl Reader {
             [("mode", options.mode.is_some()), ("uid", options.uid.is_some()), ("gid", options.gid.is_some())]
         {
             if given && !owned {
-                return Err(Diagnostic::error(span, format!("a mount of type `{}` has no `{name}`", kind.name())));
+                return Err(Diagnostic::error(
+                    span,
+                    format!("a mount of type `{}` has no `{name}`", kind.name()),
+                ));
             }
         }
         options.readonly = readonly.unwrap_or(!matches!(kind, MountType::Cache | MountType::Tmpfs));
         if options.sharing.is_some() && kind != MountType::Cache {
-            return Err(Diagnostic::error(span, format!("a mount of type `{}` has no `sharing`", kind.name())));
+            return Err(Diagnostic::error(
+                span,
+                format!("a mount of type `{}` has no `sharing`", kind.name()),
+            ));
         }
         if kind == MountType::Secret {
             if let Some(from) = &options.from {
@@ -272,7 +297,8 @@ fn number(value: &Word, key: &str, radix: u32) -> Result<u32, Diagnostic> {
 /// `64m`, `1.5 GiB`, `100`: bytes, in steps of 1024.
 fn size(value: &Word) -> Result<u64, Diagnostic> {
     let error = || {
-        Diagnostic::error(value.span, "this is not a size").help("write bytes or a unit, such as `64m` or `1g`")
+        Diagnostic::error(value.span, "this is not a size")
+            .help("write bytes or a unit, such as `64m` or `1g`")
     };
     let text = value.text.trim();
     let len = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -323,7 +349,8 @@ fn fields(value: &Word) -> Result<Vec<Field>, Diagnostic> {
         let rest = &text[at..];
         if let Some(quoted) = rest.strip_prefix('"') {
             let (body, len) = quoted_field(quoted).ok_or_else(|| {
-                let error = Diagnostic::error(value.span, "a quote in this list is not closed as CSV asks for");
+                let error =
+                    Diagnostic::error(value.span, "a quote in this list is not closed as CSV asks for");
                 error.help("a field in double quotes ends before a comma; a quote inside is written twice")
             })?;
             found.push(field(body, at..at + len + 1));
@@ -331,7 +358,10 @@ fn fields(value: &Word) -> Result<Vec<Field>, Diagnostic> {
         } else {
             let len = rest.find(',').unwrap_or(rest.len());
             if rest[..len].contains('"') {
-                return Err(Diagnostic::error(value.span, "a quote stands inside a field that does not begin with one"));
+                return Err(Diagnostic::error(
+                    value.span,
+                    "a quote stands inside a field that does not begin with one",
+                ));
             }
             found.push(field(rest[..len].to_owned(), at..at + len));
             at += len + 1;

@@ -70,7 +70,11 @@ fn parse_text(text: &str, fixed: Option<Span>) -> Parsed {
     Parsed { ast, diagnostics }
 }
 
-fn instruction(statement: Statement, lines: &mut Lines<'_>, errors: &mut Vec<Diagnostic>) -> Option<Instruction> {
+fn instruction(
+    statement: Statement,
+    lines: &mut Lines<'_>,
+    errors: &mut Vec<Diagnostic>,
+) -> Option<Instruction> {
     let Statement { line, comments, blanks } = statement;
     let escape = lines.escape;
     let trimmed = line.trim(0..line.text.len());
@@ -98,7 +102,7 @@ fn instruction(statement: Statement, lines: &mut Lines<'_>, errors: &mut Vec<Dia
     let end = if line.text[trimmed.clone()].ends_with(escape) { line.text.len() } else { trimmed.end };
     let line_word = Word::new(&line.text[trimmed.start..end], line.span(trimmed));
     let span = heredocs.last().map_or(line_word.span, |last| line_word.span.to(last.span));
-    let request = Request { line: &line, escape, command, args, heredocs: heredocs.clone() };
+    let request = Request { line: &line, command, args, heredocs: heredocs.clone() };
     let kind = instructions::meaning(request, errors)?;
     Some(Instruction { keyword, comments, line: line_word, span, blanks, heredocs, kind })
 }
@@ -157,7 +161,11 @@ fn lines_end(span: Option<Span>) -> usize {
 fn structure_errors(ast: &Dockerfile, text: &str) -> Vec<Diagnostic> {
     let is_from = |instruction: &Instruction| matches!(instruction.kind, InstructionKind::From(_));
     if ast.instructions.is_empty() {
-        let message = if text.trim().is_empty() { "the Dockerfile is empty" } else { "the Dockerfile has no instructions" };
+        let message = if text.trim().is_empty() {
+            "the Dockerfile is empty"
+        } else {
+            "the Dockerfile has no instructions"
+        };
         return vec![Diagnostic::error(Span::new(0, 0), message).help("begin with `FROM image`")];
     }
     let early = ast.instructions.iter().take_while(|instruction| !is_from(instruction));

@@ -76,7 +76,8 @@ impl FromStr for Reference {
             return Err(fail("a tag is made of letters, digits, `_`, `.` and `-`, and is at most 128 long"));
         }
         if !path.split('/').all(is_path_component) {
-            let reason = "between slashes stand letters and digits, with single `.`, `_`, `__` or dashes between them";
+            let reason =
+                "between slashes stand letters and digits, with single `.`, `_`, `__` or dashes between them";
             return Err(fail(reason));
         }
         let domain = domain.unwrap_or(DEFAULT_DOMAIN);
@@ -84,7 +85,8 @@ impl FromStr for Reference {
             return Err(fail("the registry is not a host name with an optional port"));
         }
         let is_default = domain == DEFAULT_DOMAIN || domain == "index.docker.io";
-        let path = if is_default && !path.contains('/') { format!("library/{path}") } else { path.to_owned() };
+        let path =
+            if is_default && !path.contains('/') { format!("library/{path}") } else { path.to_owned() };
         let domain = if is_default { DEFAULT_DOMAIN } else { domain };
         if domain.len() + 1 + path.len() > LONGEST_NAME {
             return Err(fail("it is longer than 255 characters"));
@@ -137,7 +139,9 @@ pub fn normalize(text: &str) -> Result<String, ReferenceError> {
 fn split_domain(name: &str) -> (Option<&str>, &str) {
     match name.split_once('/') {
         Some((domain, rest))
-            if domain.contains(['.', ':']) || domain == "localhost" || domain.chars().any(char::is_uppercase) =>
+            if domain.contains(['.', ':'])
+                || domain == "localhost"
+                || domain.chars().any(char::is_uppercase) =>
         {
             (Some(domain), rest)
         }
@@ -229,8 +233,29 @@ mod tests {
         let id = "a".repeat(64);
         let long = "a".repeat(300);
         for text in [
-            "", "Debian", "a b", "a:", ":a", "a::b", "a/", "/a", "a//b", "a..b", "a___b", "-a", "a-", "a:b c", "a@b",
-            "a@sha256:12", "a.b:x/c", "a_.b", &id, &long, "ü", "a:-b", "http://a/b",
+            "",
+            "Debian",
+            "a b",
+            "a:",
+            ":a",
+            "a::b",
+            "a/",
+            "/a",
+            "a//b",
+            "a..b",
+            "a___b",
+            "-a",
+            "a-",
+            "a:b c",
+            "a@b",
+            "a@sha256:12",
+            "a.b:x/c",
+            "a_.b",
+            &id,
+            &long,
+            "ü",
+            "a:-b",
+            "http://a/b",
         ] {
             assert!(text.parse::<Reference>().is_err(), "{text}");
         }

@@ -12,20 +12,20 @@ pub(crate) fn is_blank(c: char) -> bool {
 
 /// A flag before the arguments: `--name=value`, its quotes removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Flag {
+pub(crate) struct Flag {
     /// All of it, with `--`.
-    pub word: Word,
+    pub(crate) word: Word,
 }
 
 impl Flag {
     /// The name, without `--`.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         let text = self.word.text.strip_prefix("--").unwrap_or(&self.word.text);
         text.split_once('=').map_or(text, |(name, _)| name)
     }
 
     /// The value, if there is an `=`.
-    pub fn value(&self) -> Option<Word> {
+    pub(crate) fn value(&self) -> Option<Word> {
         let at = self.word.text.find('=')? + 1;
         let text = &self.word.text[at..];
         Some(Word::new(text, self.word.part(at..self.word.text.len())))

@@ -32,7 +32,9 @@ impl CheckConfig {
         for option in value.text.split(';').filter(|option| !option.trim().is_empty()) {
             let shown: String = option.chars().take(60).collect();
             let Some((key, text)) = option.split_once('=') else {
-                return Err(Diagnostic::error(value.span, format!("`{shown}` is not an option of checks")).help(FORM));
+                return Err(
+                    Diagnostic::error(value.span, format!("`{shown}` is not an option of checks")).help(FORM)
+                );
             };
             let (key, text) = (key.trim(), text.trim());
             let names = || text.split(',').map(|name| name.trim().to_owned()).collect();
@@ -44,7 +46,8 @@ impl CheckConfig {
                 ("error", "true" | "1" | "t" | "T" | "True" | "TRUE") => config.error = true,
                 ("error", "false" | "0" | "f" | "F" | "False" | "FALSE") => config.error = false,
                 _ => {
-                    let error = Diagnostic::error(value.span, format!("`{shown}` is not an option of checks"));
+                    let error =
+                        Diagnostic::error(value.span, format!("`{shown}` is not an option of checks"));
                     return Err(error.help(FORM));
                 }
             }
@@ -71,7 +74,8 @@ pub(crate) struct Lint {
 impl Lint {
     /// With the configuration of a file.
     pub(crate) fn of(ast: &Dockerfile) -> Result<Self, Diagnostic> {
-        let config = ast.directive("check").map(|directive| CheckConfig::parse(&directive.value)).transpose()?;
+        let config =
+            ast.directive("check").map(|directive| CheckConfig::parse(&directive.value)).transpose()?;
         Ok(Self { config: config.unwrap_or_default(), found: Vec::new() })
     }
 
@@ -98,7 +102,8 @@ impl Lint {
             _ => None,
         });
         let config = value.and_then(|value| CheckConfig::parse(&Word::new(value, Span::default())).ok());
-        config.is_some_and(|config| !rule.experimental && (config.skip_all || config.skip.contains(rule.name)))
+        config
+            .is_some_and(|config| !rule.experimental && (config.skip_all || config.skip.contains(rule.name)))
     }
 
     /// What was found, in the order of the file. With `error=true` findings are errors.

@@ -24,7 +24,8 @@ pub(crate) fn run(ast: &Dockerfile, lint: &mut Lint) {
                 "MAINTAINER is deprecated in favor of a label".to_owned(),
             ),
             InstructionKind::Arg(definitions) => {
-                let names: Vec<&str> = definitions.iter().map(|definition| definition.name.text.as_str()).collect();
+                let names: Vec<&str> =
+                    definitions.iter().map(|definition| definition.name.text.as_str()).collect();
                 description(instruction, "ARG", &names, lint);
             }
             _ => {}
@@ -81,7 +82,8 @@ fn stage_names(ast: &Dockerfile, lint: &mut Lint) {
         if let Some((_, first)) = seen.iter().find(|(other, _)| *other == name) {
             let rule: &'static Rule = &rules::DUPLICATE_STAGE_NAME;
             let message = format!("two stages are named `{name}`");
-            let finding = crate::Diagnostic::check(rule.name, word.span, message).also(first.span, "the first one");
+            let finding =
+                crate::Diagnostic::check(rule.name, word.span, message).also(first.span, "the first one");
             lint.add(rule, comments, finding);
         }
         seen.push((name, word));
@@ -91,7 +93,9 @@ fn stage_names(ast: &Dockerfile, lint: &mut Lint) {
 /// Keywords should all be written like most of them are. ARG before the first FROM does not count, as in BuildKit.
 fn instruction_casing(ast: &Dockerfile, lint: &mut Lint) {
     let counted = || {
-        ast.instructions.iter().skip_while(|instruction| !matches!(instruction.kind, InstructionKind::From(_)))
+        ast.instructions
+            .iter()
+            .skip_while(|instruction| !matches!(instruction.kind, InstructionKind::From(_)))
     };
     let is_lower = |text: &str| text.to_lowercase() == text;
     let is_upper = |text: &str| text.to_uppercase() == text;
@@ -100,8 +104,11 @@ fn instruction_casing(ast: &Dockerfile, lint: &mut Lint) {
     let mostly_lower = lower > upper;
     for instruction in counted() {
         let keyword = &instruction.keyword;
-        let (fits, case) =
-            if mostly_lower { (is_lower(&keyword.text), "lower") } else { (is_upper(&keyword.text), "upper") };
+        let (fits, case) = if mostly_lower {
+            (is_lower(&keyword.text), "lower")
+        } else {
+            (is_upper(&keyword.text), "upper")
+        };
         if !fits {
             let message = format!("`{}` is not in {case} case, as most keywords here are", keyword.text);
             lint.report(&rules::CONSISTENT_INSTRUCTION_CASING, &instruction.comments, keyword.span, message);

@@ -290,7 +290,8 @@ impl Scan<'_> {
 
     /// After `${`.
     fn braced(&mut self, start: usize) -> Result<String> {
-        const FORMS: Option<&str> = Some("a variable is written `${NAME}`, `${NAME:-default}` or `${NAME:+value}`");
+        const FORMS: Option<&str> =
+            Some("a variable is written `${NAME}`, `${NAME:-default}` or `${NAME:+value}`");
         match self.peek() {
             None => return self.error(start, "`}` is missing", FORMS),
             Some('{' | '}' | ':') => {
@@ -318,7 +319,8 @@ impl Scan<'_> {
             Some(operator @ ('-' | '+' | '?')) => self.default(&name, operator, false, start),
             Some(operator @ ('#' | '%')) => self.trimmed(&name, operator, start),
             Some(operator) => {
-                let help = if name.is_empty() { FORMS } else { Some("expected `}` or an operator after the name") };
+                let help =
+                    if name.is_empty() { FORMS } else { Some("expected `}` or an operator after the name") };
                 self.error(start, format!("`{operator}` is not an operator of `${{…}}`"), help)
             }
         }
@@ -328,18 +330,14 @@ impl Scan<'_> {
     fn operand(&mut self, start: usize, stop: char, raw_escapes: bool) -> Result<String> {
         match self.until(Some(stop), raw_escapes) {
             Ok((text, _)) => Ok(text),
-            Err(_) if self.peek().is_none() => self.error(start, format!("`{stop}` is missing in `${{…}}`"), None),
+            Err(_) if self.peek().is_none() => {
+                self.error(start, format!("`{stop}` is missing in `${{…}}`"), None)
+            }
             Err(error) => Err(error),
         }
     }
 
-    fn default(
-        &mut self,
-        name: &str,
-        operator: char,
-        empty_is_unset: bool,
-        start: usize,
-    ) -> Result<String> {
+    fn default(&mut self, name: &str, operator: char, empty_is_unset: bool, start: usize) -> Result<String> {
         let word = self.operand(start, '}', false)?;
         let value = self.value(name, start);
         let colon = if empty_is_unset { ":" } else { "" };
@@ -353,7 +351,11 @@ impl Scan<'_> {
             ('?', true) => {
                 let fallback = if value.is_none() { "it must be set" } else { "it must not be empty" };
                 let reason = if word.is_empty() { fallback } else { &word };
-                self.error(start, format!("{name}: {reason}"), Some("give it a value with ARG, ENV or --build-arg"))
+                self.error(
+                    start,
+                    format!("{name}: {reason}"),
+                    Some("give it a value with ARG, ENV or --build-arg"),
+                )
             }
             _ => Ok(value.unwrap_or_default()),
         }

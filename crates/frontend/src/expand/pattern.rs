@@ -111,9 +111,9 @@ impl Pattern {
     /// segment is as good as any other, and the last segment alone decides about the length.
     fn match_at(&self, chars: &[char], start: usize, longest: bool) -> Found {
         let fits = |segment: &[Token], at: usize| {
-            chars.get(at..at + segment.len()).is_some_and(|part| {
-                segment.iter().zip(part).all(|(token, c)| token.accepts(*c))
-            })
+            chars
+                .get(at..at + segment.len())
+                .is_some_and(|part| segment.iter().zip(part).all(|(token, c)| token.accepts(*c)))
         };
         let Some((first, rest)) = self.segments.split_first() else {
             return Found::No;
@@ -126,9 +126,8 @@ impl Pattern {
             return Found::End(end);
         };
         // A star does not cross a newline.
-        let line_end = |from: usize| {
-            chars[from..].iter().position(|c| *c == '\n').map_or(chars.len(), |len| from + len)
-        };
+        let line_end =
+            |from: usize| chars[from..].iter().position(|c| *c == '\n').map_or(chars.len(), |len| from + len);
         for segment in middle {
             let limit = line_end(end);
             match (end..=limit).find(|at| fits(segment, *at)) {

@@ -48,9 +48,11 @@ pub(super) fn meaning(request: Request<'_>, errors: &mut Vec<Diagnostic>) -> Opt
         "CMD" => with_flags(&request, kind, command, errors),
         other => {
             let near = suggest::nearest(other, ["CMD", "NONE"]);
-            let help = near.map_or("expected `CMD` or `NONE`".to_owned(), |near| format!("did you mean `{near}`?"));
+            let help =
+                near.map_or("expected `CMD` or `NONE`".to_owned(), |near| format!("did you mean `{near}`?"));
             let shown: String = kind.text.chars().take(60).collect();
-            errors.push(Diagnostic::error(kind.span, format!("HEALTHCHECK has no type `{shown}`")).help(help));
+            errors
+                .push(Diagnostic::error(kind.span, format!("HEALTHCHECK has no type `{shown}`")).help(help));
             None
         }
     }
@@ -65,7 +67,9 @@ fn with_flags(
     let names = ["interval", "timeout", "start-period", "start-interval", "retries"];
     let known = names.map(|name| (name, flags::Takes::Text));
     let found = flags::read(&request.command.flags, "HEALTHCHECK", &known, errors);
-    if matches!(&command, CommandLine::Shell(None)) || matches!(&command, CommandLine::Exec(words) if words.is_empty()) {
+    if matches!(&command, CommandLine::Shell(None))
+        || matches!(&command, CommandLine::Exec(words) if words.is_empty())
+    {
         errors.push(Diagnostic::error(kind.span, "a command is missing after HEALTHCHECK CMD"));
     }
     let mut interval = |name| duration(found.text(name), name, errors);

@@ -22,15 +22,30 @@ use crate::words::{self, Command, Json};
 
 /// All keywords.
 pub(crate) const KEYWORDS: [&str; 18] = [
-    "ADD", "ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "HEALTHCHECK", "LABEL", "MAINTAINER",
-    "ONBUILD", "RUN", "SHELL", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR",
+    "ADD",
+    "ARG",
+    "CMD",
+    "COPY",
+    "ENTRYPOINT",
+    "ENV",
+    "EXPOSE",
+    "FROM",
+    "HEALTHCHECK",
+    "LABEL",
+    "MAINTAINER",
+    "ONBUILD",
+    "RUN",
+    "SHELL",
+    "STOPSIGNAL",
+    "USER",
+    "VOLUME",
+    "WORKDIR",
 ];
 
 /// A line taken apart: all that the second phase needs.
 #[derive(Debug)]
 pub(crate) struct Request<'a> {
     pub(crate) line: &'a LogicalLine,
-    pub(crate) escape: char,
     pub(crate) command: Command,
     pub(crate) args: Args,
     pub(crate) heredocs: Vec<Heredoc>,
@@ -68,10 +83,6 @@ impl Args {
             Self::Whole(word) => CommandLine::Shell(word),
             Self::Words(_) | Self::Pairs(_) | Self::Health(..) => CommandLine::Shell(None),
         }
-    }
-
-    fn is_json(&self) -> bool {
-        matches!(self, Self::Json(_))
     }
 }
 

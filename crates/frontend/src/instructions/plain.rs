@@ -5,7 +5,11 @@ use crate::ast::{From, InstructionKind};
 use crate::diagnostics::Diagnostic;
 
 /// MAINTAINER, STOPSIGNAL, USER, WORKDIR: the whole rest of the line.
-pub(super) fn whole(request: Request<'_>, keyword: &str, errors: &mut Vec<Diagnostic>) -> Option<InstructionKind> {
+pub(super) fn whole(
+    request: Request<'_>,
+    keyword: &str,
+    errors: &mut Vec<Diagnostic>,
+) -> Option<InstructionKind> {
     let (example, make): (_, fn(_) -> _) = match keyword {
         "MAINTAINER" => ("LABEL org.opencontainers.image.authors=…", InstructionKind::Maintainer),
         "STOPSIGNAL" => ("STOPSIGNAL SIGTERM", InstructionKind::StopSignal),
@@ -27,7 +31,11 @@ pub(super) fn whole(request: Request<'_>, keyword: &str, errors: &mut Vec<Diagno
 }
 
 /// EXPOSE and VOLUME.
-pub(super) fn list(request: Request<'_>, keyword: &str, errors: &mut Vec<Diagnostic>) -> Option<InstructionKind> {
+pub(super) fn list(
+    request: Request<'_>,
+    keyword: &str,
+    errors: &mut Vec<Diagnostic>,
+) -> Option<InstructionKind> {
     flags::read(&request.command.flags, keyword, &[], errors);
     let is_expose = keyword == "EXPOSE";
     let example = if is_expose { "EXPOSE 8080/tcp" } else { "VOLUME /data" };

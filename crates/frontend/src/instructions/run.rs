@@ -60,6 +60,7 @@ fn one_of(value: Option<&Word>, flag: &str, known: &[&str], errors: &mut Vec<Dia
     };
     let shown: String = value.text.chars().take(60).collect();
     let near = suggest::nearest(&shown, known.iter().copied());
-    let help = near.map_or(format!("expected `{}`", known.join("`, `")), |near| format!("did you mean `{near}`?"));
+    let help =
+        near.map_or(format!("expected `{}`", known.join("`, `")), |near| format!("did you mean `{near}`?"));
     errors.push(Diagnostic::error(value.span, format!("`--{flag}` cannot be `{shown}`")).help(help));
 }

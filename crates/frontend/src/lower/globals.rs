@@ -25,7 +25,11 @@ pub(crate) fn globals(ast: &Dockerfile, args: &BuildArgs, target: &Platform) -> 
 }
 
 /// The same as if nobody had given an argument on the command line.
-pub(crate) fn default_globals(ast: &Dockerfile, args: &BuildArgs, target: &Platform) -> Result<Env, Diagnostic> {
+pub(crate) fn default_globals(
+    ast: &Dockerfile,
+    args: &BuildArgs,
+    target: &Platform,
+) -> Result<Env, Diagnostic> {
     declared(ast, predefined(ast, args, target), |_| None)
 }
 

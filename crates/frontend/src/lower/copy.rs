@@ -1,0 +1,282 @@
+//! COPY and ADD.
+
+use dbuild_digest::BlobDigest;
+use dbuild_plan::{CopySource, CopyStep, FetchStep, InlineFile, StepKind};
+
+use super::git;
+use super::globals;
+use super::graph::Origin;
+use super::paths;
+use super::stage::StageLowering;
+use crate::ast::{Copy, Instruction};
+use crate::checks::rules;
+use crate::diagnostics::Diagnostic;
+use crate::expand::Lexer;
+use crate::heredoc::Heredoc;
+use crate::source::Word;
+
+/// The words of a COPY after expansion.
+struct Expanded {
+    chown: String,
+    chmod: String,
+    checksum: String,
+    sources: Vec<String>,
+    dest: String,
+}
+
+impl StageLowering<'_> {
+    pub(super) fn copy(
+        &mut self,
+        instruction: &Instruction,
+        copy: &Copy,
+        is_add: bool,
+    ) -> Result<(), Diagnostic> {
+        let words = self.expand_copy(instruction, copy)?;
+        if let Some(word) = &copy.chmod {
+            check_chmod(&words.chmod, word)?;
+        }
+        check_checksum(&words, copy)?;
+        let origin = match &copy.from {
+            Some(from) => Some(self.graph.copy_origin(from, self.node.view.index)?),
+            None => None,
+        };
+        let mut groups: Vec<(CopySource, Option<bool>)> = Vec::new();
+        let local_unpack = if is_add { copy.unpack } else { Some(false) };
+        for (source, word) in words.sources.iter().zip(&copy.sources) {
+            if let Some(found) = git::git_source(source) {
+                let found = found.map_err(|reason| {
+                    Diagnostic::error(word.span, format!("this git source is not right: {reason}"))
+                })?;
+                groups.push((self.git(instruction, copy, &words, found, word, is_add)?, Some(false)));
+            } else if git::is_http(source) {
+                let unpack = Some(copy.unpack.unwrap_or(false));
+                groups.push((self.fetch(instruction, &words, source, word, is_add)?, unpack));
+            } else {
+                let group = self.local(instruction, copy, origin.as_ref(), source, word)?;
+                groups.push((group, local_unpack));
+            }
+        }
+        for document in &copy.documents {
+            let content = self.document(instruction, document)?;
+            groups
+                .push((CopySource::Inline(InlineFile { name: document.name.clone(), content }), Some(false)));
+        }
+        let text = history_text(copy, &words, is_add);
+        self.add_steps(instruction, copy, &words, groups);
+        self.record(format!("{text} # buildkit"), true);
+        Ok(())
+    }
+
+    fn expand_copy(&mut self, instruction: &Instruction, copy: &Copy) -> Result<Expanded, Diagnostic> {
+        let mut optional = |word: &Option<Word>| match word {
+            Some(word) => self.expand(instruction, word),
+            None => Ok(String::new()),
+        };
+        let chown = optional(&copy.chown)?;
+        let chmod = optional(&copy.chmod)?;
+        let checksum = optional(&copy.checksum)?;
+        let sources = self.expand_all(instruction, &copy.sources)?;
+        let dest = self.expand(instruction, &copy.dest)?;
+        Ok(Expanded { chown, chmod, checksum, sources, dest })
+    }
+
+    /// One instruction is one step and one layer. Whether archives are unpacked is a matter of the step, so sources that
+    /// differ in it need the answer that changes nothing for the others: only local files of ADD are ever unpacked
+    /// unasked, and what was fetched is told from them by the step's sources.
+    fn add_steps(
+        &mut self,
+        instruction: &Instruction,
+        copy: &Copy,
+        words: &Expanded,
+        groups: Vec<(CopySource, Option<bool>)>,
+    ) {
+        let unpack = groups.iter().map(|(_, unpack)| *unpack).find(|unpack| *unpack != Some(false));
+        let given = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+        let chmod = given(&words.chmod);
+        let step = CopyStep {
+            parent: self.last,
+            sources: groups.into_iter().map(|(source, _)| source).collect(),
+            dest: paths::destination(&self.workdir, &words.dest),
+            chown: given(&words.chown),
+            // A layer that does not know its parent cannot be told its modes: BuildKit copies the ordinary way then.
+            link: copy.link && chmod.is_none(),
+            chmod,
+            parents: copy.parents,
+            exclude: copy.exclude.iter().map(|word| word.text.clone()).collect(),
+            unpack: unpack.unwrap_or(Some(false)),
+        };
+        self.extend(instruction, StepKind::Copy(step));
+    }
+
+    fn local(
+        &mut self,
+        instruction: &Instruction,
+        copy: &Copy,
+        origin: Option<&Origin>,
+        source: &str,
+        word: &Word,
+    ) -> Result<CopySource, Diagnostic> {
+        let whole = paths::source(source);
+        let from = match origin {
+            Some(origin) => self.step_of(origin, &whole, instruction.span)?,
+            None => {
+                self.check_ignored(instruction, &whole, word);
+                self.shared.context(None, &whole, self.id, instruction.span)
+            }
+        };
+        let path = if copy.parents { paths::source_with_pivot(source) } else { whole };
+        Ok(CopySource::Path { from, path })
+    }
+
+    fn check_ignored(&mut self, instruction: &Instruction, path: &str, word: &Word) {
+        if let Some(ignored) = &self.build.ignored
+            && !path.is_empty()
+            && (ignored.0)(path)
+        {
+            let message = format!("`{path}` is excluded by .dockerignore");
+            self.shared.lint.report(&rules::COPY_IGNORED_FILE, &instruction.comments, word.span, message);
+        }
+    }
+
+    fn git(
+        &mut self,
+        instruction: &Instruction,
+        copy: &Copy,
+        words: &Expanded,
+        mut found: git::GitSource,
+        word: &Word,
+        is_add: bool,
+    ) -> Result<CopySource, Diagnostic> {
+        if !is_add {
+            let error = Diagnostic::error(word.span, "COPY cannot take from a git repository");
+            return Err(error.help("use ADD"));
+        }
+        if let (Some(flag), Some(query)) = (copy.keep_git_dir, found.keep_git_dir)
+            && flag != query
+        {
+            return Err(Diagnostic::error(
+                word.span,
+                "`--keep-git-dir` and `keep-git-dir` here contradict each other",
+            ));
+        }
+        found.keep_git_dir = found.keep_git_dir.or(copy.keep_git_dir);
+        if !words.checksum.is_empty() {
+            if found.checksum.as_ref().is_some_and(|checksum| *checksum != words.checksum) {
+                return Err(Diagnostic::error(
+                    word.span,
+                    "`--checksum` and the checksum here contradict each other",
+                ));
+            }
+            found.checksum = Some(words.checksum.clone());
+        }
+        let from = self.shared.checkout(found.into_step(), self.id, instruction.span);
+        Ok(CopySource::Path { from, path: String::new() })
+    }
+
+    fn fetch(
+        &mut self,
+        instruction: &Instruction,
+        words: &Expanded,
+        source: &str,
+        word: &Word,
+        is_add: bool,
+    ) -> Result<CopySource, Diagnostic> {
+        if !is_add {
+            return Err(Diagnostic::error(word.span, "COPY cannot take from a URL").help("use ADD"));
+        }
+        let checksum = match words.checksum.as_str() {
+            "" => None,
+            text => Some(
+                text.parse::<BlobDigest>()
+                    .map_err(|error| Diagnostic::error(word.span, format!("`--checksum`: {error}")))?,
+            ),
+        };
+        let file_name = git::file_name(source);
+        let step = FetchStep { url: source.to_owned(), file_name: file_name.clone(), checksum };
+        let from = self.shared.fetch(step, self.id, instruction.span);
+        Ok(CopySource::Path { from, path: file_name })
+    }
+
+    /// The bytes of a here-document. Its variables are expanded unless its word is quoted.
+    fn document(&mut self, instruction: &Instruction, document: &Heredoc) -> Result<String, Diagnostic> {
+        let body = Word::new(document.body(), document.span);
+        if !document.expand {
+            return Ok(body.text);
+        }
+        let expansion = globals::expand(Lexer::heredoc_body(), &body, &self.env)?;
+        self.check_variables(instruction, &body, &expansion);
+        Ok(expansion.text)
+    }
+}
+
+fn history_text(copy: &Copy, words: &Expanded, is_add: bool) -> String {
+    let mut text = if is_add { "ADD" } else { "COPY" }.to_owned();
+    if copy.parents {
+        text.push_str(" --parents");
+    }
+    for (flag, value) in [("chown", &words.chown), ("chmod", &words.chmod)] {
+        if !value.is_empty() {
+            text.push_str(&format!(" --{flag}={value}"));
+        }
+    }
+    for source in &words.sources {
+        text.push_str(&format!(" {source}"));
+    }
+    for document in &copy.documents {
+        text.push_str(&format!(" <<{}", document.name));
+    }
+    format!("{text} {}", words.dest)
+}
+
+fn check_checksum(words: &Expanded, copy: &Copy) -> Result<(), Diagnostic> {
+    let Some(flag) = copy.checksum.as_ref().filter(|_| !words.checksum.is_empty()) else {
+        return Ok(());
+    };
+    let [source] = words.sources.as_slice() else {
+        return Err(Diagnostic::error(flag.span, "`--checksum` is for one source only"));
+    };
+    if !git::is_http(source) && git::git_source(source).is_none() {
+        let error = Diagnostic::error(flag.span, "`--checksum` is for URLs and git repositories only");
+        return Err(error.also(copy.sources.first().map_or(flag.span, |word| word.span), "this is a path"));
+    }
+    Ok(())
+}
+
+/// An octal number up to 7777, or a symbolic mode such as `u+x,go=r`.
+fn check_chmod(text: &str, word: &Word) -> Result<(), Diagnostic> {
+    let error = || {
+        let shown: String = text.chars().take(60).collect();
+        Diagnostic::error(word.span, format!("`{shown}` is not a mode"))
+            .help("write an octal number up to 7777, such as `0755`, or a symbolic mode such as `u+x`")
+    };
+    if text.is_empty() {
+        return Ok(());
+    }
+    if text.starts_with(|c: char| c.is_ascii_digit()) {
+        let mode = u32::from_str_radix(text, 8).map_err(|_| error())?;
+        return if mode <= 0o7777 { Ok(()) } else { Err(error()) };
+    }
+    if text.split(',').all(is_symbolic_clause) { Ok(()) } else { Err(error()) }
+}
+
+fn is_symbolic_clause(clause: &str) -> bool {
+    let actions = clause.trim_start_matches(['u', 'g', 'o', 'a']);
+    actions.starts_with(['+', '-', '=']) && actions.chars().all(|c| "+-=rwxXstugo".contains(c))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_chmod;
+    use crate::source::{Span, Word};
+
+    #[test]
+    fn modes_are_checked() {
+        let word = Word::new("", Span::default());
+        for text in ["", "755", "0755", "7777", "u+x", "u=rw,go=r", "+x", "a-w+X", "g=u"] {
+            assert!(check_chmod(text, &word).is_ok(), "{text}");
+        }
+        for text in ["8", "10000", "0o755", "rwx", "u", "u+y", "u+x,", "z+x"] {
+            assert!(check_chmod(text, &word).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! From AST to plan.
+
+mod config;
+mod copy;
+mod env;
+mod expose;
+mod from_checks;
+mod git;
+mod globals;
+mod graph;
+mod paths;
+mod run;
+mod shared;
+mod signal;
+mod stage;
+#[cfg(test)]
+mod tests;
+
+use dbuild_plan::{ImageConfig, Platform, Stage, StageId, Target};
+
+use crate::ast::Dockerfile;
+use crate::checks::{Lint, statics};
+use crate::diagnostics::{Diagnostic, Diagnostics, Severity};
+use crate::reference::Reference;
+use crate::request::{BuildArgs, ImageRequest, Lowered, Resolved};
+use graph::{Graph, Node};
+use shared::Shared;
+use stage::{Finished, StageLowering};
+
+/// The images that must still be found before [`lower`] can be called. Ask again with the answers until there is
+/// nothing more: the ONBUILD of a base can name others. Only what the target reaches is asked for.
+pub fn needed(
+    ast: &Dockerfile,
+    args: &BuildArgs,
+    resolved: &Resolved,
+) -> Result<Vec<ImageRequest>, Diagnostics> {
+    let mut found: Vec<ImageRequest> = Vec::new();
+    for platform in platforms(args) {
+        let graph = Graph::new(ast, args, &platform, resolved)?;
+        for request in graph.images() {
+            let same =
+                |old: &ImageRequest| old.reference == request.reference && old.platform == request.platform;
+            if resolved.get(&request.reference, &request.platform).is_none() && !found.iter().any(same) {
+                found.push(request);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Makes the plan: words are expanded, sources found, and what the target does not reach is dropped.
+pub fn lower(ast: &Dockerfile, args: &BuildArgs, resolved: &Resolved) -> Result<Lowered, Diagnostics> {
+    let mut lint = Lint::of(ast)?;
+    statics::run(ast, &mut lint);
+    let mut shared = Shared::new(lint);
+    let mut next_stage = 0;
+    for platform in platforms(args) {
+        let graph = Graph::new(ast, args, &platform, resolved)?;
+        from_checks::run(ast, args, &graph, &mut shared.lint);
+        lower_platform(&graph, args, resolved, &mut shared, next_stage)?;
+        next_stage += graph.nodes.len();
+    }
+    let (plan, sources, lint) = shared.finish().map_err(|error| Diagnostic::placeless(error.to_string()))?;
+    let mut warnings = lint.finish();
+    if warnings.iter().any(|warning| warning.severity == Severity::Error) {
+        return Err(Diagnostics(warnings));
+    }
+    warnings.extend(foreign_syntax(ast));
+    Ok(Lowered { plan, sources, warnings })
+}
+
+fn platforms(args: &BuildArgs) -> Vec<Platform> {
+    let mut platforms: Vec<Platform> = Vec::new();
+    for platform in &args.platforms {
+        if !platforms.contains(platform) {
+            platforms.push(platform.clone());
+        }
+    }
+    if platforms.is_empty() {
+        platforms.push(args.build_platform.clone());
+    }
+    platforms
+}
+
+fn stage_id(first: usize, index: usize) -> StageId {
+    StageId(u32::try_from(first + index).unwrap_or(u32::MAX))
+}
+
+fn lower_platform(
+    graph: &Graph<'_>,
+    args: &BuildArgs,
+    resolved: &Resolved,
+    shared: &mut Shared,
+    first_stage: usize,
+) -> Result<(), Diagnostics> {
+    let mut done: Vec<Option<Finished>> = Vec::with_capacity(graph.nodes.len());
+    let mut errors = Vec::new();
+    for node in &graph.nodes {
+        let index = node.view.index;
+        let id = stage_id(first_stage, index);
+        let finished = if graph.reached[index] && errors.is_empty() {
+            let lowering = StageLowering::new(graph, args, resolved, shared, &done, node, id);
+            lowering
+                .and_then(|lowering| lowering.run(index == graph.target))
+                .map_err(|error| errors.push(error))
+                .ok()
+        } else {
+            None
+        };
+        shared.builder.add_stage(plan_stage(node, first_stage, finished.as_ref()));
+        done.push(finished);
+    }
+    if !errors.is_empty() {
+        return Err(Diagnostics(errors));
+    }
+    let stage = stage_id(first_stage, graph.target);
+    shared.builder.add_target(Target { platform: graph.target_platform.clone(), stage });
+    Ok(())
+}
+
+fn plan_stage(node: &Node<'_>, first_stage: usize, finished: Option<&Finished>) -> Stage {
+    let base_stage = match node.base {
+        graph::Origin::Stage(base) => Some(stage_id(first_stage, base)),
+        _ => None,
+    };
+    Stage {
+        name: node.label(),
+        index: u32::try_from(node.view.index).unwrap_or(u32::MAX),
+        base: node.base_text.clone(),
+        base_stage,
+        platform: node.platform.clone(),
+        first: finished.map(|finished| finished.first),
+        last: finished.map(|finished| finished.last),
+        config: finished.map_or_else(ImageConfig::default, |finished| finished.config.clone()),
+        history: finished.map_or_else(Vec::new, |finished| finished.history.clone()),
+    }
+}
+
+/// dbuild is its own frontend: a `syntax` that asks for another language is said, not obeyed.
+fn foreign_syntax(ast: &Dockerfile) -> Option<Diagnostic> {
+    let directive = ast.directive("syntax")?;
+    let name = directive.value.text.split(' ').next().unwrap_or_default();
+    let known = name.parse::<Reference>().is_ok_and(|reference| {
+        matches!(reference.path.as_str(), "docker/dockerfile" | "docker/dockerfile-upstream")
+            && reference.domain == "docker.io"
+    });
+    if known {
+        return None;
+    }
+    let shown: String = name.chars().take(100).collect();
+    let mut warning = Diagnostic::error(directive.value.span, format!("the frontend `{shown}` is not used"));
+    warning.severity = Severity::Warning;
+    Some(
+        warning
+            .help("dbuild reads the file as a Dockerfile of BuildKit; remove the line if that is what it is"),
+    )
+}

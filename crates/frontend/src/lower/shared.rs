@@ -1,0 +1,112 @@
+//! What the stages of a plan have in common while it is made.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use dbuild_plan::{
+    ContextStep, FetchStep, GitStep, ImageStep, Plan, PlanBuilder, PlanError, Platform, StageId, Step,
+    StepId, StepKind,
+};
+
+use crate::checks::Lint;
+use crate::diagnostics::Diagnostic;
+use crate::request::{ImageRequest, Resolved, StepSource};
+use crate::source::Span;
+
+/// The plan so far, and the steps that several stages use.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    pub(crate) builder: PlanBuilder,
+    pub(crate) lint: Lint,
+    sources: Vec<StepSource>,
+    contexts: BTreeMap<Option<String>, (StepId, Wanted)>,
+    images: BTreeMap<(String, Platform), StepId>,
+    fetched: Vec<(FetchStep, StepId)>,
+    checkouts: Vec<(GitStep, StepId)>,
+}
+
+/// The paths of a context that are needed; `None` is all of it.
+type Wanted = Option<BTreeSet<String>>;
+
+impl Shared {
+    pub(crate) fn new(lint: Lint) -> Self {
+        Self { lint, ..Self::default() }
+    }
+
+    pub(crate) fn add(&mut self, stage: StageId, span: Span, text: String, kind: StepKind) -> StepId {
+        self.sources.push(StepSource { span });
+        self.builder.add_step(Step { stage, text, kind })
+    }
+
+    /// The step that reads a context; `path` is what is needed of it, clean and relative, empty for all.
+    pub(crate) fn context(&mut self, name: Option<&str>, path: &str, stage: StageId, span: Span) -> StepId {
+        let key = name.map(str::to_owned);
+        if !self.contexts.contains_key(&key) {
+            let text = name.map_or("load build context".to_owned(), |name| format!("load context {name}"));
+            let kind = StepKind::Context(ContextStep { name: key.clone(), wanted: None });
+            let id = self.add(stage, span, text, kind);
+            self.contexts.insert(key.clone(), (id, Some(BTreeSet::new())));
+        }
+        let Some((id, wanted)) = self.contexts.get_mut(&key) else {
+            return StepId(0);
+        };
+        if path.is_empty() {
+            *wanted = None;
+        } else if let Some(paths) = wanted {
+            paths.insert(path.to_owned());
+        }
+        *id
+    }
+
+    /// The step that is an image; that of a FROM stands in its own stage, others are shared.
+    pub(crate) fn image(
+        &mut self,
+        request: &ImageRequest,
+        resolved: &Resolved,
+        stage: StageId,
+        span: Span,
+        is_base: bool,
+    ) -> Result<StepId, Diagnostic> {
+        let key = (request.reference.clone(), request.platform.clone());
+        if !is_base && let Some(id) = self.images.get(&key) {
+            return Ok(*id);
+        }
+        let image = resolved.get(&request.reference, &request.platform).ok_or_else(|| {
+            Diagnostic::error(request.span, format!("the image `{}` was not found", request.written))
+        })?;
+        let verb = if is_base { "FROM" } else { "load image" };
+        let text = format!("{verb} {}", request.written);
+        let id = self.add(stage, span, text, StepKind::Image(ImageStep { image: image.clone() }));
+        self.images.entry(key).or_insert(id);
+        Ok(id)
+    }
+
+    pub(crate) fn fetch(&mut self, fetch: FetchStep, stage: StageId, span: Span) -> StepId {
+        if let Some((_, id)) = self.fetched.iter().find(|(old, _)| *old == fetch) {
+            return *id;
+        }
+        let id = self.add(stage, span, format!("fetch {}", fetch.url), StepKind::Fetch(fetch.clone()));
+        self.fetched.push((fetch, id));
+        id
+    }
+
+    pub(crate) fn checkout(&mut self, git: GitStep, stage: StageId, span: Span) -> StepId {
+        if let Some((_, id)) = self.checkouts.iter().find(|(old, _)| *old == git) {
+            return *id;
+        }
+        let id = self.add(stage, span, format!("checkout {}", git.remote), StepKind::Git(git.clone()));
+        self.checkouts.push((git, id));
+        id
+    }
+
+    /// Completes the contexts and makes the plan.
+    pub(crate) fn finish(mut self) -> Result<(Plan, Vec<StepSource>, Lint), PlanError> {
+        for (id, wanted) in self.contexts.into_values() {
+            if let Some(Step { kind: StepKind::Context(context), .. }) = self.builder.step_mut(id) {
+                context.wanted = wanted.map(|paths| paths.into_iter().collect());
+            }
+        }
+        let (plan, ids) = self.builder.finish()?;
+        let kept = self.sources.into_iter().zip(ids).filter_map(|(source, id)| id.map(|_| source));
+        Ok((plan, kept.collect(), self.lint))
+    }
+}
