@@ -1,8 +1,20 @@
-//! COPY, ADD and WORKDIR.
+//! COPY, ADD and WORKDIR: first decided in memory on the trees alone, then written.
 
+use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
-use crate::{CopyError, DiskForm, LayerError, Selection, Stack, Tree, TreePath};
+use dbuild_digest::ContentDigest;
+
+use crate::archive::{self, Applied};
+use crate::draft::{Bytes, Draft, Node, now};
+use crate::mode::ModeChange;
+use crate::place::place;
+use crate::select::{Item, Match};
+use crate::{
+    CopyError, DiskForm, Entry, EntryKind, Files, ResolveError, Selection, Stack, Tree, TreePath,
+    UnpackLimits,
+};
 
 /// What a COPY or ADD does.
 #[derive(Clone, Debug)]
@@ -43,17 +55,55 @@ pub enum Source<'a> {
 pub struct Made {
     /// Its index.
     pub tree: Tree,
-    /// Files of a context that were not, while they were copied, what they had been when the context was walked. The
-    /// index tells what was copied.
+    /// Files of a context that were not, while they were copied, what they had been when the context was walked; as
+    /// paths of the layer. The index tells what was copied.
     pub changed: Vec<TreePath>,
     /// What people should know: device nodes that are in the layer but could not be made on disk here, say.
     pub notes: Vec<String>,
 }
 
 /// Copies into an empty directory, which becomes the layer in overlayfs' form, and gives its index.
+///
+/// The rules are BuildKit's. The destination is followed through symlinks, also dangling ones, within the file
+/// system; what is below it is not. Of a directory its contents are copied; a top directory that is made is 0755 (or the
+/// octal `--chmod`), one that exists keeps its mode and owner, and those below take the source's. Hardlinks stay
+/// within one source. A file named `.wh.x` hides `x`, since that is what it means in a layer.
 pub fn copy(request: &CopyRequest<'_>, out_dir: &Path, form: impl Into<DiskForm>) -> Result<Made, CopyError> {
-    let _ = (request, form.into());
-    Err(CopyError::Layer(LayerError::io("write", out_dir)(rustix::io::Errno::NOSYS)))
+    let chmod = request.chmod.map(ModeChange::parse).transpose()?;
+    let mut copier = Copier {
+        draft: Draft::new(request.parent),
+        made_dir: Entry {
+            mode: chmod.as_ref().map_or(0o755, ModeChange::of_made_dirs),
+            uid: request.chown.map_or(0, |(uid, _)| uid),
+            gid: request.chown.map_or(0, |(_, gid)| gid),
+            mtime: now(),
+            ..Entry::new_dir(TreePath::root())
+        },
+        chown: request.chown,
+        chmod,
+        groups: HashMap::new(),
+        spooled: 0,
+        changed: Vec::new(),
+    };
+    for source in &request.sources {
+        match source {
+            Source::Selected { selection, unpack } => {
+                let files: Vec<Arc<Files>> =
+                    selection.source.layers().iter().map(|layer| Arc::new(layer.files.clone())).collect();
+                for one in &selection.matches {
+                    if *unpack && copier.unpack(&selection.source, one, request.dest, out_dir)? {
+                        continue;
+                    }
+                    copier.copy(one, &files, request.dest)?;
+                }
+            }
+            Source::Inline { name, content } => copier.inline(name, content, request.dest)?,
+        }
+    }
+    let top = root_of(request.parent);
+    let mut made = place(copier.draft, out_dir, form.into(), &top)?;
+    made.changed.append(&mut copier.changed);
+    Ok(made)
 }
 
 /// Makes a directory and the missing ones above it, all 0755 and of the given owner, as WORKDIR does. The layer is
@@ -66,6 +116,201 @@ pub fn make_dir(
     out_dir: &Path,
     form: impl Into<DiskForm>,
 ) -> Result<Made, CopyError> {
-    let _ = (parent, path, uid, gid, form.into());
-    Err(CopyError::Layer(LayerError::io("write", out_dir)(rustix::io::Errno::NOSYS)))
+    let mut draft = Draft::new(Some(parent));
+    let made_dir = Entry { uid, gid, mtime: now(), ..Entry::new_dir(TreePath::root()) };
+    let at = draft.resolve(&TreePath::root(), path.as_bytes(), true)?;
+    make_dirs(&mut draft, &at, &made_dir)?;
+    Ok(place(draft, out_dir, form.into(), &root_of(Some(parent)))?)
+}
+
+fn root_of(parent: Option<&Stack>) -> Entry {
+    parent
+        .and_then(|parent| parent.lookup(&TreePath::root()))
+        .map_or_else(|| Entry::new_dir(TreePath::root()), |found| found.entry.clone())
+}
+
+/// Makes a directory and all above it, unless it is there.
+fn make_dirs(draft: &mut Draft<'_>, at: &TreePath, made_dir: &Entry) -> Result<(), CopyError> {
+    match draft.look(at) {
+        _ if at.is_root() => Ok(()),
+        Some(entry) if entry.is_dir() => Ok(()),
+        Some(_) => Err(ResolveError::NotADirectory(at.clone()).into()),
+        None => {
+            let entry = Entry { path: at.clone(), ..made_dir.clone() };
+            draft.put(Node { entry, bytes: Bytes::None, group: None }, made_dir);
+            Ok(())
+        }
+    }
+}
+
+struct Copier<'a> {
+    draft: Draft<'a>,
+    chown: Option<(u32, u32)>,
+    chmod: Option<ModeChange>,
+    /// What a directory is that is made on the way to the destination.
+    made_dir: Entry,
+    /// The files of the current source that were met, with their groups.
+    groups: HashMap<(usize, TreePath), u64>,
+    /// Files of archives that wait in the spool.
+    spooled: u64,
+    changed: Vec<TreePath>,
+}
+
+impl Copier<'_> {
+    /// Makes the directories on the way to the destination, and says where it is and whether it is a directory.
+    fn destination(&mut self, dest: &str) -> Result<(TreePath, bool), CopyError> {
+        let directory = match dest.rsplit_once('/') {
+            Some((_, "" | ".")) => dest,
+            Some((above, _)) => above,
+            None => "",
+        };
+        let directory = self.draft.resolve(&TreePath::root(), directory.as_bytes(), true)?;
+        make_dirs(&mut self.draft, &directory, &self.made_dir)?;
+        let at = self.draft.resolve(&TreePath::root(), dest.as_bytes(), true)?;
+        let is_dir = at.is_root() || self.draft.look(&at).is_some_and(Entry::is_dir);
+        Ok((at, is_dir))
+    }
+
+    fn copy(&mut self, one: &Match, files: &[Arc<Files>], dest: &str) -> Result<(), CopyError> {
+        let Some((top, below)) = one.items.split_first() else { return Ok(()) };
+        let (mut at, at_is_dir) = self.destination(dest)?;
+        // Hardlinks survive within one source.
+        self.groups.clear();
+        if !top.entry.is_dir() {
+            if at_is_dir {
+                at = child(&at, one.named.file_name().unwrap_or_default())?;
+            }
+            let node = self.node_of(top, files, at);
+            return self.put_file(node);
+        }
+        make_dirs(&mut self.draft, &at, &self.made_dir)?;
+        if !at.is_root() {
+            if !self.draft.look(&at).is_some_and(Entry::is_dir) {
+                return Err(ResolveError::NotADirectory(at).into());
+            }
+            self.draft.make_parents(&child(&at, b"x")?, &self.made_dir);
+            self.draft.change(&at, |entry| entry.mtime = top.entry.mtime);
+        }
+        for item in below {
+            let path = at.join(&item.rel);
+            if item.entry.is_dir() {
+                self.put_dir(item, path)?;
+            } else {
+                let node = self.node_of(item, files, path);
+                self.put_file(node)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn inline(&mut self, name: &str, content: &[u8], dest: &str) -> Result<(), CopyError> {
+        let (mut at, at_is_dir) = self.destination(dest)?;
+        if at_is_dir {
+            at = child(&at, name.rsplit('/').next().unwrap_or(name).as_bytes())?;
+        }
+        let kind = EntryKind::File { size: content.len() as u64, content: ContentDigest::of(content) };
+        let mut entry = Entry { kind, mode: 0o644, mtime: now(), ..Entry::new_dir(at) };
+        self.own(&mut entry);
+        self.put_file(Node { entry, bytes: Bytes::Inline(content.into()), group: None })
+    }
+
+    /// Unpacks a source if it is an archive; whether it was.
+    fn unpack(&mut self, source: &Stack, one: &Match, dest: &str, out: &Path) -> Result<bool, CopyError> {
+        let Some(item) = one.items.first() else { return Ok(false) };
+        let (Some((layer, path)), EntryKind::File { content, .. }) = (&item.file, &item.entry.kind) else {
+            return Ok(false);
+        };
+        let open = || match source.layers()[*layer].files.open()? {
+            Some(root) => Ok(root.open_file(path)?.0),
+            None => Err(crate::LayerError::NotUnpacked { path: path.clone() }),
+        };
+        if !archive::is_archive(open()?) {
+            return Ok(false);
+        }
+        let at = self.draft.resolve(&TreePath::root(), dest.as_bytes(), true)?;
+        make_dirs(&mut self.draft, &at, &Entry { mode: 0o755, ..self.made_dir.clone() })?;
+        let mut reader = archive::Hashing::new(open()?);
+        let limits = UnpackLimits::default();
+        let decompressed = crate::decompress(&mut reader).map_err(crate::LayerError::from)?;
+        let read = archive::read(decompressed, out, self.spooled, &limits)?;
+        self.spooled = read.spooled;
+        if reader.finish().map_err(crate::LayerError::std("read", path.as_path()))? != *content {
+            self.changed.push(at.clone());
+        }
+        let mut applied = Applied::new(&mut self.draft, &at, self.chown);
+        for operation in read.operations {
+            applied.apply(operation)?;
+        }
+        Ok(true)
+    }
+
+    /// Owner and mode as the instruction says.
+    fn own(&self, entry: &mut Entry) {
+        if let Some((uid, gid)) = self.chown {
+            (entry.uid, entry.gid) = (uid, gid);
+        }
+        if let (Some(chmod), false) = (&self.chmod, matches!(entry.kind, EntryKind::Symlink { .. })) {
+            entry.mode = chmod.apply(entry.mode, entry.is_dir());
+        }
+    }
+
+    fn node_of(&mut self, item: &Item, files: &[Arc<Files>], path: TreePath) -> Node {
+        let mut entry = Entry { path, ..item.entry.clone() };
+        self.own(&mut entry);
+        let Some((layer, path)) = &item.file else { return Node { entry, bytes: Bytes::None, group: None } };
+        let files = Arc::clone(&files[*layer]);
+        let linkable = entry.same_but_path_and_time(&item.entry) && matches!(*files, Files::Snapshot(_));
+        let draft = &mut self.draft;
+        let group = *self.groups.entry((*layer, path.clone())).or_insert_with(|| draft.new_group());
+        Node { entry, bytes: Bytes::Layer { files, path: path.clone(), linkable }, group: Some(group) }
+    }
+
+    fn put_file(&mut self, node: Node) -> Result<(), CopyError> {
+        let path = &node.entry.path;
+        if let Some((parent, name)) = path.split()
+            && let Some(hidden) = name.strip_prefix(b".wh.")
+        {
+            let parent = TreePath::from_bytes(parent).map_err(ResolveError::from)?;
+            match hidden {
+                b".wh..opq" => self.draft.hide_contents(&parent, &self.made_dir),
+                _ => self.draft.hide(&child(&parent, hidden)?),
+            }
+            return Ok(());
+        }
+        if self.draft.look(path).is_some_and(Entry::is_dir) {
+            let why = "there is a directory, which a file does not replace";
+            return Err(CopyError::Destination { path: path.clone(), why });
+        }
+        self.draft.put(node, &self.made_dir);
+        Ok(())
+    }
+
+    /// A directory below the source's own.
+    fn put_dir(&mut self, item: &Item, path: TreePath) -> Result<(), CopyError> {
+        let existing = self.draft.look(&path);
+        let mut entry = Entry { path, ..item.entry.clone() };
+        entry.kind = EntryKind::Dir { opaque: false };
+        match existing {
+            Some(existing) if !existing.is_dir() => {
+                let why = "there is something that is no directory, where the source has one";
+                return Err(CopyError::Destination { path: entry.path, why });
+            }
+            // A directory that is only led through changes the mode of one that exists, and nothing else.
+            Some(existing) if item.only_parent => {
+                entry = Entry { mode: entry.mode, ..existing.clone() };
+                if let EntryKind::Dir { opaque } = &mut entry.kind
+                    && self.draft.own(&entry.path).is_none()
+                {
+                    *opaque = false;
+                }
+            }
+            _ => self.own(&mut entry),
+        }
+        self.draft.put(Node { entry, bytes: Bytes::None, group: None }, &self.made_dir);
+        Ok(())
+    }
+}
+
+fn child(path: &TreePath, name: &[u8]) -> Result<TreePath, CopyError> {
+    Ok(path.child(name).map_err(ResolveError::from)?)
 }

@@ -6,26 +6,35 @@
 //!
 //! This crate does not know of stores, steps or images. It is synchronous.
 
+mod archive;
 mod codec;
 mod content;
 mod copy;
+mod decompress;
+mod disk;
+mod draft;
 mod error;
 mod form;
 mod glob;
 mod ignore;
+mod mode;
 mod pack;
 mod path;
+mod place;
 mod scan;
 mod select;
 mod stack;
+mod tar;
 mod tree;
 mod unpack;
 pub mod users;
 mod walk;
+mod wanted;
 mod write;
 
 pub use content::{ContentIndex, FileStat, NoContentIndex};
 pub use copy::{CopyRequest, Made, Source, copy, make_dir};
+pub use decompress::decompress;
 pub use error::{ArchiveError, LayerError, ResolveError};
 pub use form::{DiskForm, OverlayFlavor, Ownership};
 pub use glob::PatternError;
@@ -36,6 +45,6 @@ pub use scan::{prepare_upper, scan_upper};
 pub use select::{CopyError, SelectOptions, SelectedItem, Selection, select};
 pub use stack::{Files, Found, FoundFile, Resolved, Stack, StackLayer};
 pub use tree::{Entry, EntryKind, Mtime, Tree, TreeError, Xattrs};
-pub use unpack::{UnpackLimits, Unpacked, decompress, unpack};
+pub use unpack::{UnpackLimits, Unpacked, unpack};
 pub use walk::walk_context;
 pub use write::WriteOptions;

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 
 use dbuild_digest::ContentDigest;
-use rustix::fs::{Mode, OFlags, ResolveFlags};
 
+use crate::disk::Root;
 use crate::{Entry, EntryKind, LayerError, ResolveError, Tree, TreePath};
 
 /// Links that may be followed on the way to one path (as many as Docker follows).
@@ -17,7 +17,7 @@ const MAX_LINKS: usize = 255;
 static PLAIN_ROOT: LazyLock<Entry> = LazyLock::new(|| Entry::new_dir(TreePath::root()));
 
 /// Where the files of a layer are.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Files {
     /// Not unpacked: only the index is known.
     Absent,
@@ -59,6 +59,17 @@ pub struct Resolved<'a> {
     pub path: TreePath,
     /// What stands there, if anything does.
     pub found: Option<Found<'a>>,
+}
+
+impl Files {
+    /// Opens the directory; `None` if there is none.
+    pub(crate) fn open(&self) -> Result<Option<Root>, LayerError> {
+        match self {
+            Self::Absent => Ok(None),
+            Self::Snapshot(dir) => Root::open(dir, false).map(Some),
+            Self::Live(dir) => Root::open(dir, true).map(Some),
+        }
+    }
 }
 
 impl Stack {
@@ -177,12 +188,10 @@ impl Stack {
     /// Opens a regular file that was found here. Symlinks are never followed.
     pub fn open(&self, found: &Found<'_>) -> Result<File, LayerError> {
         let path = &found.file().map_or(found.entry, |file| file.entry).path;
-        let (dir, live) = match &self.layers.get(found.layer).map(|layer| &layer.files) {
-            Some(Files::Snapshot(dir)) => (dir, false),
-            Some(Files::Live(dir)) => (dir, true),
-            Some(Files::Absent) | None => return Err(LayerError::NotUnpacked { path: path.clone() }),
-        };
-        open_file(dir, path, live)
+        match self.layers.get(found.layer).map(|layer| layer.files.open()).transpose()?.flatten() {
+            Some(root) => Ok(root.open_file(path)?.0),
+            None => Err(LayerError::NotUnpacked { path: path.clone() }),
+        }
     }
 
     /// The bytes of a regular file at a path, symlinks followed within the stack; `None` if there is no such
@@ -291,27 +300,4 @@ pub(crate) fn resolve_with(
 fn push_components(pending: &mut Vec<Box<[u8]>>, path: &[u8]) {
     let components = path.split(|byte| *byte == b'/').filter(|component| !component.is_empty());
     pending.extend(components.rev().map(Into::into));
-}
-
-/// Opens a file below a directory without following any symlink, and without blocking on what is no file.
-pub(crate) fn open_file(dir: &Path, path: &TreePath, live: bool) -> Result<File, LayerError> {
-    let full = || dir.join(path.as_path());
-    let root = rustix::fs::open(dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(LayerError::io("open", dir))?;
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    let opened = rustix::fs::openat2(&root, path.as_path(), flags, Mode::empty(), resolve);
-    let file = File::from(opened.map_err(LayerError::io("open", full()))?);
-    let regular = file.metadata().map_err(LayerError::std("stat", full()))?.is_file();
-    match regular {
-        true => Ok(file),
-        false if live => Err(LayerError::Io {
-            what: "read",
-            path: full(),
-            error: std::io::Error::other("it is no longer a regular file"),
-        }),
-        false => {
-            Err(LayerError::Damaged { dir: dir.to_owned(), path: path.clone(), why: "it is no regular file" })
-        }
-    }
 }

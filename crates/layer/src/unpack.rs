@@ -1,11 +1,15 @@
 //! Pulled layers.
 
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
 
-use dbuild_digest::BlobDigest;
+use dbuild_digest::{BlobDigest, BlobHasher};
 
-use crate::{ArchiveError, DiskForm, LayerError, Made, Stack};
+use crate::archive::{self, Applied, Archive};
+use crate::draft::Draft;
+use crate::place::place;
+use crate::{DiskForm, Entry, LayerError, Made, Stack, TreePath};
 
 /// How large an archive may be.
 #[derive(Clone, Copy, Debug)]
@@ -27,31 +31,96 @@ impl Default for UnpackLimits {
 /// on the way to an entry.
 #[derive(Debug)]
 pub struct Unpacked {
-    /// Of the uncompressed archive.
+    /// Of the uncompressed archive. The caller compares it with what the image's config says.
     pub diff_id: BlobDigest,
+    archive: Archive,
+    out: PathBuf,
+    form: DiskForm,
 }
 
-/// Reads a layer's tar (uncompressed; see [`decompress`]) to its end into a directory that is empty. Ok means: every file's
-/// bytes are there; [`Unpacked::complete`] then puts them in their places.
+/// Reads a layer's tar (uncompressed; see [`crate::decompress`]) to its end into a directory that is empty. Ok means: every
+/// file's bytes are there; [`Unpacked::complete`] then puts them in their places. Decompression and hashing run beside the
+/// writing. After an error the directory holds what was written so far, and is the caller's to remove.
 pub fn unpack(
-    reader: impl Read,
+    reader: impl Read + Send,
     out_dir: &Path,
     form: impl Into<DiskForm>,
     limits: &UnpackLimits,
 ) -> Result<Unpacked, LayerError> {
-    let _ = (reader, form.into(), limits);
-    Err(LayerError::io("read", out_dir)(rustix::io::Errno::NOSYS))
+    let (full, chunks) = mpsc::sync_channel::<std::io::Result<Vec<u8>>>(8);
+    let (diff_id, archive) = std::thread::scope(|scope| {
+        let hashing = scope.spawn(move || feed(reader, &full));
+        let archive = archive::read(Chunks { chunks, current: Vec::new(), at: 0 }, out_dir, 0, limits);
+        (hashing.join(), archive)
+    });
+    let diff_id = diff_id.unwrap_or_else(|panic| std::panic::resume_unwind(panic)).finish();
+    let archive = archive?;
+    Ok(Unpacked { diff_id, archive, out: out_dir.to_owned(), form: form.into() })
 }
 
 impl Unpacked {
-    /// Finishes the layer on top of the layers below it, which must be complete.
+    /// Finishes the layer on top of the layers below it, which must be complete. Whiteouts hide what is in lower
+    /// layers only.
     pub fn complete(self, lower: &Stack) -> Result<Made, LayerError> {
-        let _ = lower;
-        Err(LayerError::io("read", "")(rustix::io::Errno::NOSYS))
+        let mut draft = Draft::new(Some(lower));
+        let root = TreePath::root();
+        let mut applied = Applied::new(&mut draft, &root, None);
+        for operation in self.archive.operations {
+            applied.apply(operation)?;
+        }
+        let top =
+            lower.lookup(&root).map_or_else(|| Entry::new_dir(root.clone()), |found| found.entry.clone());
+        place(draft, &self.out, self.form, &top)
     }
 }
 
-/// Decompresses a stream, which is known by its first bytes: gzip, zstd, bzip2, xz, or none of them (taken as it is).
-pub fn decompress<'a>(reader: impl Read + Send + 'a) -> Result<Box<dyn Read + Send + 'a>, ArchiveError> {
-    Ok(Box::new(reader))
+/// Reads to the end, hashes, and passes on. Ends early when nobody listens any more.
+fn feed(mut reader: impl Read, full: &mpsc::SyncSender<std::io::Result<Vec<u8>>>) -> BlobHasher {
+    let mut hasher = BlobHasher::default();
+    loop {
+        let mut chunk = vec![0; 256 << 10];
+        let mut filled = 0;
+        let mut fault = None;
+        while filled < chunk.len() && fault.is_none() {
+            match reader.read(&mut chunk[filled..]) {
+                Ok(0) => break,
+                Ok(got) => filled += got,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => fault = Some(error),
+            }
+        }
+        let last = filled < chunk.len();
+        chunk.truncate(filled);
+        hasher.update(&chunk);
+        if (filled > 0 && full.send(Ok(chunk)).is_err()) || (fault.is_none() && last) {
+            return hasher;
+        }
+        if let Some(error) = fault {
+            // Whoever listens fails with it; if nobody does, it failed before.
+            let _ = full.send(Err(error));
+            return hasher;
+        }
+    }
+}
+
+/// The other end of [`feed`].
+struct Chunks {
+    chunks: mpsc::Receiver<std::io::Result<Vec<u8>>>,
+    current: Vec<u8>,
+    at: usize,
+}
+
+impl Read for Chunks {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        while self.at == self.current.len() {
+            match self.chunks.recv() {
+                Ok(chunk) => (self.current, self.at) = (chunk?, 0),
+                Err(mpsc::RecvError) => return Ok(0),
+            }
+        }
+        let length = buffer.len().min(self.current.len() - self.at);
+        buffer[..length].copy_from_slice(&self.current[self.at..self.at + length]);
+        self.at += length;
+        Ok(length)
+    }
 }
