@@ -227,18 +227,19 @@ pub(crate) fn set_meta(fd: impl AsFd, entry: &Entry, form: DiskForm) -> Result<O
     Ok(missing)
 }
 
-/// As [`set_meta`], for what cannot be opened: symlinks, FIFOs, devices.
-pub(crate) fn set_meta_at(root: &Root, entry: &Entry, form: DiskForm) -> Result<(), Errno> {
+/// As [`set_meta`], for what cannot be opened: symlinks, FIFOs, devices. The
+/// entry's path is relative to `dir`.
+pub(crate) fn set_meta_at(dir: impl AsFd, entry: &Entry, form: DiskForm) -> Result<(), Errno> {
     let path = entry.path.as_path();
     if (entry.uid, entry.gid) != own_ids() {
         let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
-        let changed = rustix::fs::chownat(root.fd(), path, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW);
+        let changed = rustix::fs::chownat(&dir, path, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW);
         tolerate_owner(changed, form)?;
     }
     if !matches!(entry.kind, crate::EntryKind::Symlink { .. }) {
-        rustix::fs::chmodat(root.fd(), path, Mode::from_raw_mode(entry.mode), AtFlags::empty())?;
+        rustix::fs::chmodat(&dir, path, Mode::from_raw_mode(entry.mode), AtFlags::empty())?;
     }
-    rustix::fs::utimensat(root.fd(), path, &times(entry.mtime), AtFlags::SYMLINK_NOFOLLOW)
+    rustix::fs::utimensat(&dir, path, &times(entry.mtime), AtFlags::SYMLINK_NOFOLLOW)
 }
 
 fn tolerate_owner(result: Result<(), Errno>, form: DiskForm) -> Result<(), Errno> {
@@ -250,7 +251,7 @@ fn tolerate_owner(result: Result<(), Errno>, form: DiskForm) -> Result<(), Errno
 }
 
 /// Whose a new file is.
-fn own_ids() -> (u32, u32) {
+pub(crate) fn own_ids() -> (u32, u32) {
     (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
 }
 

@@ -42,14 +42,6 @@ impl From<OverlayFlavor> for DiskForm {
 }
 
 impl OverlayFlavor {
-    /// The prefix of overlayfs' attributes.
-    pub(crate) const fn prefix(self) -> &'static str {
-        match self {
-            Self::Trusted => "trusted.overlay.",
-            Self::User => "user.overlay.",
-        }
-    }
-
     /// The attribute of an opaque directory.
     pub(crate) const fn opaque(self) -> &'static str {
         match self {

@@ -1,11 +1,18 @@
 //! Layers as tar archives, compressed.
+//!
+//! One thread reads files and writes tar blocks, others compress, the caller's writes: in order, with a bounded number of
+//! blocks between them. What is written depends on the tree and the options alone, not on the number of threads.
 
-use std::io::Write;
+use std::collections::HashMap;
+use std::io::{self, Read, Write};
 use std::path::Path;
 
-use dbuild_digest::BlobDigest;
+use dbuild_digest::{BlobDigest, BlobHasher, ContentHasher};
 
-use crate::{LayerError, Tree};
+use crate::disk::{self, Root};
+use crate::gzip;
+use crate::tarball::{self, Member};
+use crate::{EntryKind, LayerError, Tree};
 
 /// How a layer is compressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -52,9 +59,184 @@ impl Compression {
     }
 }
 
-/// Writes a layer as a tar, in the order of its index, compressed. The same tree and options give the same bytes, however many
-/// cores there are.
+/// Writes a layer as a tar, in the order of its index, compressed. The same tree and options give the same bytes,
+/// however many cores there are. Each file is checked against the index while it is read: a file that is not what
+/// the index says is an error, never part of an image.
+///
+/// Extended attributes other than `security.capability` are left out, and so is the root; times are whole seconds.
 pub fn pack(tree: &Tree, dir: &Path, options: &PackOptions, out: impl Write) -> Result<Packed, LayerError> {
-    let _ = (tree, options, out);
-    Err(LayerError::io("read", dir)(rustix::io::Errno::NOSYS))
+    let mut out = Counting { inner: out, hasher: BlobHasher::default(), size: 0 };
+    let produce = |sink: &mut dyn Write| write_tree(tree, dir, options.clamp_mtime, sink);
+    let diff_id = match options.compression {
+        Compression::Gzip => {
+            let level = options.level.unwrap_or(6).clamp(0, 9).unsigned_abs();
+            gzip::compress(level, disk::threads(), &mut out, |sink| hashed(sink, produce))?
+        }
+        Compression::Zstd => {
+            let level = options.level.unwrap_or(3).clamp(1, 22);
+            let mut encoder = zstd_encoder(&mut out, level).map_err(LayerError::Output)?;
+            let diff_id = hashed(&mut encoder, produce)?;
+            encoder.finish().map_err(LayerError::Output)?;
+            diff_id
+        }
+        Compression::Uncompressed => {
+            let mut buffered = io::BufWriter::with_capacity(256 << 10, &mut out);
+            let diff_id = hashed(&mut buffered, produce)?;
+            buffered.flush().map_err(LayerError::Output)?;
+            diff_id
+        }
+    };
+    out.inner.flush().map_err(LayerError::Output)?;
+    Ok(Packed { diff_id, digest: out.hasher.finish(), size: out.size })
 }
+
+fn zstd_encoder<W: Write>(out: W, level: i32) -> io::Result<zstd::Encoder<'static, W>> {
+    let mut encoder = zstd::Encoder::new(out, level)?;
+    encoder.include_checksum(true)?;
+    // Also on one core: without a worker the bytes would be others.
+    encoder.multithread(u32::try_from(disk::threads()).unwrap_or(1))?;
+    Ok(encoder)
+}
+
+/// Passes everything on and gives the digest of it.
+fn hashed(
+    sink: &mut dyn Write,
+    produce: impl FnOnce(&mut dyn Write) -> Result<(), LayerError>,
+) -> Result<BlobDigest, LayerError> {
+    let mut counting = Counting { inner: sink, hasher: BlobHasher::default(), size: 0 };
+    produce(&mut counting)?;
+    Ok(counting.hasher.finish())
+}
+
+struct Counting<W> {
+    inner: W,
+    hasher: BlobHasher,
+    size: u64,
+}
+
+impl<W: Write> Write for Counting<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        self.size += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+fn write_tree(tree: &Tree, dir: &Path, clamp: Option<i64>, out: &mut dyn Write) -> Result<(), LayerError> {
+    let root = Root::open(dir, false)?;
+    let mut out = Blocks::new(out);
+    for entry in tree.entries() {
+        if entry.path.is_root() {
+            continue;
+        }
+        let member = Member { entry, kind: &entry.kind, link: None, clamp };
+        tarball::header(&member, &mut out.buffer);
+        match &entry.kind {
+            EntryKind::File { size: 1.., .. } => out.file(&root, entry)?,
+            EntryKind::Dir { opaque: true } => tarball::opaque_mark(&entry.path, &mut out.buffer),
+            _ => {}
+        }
+        out.pass(false)?;
+    }
+    tarball::end(&mut out.buffer);
+    out.pass(true)
+}
+
+/// Collects blocks, so that what follows gets large pieces.
+pub(crate) struct Blocks<'a> {
+    out: &'a mut dyn Write,
+    pub(crate) buffer: Vec<u8>,
+}
+
+/// How much is passed on at once.
+const PIECE: usize = 256 << 10;
+
+impl<'a> Blocks<'a> {
+    pub(crate) fn new(out: &'a mut dyn Write) -> Self {
+        Self { out, buffer: Vec::with_capacity(PIECE * 2) }
+    }
+
+    /// Passes on what was collected, if it is enough.
+    pub(crate) fn pass(&mut self, all: bool) -> Result<(), LayerError> {
+        if all || self.buffer.len() >= PIECE {
+            self.out.write_all(&self.buffer).map_err(LayerError::Output)?;
+            self.buffer.clear();
+        }
+        Ok(())
+    }
+
+    /// The bytes of a file and their padding, checked against its entry.
+    pub(crate) fn file(&mut self, root: &Root, entry: &crate::Entry) -> Result<(), LayerError> {
+        let EntryKind::File { size, content } = entry.kind else { return Ok(()) };
+        let (mut file, stat) = root.open_file(&entry.path)?;
+        if stat.size != size {
+            return Err(root.damaged(&entry.path, "it has another size"));
+        }
+        let mut hasher = ContentHasher::default();
+        let mut left = size;
+        while left > 0 {
+            let start = self.buffer.len();
+            let want = PIECE.min(usize::try_from(left).unwrap_or(PIECE));
+            self.buffer.resize(start + want, 0);
+            file.read_exact(&mut self.buffer[start..]).map_err(|error| match error.kind() {
+                io::ErrorKind::UnexpectedEof => root.damaged(&entry.path, "it has another size"),
+                _ => LayerError::Io { what: "read", path: root.full(&entry.path), error },
+            })?;
+            match want >= PIECE {
+                true => hasher.update_parallel(&self.buffer[start..]),
+                false => hasher.update(&self.buffer[start..]),
+            }
+            left -= want as u64;
+            self.pass(false)?;
+        }
+        if hasher.finish() != content {
+            return Err(root.damaged(&entry.path, "it has other bytes"));
+        }
+        tarball::pad(size, &mut self.buffer);
+        Ok(())
+    }
+}
+
+impl crate::Stack {
+    /// Writes all files of the stack as one uncompressed tar, without whiteouts, in the order of their paths. Times
+    /// after `clamp_mtime` seconds since 1970 become it.
+    pub fn write_tar(&self, mut out: impl Write, clamp_mtime: Option<i64>) -> Result<(), LayerError> {
+        let roots: Vec<Option<Root>> =
+            self.layers().iter().map(|layer| layer.files.open()).collect::<Result<_, _>>()?;
+        let mut first: HashMap<(usize, &crate::TreePath), &crate::TreePath> = HashMap::new();
+        let mut out = Blocks::new(&mut out);
+        for found in self.walk(&crate::TreePath::root()) {
+            let entry = found.entry;
+            if entry.path.is_root() {
+                continue;
+            }
+            let file = found.file();
+            // A file may stand under another name first, or its first name may be hidden.
+            let link = file
+                .as_ref()
+                .map(|file| *first.entry((found.layer, &file.entry.path)).or_insert(&entry.path));
+            let link = link.filter(|first| **first != entry.path);
+            let kind = file.as_ref().map_or(&entry.kind, |file| &file.entry.kind);
+            tarball::header(&Member { entry, kind, link, clamp: clamp_mtime }, &mut out.buffer);
+            if let (Some(file), None) = (file, link)
+                && file.size > 0
+            {
+                let root = roots.get(found.layer).and_then(Option::as_ref);
+                let root = root.ok_or(LayerError::NotUnpacked { path: entry.path.clone() })?;
+                out.file(root, file.entry)?;
+            }
+            out.pass(false)?;
+        }
+        tarball::end(&mut out.buffer);
+        out.pass(true)
+    }
+}
+
+#[cfg(test)]
+#[path = "tests/pack.rs"]
+mod tests;

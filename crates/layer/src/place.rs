@@ -124,7 +124,7 @@ impl Placer<'_> {
                 }
             }
         }
-        disk::set_meta_at(out, entry, self.form).map_err(failed)?;
+        disk::set_meta_at(out.fd(), entry, self.form).map_err(failed)?;
         Ok(placed)
     }
 

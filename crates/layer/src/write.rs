@@ -1,9 +1,14 @@
-//! A stack as files or as one tar: the outputs `type=local` and `type=tar`.
+//! A stack as files: the output `type=local`.
 
-use std::io::Write;
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use crate::{LayerError, Stack};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::disk::{self, Root};
+use crate::{DiskForm, Entry, EntryKind, Found, LayerError, OverlayFlavor, Ownership, Stack, TreePath};
 
 /// How files are written outside of the store.
 #[derive(Clone, Copy, Debug, Default)]
@@ -14,17 +19,173 @@ pub struct WriteOptions {
     pub clamp_mtime: Option<i64>,
 }
 
-impl Stack {
-    /// Writes all files below a directory, which is made if it is missing. Existing files of the same path are replaced, others
-    /// stay. Gives notes about what could not be written (device nodes without root).
-    pub fn write_files(&self, dest: &Path, options: &WriteOptions) -> Result<Vec<String>, LayerError> {
-        let _ = options;
-        Err(LayerError::io("write", dest)(rustix::io::Errno::NOSYS))
-    }
+/// The name under which a file is written before it takes its place.
+const TEMPORARY: &str = ".dbuild-writing";
 
-    /// Writes all files as one uncompressed tar, without whiteouts.
-    pub fn write_tar(&self, out: impl Write, clamp_mtime: Option<i64>) -> Result<(), LayerError> {
-        let _ = (out, clamp_mtime);
-        Err(LayerError::Output(std::io::ErrorKind::Unsupported.into()))
+impl Stack {
+    /// Writes all files below a directory, which is made if it is missing. Each file is written beside its place and then
+    /// renamed; what is there and in the way is replaced (but a directory that is not empty is an error), all else stays. No symlink
+    /// below the directory is followed. Gives notes about what could not be written (device nodes without root).
+    pub fn write_files(&self, dest: &Path, options: &WriteOptions) -> Result<Vec<String>, LayerError> {
+        std::fs::create_dir_all(dest).map_err(LayerError::std("create", dest))?;
+        let mut writer = Writer {
+            root: Root::open(dest, false)?,
+            sources: self.layers().iter().map(|layer| layer.files.open()).collect::<Result<_, _>>()?,
+            options,
+            first: HashMap::new(),
+            notes: Vec::new(),
+        };
+        let all = self.walk(&TreePath::root());
+        for found in &all {
+            if !found.entry.path.is_root() {
+                writer.write(found)?;
+            }
+        }
+        for found in all.iter().rev().filter(|found| found.entry.is_dir() && !found.entry.path.is_root()) {
+            let fd = writer.root.open_dir(&found.entry.path)?;
+            writer.finish(&fd, found.entry)?;
+        }
+        Ok(writer.notes)
     }
 }
+
+struct Writer<'a> {
+    root: Root,
+    sources: Vec<Option<Root>>,
+    options: &'a WriteOptions,
+    /// Where the first name of each file was written.
+    first: HashMap<(usize, TreePath), TreePath>,
+    notes: Vec<String>,
+}
+
+impl Writer<'_> {
+    fn write(&mut self, found: &Found<'_>) -> Result<(), LayerError> {
+        let entry = found.entry;
+        let Some((parent, name)) = entry.path.split() else { return Ok(()) };
+        let parent = TreePath::from_bytes(parent).map_err(crate::ResolveError::from)?;
+        let dir = self.root.open_dir(&parent)?;
+        let full = self.root.full(&entry.path);
+        let failed = |errno: Errno| LayerError::io("write", &full)(errno);
+        if entry.is_dir() {
+            return make_dir(&dir, name).map_err(failed);
+        }
+        self.clear(&dir, name).map_err(failed)?;
+        match &entry.kind {
+            EntryKind::File { .. } | EntryKind::Hardlink { .. } => self.file(&dir, found)?,
+            EntryKind::Symlink { target } => {
+                rustix::fs::symlinkat(&**target, &dir, TEMPORARY).map_err(failed)?;
+            }
+            EntryKind::Fifo => self.node(&dir, FileType::Fifo, (0, 0)).map_err(failed)?,
+            EntryKind::CharDevice { major, minor } | EntryKind::BlockDevice { major, minor } => {
+                let kind = match entry.kind {
+                    EntryKind::CharDevice { .. } => FileType::CharacterDevice,
+                    _ => FileType::BlockDevice,
+                };
+                match self.node(&dir, kind, (*major, *minor)) {
+                    Err(Errno::PERM) => {
+                        let path = &entry.path;
+                        self.notes.push(format!("{path} was left out: only root can make device nodes"));
+                        return Ok(());
+                    }
+                    other => other.map_err(failed)?,
+                }
+            }
+            EntryKind::Dir { .. } | EntryKind::Whiteout => return Ok(()),
+        }
+        if !matches!(entry.kind, EntryKind::File { .. } | EntryKind::Hardlink { .. }) {
+            self.finish_at(&dir, entry).map_err(failed)?;
+        }
+        rustix::fs::renameat(&dir, TEMPORARY, &dir, name).map_err(failed)
+    }
+
+    fn node(&self, dir: &OwnedFd, kind: FileType, (major, minor): (u32, u32)) -> Result<(), Errno> {
+        let device = rustix::fs::makedev(major, minor);
+        rustix::fs::mknodat(dir, TEMPORARY, kind, Mode::RUSR | Mode::WUSR, device)
+    }
+
+    /// Makes room for the temporary file, and removes an empty directory where the image has none.
+    fn clear(&self, dir: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
+        match rustix::fs::unlinkat(dir, TEMPORARY, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno),
+        }
+        match rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT | Errno::NOTDIR) => Ok(()),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    fn file(&mut self, dir: &OwnedFd, found: &Found<'_>) -> Result<(), LayerError> {
+        let full = self.root.full(&found.entry.path);
+        let Some(file) = found.file() else { return Ok(()) };
+        let key = (found.layer, file.entry.path.clone());
+        if let Some(first) = self.first.get(&key) {
+            return rustix::fs::linkat(self.root.fd(), first.as_path(), dir, TEMPORARY, AtFlags::empty())
+                .map_err(LayerError::io("write", &full));
+        }
+        let source = self.sources.get(found.layer).and_then(Option::as_ref);
+        let source = source.ok_or(LayerError::NotUnpacked { path: file.entry.path.clone() })?;
+        let (from, stat) = source.open_file(&file.entry.path)?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let to = rustix::fs::openat(dir, TEMPORARY, flags, Mode::RUSR | Mode::WUSR)
+            .map(std::fs::File::from)
+            .map_err(LayerError::io("write", &full))?;
+        let copied = disk::copy_bytes(&from, &stat, &to).map_err(LayerError::std("write", &full))?;
+        if copied != file.size || stat.size != file.size {
+            return Err(source.damaged(&file.entry.path, "it has another size"));
+        }
+        self.first.insert(key, found.entry.path.clone());
+        self.finish(&to, found.entry)
+    }
+
+    fn finish(&mut self, fd: impl AsFd, entry: &Entry) -> Result<(), LayerError> {
+        let missing = disk::set_meta(fd, &self.outside(entry), FORM)
+            .map_err(LayerError::io("set the metadata of", self.root.full(&entry.path)))?;
+        if let Some(what) = missing {
+            self.notes.push(format!("{} could not be given {what} there", entry.path));
+        }
+        Ok(())
+    }
+
+    fn finish_at(&self, dir: &OwnedFd, entry: &Entry) -> Result<(), Errno> {
+        let path = TreePath::from_bytes(TEMPORARY.as_bytes()).unwrap_or_default();
+        disk::set_meta_at(dir, &Entry { path, ..self.outside(entry) }, FORM)
+    }
+
+    /// The entry as it is outside of the store.
+    fn outside(&self, entry: &Entry) -> Entry {
+        let mut entry = entry.clone();
+        if !self.options.owners {
+            (entry.uid, entry.gid) = disk::own_ids();
+        }
+        if let Some(clamp) = self.options.clamp_mtime.filter(|clamp| entry.mtime.secs >= *clamp) {
+            entry.mtime = crate::Mtime { secs: clamp, nanos: 0 };
+        }
+        entry
+    }
+}
+
+/// Whoever is not root keeps what is not his to give.
+const FORM: DiskForm = DiskForm { flavor: OverlayFlavor::Trusted, ownership: Ownership::BestEffort };
+
+/// Makes a directory; what is no directory is replaced.
+fn make_dir(dir: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
+    match rustix::fs::mkdirat(dir, name, Mode::RWXU) {
+        Err(Errno::EXIST) => {}
+        other => return other,
+    }
+    // With O_NOFOLLOW a symlink is no directory.
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match rustix::fs::openat(dir, name, flags, Mode::empty()) {
+        Ok(_) => Ok(()),
+        Err(Errno::NOTDIR | Errno::LOOP) => {
+            rustix::fs::unlinkat(dir, name, AtFlags::empty())?;
+            rustix::fs::mkdirat(dir, name, Mode::RWXU)
+        }
+        Err(errno) => Err(errno),
+    }
+}
+
+#[cfg(test)]
+#[path = "tests/write.rs"]
+mod tests;
