@@ -36,7 +36,6 @@ pub struct Instruction {
 
 /// The instructions.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "files have hundreds of instructions, not millions")]
 pub enum InstructionKind {
     /// Copies and unpacks.
     Add(Copy),

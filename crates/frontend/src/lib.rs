@@ -24,6 +24,8 @@ mod reference;
 mod request;
 mod source;
 mod suggest;
+#[cfg(test)]
+mod tests;
 mod words;
 
 pub use ast::{

@@ -363,10 +363,12 @@ impl Scan<'_> {
 
     fn trimmed(&mut self, name: &str, operator: char, start: usize) -> Result<String> {
         let word = self.operand(start, '}', true)?;
-        let Some(value) = self.value(name, start) else {
-            let kept = format!("${{{name}{operator}{word}}}");
-            return Ok(if self.lexer.keep_unset { kept } else { String::new() });
-        };
+        let value = self.value(name, start);
+        if value.is_none() && self.lexer.keep_unset {
+            return Ok(format!("${{{name}{operator}{word}}}"));
+        }
+        // What is not set is empty, and the pattern must be right all the same.
+        let value = value.unwrap_or_default();
         let longest = word.strip_prefix(operator);
         let pattern = match Pattern::parse(longest.unwrap_or(&word)) {
             Ok(pattern) => pattern,
@@ -385,10 +387,11 @@ impl Scan<'_> {
         }
         let pattern = self.operand(start, '/', true)?;
         let replacement = self.operand(start, '}', true)?;
-        let Some(value) = self.value(name, start) else {
-            let kept = format!("${{{name}/{pattern}/{replacement}}}");
-            return Ok(if self.lexer.keep_unset { kept } else { String::new() });
-        };
+        let value = self.value(name, start);
+        if value.is_none() && self.lexer.keep_unset {
+            return Ok(format!("${{{name}/{pattern}/{replacement}}}"));
+        }
+        let value = value.unwrap_or_default();
         let pattern = match Pattern::parse(&pattern) {
             Ok(pattern) => pattern,
             Err(message) => return self.error(start, message, None),

@@ -135,6 +135,7 @@ fn prefixes_and_suffixes() {
     check("${X#a}", "");
     check("${KO#한}", "국어");
     fails("${FILE#\\a}", "escape");
+    fails("${X#\\a}", "escape");
     fails("${FILE:#a}", "operator");
 }
 
@@ -148,6 +149,7 @@ fn replacements() {
     check("${FILE/nothing/x}", "a.tar.gz");
     check("${FILE//?/x}", "xxxxxxxx");
     check("${X/a/b}", "");
+    check("${X/*/b}", "b");
     check("${FILE//a/$$}", ".tr.gz");
     check("${FILE//a/$1}", ".tr.gz");
     check("${FILE//t*r/$DOLLAR}", "a.<tar$>.gz");

@@ -170,9 +170,18 @@ impl<'a> Graph<'a> {
         let wanted = explicit.as_ref().unwrap_or(&self.target_platform).clone();
         let earlier = self.nodes.iter().rposition(|node| node.name.as_deref() == Some(&base_text));
         let base = match (context, earlier) {
-            (Some(context), _) => self.origin_of_context(context, &base_text, &wanted, image.span)?,
+            (Some(context), _) => {
+                let written = name.as_deref().unwrap_or(&base_text);
+                self.origin_of_context(context, written, &wanted, image.span)?
+            }
             (None, Some(earlier)) => Origin::Stage(earlier),
-            (None, None) => self.outside(&base_text, &wanted, image.span)?,
+            (None, None) => self.outside(&base_text, &wanted, image.span).map_err(|error| {
+                if base_text == image.text {
+                    error
+                } else {
+                    error.label(format!("expanded from `{}`", image.text))
+                }
+            })?,
         };
         let platform = match &base {
             Origin::Stage(earlier) => self.nodes[*earlier].platform.clone(),
@@ -294,7 +303,7 @@ impl<'a> Graph<'a> {
 
     /// What `COPY --from` names.
     pub(crate) fn copy_origin(&self, from: &Word, stage: usize) -> Result<Origin, Diagnostic> {
-        let name = self.from_text(from, stage)?;
+        let name = self.text_of_from(from, stage)?;
         match name.parse::<i64>() {
             Ok(index) => match usize::try_from(index).ok().filter(|index| *index < self.nodes.len()) {
                 Some(index) => Ok(Origin::Stage(index)),
@@ -322,7 +331,7 @@ impl<'a> Graph<'a> {
 
     /// `--from` may hold variables where it is sure what they are before any stage is lowered: those of the global
     /// scope which the stage does not set itself. (BuildKit refuses all.)
-    fn from_text(&self, from: &Word, stage: usize) -> Result<String, Diagnostic> {
+    fn text_of_from(&self, from: &Word, stage: usize) -> Result<String, Diagnostic> {
         if !from.text.contains('$') {
             return Ok(from.text.clone());
         }
@@ -394,7 +403,7 @@ impl<'a> Graph<'a> {
         match &node.base {
             Origin::Stage(base) => {
                 let instructions = self.nodes[*base].view.instructions.iter();
-                let texts = instructions.filter_map(|instruction| trigger_text(instruction));
+                let texts = instructions.filter_map(trigger_text);
                 texts.map(|text| parse_trigger(&text, span)).collect()
             }
             Origin::Image(request) if !node.replaced => {

@@ -13,8 +13,6 @@ mod run;
 mod shared;
 mod signal;
 mod stage;
-#[cfg(test)]
-mod tests;
 
 use dbuild_plan::{ImageConfig, Platform, Stage, StageId, Target};
 

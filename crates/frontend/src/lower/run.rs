@@ -101,9 +101,9 @@ impl StageLowering<'_> {
         const NAMES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
         let mut found = Vec::new();
         for name in NAMES {
-            let value =
+            let mut values =
                 self.build.args.iter().filter(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, v)| v);
-            if let Some(value) = value.last() {
+            if let Some(value) = values.next_back() {
                 found.push((name.to_owned(), value.clone()));
                 found.push((name.to_ascii_lowercase(), value.clone()));
             }
