@@ -78,12 +78,13 @@ make_busybox() {
 make_stand_ins() {
     [ -x "$dbuild" ] || { echo "$dbuild is not there: run \`cargo build\` first" >&2; exit 1; }
     context=$out/bases
-    print=$(fingerprint "$root"/fixtures/bases/*.sh "$root/fixtures/bases/musl" "$root/fixtures/bases/python" /etc/apt/sources.list.d /etc/ssl/certs/ca-certificates.crt)
-    if ! is_done context "$print"; then
+    sources=$(fingerprint "$root"/fixtures/bases/*.sh "$root/fixtures/bases/musl" "$root/fixtures/bases/python" \
+        /etc/apt/sources.list.d /etc/ssl/certs/ca-certificates.crt)
+    if ! is_done context "$sources"; then
         echo "making a Debian root file system…" >&2
         rm -rf "$context"
         "$root/fixtures/bases/make-context.sh" "$context"
-        echo "$print" > "$out/context.made"
+        echo "$sources" > "$out/context.made"
     fi
     cp "$root/fixtures/bases/Dockerfile" "$context/Dockerfile"
 

@@ -1,7 +1,7 @@
 //! Debian's docker-registry on a free loopback port, with the base images that the tests name.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::mpsc;
@@ -82,9 +82,9 @@ impl Drop for Registry {
     }
 }
 
-/// Where costly things are kept between runs.
-pub(crate) fn fixtures() -> std::path::PathBuf {
-    workspace().join("target/fixtures")
+/// Where costly things are kept between runs: `FIXTURES_DIR`, or `target/fixtures`.
+fn fixtures() -> PathBuf {
+    std::env::var_os("FIXTURES_DIR").map_or_else(|| workspace().join("target/fixtures"), PathBuf::from)
 }
 
 fn make_bases(what: &str) {
@@ -124,7 +124,7 @@ fn start(command: &mut Command) -> Child {
 }
 
 /// Port 0: the registry picks a free one, and logs it.
-fn configuration() -> std::path::PathBuf {
+fn configuration() -> PathBuf {
     let path = workspace().join("integration-tests/registry.yml");
     assert!(path.exists(), "{} is missing", path.display());
     path

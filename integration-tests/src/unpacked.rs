@@ -27,12 +27,10 @@ impl Unpacked {
     /// When one of the tools does not accept the image.
     #[track_caller]
     pub fn new(space: &TestSpace, image: &str) -> Self {
-        let name: String = image.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-        let archive = space.path(format!("{name}.oci.tar"));
+        let name = file_name(image);
         let layout = space.path(format!("{name}.oci"));
         let bundle = space.path(format!("{name}.bundle"));
-        space.dbuild(["save", "--format", "oci", image, "-o"]).args([&archive]).run().expect_ok();
-        let from = format!("oci-archive:{}", archive.display());
+        let from = save(space, image);
         let to = format!("oci:{}:image", layout.display());
         run(bare_command("skopeo").args(["--insecure-policy", "copy", "-q", &from, &to])).expect_ok();
         Self::from_layout(&layout, "image", &bundle)
@@ -54,10 +52,18 @@ impl Unpacked {
             unpack.arg("--rootless");
         }
         run(unpack.arg(bundle)).expect_ok();
-        let size = manifest["layers"]
-            .as_array()
-            .map_or(0, |layers| layers.iter().filter_map(|layer| layer["size"].as_u64()).sum());
+        let size = stored_size(&manifest);
         Self { rootfs: bundle.join("rootfs"), config, manifest, size }
+    }
+
+    /// The sum of an image's layers as they are stored, in bytes, without unpacking it.
+    ///
+    /// # Panics
+    /// When `skopeo` does not accept the image.
+    #[track_caller]
+    pub fn size_of(space: &TestSpace, image: &str) -> u64 {
+        let reference = save(space, image);
+        stored_size(&run(bare_command("skopeo").args(["inspect", "--raw", &reference])).expect_ok().json())
     }
 
     /// All paths of the root file system, with a leading slash, sorted.
@@ -87,4 +93,21 @@ impl Unpacked {
             Err(error) => panic!("cannot read {}: {error}", path.display()),
         }
     }
+}
+
+/// Writes an image as an OCI archive, and is skopeo's name of that.
+#[track_caller]
+fn save(space: &TestSpace, image: &str) -> String {
+    let archive = space.path(format!("{}.oci.tar", file_name(image)));
+    space.dbuild(["save", "--format", "oci", image, "-o"]).args([&archive]).run().expect_ok();
+    format!("oci-archive:{}", archive.display())
+}
+
+fn file_name(image: &str) -> String {
+    image.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect()
+}
+
+fn stored_size(manifest: &serde_json::Value) -> u64 {
+    let layers = manifest["layers"].as_array();
+    layers.map_or(0, |layers| layers.iter().filter_map(|layer| layer["size"].as_u64()).sum())
 }

@@ -1,0 +1,173 @@
+//! Builds that fail: exit 1 (wrong usage: 2), one error that names what is wrong, and a store that goes on working.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+
+use dbuild_integration_tests::{Registry, TestSpace};
+
+/// Builds this Dockerfile, expects exit 1 and these words, and that the next build in the same store succeeds.
+#[track_caller]
+fn check(dockerfile: &str, args: &[&str], expected: &[&str]) {
+    let space = TestSpace::new();
+    space.write("context/present.txt", "x");
+    space
+        .build(dockerfile, args)
+        .run()
+        .expect_code(1)
+        .stderr_has(&["error"])
+        .stderr_has(expected)
+        .lacks(&["panicked"]);
+    space.build("FROM busybox\nRUN echo fine\n", [""; 0]).run().expect_ok();
+}
+
+#[test]
+fn the_dockerfile_or_the_context_is_missing() {
+    let space = TestSpace::offline();
+    space.dbuild(["build", "context"]).run().expect_code(1).stderr_has(&["Dockerfile"]);
+    space
+        .dbuild(["build", "-f", "nowhere/Dockerfile", "context"])
+        .run()
+        .expect_code(1)
+        .stderr_has(&["nowhere/Dockerfile"]);
+    space.dbuild(["build", "no-such-context"]).run().expect_code(1).stderr_has(&["no-such-context"]);
+    space.write("context/Dockerfile", "# nothing but a comment\n");
+    space.dbuild(["build", "context"]).run().expect_code(1).stderr_has(&["Dockerfile"]);
+}
+
+#[test]
+fn a_base_does_not_exist() {
+    check("FROM no-such-image:9\nRUN true\n", &[], &["no-such-image", "Dockerfile:1"]);
+}
+
+#[test]
+fn a_stage_does_not_exist() {
+    check("FROM busybox AS build\n", &["--target", "biuld"], &["biuld", "build"]);
+    check(
+        "FROM busybox AS builder\nFROM busybox\nCOPY --from=5 /etc/passwd /\n",
+        &[],
+        &["Dockerfile:3", "5"],
+    );
+}
+
+#[test]
+fn a_file_does_not_exist() {
+    check("FROM busybox\nCOPY prezent.txt /\n", &[], &["prezent.txt", "Dockerfile:2", "present.txt"]);
+    check("FROM busybox AS b\nFROM busybox\nCOPY --from=b /nowhere /\n", &[], &["/nowhere", "Dockerfile:3"]);
+}
+
+#[test]
+fn an_instruction_or_a_flag_is_unknown() {
+    check("FROM busybox\nCOPPY a b\n", &[], &["COPPY", "Dockerfile:2", "COPY"]);
+    check("FROM busybox\nCOPY --form=b a b\n", &[], &["--form", "Dockerfile:2", "--from"]);
+    check("RUN true\nFROM busybox\n", &[], &["Dockerfile:1", "FROM"]);
+}
+
+#[test]
+fn a_command_fails() {
+    let dockerfile = "FROM busybox\nRUN echo before-the-end && exit 7\nRUN echo never\n";
+    check(dockerfile, &[], &["before-the-end", "Dockerfile:2", "exit 7", "7"]);
+    check("FROM busybox\nRUN [\"/no/such/program\"]\n", &[], &["/no/such/program", "Dockerfile:2"]);
+}
+
+#[test]
+fn a_step_that_was_done_is_kept_when_a_later_one_fails() {
+    let space = TestSpace::new();
+    let start = "FROM busybox\nRUN cat /proc/sys/kernel/random/uuid > /id\n";
+    space.build(&format!("{start}RUN false\n"), [""; 0]).run().expect_code(1);
+    space.build(&format!("{start}CMD cat /id\n"), [""; 0]).run().expect_ok().stderr_has(&["CACHED"]);
+}
+
+#[test]
+fn wrong_usage_is_told_apart() {
+    let space = TestSpace::offline();
+    for words in [
+        &["build"][..],
+        &["build", "--no-such-flag", "."],
+        &["no-such-command"],
+        &["build", "-j", "zero", "."],
+    ] {
+        space.dbuild(words).run().expect_code(2);
+    }
+}
+
+#[test]
+fn a_registry_cannot_be_reached() {
+    let space = TestSpace::offline();
+    let build = space.build("FROM busybox\n", [""; 0]);
+    build.run().expect_code(1).stderr_has(&["busybox", "127.0.0.1:1"]).lacks(&["panicked"]);
+}
+
+/// A registry that answers every request with this head.
+fn answering(head: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { continue };
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = write!(stream, "HTTP/1.1 {head}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        }
+    });
+    address
+}
+
+#[test]
+fn a_registry_refuses_or_fails() {
+    for (head, expected) in [("401 Unauthorized", "401"), ("500 Internal Server Error", "500")] {
+        let address = answering(head);
+        let space = TestSpace::offline();
+        let build = space.build(&format!("FROM {address}/team/image:1\n"), [""; 0]);
+        build
+            .run()
+            .expect_code(1)
+            .stderr_has(&[&format!("{address}/team/image:1"), expected])
+            .lacks(&["panicked"]);
+    }
+}
+
+/// The largest blob in the storage of a docker-registry: the layer of what was pushed last.
+fn largest_blob(storage: &Path) -> PathBuf {
+    let mut found = Vec::new();
+    let mut rest = vec![storage.join("docker/registry/v2/blobs")];
+    while let Some(dir) = rest.pop() {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let entry = entry.unwrap();
+            if entry.file_type().unwrap().is_dir() {
+                rest.push(entry.path());
+            } else {
+                found.push((entry.metadata().unwrap().len(), entry.path()));
+            }
+        }
+    }
+    found.into_iter().max().unwrap().1
+}
+
+#[test]
+fn a_registry_lies_about_a_layer() {
+    let flip = |bytes: &mut Vec<u8>| {
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+    };
+    let truncate = |bytes: &mut Vec<u8>| bytes.truncate(bytes.len() / 2);
+    for (how, damage) in [("flipped", &flip as &dyn Fn(&mut Vec<u8>)), ("truncated", &truncate)] {
+        let maker = TestSpace::new();
+        let storage = maker.path("registry");
+        let registry = Registry::start(&storage);
+        let base = format!("{}/base:1", registry.address());
+        let dockerfile = "FROM scratch\nCOPY --from=busybox /bin/busybox /bin/sh\n";
+        maker.build(dockerfile, ["-t", &base, "--push"]).run().expect_ok();
+        let blob = largest_blob(&storage);
+        let whole = std::fs::read(&blob).unwrap();
+        let mut bytes = whole.clone();
+        damage(&mut bytes);
+        std::fs::write(&blob, bytes).unwrap();
+
+        let space = TestSpace::new();
+        let dockerfile = format!("FROM {base}\nRUN [\"/bin/sh\", \"-c\", \"echo fine\"]\n");
+        let outcome = space.build(&dockerfile, [""; 0]).run().expect_code(1).lacks(&["panicked"]);
+        assert!(outcome.stderr.contains(&base), "{how}: the reference is named\n{outcome}");
+        std::fs::write(&blob, whole).unwrap();
+        space.build(&dockerfile, [""; 0]).run().expect_ok();
+    }
+}

@@ -1,0 +1,121 @@
+//! What is written is what other tools read.
+
+use std::process::Command;
+
+use dbuild_integration_tests::{TestSpace, Unpacked, run};
+
+const DOCKERFILE: &str = "\
+FROM busybox AS b
+RUN mkdir /out && echo hello > /out/file && ln -s file /out/link && ln /out/file /out/hard && chmod 4755 /out/file
+FROM scratch
+COPY --from=b /out /out
+COPY --from=busybox /bin/busybox /bin/sh
+CMD [\"/bin/sh\", \"-c\", \"echo started\"]
+";
+
+fn inspect(reference: &str) -> serde_json::Value {
+    run(Command::new("skopeo").args(["inspect", "--config", reference])).expect_ok().json()
+}
+
+#[test]
+fn an_oci_archive_and_directory() {
+    let space = TestSpace::new();
+    space.build(DOCKERFILE, ["-o", "type=oci,dest=image.tar"]).run().expect_ok();
+    space.build(DOCKERFILE, ["-o", "type=oci,tar=false,dest=layout"]).run().expect_ok();
+    let archive = inspect(&format!("oci-archive:{}", space.path("image.tar").display()));
+    let index: serde_json::Value = serde_json::from_str(&space.read("layout/index.json")).unwrap();
+    let name = index["manifests"][0]["annotations"]["org.opencontainers.image.ref.name"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let layout = inspect(&format!("oci:{}:{name}", space.path("layout").display()));
+    assert_eq!(archive["rootfs"], layout["rootfs"]);
+    assert_eq!(archive["config"]["Cmd"][2], "echo started");
+    let unpacked = Unpacked::from_layout(&space.path("layout"), &name, &space.path("bundle"));
+    assert_eq!(unpacked.read("/out/link"), "hello\n");
+}
+
+#[test]
+fn a_docker_archive() {
+    let space = TestSpace::new();
+    space.build(DOCKERFILE, ["-o", "type=docker,dest=image.tar"]).run().expect_ok();
+    let config = inspect(&format!("docker-archive:{}", space.path("image.tar").display()));
+    assert_eq!(config["config"]["Cmd"][2], "echo started");
+    run(Command::new("tar").arg("-tf").arg(space.path("image.tar")))
+        .expect_ok()
+        .stdout_has(&["manifest.json"]);
+}
+
+#[test]
+fn files_in_a_directory_and_in_a_tar() {
+    use std::os::unix::fs::MetadataExt;
+
+    let space = TestSpace::new();
+    space.build(DOCKERFILE, ["-o", "type=local,dest=files"]).run().expect_ok();
+    assert_eq!(space.read("files/out/link"), "hello\n");
+    let file = std::fs::metadata(space.path("files/out/file")).unwrap();
+    assert_eq!((file.mode() & 0o7777, file.nlink()), (0o4755, 2));
+    assert!(std::fs::symlink_metadata(space.path("files/out/link")).unwrap().is_symlink());
+
+    space.build(DOCKERFILE, ["-o", "short"]).run().expect_ok();
+    assert_eq!(space.read("short/out/file"), "hello\n");
+
+    space.build(DOCKERFILE, ["-o", "type=tar,dest=files.tar"]).run().expect_ok();
+    let list = run(Command::new("tar").arg("-tvf").arg(space.path("files.tar"))).expect_ok();
+    list.stdout_has(&["out/file", "out/link -> file", "out/hard link to out/file", "-rwsr-xr-x"]);
+}
+
+#[test]
+fn a_tar_to_standard_output() {
+    let space = TestSpace::new();
+    space.write("context/Dockerfile", DOCKERFILE);
+    let mut build = space.dbuild(["build", "-o", "type=tar,dest=-", "context"]).into_command();
+    let output = build.output().unwrap();
+    assert!(output.status.success());
+    assert_eq!(&output.stdout[257..262], b"ustar");
+}
+
+#[test]
+fn runc_runs_what_umoci_unpacked() {
+    let space = TestSpace::new();
+    space.build(DOCKERFILE, [""; 0]).run().expect_ok();
+    let image = Unpacked::new(&space, "app");
+    let bundle = image.rootfs.parent().unwrap().to_owned();
+    // The terminal that umoci asks for is not there.
+    let config = bundle.join("config.json");
+    let mut spec: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(&config).unwrap()).unwrap();
+    spec["process"]["terminal"] = false.into();
+    std::fs::write(&config, spec.to_string()).unwrap();
+    let name = format!("dbuild-test-{}", std::process::id());
+    let mut runc = Command::new("runc");
+    runc.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    runc.arg("--root").arg(space.path("runc")).args(["run", "--bundle"]).arg(&bundle).arg(&name);
+    assert_eq!(run(&mut runc).expect_ok().stdout, "started\n");
+}
+
+#[test]
+fn files_about_the_build() {
+    let space = TestSpace::new();
+    let files = ["--iidfile", "id", "--metadata-file", "metadata.json", "-t", "second:2"];
+    space.build(DOCKERFILE, files).run().expect_ok();
+    let metadata: serde_json::Value = serde_json::from_str(&space.read("metadata.json")).unwrap();
+    let id = space.read("id");
+    assert!(id.starts_with("sha256:"), "{id}");
+    assert!(metadata["containerimage.digest"].as_str().unwrap().starts_with("sha256:"));
+    assert_eq!(metadata["containerimage.config.digest"], id.trim());
+    assert_eq!(space.run_in("second:2", &[]), "started\n");
+}
+
+#[test]
+fn an_image_survives_save_and_load() {
+    let space = TestSpace::new();
+    space.build(DOCKERFILE, [""; 0]).run().expect_ok();
+    for format in ["oci", "docker"] {
+        let file = format!("{format}.tar");
+        space.dbuild(["save", "--format", format, "-o", &file, "app"]).run().expect_ok();
+        let other = TestSpace::offline();
+        other.dbuild(["load", "-i"]).args([space.path(&file)]).run().expect_ok();
+        assert_eq!(other.run_in("app", &[]), "started\n", "{format}");
+    }
+}
