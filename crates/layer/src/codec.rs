@@ -170,3 +170,7 @@ impl<'a> Reader<'a> {
         self.take(usize::try_from(length).unwrap_or(usize::MAX))
     }
 }
+
+#[cfg(test)]
+#[path = "tests/codec.rs"]
+mod tests;

@@ -314,3 +314,7 @@ impl Copier<'_> {
 fn child(path: &TreePath, name: &[u8]) -> Result<TreePath, CopyError> {
     Ok(path.child(name).map_err(ResolveError::from)?)
 }
+
+#[cfg(test)]
+#[path = "tests/copy.rs"]
+mod tests;

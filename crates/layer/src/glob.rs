@@ -11,7 +11,7 @@ pub struct PatternError {
 }
 
 /// Whether a path has unescaped wildcards.
-pub fn has_wildcards(path: &[u8]) -> bool {
+pub(crate) fn has_wildcards(path: &[u8]) -> bool {
     let mut bytes = path.iter();
     while let Some(byte) = bytes.next() {
         match byte {
@@ -27,7 +27,7 @@ pub fn has_wildcards(path: &[u8]) -> bool {
 
 /// Whether the whole of `name` matches the whole of `pattern`. `*` and `?` do not match a slash. A malformed
 /// pattern matches nothing.
-pub fn matches(pattern: &[u8], name: &[u8]) -> bool {
+pub(crate) fn matches(pattern: &[u8], name: &[u8]) -> bool {
     // The classical walk with one point to go back to: `*` takes one more character each time.
     let (mut p, mut n) = (0, 0);
     let mut retry: Option<(usize, usize)> = None;
@@ -58,7 +58,7 @@ pub fn matches(pattern: &[u8], name: &[u8]) -> bool {
 }
 
 /// Says what is wrong with a pattern.
-pub fn check(pattern: &str) -> Result<(), PatternError> {
+pub(crate) fn check(pattern: &str) -> Result<(), PatternError> {
     let shown = || pattern.chars().take(200).collect();
     check_bytes(pattern.as_bytes()).map_err(|reason| PatternError { pattern: shown(), reason })
 }

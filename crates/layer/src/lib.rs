@@ -27,6 +27,8 @@ mod select;
 mod stack;
 mod tar;
 mod tarball;
+#[cfg(test)]
+mod testing;
 mod tree;
 mod unpack;
 pub mod users;

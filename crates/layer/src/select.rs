@@ -311,11 +311,14 @@ fn not_found(source: &Stack, written: &str) -> CopyError {
         Ok(resolved) => source.read_dir(&resolved.path),
         Err(_) => Vec::new(),
     };
+    // A third of the letters may differ, but never all of them.
+    let letters = name.chars().count();
+    let allowed = (letters / 3).max(1).min(letters.saturating_sub(1));
     let near = siblings
         .iter()
         .filter_map(|found| Some(String::from_utf8_lossy(found.entry.path.file_name()?).into_owned()))
         .map(|other| (distance(&name, &other.to_lowercase()), other))
-        .filter(|(distance, _)| *distance <= (name.chars().count() / 3).max(1))
+        .filter(|(distance, _)| *distance <= allowed)
         .min()
         .map(|(_, other)| match parent.is_root() {
             true => other,

@@ -301,3 +301,7 @@ fn push_components(pending: &mut Vec<Box<[u8]>>, path: &[u8]) {
     let components = path.split(|byte| *byte == b'/').filter(|component| !component.is_empty());
     pending.extend(components.rev().map(Into::into));
 }
+
+#[cfg(test)]
+#[path = "tests/stack.rs"]
+mod tests;

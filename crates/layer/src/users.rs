@@ -162,3 +162,7 @@ fn lines(stack: &Stack, path: &str) -> Result<Vec<String>, UserError> {
     let kept = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     Ok(kept.map(str::to_owned).collect())
 }
+
+#[cfg(test)]
+#[path = "tests/users.rs"]
+mod tests;

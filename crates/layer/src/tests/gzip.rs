@@ -1,1 +1,82 @@
+use std::io::{self, Read as _, Write};
 
+use super::{BLOCK, compress};
+use crate::LayerError;
+
+fn gzip(level: u32, threads: usize, bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    compress(level, threads, &mut out, |sink| sink.write_all(bytes).map_err(LayerError::Output)).unwrap();
+    out
+}
+
+fn noise(length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    for byte in &mut bytes {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        *byte = state as u8;
+    }
+    bytes
+}
+
+fn text(length: usize) -> Vec<u8> {
+    noise(length).iter().map(|byte| b"etaoin shrdlu\n"[usize::from(*byte) % 14]).collect()
+}
+
+#[test]
+fn what_is_written_is_read_back() {
+    let mut mixed = text(BLOCK + 77);
+    mixed.extend(noise(BLOCK * 2));
+    mixed.extend(text(3 * BLOCK));
+    for bytes in
+        [Vec::new(), text(1), text(BLOCK), text(BLOCK + 1), noise(BLOCK * 2), mixed, vec![0; BLOCK * 5]]
+    {
+        for level in [0, 1, 6, 9] {
+            let mut back = Vec::new();
+            let written = gzip(level, 3, &bytes);
+            flate2::read::GzDecoder::new(&written[..]).read_to_end(&mut back).unwrap();
+            assert!(back == bytes, "{} bytes at level {level}", bytes.len());
+        }
+    }
+}
+
+#[test]
+fn the_bytes_do_not_depend_on_the_number_of_threads() {
+    let bytes = [text(BLOCK * 3 + 5), noise(BLOCK), text(BLOCK)].concat();
+    assert!(gzip(6, 1, &bytes) == gzip(6, 4, &bytes));
+}
+
+#[test]
+fn noise_is_stored_and_text_shrinks() {
+    let noisy = noise(BLOCK * 4);
+    let written = gzip(6, 2, &noisy).len();
+    assert!(written > noisy.len() && written < noisy.len() + noisy.len() / 5000 + 100, "{written}");
+    assert!(gzip(6, 2, &text(BLOCK * 4)).len() < BLOCK * 5 / 2);
+}
+
+struct Full;
+
+impl Write for Full {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::StorageFull.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn the_cause_of_a_failure_is_told_and_nothing_hangs() {
+    let bytes = text(BLOCK * 20);
+    let produce = |sink: &mut dyn Write| sink.write_all(&bytes).map_err(LayerError::Output);
+    let error = compress(6, 2, &mut Full, produce).unwrap_err();
+    assert_eq!(error.io_error().map(io::Error::kind), Some(io::ErrorKind::StorageFull));
+    let failed = compress(6, 2, &mut Vec::new(), |sink| -> Result<(), LayerError> {
+        sink.write_all(&bytes).map_err(LayerError::Output)?;
+        Err(LayerError::Output(io::ErrorKind::InvalidData.into()))
+    });
+    assert_eq!(failed.unwrap_err().io_error().map(io::Error::kind), Some(io::ErrorKind::InvalidData));
+}
