@@ -97,11 +97,12 @@ pub fn similarity(before: &[Ingredient], after: &[Ingredient]) -> u32 {
             kind => all += 1000 * weight(kind),
         }
     }
-    if all_paths > 0 {
-        common += common_paths * 1000 / all_paths * PATHS_WEIGHT;
+    if let Some(share) = (common_paths * 1000).checked_div(all_paths) {
+        common += share * PATHS_WEIGHT;
         all += 1000 * PATHS_WEIGHT;
     }
-    if all == 0 { 1000 } else { u32::try_from(common * 1000 / all).unwrap_or(0) }
+    let share = (common * 1000).checked_div(all).unwrap_or(1000);
+    u32::try_from(share).unwrap_or(0)
 }
 
 /// How alike two texts are, from 0 to 1000, by the words that they share in order of nothing.

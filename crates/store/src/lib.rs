@@ -1,1 +1,55 @@
-//! Crash-safe local state: blobs, records, snapshots, the journal, collection.
+//! Crash-safe local state: blobs, snapshots, records, tags, the journal and its events, collection.
+//!
+//! The [`Store`] is an OCI image layout (`oci-layout`, `index.json`, `blobs/`) with rooms beside it that only dbuild
+//! knows: `snapshots/`, `dbuild.db`, `indexes/`, `mounts/`, `tmp/`, `leases/`, `locks/`, `format`. Any number of
+//! processes and threads use one store at the same time. Start reading at `publish.rs`.
+//!
+//! This crate knows nothing of registries, of how steps are run, and of what the terminal shows. It is synchronous;
+//! callers on an async runtime use blocking threads.
+
+mod blobs;
+mod chunks;
+mod collect;
+mod contexts;
+mod db;
+mod error;
+mod event;
+mod images;
+mod journal;
+mod leases;
+mod locks;
+mod mounts;
+mod packed;
+mod publish;
+mod records;
+mod references;
+mod snapshots;
+mod source;
+mod store;
+#[cfg(test)]
+mod tests;
+mod usage;
+mod verify;
+
+pub use blobs::{BlobReader, BlobWriter};
+pub use collect::{PruneOptions, Pruned};
+pub use error::StoreError;
+pub use event::{
+    BuildId, Collector, Event, EventSink, Fanout, LogStream, NoEvents, Outcome, StageInfo, Stamped, StepInfo,
+};
+pub use images::ImageEntry;
+pub use journal::{BuildInfo, BuildSummary, JournalWriter};
+pub use leases::Lease;
+pub use locks::KeyLock;
+pub use mounts::{CacheMount, CacheMountEntry, Sharing};
+pub use packed::{PackKey, PackedLayer};
+pub use publish::{remove_tree, replace_file};
+pub use records::{Nearest, Record, RecordEntry, Wanted};
+pub use references::ResolvedReference;
+pub use snapshots::{Snapshot, SnapshotDraft, SnapshotId};
+pub use source::{BlobSource, BlobSourceError};
+pub use store::{FORMAT, Store};
+pub use usage::{DiskUsage, UsageEntry, UsageKind};
+pub use verify::{Finding, VerifyReport};
+
+pub use oci_spec::image::Descriptor;

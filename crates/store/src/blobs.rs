@@ -1,0 +1,311 @@
+//! Blobs: bytes by sha256, as OCI layouts keep them.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use dbuild_digest::{BlobDigest, BlobHasher};
+use rusqlite::OptionalExtension as _;
+
+use crate::db::{int, uint};
+use crate::error::Context;
+use crate::publish::{Durability, create_new, publish};
+use crate::{Store, StoreError};
+
+/// Writes a blob to be. Dropped before [`BlobWriter::commit`], it leaves nothing.
+#[derive(Debug)]
+pub struct BlobWriter {
+    store: Store,
+    temp: PathBuf,
+    file: File,
+    hasher: BlobHasher,
+    size: u64,
+    done: bool,
+}
+
+/// Reads a blob and fails at its end if the bytes are not those of its digest; the blob is then removed from the store.
+#[derive(Debug)]
+pub struct BlobReader {
+    store: Store,
+    digest: BlobDigest,
+    file: File,
+    hasher: Option<BlobHasher>,
+    size: u64,
+}
+
+/// What the database knows of a blob's file; a file that looks otherwise is hashed again before it is believed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Known {
+    size: u64,
+    mtime_ns: i64,
+    inode: u64,
+}
+
+impl Store {
+    /// Where a blob is, if it is there.
+    pub fn blob_path(&self, digest: &BlobDigest) -> PathBuf {
+        self.room("blobs/sha256").join(digest.hex())
+    }
+
+    /// Begins a blob whose digest is not known, or not believed, yet.
+    pub fn blob_writer(&self) -> Result<BlobWriter, StoreError> {
+        let temp = self.scratch_path();
+        let file = create_new(&temp).on("write", &temp)?;
+        let store = self.clone();
+        Ok(BlobWriter { store, temp, file, hasher: BlobHasher::default(), size: 0, done: false })
+    }
+
+    /// Stores bytes that are in memory.
+    pub fn put_blob(&self, bytes: &[u8]) -> Result<(BlobDigest, u64), StoreError> {
+        let digest = BlobDigest::of(bytes);
+        if let Some(size) = self.has_blob(&digest) {
+            return Ok((digest, size));
+        }
+        let mut writer = self.blob_writer()?;
+        let place = self.blob_path(&digest);
+        writer.write_all(bytes).on("write", &place)?;
+        writer.commit(None)
+    }
+
+    /// The size of a blob that is there and whole, as far as its size and times tell; a file that changed since it was
+    /// stored, or that others put there, is hashed first. A damaged one is removed.
+    pub fn has_blob(&self, digest: &BlobDigest) -> Option<u64> {
+        let path = self.blob_path(digest);
+        let meta = fs::metadata(&path).ok().filter(fs::Metadata::is_file);
+        let row = self.inner.db.read(|db| {
+            db.prepare_cached("SELECT size, mtime_ns, inode, last_used_ms FROM blobs WHERE digest=?1")?
+                .query_row([digest.as_bytes()], |row| {
+                    let known = Known {
+                        size: uint(row.get(0)?),
+                        mtime_ns: row.get(1)?,
+                        inode: row.get::<_, i64>(2)? as u64,
+                    };
+                    Ok((known, uint(row.get(3)?)))
+                })
+                .optional()
+        });
+        let row = row.unwrap_or_default();
+        let Some(meta) = meta else {
+            if row.is_some() {
+                self.forget_blob(digest);
+            }
+            return None;
+        };
+        match row {
+            Some((known, last_used)) if known == Known::of(&meta) => {
+                if self.touch_is_due(last_used) && !self.touch_blob(digest) {
+                    // Collected in between.
+                    return None;
+                }
+                Some(known.size)
+            }
+            _ => self.adopt(digest, &path),
+        }
+    }
+
+    /// Reads a whole blob of at most `limit` bytes into memory, verified.
+    pub fn read_blob(&self, digest: &BlobDigest, limit: u64) -> Result<Vec<u8>, StoreError> {
+        let mut reader = self.open_blob(digest)?;
+        let path = self.blob_path(digest);
+        if reader.size > limit {
+            return Err(StoreError::TooLarge { path, size: reader.size, limit });
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(reader.size).unwrap_or(0));
+        reader.read_to_end(&mut bytes).on("read", &path)?;
+        Ok(bytes)
+    }
+
+    /// Opens a blob for reading from its beginning to its end.
+    pub fn open_blob(&self, digest: &BlobDigest) -> Result<BlobReader, StoreError> {
+        let path = self.blob_path(digest);
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(StoreError::NoSuchBlob { digest: *digest });
+            }
+            other => other.on("read", &path)?,
+        };
+        let size = file.metadata().on("read", &path)?.len();
+        Ok(BlobReader {
+            store: self.clone(),
+            digest: *digest,
+            file,
+            hasher: Some(BlobHasher::default()),
+            size,
+        })
+    }
+
+    /// Hashes a file that the database does not know (or knows otherwise), and takes it in or removes it.
+    fn adopt(&self, digest: &BlobDigest, path: &Path) -> Option<u64> {
+        let mut reader = self.open_blob(digest).ok()?;
+        // A reader that meets other bytes than promised removes the blob.
+        io::copy(&mut reader, &mut io::sink()).ok()?;
+        let guard = self.publishing().ok()?;
+        let meta = fs::metadata(path).ok()?;
+        self.put_blob_row(digest, &meta).ok()?;
+        drop(guard);
+        Some(meta.len())
+    }
+
+    fn put_blob_row(&self, digest: &BlobDigest, meta: &fs::Metadata) -> Result<(), StoreError> {
+        let known = Known::of(meta);
+        let now = int(self.stamp());
+        self.inner.db.write(|db| {
+            db.prepare_cached(
+                "INSERT OR REPLACE INTO blobs (digest, size, mtime_ns, inode, boot, created_ms, last_used_ms) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6)",
+            )?
+            .execute((
+                digest.as_bytes(),
+                int(known.size),
+                known.mtime_ns,
+                known.inode as i64,
+                &self.inner.boot,
+                now,
+            ))
+            .map(drop)
+        })
+    }
+
+    /// Notes a use; false if the blob's row is gone.
+    fn touch_blob(&self, digest: &BlobDigest) -> bool {
+        let now = int(self.stamp());
+        let touched = self.inner.db.write(|db| {
+            db.prepare_cached("UPDATE blobs SET last_used_ms=?2 WHERE digest=?1")?
+                .execute((digest.as_bytes(), now))
+        });
+        // A database that cannot be written to protects nothing, but nor can anybody collect.
+        touched.map_or(true, |rows| rows > 0)
+    }
+
+    fn forget_blob(&self, digest: &BlobDigest) {
+        let _ =
+            self.inner.db.write(|db| db.execute("DELETE FROM blobs WHERE digest=?1", [digest.as_bytes()]));
+    }
+
+    /// Removes a blob whose bytes are not what they should be.
+    pub(crate) fn quarantine(&self, digest: &BlobDigest) {
+        self.warn(format!("{} was damaged and is removed", self.blob_path(digest).display()));
+        self.forget_blob(digest);
+        let _ = fs::remove_file(self.blob_path(digest));
+    }
+
+    /// Brings blobs to [`Durability::Now`].
+    pub(crate) fn sync_blobs(&self, digests: &[BlobDigest]) -> Result<(), StoreError> {
+        let volatile = self.inner.db.read(|db| {
+            let mut query = db.prepare_cached("SELECT 1 FROM blobs WHERE digest=?1 AND boot IS NOT NULL")?;
+            let mut volatile = Vec::new();
+            for digest in digests {
+                if query.exists([digest.as_bytes()])? {
+                    volatile.push(*digest);
+                }
+            }
+            Ok(volatile)
+        })?;
+        if volatile.is_empty() {
+            return Ok(());
+        }
+        for digest in &volatile {
+            let path = self.blob_path(digest);
+            File::open(&path).and_then(|file| file.sync_all()).on("sync", &path)?;
+        }
+        crate::publish::sync_dir(&self.room("blobs/sha256"))?;
+        self.inner.db.write(|db| {
+            let mut update = db.prepare_cached("UPDATE blobs SET boot=NULL WHERE digest=?1")?;
+            volatile.iter().try_for_each(|digest| update.execute([digest.as_bytes()]).map(drop))
+        })
+    }
+}
+
+impl Known {
+    fn of(meta: &fs::Metadata) -> Self {
+        let mtime_ns = meta.mtime().saturating_mul(1_000_000_000).saturating_add(meta.mtime_nsec());
+        Self { size: meta.len(), mtime_ns, inode: meta.ino() }
+    }
+}
+
+impl Write for BlobWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        self.size += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl BlobWriter {
+    /// The number of bytes that were written.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Publishes the blob. With `expected`, bytes of another digest or size are refused and removed. When this
+    /// returns, the blob is there whole for every process; it survives a crash of the machine once it is tagged or
+    /// [`Store::make_durable`] has run.
+    pub fn commit(mut self, expected: Option<&(BlobDigest, u64)>) -> Result<(BlobDigest, u64), StoreError> {
+        let digest = std::mem::take(&mut self.hasher).finish();
+        let place = self.store.blob_path(&digest);
+        if let Some((wanted, size)) = expected
+            && (*wanted, *size) != (digest, self.size)
+        {
+            let (expected, found) = if *wanted == digest {
+                (format!("{size} bytes"), format!("{} bytes", self.size))
+            } else {
+                (wanted.to_string(), digest.to_string())
+            };
+            return Err(StoreError::Mismatch { path: self.store.blob_path(wanted), expected, found });
+        }
+        if self.store.has_blob(&digest).is_none() {
+            let guard = self.store.publishing()?;
+            publish(&self.temp, &place, Durability::Later)?;
+            self.done = true;
+            let meta = self.file.metadata().on("read", &place)?;
+            self.store.put_blob_row(&digest, &meta)?;
+            drop(guard);
+        }
+        Ok((digest, self.size))
+    }
+}
+
+impl Drop for BlobWriter {
+    fn drop(&mut self) {
+        if !self.done {
+            let _ = fs::remove_file(&self.temp);
+        }
+    }
+}
+
+impl BlobReader {
+    /// The size in bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+}
+
+impl Read for BlobReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read(buffer)?;
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        if count > 0 {
+            if let Some(hasher) = &mut self.hasher {
+                hasher.update(&buffer[..count]);
+            }
+            return Ok(count);
+        }
+        // The end, once.
+        let Some(found) = self.hasher.take().map(BlobHasher::finish) else { return Ok(0) };
+        if found == self.digest {
+            return Ok(0);
+        }
+        self.store.quarantine(&self.digest);
+        let place = self.store.blob_path(&self.digest);
+        let text = format!("{} is damaged: its digest is {found}; build or pull it again", place.display());
+        Err(io::Error::new(io::ErrorKind::InvalidData, text))
+    }
+}

@@ -1,0 +1,403 @@
+//! Collection: what goes when space is short.
+//!
+//! Candidates are chosen from what the leases leave free (see `leases.rs`), then deleted in batches: the database's
+//! rows in one transaction, re-checked, then the files, renamed away while nobody can publish (`publish.lock`) and removed
+//! afterwards. Whoever dies in between leaves files without rows, which the next collection removes as orphans.
+
+use std::collections::{BTreeSet, HashSet};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use dbuild_cache::{EntryStats, Policy, victims};
+use dbuild_digest::BlobDigest;
+use rusqlite::Transaction;
+
+use crate::chunks::ChunkId;
+use crate::db::{int, uint};
+use crate::error::Context;
+use crate::event::now_ms;
+use crate::publish::remove_tree;
+use crate::snapshots::delete_snapshot_rows;
+use crate::usage::size_of;
+use crate::{SnapshotId, Store, StoreError};
+
+/// What a collection may and must do. Named images are never touched.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PruneOptions {
+    /// Remove, worst first, until the whole store takes at most so many bytes.
+    pub keep_size: Option<u64>,
+    /// Remove what was not used for so long.
+    pub keep_for: Option<Duration>,
+    /// Without `keep_size` and `keep_for`: remove the layers of base images and the cache mounts, too, and the journal of
+    /// finished builds.
+    pub all: bool,
+    /// The order; `None` is least recently used.
+    pub policy: Option<&'static dyn Policy>,
+    /// Stop after so long, even if not everything is done. Sizes are then estimated, not measured.
+    pub deadline: Option<Duration>,
+}
+
+/// What a collection did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Results (snapshots) that were removed.
+    pub snapshots: u64,
+    /// Blobs that were removed.
+    pub blobs: u64,
+    /// Cache mounts that were removed.
+    pub cache_mounts: u64,
+    /// Bytes on disk that the store takes less (measured; estimated with a deadline).
+    pub freed: u64,
+    /// Bytes on disk that the store takes now.
+    pub remaining: u64,
+}
+
+#[derive(Clone, Debug)]
+enum What {
+    Snapshot(SnapshotId),
+    Blob(BlobDigest),
+    Mount(PathBuf),
+}
+
+struct Candidate {
+    what: What,
+    /// As the collector saw it: a row that was used since is left alone.
+    last_used_ms: u64,
+    stats: EntryStats,
+    /// Belongs to base images or cache mounts, which cost more than time to replace.
+    valued: bool,
+}
+
+/// So many things go in one transaction.
+const BATCH: usize = 64;
+/// What a base image's layer costs, as no step measured it: 20 MB a second.
+const PULL_BYTES_PER_MS: u64 = 20_000;
+
+impl Store {
+    /// Removes what the options ask for and nobody uses.
+    pub fn prune(&self, options: &PruneOptions) -> Result<Pruned, StoreError> {
+        let deadline = options.deadline.map(|deadline| Instant::now() + deadline);
+        let measure = || if deadline.is_some() { self.estimated_size() } else { self.exact_size() };
+        if deadline.is_some() && options.keep_for.is_none() {
+            let size = measure()?;
+            if options.keep_size.is_some_and(|keep| size <= keep) {
+                return Ok(Pruned { remaining: size, ..Pruned::default() });
+            }
+        }
+        let before = measure()?;
+        let mut pruned = Pruned::default();
+        self.remove_orphans()?;
+        let in_time = || deadline.is_none_or(|deadline| Instant::now() < deadline);
+        if let Some(keep_for) = options.keep_for {
+            let limit = now_ms().saturating_sub(u64::try_from(keep_for.as_millis()).unwrap_or(u64::MAX));
+            let old = self.candidates()?.into_iter().filter(|one| one.last_used_ms < limit).collect();
+            self.remove(old, &mut pruned, &in_time)?;
+            self.forget_builds(limit)?;
+        }
+        if options.keep_size.is_none() && options.keep_for.is_none() {
+            let free = self.candidates()?.into_iter().filter(|one| options.all || !one.valued).collect();
+            self.remove(free, &mut pruned, &in_time)?;
+            if options.all {
+                self.forget_builds(now_ms())?;
+            }
+        }
+        self.shrink_database()?;
+        if let Some(keep) = options.keep_size {
+            self.shrink_to(keep, options, &mut pruned, &in_time, &measure)?;
+        }
+        pruned.remaining = measure()?;
+        pruned.freed = before.saturating_sub(pruned.remaining);
+        Ok(pruned)
+    }
+
+    /// Removes candidates in the policy's order until the store is small enough or nothing is left. What a candidate really
+    /// frees is known afterwards (files may be shared), hence the rounds.
+    fn shrink_to(
+        &self,
+        keep: u64,
+        options: &PruneOptions,
+        pruned: &mut Pruned,
+        in_time: &dyn Fn() -> bool,
+        measure: &dyn Fn() -> Result<u64, StoreError>,
+    ) -> Result<(), StoreError> {
+        let policy = options.policy.unwrap_or(dbuild_cache::policies()[0]);
+        loop {
+            let size = measure()?;
+            if size <= keep || !in_time() {
+                return Ok(());
+            }
+            let mut candidates = self.candidates()?;
+            if candidates.is_empty() {
+                // The journal is the last to go, the oldest builds first.
+                if !self.forget_oldest_builds()? {
+                    return Ok(());
+                }
+                self.shrink_database()?;
+                continue;
+            }
+            let stats: Vec<EntryStats> = candidates.iter().map(|one| one.stats).collect();
+            let (chosen, clock) = victims(policy, &stats, size - keep, self.clock()?);
+            let chosen: HashSet<usize> = chosen.into_iter().collect();
+            let mut index = 0;
+            candidates.retain(|_| {
+                index += 1;
+                chosen.contains(&(index - 1))
+            });
+            let removed = self.remove(candidates, pruned, in_time)?;
+            self.set_clock(clock)?;
+            self.shrink_database()?;
+            if removed == 0 {
+                // Everything that was chosen is in use again.
+                return Ok(());
+            }
+        }
+    }
+
+    /// Everything that no lease protects and no name refers to.
+    fn candidates(&self) -> Result<Vec<Candidate>, StoreError> {
+        let leased = self.oldest_lease_ms()?;
+        let tagged = self.blobs_of_images()?;
+        let packed = self.packed_blobs()?;
+        let mut candidates = Vec::new();
+        for row in self.snapshot_rows()?.into_iter().filter(|row| row.last_used_ms < leased) {
+            let cost_ms = if row.is_base { row.size / PULL_BYTES_PER_MS } else { row.cost_ms };
+            let stats = EntryStats {
+                size: row.size,
+                cost_ms,
+                hits: row.hits,
+                created_ms: row.created_ms,
+                last_used_ms: row.last_used_ms,
+                clock: row.clock,
+            };
+            let (last_used_ms, valued) = (row.last_used_ms, row.is_base);
+            candidates.push(Candidate {
+                what: What::Snapshot(SnapshotId(row.id)),
+                last_used_ms,
+                stats,
+                valued,
+            });
+        }
+        for (digest, last_used_ms) in self.blob_rows()? {
+            if last_used_ms >= leased || tagged.contains(&digest) {
+                continue;
+            }
+            let size = fs::metadata(self.blob_path(&digest)).map_or(0, |meta| meta.blocks() * 512);
+            let cost_ms = size / PULL_BYTES_PER_MS;
+            let (created_ms, hits, clock) = (last_used_ms, 0, 0.0);
+            let stats = EntryStats { size, cost_ms, hits, created_ms, last_used_ms, clock };
+            let valued = !packed.contains(&digest);
+            candidates.push(Candidate { what: What::Blob(digest), last_used_ms, stats, valued });
+        }
+        for mount in self.cache_mounts()? {
+            let (last_used_ms, size) = (mount.last_used_ms, size_of(&mount.path));
+            let cost_ms = size / PULL_BYTES_PER_MS;
+            let (created_ms, hits, clock) = (last_used_ms, 0, 0.0);
+            let stats = EntryStats { size, cost_ms, hits, created_ms, last_used_ms, clock };
+            candidates.push(Candidate { what: What::Mount(mount.path), last_used_ms, stats, valued: true });
+        }
+        Ok(candidates)
+    }
+
+    /// Removes candidates that were not used since they were chosen; how many are gone.
+    fn remove(
+        &self,
+        candidates: Vec<Candidate>,
+        pruned: &mut Pruned,
+        in_time: &dyn Fn() -> bool,
+    ) -> Result<u64, StoreError> {
+        let mut removed = 0;
+        for batch in candidates.chunks(BATCH) {
+            if !in_time() {
+                break;
+            }
+            let lock = self.stop_publishing()?;
+            // Names may have been given since.
+            let tagged = self.blobs_of_images()?;
+            let gone = self.inner.db.write(|db| {
+                let mut gone = Vec::new();
+                for one in batch {
+                    if delete_row(db, one, &tagged)? {
+                        gone.push(one.what.clone());
+                    }
+                }
+                Ok(gone)
+            })?;
+            let mut trash = Vec::new();
+            for what in gone {
+                removed += 1;
+                let path = match what {
+                    What::Snapshot(id) => {
+                        pruned.snapshots += 1;
+                        self.snapshot_dir(&id)
+                    }
+                    What::Blob(digest) => {
+                        pruned.blobs += 1;
+                        self.blob_path(&digest)
+                    }
+                    What::Mount(_) => continue,
+                };
+                trash.push(self.to_trash(&path)?);
+            }
+            drop(lock);
+            for path in trash {
+                remove_tree(&path).on("remove", &path)?;
+            }
+            for one in batch {
+                if let What::Mount(path) = &one.what
+                    && self.remove_cache_mount(path)?
+                {
+                    pruned.cache_mounts += 1;
+                    removed += 1;
+                }
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Removes files that no row knows: left by a collector or a publisher that was killed, or by a database that was lost.
+    fn remove_orphans(&self) -> Result<(), StoreError> {
+        let leased = self.oldest_lease_ms()?;
+        let lock = self.stop_publishing()?;
+        let snapshots: HashSet<String> = self.snapshot_rows()?.into_iter().map(|row| row.id).collect();
+        let blobs: HashSet<String> = self.blob_rows()?.into_iter().map(|(digest, _)| digest.hex()).collect();
+        let tagged: HashSet<String> = self.blobs_of_images()?.iter().map(BlobDigest::hex).collect();
+        // Another tool that copies an image in writes the blobs first and the name last.
+        let foreign = now_ms().saturating_sub(3_600_000);
+        let mut trash = Vec::new();
+        for (room, known, limit) in
+            [("snapshots", &snapshots, leased), ("blobs/sha256", &blobs, foreign.min(leased))]
+        {
+            let dir = self.room(room);
+            for entry in fs::read_dir(&dir).on("read", &dir)? {
+                let entry = entry.on("read", &dir)?;
+                let name = entry.file_name().to_string_lossy().into_owned();
+                let Ok(meta) = entry.metadata() else { continue };
+                let changed_ms = u64::try_from(meta.ctime()).unwrap_or(0) * 1000;
+                if !known.contains(&name) && !tagged.contains(&name) && changed_ms < limit {
+                    trash.push(self.to_trash(&entry.path())?);
+                }
+            }
+        }
+        drop(lock);
+        for path in trash {
+            remove_tree(&path).on("remove", &path)?;
+        }
+        Ok(())
+    }
+
+    /// Nobody publishes while this is held.
+    fn stop_publishing(&self) -> Result<fs::File, StoreError> {
+        let path = self.room("publish.lock");
+        let file = crate::locks::open_lock_file(&path)?;
+        file.lock().on("lock", &path)?;
+        Ok(file)
+    }
+
+    fn packed_blobs(&self) -> Result<HashSet<BlobDigest>, StoreError> {
+        self.inner.db.read(|db| {
+            let mut query = db.prepare_cached("SELECT DISTINCT digest FROM packed")?;
+            query.query_map([], |row| Ok(BlobDigest::from_bytes(row.get::<_, [u8; 32]>(0)?)))?.collect()
+        })
+    }
+
+    fn clock(&self) -> Result<f64, StoreError> {
+        self.inner.db.read(|db| {
+            db.query_row("SELECT coalesce(max(value), 0.0) FROM meta WHERE key='clock'", [], |row| row.get(0))
+        })
+    }
+
+    fn set_clock(&self, clock: f64) -> Result<(), StoreError> {
+        self.inner.db.write(|db| {
+            db.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('clock', ?1)", [clock]).map(drop)
+        })
+    }
+
+    /// Forgets the finished builds that began before a time.
+    fn forget_builds(&self, before_ms: u64) -> Result<(), StoreError> {
+        self.inner.db.write(|db| {
+            let old = "SELECT id FROM builds WHERE started_ms<?1 AND finished_ms IS NOT NULL";
+            db.execute(&format!("DELETE FROM events WHERE build IN ({old})"), [int(before_ms)])?;
+            db.execute(&format!("DELETE FROM builds WHERE id IN ({old})"), [int(before_ms)]).map(drop)
+        })
+    }
+
+    /// Forgets the older half of the finished builds; false if there is none.
+    fn forget_oldest_builds(&self) -> Result<bool, StoreError> {
+        let middle = self.inner.db.read(|db| {
+            let mut query = db
+                .prepare("SELECT started_ms FROM builds WHERE finished_ms IS NOT NULL ORDER BY started_ms")?;
+            let times: Vec<i64> = query.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+            Ok(times.get(times.len() / 2).copied())
+        })?;
+        match middle {
+            Some(middle) => self.forget_builds(uint(middle) + 1).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Drops pieces of ingredients that no record has, and gives free pages back to the file system.
+    fn shrink_database(&self) -> Result<(), StoreError> {
+        self.inner.db.write(|db| {
+            let mut used: HashSet<String> = HashSet::new();
+            let mut query = db.prepare("SELECT body FROM records")?;
+            let mut rows = query.query([])?;
+            while let Some(row) = rows.next()? {
+                let body: String = row.get(0)?;
+                used.extend(chunk_ids(&body).into_iter().map(|id| id.0));
+            }
+            drop(rows);
+            let mut query = db.prepare("SELECT id FROM ingredients")?;
+            let all: Vec<String> = query.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+            let mut delete = db.prepare("DELETE FROM ingredients WHERE id=?1")?;
+            all.iter().filter(|id| !used.contains(*id)).try_for_each(|id| delete.execute([id]).map(drop))
+        })?;
+        let compact = self.inner.db.read(|db| {
+            let mut vacuum = db.prepare("PRAGMA incremental_vacuum")?;
+            let mut rows = vacuum.query([])?;
+            while rows.next()?.is_some() {}
+            drop(rows);
+            db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        });
+        if let Err(error) = compact {
+            tracing::debug!("the database is not compacted: {error}");
+        }
+        Ok(())
+    }
+}
+
+fn chunk_ids(body: &str) -> Vec<ChunkId> {
+    #[derive(serde::Deserialize)]
+    struct Chunks {
+        chunks: Vec<ChunkId>,
+    }
+    serde_json::from_str::<Chunks>(body).map(|body| body.chunks).unwrap_or_default()
+}
+
+/// Deletes a candidate's rows if it was not used since it was chosen.
+fn delete_row(
+    db: &Transaction<'_>,
+    one: &Candidate,
+    tagged: &BTreeSet<BlobDigest>,
+) -> rusqlite::Result<bool> {
+    match &one.what {
+        What::Snapshot(id) => {
+            let same = db
+                .prepare_cached("SELECT 1 FROM snapshots WHERE id=?1 AND last_used_ms=?2")?
+                .exists((id.as_str(), int(one.last_used_ms)))?;
+            Ok(same && delete_snapshot_rows(db, id.as_str())? > 0)
+        }
+        What::Blob(digest) if tagged.contains(digest) => Ok(false),
+        What::Blob(digest) => {
+            let gone = db
+                .prepare_cached("DELETE FROM blobs WHERE digest=?1 AND last_used_ms=?2")?
+                .execute((digest.as_bytes(), int(one.last_used_ms)))?;
+            if gone > 0 {
+                db.prepare_cached("DELETE FROM packed WHERE digest=?1")?.execute([digest.as_bytes()])?;
+            }
+            Ok(gone > 0)
+        }
+        What::Mount(_) => Ok(false),
+    }
+}

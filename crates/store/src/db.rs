@@ -1,0 +1,256 @@
+//! The database: connections, schema, seals, and what is done when it is damaged.
+//!
+//! SQLite finds damage of its own structures but not of the values in them, so every row that a build would believe is
+//! *sealed*: it carries a hash of its key and its body, and a row whose seal is broken is dropped and counts as a miss.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use dbuild_digest::Framed;
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
+
+use crate::error::Context;
+use crate::{FORMAT, StoreError};
+
+/// A pool of connections to one database file.
+pub(crate) struct Db {
+    path: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+}
+
+/// `dbld`: tells our database from any other.
+const APPLICATION_ID: i64 = 0x6462_6c64;
+/// More connections than this are closed rather than kept.
+const KEPT_CONNECTIONS: usize = 8;
+
+const SCHEMA: &str = "
+CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE snapshots (
+    id TEXT PRIMARY KEY, chain BLOB UNIQUE, size INTEGER NOT NULL, boot TEXT, created_ms INTEGER NOT NULL,
+    last_used_ms INTEGER NOT NULL, hits INTEGER NOT NULL DEFAULT 0, clock REAL NOT NULL DEFAULT 0, seal BLOB NOT NULL);
+CREATE INDEX snapshots_boot ON snapshots (boot) WHERE boot IS NOT NULL;
+CREATE TABLE records (
+    key BLOB PRIMARY KEY, strategy TEXT NOT NULL, definition BLOB NOT NULL, layer BLOB NOT NULL, snapshot TEXT,
+    created_ms INTEGER NOT NULL, duration_ms INTEGER NOT NULL, last_used_ms INTEGER NOT NULL,
+    hits INTEGER NOT NULL DEFAULT 0, text TEXT NOT NULL, body TEXT NOT NULL, seal BLOB NOT NULL);
+CREATE INDEX records_definition ON records (definition, layer);
+CREATE INDEX records_snapshot ON records (snapshot);
+CREATE INDEX records_created ON records (strategy, created_ms);
+CREATE TABLE ingredients (id TEXT PRIMARY KEY, data BLOB NOT NULL);
+CREATE TABLE blobs (
+    digest BLOB PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, inode INTEGER NOT NULL, boot TEXT,
+    created_ms INTEGER NOT NULL, last_used_ms INTEGER NOT NULL);
+CREATE INDEX blobs_boot ON blobs (boot) WHERE boot IS NOT NULL;
+CREATE TABLE packed (
+    snapshot TEXT NOT NULL, pack TEXT NOT NULL, digest BLOB NOT NULL, body TEXT NOT NULL, seal BLOB NOT NULL,
+    PRIMARY KEY (snapshot, pack)) WITHOUT ROWID;
+CREATE INDEX packed_digest ON packed (digest);
+CREATE TABLE refs (
+    reference TEXT NOT NULL, platform TEXT NOT NULL, body TEXT NOT NULL, seal BLOB NOT NULL,
+    PRIMARY KEY (reference, platform)) WITHOUT ROWID;
+CREATE TABLE tags (name TEXT PRIMARY KEY, descriptor TEXT NOT NULL, seal BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE builds (id TEXT PRIMARY KEY, started_ms INTEGER NOT NULL, info TEXT NOT NULL, finished_ms INTEGER, outcome TEXT)
+    WITHOUT ROWID;
+CREATE TABLE events (
+    build TEXT NOT NULL, seq INTEGER NOT NULL, at_ms INTEGER NOT NULL, json TEXT NOT NULL, PRIMARY KEY (build, seq))
+    WITHOUT ROWID;
+CREATE TABLE durations (definition BLOB PRIMARY KEY, duration_ms INTEGER NOT NULL) WITHOUT ROWID;
+";
+
+impl Db {
+    /// Opens or makes the database. One that is damaged or not ours is moved aside, with a warning. The caller holds the
+    /// store's lock.
+    pub(crate) fn open(path: &Path, warnings: &mut Vec<String>) -> Result<Self, StoreError> {
+        let marked = marker(path).exists();
+        let first =
+            if marked { Err(Unusable::Damaged("it was found damaged".to_owned())) } else { prepare(path) };
+        let connection = match first {
+            Ok(connection) => connection,
+            Err(Unusable::Error(error)) => return Err(error),
+            Err(Unusable::Damaged(reason)) => {
+                let aside = move_aside(path)?;
+                warnings.push(format!(
+                    "the database {} could not be used ({reason}); it was moved to {} and a new one was made: \
+                     steps run again, images are kept",
+                    path.display(),
+                    aside.display()
+                ));
+                prepare(path).map_err(|unusable| unusable.into_error(path))?
+            }
+        };
+        Ok(Self { path: path.to_owned(), idle: Mutex::new(vec![connection]) })
+    }
+
+    /// Reads.
+    pub(crate) fn read<T>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        let connection = self.take()?;
+        let done = work(&connection);
+        self.give_back(connection);
+        done.map_err(|error| self.failed(error))
+    }
+
+    /// Reads and writes in one transaction, which other writers wait for.
+    pub(crate) fn write<T>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        let mut connection = self.take()?;
+        let done = (|| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let value = work(&transaction)?;
+            transaction.commit()?;
+            Ok(value)
+        })();
+        self.give_back(connection);
+        done.map_err(|error| self.failed(error))
+    }
+
+    /// The files of the database.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        ["", "-wal", "-shm"].iter().map(|suffix| with_suffix(&self.path, suffix)).collect()
+    }
+
+    fn take(&self) -> Result<Connection, StoreError> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        idle.map_or_else(|| connect(&self.path), Ok).map_err(|error| self.failed(error))
+    }
+
+    fn give_back(&self, connection: Connection) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < KEPT_CONNECTIONS && connection.is_autocommit() {
+            idle.push(connection);
+        }
+    }
+
+    /// Damage that is met on the way is noted, so that the next one who opens the store moves the database aside.
+    fn failed(&self, error: rusqlite::Error) -> StoreError {
+        if is_damage(&error) {
+            let _ = fs::write(marker(&self.path), error.to_string());
+        }
+        StoreError::Database { path: self.path.clone(), source: error }
+    }
+}
+
+impl std::fmt::Debug for Db {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Db({})", self.path.display())
+    }
+}
+
+/// The seal of a row: a hash of the table, the key and the body.
+pub(crate) fn seal(table: &'static str, key: &[&[u8]], body: &[u8]) -> Vec<u8> {
+    let mut framed = Framed::new("row", 1);
+    framed.str(table).u64(key.len() as u64);
+    for part in key {
+        framed.bytes(part);
+    }
+    framed.bytes(body);
+    framed.finish()[..12].to_vec()
+}
+
+/// A number for SQLite, which knows no unsigned ones.
+pub(crate) fn int(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// A number from SQLite.
+pub(crate) fn uint(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
+/// Why a database cannot be opened.
+enum Unusable {
+    Damaged(String),
+    Error(StoreError),
+}
+
+impl Unusable {
+    fn into_error(self, path: &Path) -> StoreError {
+        match self {
+            Self::Damaged(reason) => StoreError::Damaged { path: path.to_owned(), reason },
+            Self::Error(error) => error,
+        }
+    }
+}
+
+/// Opens the file and makes sure that it has our schema.
+fn prepare(path: &Path) -> Result<Connection, Unusable> {
+    let judge = |error: rusqlite::Error| {
+        if is_damage(&error) {
+            Unusable::Damaged(error.to_string())
+        } else {
+            Unusable::Error(StoreError::Database { path: path.to_owned(), source: error })
+        }
+    };
+    let connection = connect(path).map_err(judge)?;
+    let number = |pragma: &str| connection.query_row(pragma, [], |row| row.get::<_, i64>(0));
+    let application = number("PRAGMA application_id").map_err(judge)?;
+    let version = number("PRAGMA user_version").map_err(judge)?;
+    let tables = number("SELECT count(*) FROM sqlite_schema").map_err(judge)?;
+    match (application, version) {
+        (0, 0) if tables == 0 => {
+            let create = format!(
+                "BEGIN IMMEDIATE; {SCHEMA} PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={FORMAT}; COMMIT;"
+            );
+            connection.execute_batch(&create).map_err(judge)?;
+        }
+        (APPLICATION_ID, version) if version > i64::from(FORMAT) => {
+            let found = version.to_string();
+            let newer = StoreError::NewerFormat { path: path.to_owned(), found, known: FORMAT };
+            return Err(Unusable::Error(newer));
+        }
+        (APPLICATION_ID, 1) if tables >= SCHEMA.matches("CREATE ").count() as i64 => {}
+        (APPLICATION_ID, _) => return Err(Unusable::Damaged("its tables are not ours".to_owned())),
+        _ => return Err(Unusable::Damaged("it is another program's".to_owned())),
+    }
+    Ok(connection)
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(Duration::from_secs(20))?;
+    // Pages that are free can be given back to the file system without rewriting the file. Has no effect on a database that
+    // exists; must come first in a new one.
+    connection.execute_batch(
+        "PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; \
+         PRAGMA temp_store=MEMORY; PRAGMA journal_size_limit=4194304; PRAGMA cell_size_check=ON;",
+    )?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(connection)
+}
+
+fn is_damage(error: &rusqlite::Error) -> bool {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => true,
+        // A schema that is not ours: `no such table` and the like.
+        Some(ErrorCode::Unknown) => error.to_string().contains("no such "),
+        _ => false,
+    }
+}
+
+fn move_aside(path: &Path) -> Result<PathBuf, StoreError> {
+    let aside = with_suffix(path, &format!(".damaged-{}", crate::event::now_ms()));
+    for suffix in ["-wal", "-shm", ""] {
+        let from = with_suffix(path, suffix);
+        if from.exists() {
+            fs::rename(&from, with_suffix(&aside, suffix)).on("move aside", &from)?;
+        }
+    }
+    let _ = fs::remove_file(marker(path));
+    Ok(aside)
+}
+
+fn marker(path: &Path) -> PathBuf {
+    with_suffix(path, ".is-damaged")
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}

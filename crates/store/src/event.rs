@@ -1,0 +1,354 @@
+//! What happens in a build, as data. The progress views, `--progress rawjson`, the journal and the tests all read this.
+//!
+//! Steps and stages are named by their numbers in the plan. The JSON form is stable: variants and members are added,
+//! never renamed, and a reader meets an event of a newer dbuild as [`Event::Unknown`].
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use dbuild_digest::{BlobDigest, StepKey};
+use serde::{Deserialize, Serialize};
+
+/// Names a build: a short text that sorts by the time at which builds began.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct BuildId(String);
+
+impl BuildId {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub(crate) fn from_text(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The id of a number that grows with time: ten digits and letters, without those that are easily confused.
+    pub(crate) fn from_number(number: u64) -> Self {
+        const DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+        let digit = |place: u32| char::from(DIGITS[(number >> (5 * place)) as usize & 31]);
+        Self((0..10).rev().map(digit).collect())
+    }
+}
+
+impl fmt::Display for BuildId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for BuildId {
+    type Err = std::convert::Infallible;
+
+    /// Takes any text: whether there is such a build, the journal knows.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// An event and its time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Stamped {
+    /// Milliseconds since 1970.
+    pub at_ms: u64,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+impl Stamped {
+    /// An event that happens now.
+    pub fn now(event: Event) -> Self {
+        Self { at_ms: now_ms(), event }
+    }
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A stage, as a build announces it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageInfo {
+    /// Its number in the plan.
+    pub id: u32,
+    /// What people call it.
+    pub name: String,
+    /// Its position in the Dockerfile.
+    pub index: u32,
+    /// What FROM names.
+    pub base: String,
+    /// Whether the target needs it.
+    pub reached: bool,
+    /// Its platform, where there are several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<String>,
+}
+
+/// A step, as a build announces it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepInfo {
+    /// Its number in the plan.
+    pub id: u32,
+    /// Its stage.
+    pub stage: u32,
+    /// The instruction, on one line.
+    pub text: String,
+    /// Its line in the Dockerfile, from 1; `None` where no line stands for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<u32>,
+    /// The steps that it needs, parent first.
+    pub inputs: Vec<u32>,
+    /// `image`, `scratch`, `context`, `fetch`, `git`, `copy`, `run` or `workdir`.
+    pub kind: String,
+}
+
+/// Where output came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogStream {
+    /// The command's standard output.
+    Stdout,
+    /// The command's standard error.
+    Stderr,
+}
+
+/// How a build or a step ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It is done.
+    Done,
+    /// It failed.
+    Failed,
+    /// It was interrupted.
+    Canceled,
+}
+
+/// Something that happened in a build. All sizes are bytes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// The first event: what is going to be built.
+    BuildStarted {
+        /// The journal's name for it.
+        build: BuildId,
+        /// The names of the target stages.
+        targets: Vec<String>,
+        /// All stages of the Dockerfile.
+        stages: Vec<StageInfo>,
+        /// The steps that the targets need.
+        steps: Vec<StepInfo>,
+        /// The cache strategy.
+        strategy: String,
+    },
+    /// A step that was not cached begins.
+    StepStarted {
+        /// The step.
+        step: u32,
+    },
+    /// A step's result was known.
+    StepCached {
+        /// The step.
+        step: u32,
+        /// Its key.
+        key: StepKey,
+    },
+    /// A step has come so far.
+    StepProgress {
+        /// The step.
+        step: u32,
+        /// What is counted: a blob's short digest, `unpacking`, …
+        what: String,
+        /// So much is done.
+        current: u64,
+        /// Of so much, where that is known.
+        total: Option<u64>,
+    },
+    /// A command wrote something. Not necessarily whole lines; bytes that are not UTF-8 are replaced.
+    StepLog {
+        /// The step.
+        step: u32,
+        /// Where.
+        stream: LogStream,
+        /// What.
+        text: String,
+    },
+    /// Why a step was not cached (or was): the words of the strategy.
+    StepExplained {
+        /// The step.
+        step: u32,
+        /// One ingredient that differs, each.
+        reasons: Vec<String>,
+    },
+    /// A step is done.
+    StepFinished {
+        /// The step.
+        step: u32,
+        /// Its key.
+        key: StepKey,
+        /// How long it took.
+        duration_ms: u64,
+        /// The unpacked size of its layer.
+        layer_bytes: u64,
+        /// The number of entries of its layer.
+        files: u64,
+    },
+    /// A step failed, and with it the build.
+    StepFailed {
+        /// The step.
+        step: u32,
+        /// Why, in full.
+        error: String,
+    },
+    /// A step of the plan was not needed after all.
+    StepSkipped {
+        /// The step.
+        step: u32,
+        /// Why not.
+        reason: String,
+    },
+    /// A stage was not needed.
+    StageSkipped {
+        /// The stage.
+        stage: u32,
+        /// Why not.
+        reason: String,
+    },
+    /// A step was stopped because the build ends.
+    StepCanceled {
+        /// The step.
+        step: u32,
+    },
+    /// A step's layer was compressed.
+    LayerPacked {
+        /// The step.
+        step: u32,
+        /// The blob.
+        digest: BlobDigest,
+        /// Its size.
+        size: u64,
+    },
+    /// Something that the user should change.
+    Warning {
+        /// One or more lines.
+        text: String,
+    },
+    /// Something that the user may want to know.
+    Note {
+        /// One line.
+        text: String,
+    },
+    /// An output begins to be written.
+    ExportStarted {
+        /// `type=oci,dest=app.tar` or the like.
+        output: String,
+    },
+    /// An output is written.
+    ExportFinished {
+        /// As in `ExportStarted`.
+        output: String,
+        /// The image's names.
+        names: Vec<String>,
+        /// The digest of the manifest (or index), where there is one.
+        digest: Option<BlobDigest>,
+        /// Its size: that of the blobs, or of the files.
+        size: u64,
+    },
+    /// What became of a stage's bytes.
+    StageSummary {
+        /// The stage.
+        stage: u32,
+        /// What its steps made.
+        made_bytes: u64,
+        /// What of it is in the image.
+        shipped_bytes: u64,
+        /// What of it is not.
+        left_bytes: u64,
+        /// The number of its steps that were cached.
+        #[serde(default)]
+        cached: u32,
+        /// The number of its steps.
+        #[serde(default)]
+        steps: u32,
+    },
+    /// The last event.
+    BuildFinished {
+        /// How it ended.
+        outcome: Outcome,
+        /// How long it took.
+        #[serde(default)]
+        duration_ms: u64,
+    },
+    /// An event that this dbuild does not know. It is read, never written.
+    #[serde(other)]
+    Unknown,
+}
+
+/// Takes the events of a build. An emitter never waits for slow readers longer than it takes to put the event away.
+pub trait EventSink: Send + Sync {
+    /// Takes one.
+    fn emit(&self, event: Event);
+}
+
+impl<S: EventSink + ?Sized> EventSink for Arc<S> {
+    fn emit(&self, event: Event) {
+        (**self).emit(event);
+    }
+}
+
+/// Drops all events.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoEvents;
+
+impl EventSink for NoEvents {
+    fn emit(&self, _event: Event) {}
+}
+
+/// Hands each event to several sinks, in order.
+#[derive(Clone, Default)]
+pub struct Fanout(Vec<Arc<dyn EventSink>>);
+
+impl Fanout {
+    /// A sink of sinks.
+    pub fn new(sinks: Vec<Arc<dyn EventSink>>) -> Self {
+        Self(sinks)
+    }
+}
+
+impl fmt::Debug for Fanout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Fanout({})", self.0.len())
+    }
+}
+
+impl EventSink for Fanout {
+    fn emit(&self, event: Event) {
+        if let Some((last, others)) = self.0.split_last() {
+            others.iter().for_each(|sink| sink.emit(event.clone()));
+            last.emit(event);
+        }
+    }
+}
+
+/// Keeps all events in memory; for tests.
+#[derive(Debug, Default)]
+pub struct Collector(Mutex<Vec<Event>>);
+
+impl Collector {
+    /// What was emitted so far.
+    pub fn events(&self) -> Vec<Event> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl EventSink for Collector {
+    fn emit(&self, event: Event) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(event);
+    }
+}

@@ -1,0 +1,70 @@
+//! Layers that were compressed once and are not again.
+
+use dbuild_digest::BlobDigest;
+use rusqlite::OptionalExtension as _;
+use serde::{Deserialize, Serialize};
+
+use crate::db::seal;
+use crate::{SnapshotId, Store, StoreError};
+
+/// How a layer was packed, as a short text: `gzip-6`, `zstd-3-clamp1700000000`. Equal texts mean equal bytes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PackKey(pub String);
+
+/// A layer as a blob.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PackedLayer {
+    /// The digest of the tar.
+    pub diff_id: BlobDigest,
+    /// The blob.
+    pub digest: BlobDigest,
+    /// The blob's size in bytes.
+    pub size: u64,
+    /// The blob's media type.
+    pub media_type: String,
+}
+
+impl Store {
+    /// A snapshot's layer in this form, if its blob is there.
+    pub fn packed(&self, snapshot: &SnapshotId, key: &PackKey) -> Option<PackedLayer> {
+        let row = self.inner.db.read(|db| {
+            db.prepare_cached("SELECT body, seal FROM packed WHERE snapshot=?1 AND pack=?2")?
+                .query_row((snapshot.as_str(), &key.0), |row| {
+                    Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, Vec<u8>>(1)?))
+                })
+                .optional()
+        });
+        let (body, sealed) = row.ok().flatten()?;
+        let layer: PackedLayer = (sealed == seal_of(snapshot, key, &body))
+            .then(|| serde_json::from_slice(&body).ok())
+            .flatten()?;
+        (self.has_blob(&layer.digest) == Some(layer.size)).then_some(layer)
+    }
+
+    /// Remembers a snapshot's layer in this form; its blob must be in the store.
+    pub fn put_packed(
+        &self,
+        snapshot: &SnapshotId,
+        key: &PackKey,
+        layer: &PackedLayer,
+    ) -> Result<(), StoreError> {
+        let body = serde_json::to_vec(layer).unwrap_or_default();
+        self.inner.db.write(|db| {
+            db.prepare_cached(
+                "INSERT OR REPLACE INTO packed (snapshot, pack, digest, body, seal) VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
+            .execute((
+                snapshot.as_str(),
+                &key.0,
+                layer.digest.as_bytes(),
+                &body,
+                seal_of(snapshot, key, &body),
+            ))
+            .map(drop)
+        })
+    }
+}
+
+fn seal_of(snapshot: &SnapshotId, key: &PackKey, body: &[u8]) -> Vec<u8> {
+    seal("packed", &[snapshot.as_str().as_bytes(), key.0.as_bytes()], body)
+}

@@ -1,0 +1,118 @@
+//! How anything comes to be in the store: whole, or not at all.
+//!
+//! Everything is made below `tmp/` (the same file system), complete, and then renamed to its place; referents come
+//! before references (blob before index, snapshot before record). What is in its place is therefore whole *for every
+//! process of this boot*, whoever is killed and when.
+//!
+//! What a crash of the machine (power, kernel) may lose is another matter, and differs by [`Durability`]:
+//!
+//! - [`Durability::Now`]: the file is fsynced before the rename and its directory after it. When the call has
+//!   returned, the file is there and whole after a crash. `index.json`, `format` and outputs are written so, and
+//!   every blob that a tag refers to has been brought to this state before the tag is written.
+//! - [`Durability::Later`]: nothing is synced. After a crash the file may be missing, empty or torn although the rename was
+//!   seen. Snapshots and most blobs are published so. Their rows in the database carry the id of the boot in which
+//!   they were made until [`crate::Store::make_durable`] (one `syncfs`, at the end of a build) has cleared it; a store that is
+//!   opened in another boot drops every row that still carries one, with its files.
+//!
+//! So a crash may cost the results of the builds that were running, and never gives a wrong one. The database
+//! (SQLite, WAL, `synchronous=NORMAL`) may lose its last transactions in a crash, but is never torn.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use crate::StoreError;
+use crate::error::Context;
+
+/// When a file that is published must survive a crash of the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Durability {
+    /// When the call returns.
+    Now,
+    /// When `make_durable` has run.
+    Later,
+}
+
+/// Moves a finished file or directory from `tmp/` to its place. A file that is there is replaced.
+pub(crate) fn publish(temp: &Path, place: &Path, durability: Durability) -> Result<(), StoreError> {
+    if durability == Durability::Now {
+        File::open(temp).and_then(|file| file.sync_all()).on("sync", temp)?;
+    }
+    fs::rename(temp, place).on("write", place)?;
+    if durability == Durability::Now {
+        sync_dir(place.parent().unwrap_or(Path::new(".")))?;
+    }
+    Ok(())
+}
+
+/// Writes a small file through `temp`, which must be on the same file system and not exist.
+pub(crate) fn publish_bytes(
+    temp: &Path,
+    place: &Path,
+    bytes: &[u8],
+    durability: Durability,
+) -> Result<(), StoreError> {
+    let written = create_new(temp).and_then(|mut file| file.write_all(bytes));
+    let published = written.on("write", place).and_then(|()| publish(temp, place, durability));
+    if published.is_err() {
+        // The error that counts is the first one.
+        let _ = fs::remove_file(temp);
+    }
+    published
+}
+
+/// Writes a file outside of the store so that it is there whole or as it was before: a temporary file beside it, fsync, rename.
+/// A symbolic link in its place is replaced, not followed.
+pub fn replace_file(place: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> Result<(), StoreError> {
+    let name = place.file_name().unwrap_or_default().to_string_lossy();
+    let temp = place.with_file_name(format!(".{name}.{}.tmp", crate::store::unique()));
+    let options = || {
+        let mut file = File::options().write(true).read(true).create_new(true).open(&temp)?;
+        write(&mut file)
+    };
+    let published = options().on("write", place).and_then(|()| publish(&temp, place, Durability::Now));
+    if published.is_err() {
+        let _ = fs::remove_file(&temp);
+    }
+    published
+}
+
+/// Makes renames in a directory durable.
+pub(crate) fn sync_dir(dir: &Path) -> Result<(), StoreError> {
+    File::open(dir).and_then(|dir| dir.sync_all()).on("sync", dir)
+}
+
+/// A new file, private to its owner.
+pub(crate) fn create_new(path: &Path) -> io::Result<File> {
+    File::options().read(true).write(true).create_new(true).mode(0o600).open(path)
+}
+
+/// Removes a file or a whole tree, also one that holds directories without permissions (as overlayfs leaves them below its work
+/// directory). What is not there is fine.
+pub fn remove_tree(path: &Path) -> io::Result<()> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            open_directories(path)?;
+            fs::remove_dir_all(path)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+fn open_directories(path: &Path) -> io::Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            open_directories(&entry.path())?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,427 @@
+//! Records: what a key led to, and what the key was made of.
+
+use std::time::Duration;
+
+use dbuild_cache::{Ingredient, output_after, similarity, text_similarity};
+use dbuild_digest::{StepKey, TreeDigest};
+use rusqlite::{Connection, OptionalExtension as _, Row};
+use serde::{Deserialize, Serialize};
+
+use crate::chunks::{ChunkId, chunks_of, read_chunks, write_chunks};
+use crate::db::{int, seal, uint};
+use crate::snapshots::touch_snapshot;
+use crate::{SnapshotId, Store, StoreError};
+
+/// What a key led to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// The key.
+    pub key: StepKey,
+    /// The strategy that made the key.
+    pub strategy: String,
+    /// The step's own words ([`dbuild_cache::definition`]).
+    pub definition: StepKey,
+    /// The instruction, on one line.
+    pub text: String,
+    /// What the step contained when the record was made: the chain of layers up to it. See [`Record::output_on`].
+    pub output: TreeDigest,
+    /// The digest of the step's own layer; for a step without a parent, its output.
+    pub layer: TreeDigest,
+    /// The layer has no entries.
+    pub layer_is_empty: bool,
+    /// The layer, unpacked. `None` where there is nothing to unpack.
+    pub snapshot: Option<SnapshotId>,
+    /// How long the step took, in milliseconds.
+    pub duration_ms: u64,
+    /// When the record was made, in milliseconds since 1970. 0 in a new one: the store fills it in.
+    pub created_ms: u64,
+    /// How often it was used since.
+    pub hits: u64,
+    /// When it was used last, in milliseconds since 1970.
+    pub last_used_ms: u64,
+}
+
+impl Record {
+    /// What the step contains on this parent. It differs from [`Record::output`] where the key does not say what the
+    /// parent contains: for `COPY --link`, and under strategies that know parents by key.
+    pub fn output_on(&self, parent: TreeDigest) -> TreeDigest {
+        output_after(parent, self.layer, self.layer_is_empty)
+    }
+}
+
+/// A record as a listing shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordEntry {
+    /// The record.
+    #[serde(flatten)]
+    pub record: Record,
+    /// The bytes that its snapshot takes on disk.
+    pub size: u64,
+}
+
+/// What a nearest record is looked for with.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// Of this strategy.
+    pub strategy: &'a str,
+    /// Not this one.
+    pub key: Option<&'a StepKey>,
+    /// The step's own words.
+    pub definition: &'a StepKey,
+    /// The instruction.
+    pub text: &'a str,
+    /// The ingredients of the key.
+    pub ingredients: &'a [Ingredient],
+    /// Made before this time, in milliseconds since 1970.
+    pub before_ms: Option<u64>,
+}
+
+/// The record that a reader would call the step's earlier version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nearest {
+    /// The record.
+    pub record: Record,
+    /// Its ingredients.
+    pub ingredients: Vec<Ingredient>,
+    /// How near it is, from 0 to 1000.
+    pub similarity: u32,
+}
+
+/// What a record's seal covers.
+#[derive(Serialize, Deserialize)]
+struct Body {
+    strategy: String,
+    definition: StepKey,
+    text: String,
+    output: TreeDigest,
+    layer: TreeDigest,
+    layer_is_empty: bool,
+    snapshot: Option<SnapshotId>,
+    duration_ms: u64,
+    created_ms: u64,
+    chunks: Vec<ChunkId>,
+}
+
+const COLUMNS: &str = "key, body, seal, hits, last_used_ms";
+/// Less alike than this is another step.
+const LEAST_SIMILARITY: u32 = 300;
+
+impl Store {
+    /// What a key led to, if all of it is still there.
+    pub fn record(&self, key: &StepKey) -> Option<Record> {
+        self.records(std::slice::from_ref(key)).pop().flatten()
+    }
+
+    /// What each of these keys led to, in one query.
+    pub fn records(&self, keys: &[StepKey]) -> Vec<Option<Record>> {
+        let found = self.inner.db.read(|db| {
+            let mut query = db.prepare_cached(&format!("SELECT {COLUMNS} FROM records WHERE key=?1"))?;
+            let find = |key: &StepKey| query.query_row([key.as_bytes()], stored).optional();
+            keys.iter().map(find).collect::<Result<Vec<_>, _>>()
+        });
+        let mut found: Vec<Option<Record>> = match found {
+            Ok(found) => keys.iter().zip(found).map(|(key, row)| self.accept(key, row?)).collect(),
+            Err(error) => {
+                self.warn(format!("the cache is not used: {error}"));
+                vec![None; keys.len()]
+            }
+        };
+        self.use_records(&mut found);
+        found
+    }
+
+    /// What the key of a record was made of.
+    pub fn ingredients(&self, key: &StepKey) -> Option<Vec<Ingredient>> {
+        let row = self.inner.db.read(|db| {
+            db.prepare_cached(&format!("SELECT {COLUMNS} FROM records WHERE key=?1"))?
+                .query_row([key.as_bytes()], stored)
+                .optional()
+        });
+        let (body, _) = row.ok().flatten()?.open(key)?;
+        self.inner.db.read(|db| read_chunks(db, &body.chunks)).ok().flatten()
+    }
+
+    /// Keeps what a key led to; an earlier record of the key is replaced. The snapshot must have been published.
+    pub fn put_record(&self, record: &Record, ingredients: &[Ingredient]) -> Result<(), StoreError> {
+        let chunks = chunks_of(ingredients);
+        let now = self.stamp();
+        let created_ms = if record.created_ms == 0 { now } else { record.created_ms };
+        let body = Body {
+            strategy: record.strategy.clone(),
+            definition: record.definition,
+            text: record.text.clone(),
+            output: record.output,
+            layer: record.layer,
+            layer_is_empty: record.layer_is_empty,
+            snapshot: record.snapshot.clone(),
+            duration_ms: record.duration_ms,
+            created_ms,
+            chunks: chunks.iter().map(|chunk| chunk.id.clone()).collect(),
+        };
+        // Of texts and numbers alone: cannot fail.
+        let body = serde_json::to_string(&body).unwrap_or_default();
+        let sealed = seal("records", &[record.key.as_bytes()], body.as_bytes());
+        self.inner.db.write(|db| {
+            write_chunks(db, &chunks)?;
+            db.prepare_cached(
+                "INSERT OR REPLACE INTO records (key, strategy, definition, layer, snapshot, created_ms, duration_ms, \
+                 last_used_ms, hits, text, body, seal) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+            )?
+            .execute((
+                record.key.as_bytes(),
+                &record.strategy,
+                record.definition.as_bytes(),
+                record.layer.as_bytes(),
+                record.snapshot.as_ref().map(SnapshotId::as_str),
+                int(created_ms),
+                int(record.duration_ms),
+                int(now),
+                int(record.hits),
+                &record.text,
+                &body,
+                sealed,
+            ))?;
+            if let Some(snapshot) = &record.snapshot {
+                touch_snapshot(db, snapshot.as_str(), int(now))?;
+            }
+            db.prepare_cached("INSERT OR REPLACE INTO durations (definition, duration_ms) VALUES (?1, ?2)")?
+                .execute((record.definition.as_bytes(), int(record.duration_ms)))
+                .map(drop)
+        })
+    }
+
+    /// Counts a use of a record.
+    pub fn record_hit(&self, key: &StepKey) {
+        self.record_hits(std::slice::from_ref(key));
+    }
+
+    /// Counts a use of each of these records. That it is not counted when the database is in trouble harms nobody.
+    pub fn record_hits(&self, keys: &[StepKey]) {
+        let now = int(self.stamp());
+        let counted = self.inner.db.write(|db| {
+            let mut record =
+                db.prepare_cached("UPDATE records SET hits=hits+1, last_used_ms=?2 WHERE key=?1")?;
+            let mut snapshot = db.prepare_cached(
+                "UPDATE snapshots SET hits=hits+1, last_used_ms=?2, \
+                 clock=(SELECT coalesce(max(value), 0.0) FROM meta WHERE key='clock') \
+                 WHERE id=(SELECT snapshot FROM records WHERE key=?1)",
+            )?;
+            for key in keys {
+                record.execute((key.as_bytes(), now))?;
+                snapshot.execute((key.as_bytes(), now))?;
+            }
+            Ok(())
+        });
+        if let Err(error) = counted {
+            tracing::debug!("hits are not counted: {error}");
+        }
+    }
+
+    /// The first snapshot that a step of this definition gave with exactly this layer, if it is still there.
+    pub fn known_result(&self, definition: &StepKey, layer: &TreeDigest) -> Option<SnapshotId> {
+        let rows = self.inner.db.read(|db| {
+            let query = format!(
+                "SELECT {COLUMNS} FROM records WHERE definition=?1 AND layer=?2 AND snapshot IS NOT NULL \
+                 ORDER BY created_ms, rowid LIMIT 8"
+            );
+            let mut query = db.prepare_cached(&query)?;
+            query.query_map([definition.as_bytes(), layer.as_bytes()], stored)?.collect::<Result<Vec<_>, _>>()
+        });
+        rows.ok()?.into_iter().find_map(|row| {
+            let key = row.key()?;
+            let record = self.accept(&key, row)?;
+            let snapshot = record.snapshot.filter(|_| record.layer == *layer)?;
+            self.snapshot(&snapshot).filter(|found| found.tree.digest() == *layer).map(|found| found.id)
+        })
+    }
+
+    /// The record that is nearest to a step, for saying why it ran again.
+    pub fn nearest_record(&self, wanted: &Wanted<'_>) -> Option<Nearest> {
+        let candidates = self.inner.db.read(|db| candidates(db, wanted)).ok()?;
+        let mut best: Option<Nearest> = None;
+        for key in candidates {
+            let row = self.inner.db.read(|db| {
+                let query = format!("SELECT {COLUMNS} FROM records WHERE key=?1");
+                db.prepare_cached(&query)?.query_row([key], stored).optional()
+            });
+            let Some(row) = row.ok().flatten() else { continue };
+            let Some((body, record)) = row.key().and_then(|key| row.open(&key)) else { continue };
+            let Ok(Some(ingredients)) = self.inner.db.read(|db| read_chunks(db, &body.chunks)) else {
+                continue;
+            };
+            let similarity = similarity(&ingredients, wanted.ingredients);
+            let nearer = best.as_ref().is_none_or(|best| {
+                (similarity, record.created_ms) > (best.similarity, best.record.created_ms)
+            });
+            if similarity >= LEAST_SIMILARITY && nearer {
+                best = Some(Nearest { record, ingredients, similarity });
+            }
+        }
+        best
+    }
+
+    /// How long a step of this definition took last, here.
+    pub fn expected_duration(&self, definition: &StepKey) -> Option<Duration> {
+        let found = self.inner.db.read(|db| {
+            db.prepare_cached("SELECT duration_ms FROM durations WHERE definition=?1")?
+                .query_row([definition.as_bytes()], |row| row.get::<_, i64>(0))
+                .optional()
+        });
+        found.ok().flatten().map(|ms| Duration::from_millis(uint(ms)))
+    }
+
+    /// All records, the latest first.
+    pub fn record_entries(&self) -> Result<Vec<RecordEntry>, StoreError> {
+        let rows = self.inner.db.read(|db| {
+            let mut query = db.prepare_cached(
+                "SELECT key, body, r.seal, r.hits, r.last_used_ms, coalesce(s.size, 0) FROM records r \
+                 LEFT JOIN snapshots s ON s.id=r.snapshot ORDER BY r.created_ms DESC, r.rowid DESC",
+            )?;
+            let rows = query.query_map([], |row| Ok((stored(row)?, uint(row.get(5)?))))?;
+            rows.collect::<Result<Vec<_>, _>>()
+        })?;
+        let entries = rows.into_iter().filter_map(|(row, size)| {
+            let (_, record) = row.open(&row.key()?)?;
+            Some(RecordEntry { record, size })
+        });
+        Ok(entries.collect())
+    }
+
+    /// Forgets a record; its snapshot stays until it is collected.
+    pub fn forget_record(&self, key: &StepKey) -> Result<bool, StoreError> {
+        self.inner
+            .db
+            .write(|db| db.execute("DELETE FROM records WHERE key=?1", [key.as_bytes()]))
+            .map(|rows| rows > 0)
+    }
+
+    /// A row whose seal holds. Any other is dropped: it is a miss.
+    fn accept(&self, key: &StepKey, row: Stored) -> Option<Record> {
+        let opened = row.open(key);
+        if opened.is_none() {
+            self.warn("a damaged record of the cache is dropped; its step runs again".to_owned());
+            let _ = self.forget_record(key);
+        }
+        opened.map(|(_, record)| record)
+    }
+
+    /// Notes the use of records and snapshots, in one transaction where one is due, and makes a miss of what is gone.
+    fn use_records(&self, found: &mut [Option<Record>]) {
+        for record in found.iter_mut() {
+            let snapshot = record.as_ref().and_then(|record| record.snapshot.clone());
+            if let Some(id) = snapshot.filter(|id| !self.snapshot_dir(id).join("index").exists()) {
+                self.drop_snapshot(&id);
+                *record = None;
+            }
+        }
+        let due = |record: &Record| self.touch_is_due(record.last_used_ms);
+        if !found.iter().flatten().any(due) {
+            return;
+        }
+        let now = int(self.stamp());
+        let touched = self.inner.db.write(|db| {
+            let mut touch = db.prepare_cached("UPDATE records SET last_used_ms=?2 WHERE key=?1")?;
+            for record in found.iter_mut() {
+                let Some(kept) = record.as_ref().filter(|record| due(record)) else { continue };
+                let mut there = touch.execute((kept.key.as_bytes(), now))? > 0;
+                if let Some(snapshot) = &kept.snapshot {
+                    there &= touch_snapshot(db, snapshot.as_str(), now)? > 0;
+                }
+                if !there {
+                    *record = None;
+                }
+            }
+            Ok(())
+        });
+        if let Err(error) = touched {
+            // What is not protected may vanish under the build.
+            self.warn(format!("the cache is not used: {error}"));
+            found.fill(None);
+        }
+    }
+}
+
+/// A row as it is stored.
+struct Stored {
+    key: Vec<u8>,
+    body: String,
+    seal: Vec<u8>,
+    hits: u64,
+    last_used_ms: u64,
+}
+
+fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
+    Ok(Stored {
+        key: row.get(0)?,
+        // Bytes that are no text are damage, not an error.
+        body: String::from_utf8_lossy(&row.get_ref(1)?.as_bytes().unwrap_or_default().to_vec()).into_owned(),
+        seal: row.get(2)?,
+        hits: uint(row.get(3)?),
+        last_used_ms: uint(row.get(4)?),
+    })
+}
+
+impl Stored {
+    fn key(&self) -> Option<StepKey> {
+        self.key.as_slice().try_into().ok().map(StepKey::from_bytes)
+    }
+
+    /// The contents, if the seal holds and the row is that of the key.
+    fn open(&self, key: &StepKey) -> Option<(Body, Record)> {
+        if self.key != key.as_bytes() || self.seal != seal("records", &[key.as_bytes()], self.body.as_bytes())
+        {
+            return None;
+        }
+        let body: Body = serde_json::from_str(&self.body).ok()?;
+        let record = Record {
+            key: *key,
+            strategy: body.strategy.clone(),
+            definition: body.definition,
+            text: body.text.clone(),
+            output: body.output,
+            layer: body.layer,
+            layer_is_empty: body.layer_is_empty,
+            snapshot: body.snapshot.clone(),
+            duration_ms: body.duration_ms,
+            created_ms: body.created_ms,
+            hits: self.hits,
+            last_used_ms: self.last_used_ms,
+        };
+        Some((body, record))
+    }
+}
+
+/// The keys of the records that are worth a closer look: those with the same words, and those with the most similar text.
+fn candidates(db: &Connection, wanted: &Wanted<'_>) -> rusqlite::Result<Vec<Vec<u8>>> {
+    let before = int(wanted.before_ms.unwrap_or(u64::MAX));
+    let own = wanted.key.map_or(&[][..], |key| key.as_bytes().as_slice());
+    let mut same = db.prepare_cached(
+        "SELECT key FROM records WHERE definition=?1 AND strategy=?2 AND created_ms<?3 AND key<>?4 \
+         ORDER BY created_ms DESC, rowid DESC LIMIT 4",
+    )?;
+    let arguments = (wanted.definition.as_bytes(), wanted.strategy, before, own);
+    let mut keys: Vec<Vec<u8>> = same.query_map(arguments, |row| row.get(0))?.collect::<Result<_, _>>()?;
+    let mut recent = db.prepare_cached(
+        "SELECT key, text FROM records WHERE strategy=?1 AND created_ms<?2 AND key<>?3 \
+         ORDER BY created_ms DESC LIMIT 1000",
+    )?;
+    let rows = recent.query_map((wanted.strategy, before, own), |row| {
+        Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, String>(1)?))
+    })?;
+    let mut scored = Vec::new();
+    for row in rows {
+        let (key, text) = row?;
+        // The same instruction word is the least that is asked for.
+        if text.split_whitespace().next() == wanted.text.split_whitespace().next() {
+            scored.push((text_similarity(&text, wanted.text), key));
+        }
+    }
+    // Stable: the latest of equals first.
+    scored.sort_by_key(|(score, _)| std::cmp::Reverse(*score));
+    for (_, key) in scored.into_iter().take(8) {
+        if !keys.contains(&key) {
+            keys.push(key);
+        }
+    }
+    Ok(keys)
+}

@@ -1,0 +1,283 @@
+//! Opening a store.
+
+use std::collections::HashMap;
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use dbuild_layer::{OverlayFlavor, Tree};
+use serde::{Deserialize, Serialize};
+
+use crate::contexts::Contexts;
+use crate::db::Db;
+use crate::error::Context;
+use crate::event::now_ms;
+use crate::locks::{open_lock_file, try_lock};
+use crate::publish::{Durability, publish_bytes, remove_tree};
+use crate::{SnapshotId, StoreError};
+
+/// The version of the store's layout and of its database. A store with a larger one is refused.
+pub const FORMAT: u32 = 1;
+
+/// A store that is open. Clones share it; any number of threads may use them.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pub(crate) inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    root: PathBuf,
+    pub(crate) flavor: OverlayFlavor,
+    pub(crate) db: Db,
+    /// Names this boot of this machine.
+    pub(crate) boot: String,
+    scratch: Scratch,
+    warnings: Mutex<Vec<String>>,
+    /// Indexes that somebody holds.
+    pub(crate) trees: Mutex<HashMap<SnapshotId, Weak<Tree>>>,
+    /// When the leases of this store began, in milliseconds since 1970.
+    pub(crate) leases: Mutex<Vec<u64>>,
+    pub(crate) contexts: Contexts,
+}
+
+/// This process's directory below `tmp/`, locked for as long as it lives.
+#[derive(Debug)]
+struct Scratch {
+    dir: PathBuf,
+    _lock: File,
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What cannot be removed now is swept by the next one who opens the store.
+        let _ = remove_tree(&self.dir);
+    }
+}
+
+/// The file `format`.
+#[derive(Serialize, Deserialize)]
+struct Format {
+    format: u32,
+    overlay: String,
+}
+
+/// The directories of a store.
+const ROOMS: [&str; 8] =
+    ["blobs", "blobs/sha256", "snapshots", "indexes", "mounts", "tmp", "leases", "locks"];
+/// The files of a store, as far as their names are fixed.
+const FILES: [&str; 6] = ["oci-layout", "index.json", "format", "lock", "index.lock", "publish.lock"];
+
+impl Store {
+    /// Opens the store in a directory, making it (mode 0700) where there is none.
+    ///
+    /// Waits for others who are opening it. Sweeps what dead processes left below `tmp/` and what the last crash of the
+    /// machine may have torn. A damaged database is moved aside, which [`Store::take_warnings`] tells.
+    pub fn open(dir: &Path, flavor: OverlayFlavor) -> Result<Self, StoreError> {
+        make_root(dir)?;
+        let root = dir.canonicalize().on("open", dir)?;
+        let lock_path = root.join("lock");
+        let lock = open_lock_file(&lock_path)?;
+        lock.lock().on("lock", &lock_path)?;
+
+        check_format(&root, &flavor)?;
+        for room in ROOMS {
+            make_private_dir(&root.join(room))?;
+        }
+        let scratch = make_scratch(&root)?;
+        let dead = dead_scratch(&root, &scratch.dir)?;
+        let mut warnings = Vec::new();
+        let db = Db::open(&root.join("dbuild.db"), &mut warnings)?;
+        let inner = Inner {
+            flavor,
+            db,
+            boot: boot_id(),
+            scratch,
+            warnings: Mutex::new(warnings),
+            trees: Mutex::default(),
+            leases: Mutex::default(),
+            contexts: Contexts::default(),
+            root,
+        };
+        let store = Self { inner: Arc::new(inner) };
+        store.complete_layout(flavor)?;
+        let torn = store.forget_torn()?;
+        // Others may go on; what is removed now is out of everybody's reach.
+        drop(lock);
+        for (path, _lock) in dead {
+            let _ = remove_tree(&path);
+        }
+        for path in torn {
+            let _ = remove_tree(&path);
+        }
+        Ok(store)
+    }
+
+    /// The directory of the store, absolute.
+    pub fn root(&self) -> &Path {
+        &self.inner.root
+    }
+
+    /// How overlayfs marks things in the snapshots of this store.
+    pub fn flavor(&self) -> OverlayFlavor {
+        self.inner.flavor
+    }
+
+    /// What the user should be told about the store (it was damaged, and what was done about it), each text once.
+    pub fn take_warnings(&self) -> Vec<String> {
+        std::mem::take(&mut *self.inner.warnings.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A path below this process's directory in `tmp/` that does not exist; on the same file system as everything else of
+    /// the store. What is left there goes with the process.
+    pub fn scratch_path(&self) -> PathBuf {
+        self.inner.scratch.dir.join(unique())
+    }
+
+    pub(crate) fn warn(&self, text: String) {
+        tracing::warn!("{text}");
+        let mut warnings = self.inner.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+        if !warnings.contains(&text) {
+            warnings.push(text);
+        }
+    }
+
+    pub(crate) fn room(&self, name: &str) -> PathBuf {
+        self.inner.root.join(name)
+    }
+
+    /// The time for `last_used` of what is used now: never before the leases that protect it.
+    pub(crate) fn stamp(&self) -> u64 {
+        now_ms().max(self.lease_floor())
+    }
+
+    /// Whether something that was used last at `last_used_ms` must be noted as used again.
+    pub(crate) fn touch_is_due(&self, last_used_ms: u64) -> bool {
+        let now = now_ms();
+        last_used_ms < self.lease_floor() || now.abs_diff(last_used_ms) > 60_000
+    }
+
+    fn lease_floor(&self) -> u64 {
+        let leases = self.inner.leases.lock().unwrap_or_else(PoisonError::into_inner);
+        leases.iter().copied().max().unwrap_or(0)
+    }
+
+    /// Writes what an OCI layout must have, and `format` last.
+    fn complete_layout(&self, flavor: OverlayFlavor) -> Result<(), StoreError> {
+        let layout = self.room("oci-layout");
+        let version = br#"{"imageLayoutVersion":"1.0.0"}"#;
+        if fs::read(&layout).ok().as_deref() != Some(version.as_slice()) {
+            publish_bytes(&self.scratch_path(), &layout, version, Durability::Now)?;
+        }
+        self.repair_index()?;
+        let path = self.room("format");
+        if !path.exists() {
+            let format = Format { format: FORMAT, overlay: overlay_word(&flavor).to_owned() };
+            let bytes = serde_json::to_vec(&format).map_err(io::Error::from).on("write", &path)?;
+            publish_bytes(&self.scratch_path(), &path, &bytes, Durability::Now)?;
+        }
+        Ok(())
+    }
+}
+
+/// A short text that no other call gives, in this process or another.
+pub(crate) fn unique() -> String {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+    let mut random = [0_u8; 8];
+    // Without the kernel's random numbers, time, process and counter still differ.
+    let _ = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty());
+    let salt = u64::from_le_bytes(random) ^ now_ms().rotate_left(20) ^ u64::from(std::process::id());
+    format!("{salt:016x}{count:04x}")
+}
+
+fn boot_id() -> String {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().to_owned()
+}
+
+fn overlay_word(flavor: &OverlayFlavor) -> &'static str {
+    match flavor {
+        OverlayFlavor::Trusted => "trusted",
+        OverlayFlavor::User => "user",
+    }
+}
+
+fn make_private_dir(path: &Path) -> Result<(), StoreError> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other.on("make", path),
+    }
+}
+
+/// Makes the store's directory, or checks that what is there is a store (or one that is just being made).
+fn make_root(dir: &Path) -> Result<(), StoreError> {
+    if !dir.exists() {
+        if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            fs::create_dir_all(parent).on("make", parent)?;
+        }
+        return make_private_dir(dir);
+    }
+    if dir.join("format").exists() {
+        return Ok(());
+    }
+    let ours = |name: &str| ROOMS.contains(&name) || FILES.contains(&name) || name.starts_with("dbuild.db");
+    for entry in fs::read_dir(dir).on("open", dir)? {
+        if !ours(&entry.on("open", dir)?.file_name().to_string_lossy()) {
+            return Err(StoreError::NotAStore { path: dir.to_owned() });
+        }
+    }
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    fs::set_permissions(dir, private).on("open", dir)
+}
+
+fn check_format(root: &Path, flavor: &OverlayFlavor) -> Result<(), StoreError> {
+    let path = root.join("format");
+    let bytes = match fs::read(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other.on("read", &path)?,
+    };
+    let value: serde_json::Value = serde_json::from_slice(&bytes)
+        .map_err(|error| StoreError::Damaged { path: path.clone(), reason: error.to_string() })?;
+    let number = &value["format"];
+    if number.as_u64().is_none_or(|number| number > u64::from(FORMAT)) {
+        let found = number.to_string();
+        return Err(StoreError::NewerFormat { path: root.to_owned(), found, known: FORMAT });
+    }
+    let wanted = overlay_word(flavor);
+    if value["overlay"].as_str() != Some(wanted) {
+        let words = |word: &str| if word == "user" { "without root" } else { "by root" };
+        let found = words(value["overlay"].as_str().unwrap_or_default());
+        return Err(StoreError::OtherFlavor { path: root.to_owned(), found, wanted: words(wanted) });
+    }
+    Ok(())
+}
+
+/// Makes this process's directory in `tmp/`; called while the store's lock is held, so nobody takes it for a dead one.
+fn make_scratch(root: &Path) -> Result<Scratch, StoreError> {
+    let dir = root.join("tmp").join(unique());
+    DirBuilder::new().mode(0o700).create(&dir).on("make", &dir)?;
+    let lock = File::open(&dir).on("open", &dir)?;
+    lock.lock().on("lock", &dir)?;
+    Ok(Scratch { dir, _lock: lock })
+}
+
+/// What is in `tmp/` and belongs to no living process, locked so that nobody else removes it, too.
+fn dead_scratch(root: &Path, own: &Path) -> Result<Vec<(PathBuf, Option<File>)>, StoreError> {
+    let tmp = root.join("tmp");
+    let mut dead = Vec::new();
+    for entry in fs::read_dir(&tmp).on("read", &tmp)? {
+        let path = entry.on("read", &tmp)?.path();
+        if path == own {
+            continue;
+        }
+        let Ok(file) = File::open(&path) else { continue };
+        if try_lock(&file).unwrap_or(false) {
+            dead.push((path, Some(file)));
+        }
+    }
+    Ok(dead)
+}
