@@ -1,6 +1,28 @@
 //! Runs a plan: order, cache policy, single flight, and the execution of each kind of step.
+//!
+//! [`build`] takes a [`Request`] and gives what the targets are made of. Read `schedule.rs` first (the order of
+//! work), then `worker.rs` (one step from key to record). This crate never talks to a registry: layers that are
+//! missing come from the [`dbuild_store::BlobSource`] of the request.
 
+mod base;
+mod build;
 mod cancel;
+mod command;
+mod error;
+mod files;
+mod keys;
+mod output;
+mod pack;
+mod request;
 mod schedule;
+mod summary;
+mod worker;
 
+pub use base::chain_ids;
+pub use build::{Built, BuiltTarget, ImageFiles, build, image_files};
 pub use cancel::{Cancel, Canceller};
+pub use command::hosts_file;
+pub use error::{BuildError, StepError};
+pub use output::{FileSystem, Output, OwnLayer};
+pub use pack::pack_key;
+pub use request::{CacheUse, ContextDir, Machine, Request, Secret};

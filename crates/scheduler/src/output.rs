@@ -80,7 +80,9 @@ impl FileSystem {
         let mut layers = match &self.base {
             Base::Empty => Vec::new(),
             Base::Image(step, image) => bases.layers(*step, image)?.iter().map(stack_layer).collect(),
-            Base::Context(tree, root) => vec![StackLayer { tree: Arc::clone(tree), files: Files::Live(root.clone()) }],
+            Base::Context(tree, root) => {
+                vec![StackLayer { tree: Arc::clone(tree), files: Files::Live(root.clone()) }]
+            }
         };
         layers.extend(self.layers.iter().map(|layer| stack_layer(&layer.snapshot)));
         Ok(Stack::new(layers))
@@ -89,4 +91,9 @@ impl FileSystem {
 
 fn stack_layer(snapshot: &Snapshot) -> StackLayer {
     StackLayer { tree: Arc::clone(&snapshot.tree), files: Files::Snapshot(snapshot.dir.clone()) }
+}
+
+/// One snapshot as a file system.
+pub(crate) fn stack_of_one(snapshot: &Snapshot) -> Stack {
+    Stack::new(vec![stack_layer(snapshot)])
 }

@@ -87,6 +87,9 @@ pub struct Machine {
 
 impl std::fmt::Debug for Request {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Request").field("steps", &self.plan.len()).field("jobs", &self.jobs).finish_non_exhaustive()
+        f.debug_struct("Request")
+            .field("steps", &self.plan.len())
+            .field("jobs", &self.jobs)
+            .finish_non_exhaustive()
     }
 }

@@ -137,7 +137,8 @@ pub(crate) async fn schedule<R: Run>(
         while end.is_none()
             && let Some(id) = states.take_ready(jobs)
         {
-            let inputs = plan.step(id).inputs().iter().filter_map(|input| outputs[input.index()].clone()).collect();
+            let inputs =
+                plan.step(id).inputs().iter().filter_map(|input| outputs[input.index()].clone()).collect();
             let (runner, stopped) = (Arc::clone(&runner), stopped.clone());
             running.spawn(async move { (id, runner.run(id, inputs, stopped).await) });
         }
@@ -182,7 +183,9 @@ mod tests {
     use std::num::NonZeroUsize;
     use std::sync::{Arc, Mutex};
 
-    use dbuild_plan::{ImageConfig, Plan, PlanBuilder, Platform, Stage, StageId, Step, StepId, StepKind, Target, WorkdirStep};
+    use dbuild_plan::{
+        ImageConfig, Plan, PlanBuilder, Platform, Stage, StageId, Step, StepId, StepKind, Target, WorkdirStep,
+    };
     use tokio::sync::Barrier;
 
     use super::{Run, Stop, schedule};
@@ -198,7 +201,11 @@ mod tests {
         for lane in lanes {
             let mut last = add(StepKind::Scratch);
             for _ in 0..*lane {
-                last = add(StepKind::Workdir(WorkdirStep { parent: last, path: "/w".to_owned(), user: String::new() }));
+                last = add(StepKind::Workdir(WorkdirStep {
+                    parent: last,
+                    path: "/w".to_owned(),
+                    user: String::new(),
+                }));
             }
             sources.push(CopySource::Path { from: last, path: "w".to_owned() });
         }
@@ -243,13 +250,23 @@ mod tests {
         type Output = ();
         type Error = &'static str;
 
-        fn run(&self, step: StepId, _: Vec<Arc<()>>, cancel: Cancel) -> impl Future<Output = Result<(), &'static str>> + Send {
+        fn run(
+            &self,
+            step: StepId,
+            _: Vec<Arc<()>>,
+            cancel: Cancel,
+        ) -> impl Future<Output = Result<(), &'static str>> + Send {
             self.started.lock().unwrap().push(step.0);
             (self.work)(step, cancel)
         }
     }
 
-    async fn check<F, W>(plan: &Plan, jobs: usize, cancel: Cancel, work: F) -> (Result<usize, Stop<&'static str>>, Vec<u32>, Vec<u32>)
+    async fn check<F, W>(
+        plan: &Plan,
+        jobs: usize,
+        cancel: Cancel,
+        work: F,
+    ) -> (Result<usize, Stop<&'static str>>, Vec<u32>, Vec<u32>)
     where
         F: Fn(StepId, Cancel) -> W + Send + Sync + 'static,
         W: Future<Output = Result<(), &'static str>> + Send + 'static,
@@ -258,8 +275,10 @@ mod tests {
         let canceled = Mutex::new(Vec::new());
         let paths = plan.longest_paths(|_| 1);
         let jobs = NonZeroUsize::new(jobs).unwrap();
-        let result =
-            schedule(plan, Arc::clone(&runner), paths, jobs, cancel, |id| canceled.lock().unwrap().push(id.0)).await;
+        let result = schedule(plan, Arc::clone(&runner), paths, jobs, cancel, |id| {
+            canceled.lock().unwrap().push(id.0)
+        })
+        .await;
         let started = std::mem::take(&mut *runner.started.lock().unwrap());
         (result.map(|outputs| outputs.len()), started, canceled.into_inner().unwrap())
     }

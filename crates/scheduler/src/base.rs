@@ -1,0 +1,260 @@
+//! Base images, brought here when the first step needs their files, and not before: a build that finds
+//! every step in the cache pulls and unpacks nothing.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Instant;
+
+use dbuild_digest::{BlobDigest, Framed, StepKey};
+use dbuild_layer::{Files, Stack, StackLayer, UnpackLimits, Unpacked, decompress, unpack};
+use dbuild_plan::{BaseImage, LayerDescriptor, StepId};
+use dbuild_store::{BlobSource, Event, EventSink, Snapshot, SnapshotDraft, Store};
+use tokio::runtime::Handle;
+
+use crate::cancel::Cancel;
+use crate::error::StepError;
+
+/// The layers of base images as snapshots. Each image is unpacked once, in this build and between processes.
+pub(crate) struct Bases {
+    store: Store,
+    blobs: Arc<dyn BlobSource>,
+    events: Arc<dyn EventSink>,
+    runtime: Handle,
+    cancel: Cancel,
+    /// By the chain id of the top layer.
+    known: Mutex<HashMap<BlobDigest, Arc<Mutex<Option<Arc<Vec<Snapshot>>>>>>>,
+    /// Image steps that were shown to the user.
+    announced: Mutex<HashMap<StepId, ()>>,
+}
+
+impl Bases {
+    pub(crate) fn new(
+        store: Store,
+        blobs: Arc<dyn BlobSource>,
+        events: Arc<dyn EventSink>,
+        runtime: Handle,
+        cancel: Cancel,
+    ) -> Self {
+        Self { store, blobs, events, runtime, cancel, known: Mutex::default(), announced: Mutex::default() }
+    }
+
+    /// The layers of an image, unpacked, lowest first. `step` is the one that names the image: what is done is
+    /// shown as its work.
+    pub(crate) fn layers(&self, step: StepId, image: &BaseImage) -> Result<Arc<Vec<Snapshot>>, StepError> {
+        let chains = chain_ids(&image.layers);
+        let Some(top) = chains.last() else { return Ok(Arc::default()) };
+        // Whoever comes second waits here for the first.
+        let slot = Arc::clone(lock(&self.known).entry(*top).or_default());
+        let mut slot = lock(&slot);
+        if let Some(known) = &*slot {
+            return Ok(Arc::clone(known));
+        }
+        let layers = match self.present(&chains) {
+            Some(layers) => layers,
+            None => self.bring(step, image, &chains)?,
+        };
+        let layers = Arc::new(layers);
+        *slot = Some(Arc::clone(&layers));
+        Ok(layers)
+    }
+
+    /// Whether nothing would have to be pulled or unpacked.
+    pub(crate) fn is_present(&self, image: &BaseImage) -> bool {
+        chain_ids(&image.layers).iter().all(|chain| self.store.base_snapshot(chain).is_some())
+    }
+
+    /// The indexes of an image's layers, if it is unpacked.
+    pub(crate) fn if_present(&self, image: &BaseImage) -> Option<Vec<Arc<dbuild_layer::Tree>>> {
+        let layers = self.present(&chain_ids(&image.layers))?;
+        Some(layers.into_iter().map(|layer| layer.tree).collect())
+    }
+
+    /// Marks the image's work as shown; false where it was already.
+    pub(crate) fn announce(&self, step: StepId) -> bool {
+        lock(&self.announced).insert(step, ()).is_none()
+    }
+
+    fn present(&self, chains: &[BlobDigest]) -> Option<Vec<Snapshot>> {
+        chains.iter().map(|chain| self.store.base_snapshot(chain)).collect()
+    }
+
+    /// Pulls and unpacks what is missing, all layers side by side, then completes them from the lowest up.
+    fn bring(
+        &self,
+        step: StepId,
+        image: &BaseImage,
+        chains: &[BlobDigest],
+    ) -> Result<Vec<Snapshot>, StepError> {
+        let key = chain_key(chains);
+        let cancel = self.cancel.clone();
+        let Some(_lock) = self.store.lock_key_unless(&key, &|| cancel.is_canceled())? else {
+            return Err(StepError::Stopped);
+        };
+        if let Some(layers) = self.present(chains) {
+            return Ok(layers);
+        }
+        let began = Instant::now();
+        let shown = self.announce(step);
+        if shown {
+            self.events.emit(Event::StepStarted { step: step.0 });
+        }
+        let progress =
+            Progress { step, events: &*self.events, done: AtomicU64::new(0), total: total_size(image) };
+        let made: Vec<OnceLock<Result<Made, StepError>>> =
+            image.layers.iter().map(|_| OnceLock::new()).collect();
+        std::thread::scope(|scope| {
+            for ((layer, chain), place) in image.layers.iter().zip(chains).zip(&made) {
+                let progress = &progress;
+                scope.spawn(move || {
+                    let made = self.one_layer(image, layer, chain, progress);
+                    place.get_or_init(|| made);
+                });
+            }
+        });
+        let mut layers: Vec<Snapshot> = Vec::new();
+        let mut stack = Stack::default();
+        for ((layer, chain), made) in image.layers.iter().zip(chains).zip(made) {
+            let made = made.into_inner().ok_or(StepError::Internal("a layer was not unpacked"))??;
+            let snapshot = match made {
+                Made::Known(snapshot) => snapshot,
+                Made::Unpacked(draft, unpacked) => {
+                    let bad = |problem: String| bad_layer(image, layer, problem);
+                    let made = unpacked.complete(&stack).map_err(|error| bad(error.to_string()))?;
+                    for text in made.notes {
+                        self.events.emit(Event::Note { text });
+                    }
+                    self.store.publish_base_snapshot(draft, chain, made.tree)?
+                }
+            };
+            stack = stack.with(StackLayer {
+                tree: Arc::clone(&snapshot.tree),
+                files: Files::Snapshot(snapshot.dir.clone()),
+            });
+            layers.push(snapshot);
+        }
+        if shown {
+            let files = layers.iter().map(|layer| layer.tree.entries().len() as u64).sum();
+            let layer_bytes = layers.iter().map(|layer| layer.tree.unpacked_size()).sum();
+            let duration_ms = began.elapsed().as_millis() as u64;
+            self.events.emit(Event::StepFinished { step: step.0, key, duration_ms, layer_bytes, files });
+        }
+        Ok(layers)
+    }
+
+    fn one_layer(
+        &self,
+        image: &BaseImage,
+        layer: &LayerDescriptor,
+        chain: &BlobDigest,
+        progress: &Progress<'_>,
+    ) -> Result<Made, StepError> {
+        if let Some(snapshot) = self.store.base_snapshot(chain) {
+            return Ok(Made::Known(snapshot));
+        }
+        self.fetch(image, layer, progress)?;
+        let bad = |problem: String| bad_layer(image, layer, problem);
+        let draft = self.store.new_snapshot()?;
+        let blob = self.store.open_blob(&layer.digest)?;
+        let tar = decompress(blob).map_err(|error| bad(error.to_string()))?;
+        let unpacked = unpack(tar, &draft.fs_dir(), self.store.flavor(), &UnpackLimits::default())
+            .map_err(|error| bad(error.to_string()))?;
+        if unpacked.diff_id != layer.diff_id {
+            return Err(bad(format!(
+                "its content is {}, and the image's config says {}",
+                unpacked.diff_id, layer.diff_id
+            )));
+        }
+        Ok(Made::Unpacked(draft, unpacked))
+    }
+
+    fn fetch(
+        &self,
+        image: &BaseImage,
+        layer: &LayerDescriptor,
+        progress: &Progress<'_>,
+    ) -> Result<(), StepError> {
+        if self.store.has_blob(&layer.digest).is_some() {
+            return Ok(());
+        }
+        let mut cancel = self.cancel.clone();
+        let seen = AtomicU64::new(0);
+        let tell = |bytes: u64| progress.add(bytes.saturating_sub(seen.swap(bytes, Ordering::Relaxed)));
+        let fetch = self.blobs.fetch(&image.reference, &layer.digest, layer.size, &layer.media_type, &tell);
+        self.runtime.block_on(async {
+            tokio::select! {
+                fetched = fetch => fetched.map_err(StepError::Pull),
+                () = cancel.canceled() => Err(StepError::Stopped),
+            }
+        })
+    }
+
+    /// Brings the blobs of an image that will be exported, where they are not here.
+    pub(crate) fn ensure_blobs(&self, step: StepId, image: &BaseImage) -> Result<(), StepError> {
+        let progress =
+            Progress { step, events: &*self.events, done: AtomicU64::new(0), total: total_size(image) };
+        std::thread::scope(|scope| {
+            let fetches: Vec<_> = image
+                .layers
+                .iter()
+                .map(|layer| scope.spawn(|| self.fetch(image, layer, &progress)))
+                .collect();
+            fetches.into_iter().try_for_each(|fetch| match fetch.join() {
+                Ok(fetched) => fetched,
+                Err(panic) => std::panic::resume_unwind(panic),
+            })
+        })
+    }
+}
+
+enum Made {
+    Known(Snapshot),
+    Unpacked(SnapshotDraft, Unpacked),
+}
+
+/// Bytes of all layers together, told from several threads.
+struct Progress<'a> {
+    step: StepId,
+    events: &'a dyn EventSink,
+    done: AtomicU64,
+    total: u64,
+}
+
+impl Progress<'_> {
+    fn add(&self, bytes: u64) {
+        let current = self.done.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let (step, what, total) = (self.step.0, "pulling".to_owned(), Some(self.total));
+        self.events.emit(Event::StepProgress { step, what, current, total });
+    }
+}
+
+fn total_size(image: &BaseImage) -> u64 {
+    image.layers.iter().map(|layer| layer.size).sum()
+}
+
+fn bad_layer(image: &BaseImage, layer: &LayerDescriptor, problem: String) -> StepError {
+    StepError::BadLayer { reference: image.reference.clone(), digest: layer.digest.to_string(), problem }
+}
+
+/// The chain ids of layers, lowest first, as the OCI image specification defines them.
+pub fn chain_ids(layers: &[LayerDescriptor]) -> Vec<BlobDigest> {
+    let mut chains: Vec<BlobDigest> = Vec::with_capacity(layers.len());
+    for layer in layers {
+        chains.push(match chains.last() {
+            None => layer.diff_id,
+            Some(below) => BlobDigest::of(format!("{below} {}", layer.diff_id).as_bytes()),
+        });
+    }
+    chains
+}
+
+/// The lock under which an image is unpacked.
+fn chain_key(chains: &[BlobDigest]) -> StepKey {
+    let mut framed = Framed::new("unpack", 1);
+    framed.bytes(chains.last().map_or(&[], |chain| chain.as_bytes()));
+    StepKey::from_bytes(framed.finish())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

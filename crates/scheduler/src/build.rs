@@ -1,0 +1,184 @@
+//! A build from its beginning to its targets.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use dbuild_cache::definition;
+use dbuild_layer::Stack;
+use dbuild_plan::{Plan, StageId, StepId, StepKind};
+use dbuild_store::{BlobSource, Event, EventSink, PackedLayer, Store};
+use tokio::runtime::Handle;
+
+use crate::base::Bases;
+use crate::cancel::Cancel;
+use crate::command::directories;
+use crate::error::{BuildError, StepError};
+use crate::output::{Base, FileSystem, Output};
+use crate::request::Request;
+use crate::schedule::{Stop, schedule};
+use crate::summary::summarize;
+use crate::worker::{Shared, Worker};
+
+/// A build that is done: what its targets are made of. Holds whatever they need until it is dropped.
+pub struct Built {
+    shared: Arc<Shared>,
+    outputs: Vec<Arc<Output>>,
+    /// What was asked for, in the order of the plan's targets.
+    pub targets: Vec<BuiltTarget>,
+}
+
+/// One target of a build.
+#[derive(Debug)]
+pub struct BuiltTarget {
+    /// The stage.
+    pub stage: StageId,
+    /// Its layers as they are exported, the base image's first; empty where the request asked for no packing.
+    pub layers: Vec<PackedLayer>,
+    files: FileSystem,
+}
+
+/// Runs a build. Must be called on a tokio runtime with several threads.
+pub async fn build(request: Request) -> Result<Built, BuildError> {
+    let runtime = Handle::current();
+    let (plan, jobs, cancel) = (Arc::clone(&request.plan), request.jobs, request.cancel.clone());
+    let events = Arc::clone(&request.events);
+    let paths = plan.longest_paths(|id| expected_ms(&request.store, &plan, id));
+    let shared = Arc::new(Shared::new(request, runtime));
+    for (index, stage) in plan.stages().iter().enumerate() {
+        if stage.last.is_none() {
+            let reason = "the target does not need it".to_owned();
+            events.emit(Event::StageSkipped { stage: index as u32, reason });
+        }
+    }
+    let worker = Arc::new(Worker { shared: Arc::clone(&shared) });
+    let on_cancel = |id: StepId| events.emit(Event::StepCanceled { step: id.0 });
+    let outputs =
+        schedule(&plan, worker, paths, jobs, cancel, on_cancel).await.map_err(|stop| match stop {
+            Stop::Failed(id, error) => BuildError::Step(id, error),
+            Stop::Canceled => BuildError::Canceled,
+        })?;
+    let targets =
+        finish(&shared, &plan, &outputs).await.map_err(|(id, error)| BuildError::Step(id, error))?;
+    tell_unused_images(&shared, &plan, &outputs);
+    let telling = Arc::clone(&shared);
+    let told = outputs.clone();
+    let summaries =
+        tokio::task::spawn_blocking(move || summarize(telling.plan(), &told, &telling.bases)).await;
+    summaries.unwrap_or_default().into_iter().for_each(|event| events.emit(event));
+    Ok(Built { shared, outputs, targets })
+}
+
+/// Puts together what the targets are made of.
+async fn finish(
+    shared: &Arc<Shared>,
+    plan: &Plan,
+    outputs: &[Arc<Output>],
+) -> Result<Vec<BuiltTarget>, (StepId, StepError)> {
+    let packed = match &shared.packer {
+        Some(packer) => packer.finish().await?,
+        None => Default::default(),
+    };
+    if let Some(packer) = &shared.packer {
+        for (id, image) in packer.bases() {
+            let shared = Arc::clone(shared);
+            let work = tokio::task::spawn_blocking(move || shared.bases.ensure_blobs(id, &image));
+            work.await.unwrap_or(Err(StepError::Stopped)).map_err(|error| (id, error))?;
+        }
+    }
+    let mut targets = Vec::new();
+    for target in plan.targets() {
+        let last = plan.stage(target.stage).last.unwrap_or(StepId(0));
+        let internal = || (last, StepError::Internal("a target has no result"));
+        let files = outputs.get(last.index()).ok_or_else(internal)?.files.clone();
+        let mut layers = Vec::new();
+        if shared.packer.is_some() {
+            layers.extend(files.image().into_iter().flat_map(|image| &image.layers).map(|layer| {
+                PackedLayer {
+                    diff_id: layer.diff_id,
+                    digest: layer.digest,
+                    size: layer.size,
+                    media_type: layer.media_type.clone(),
+                }
+            }));
+            for own in files.own_layers() {
+                // Two platforms can share a step, so a layer is not taken out of the table.
+                let layer = packed.get(&own.step).ok_or_else(internal)?;
+                layers.push(layer.clone());
+            }
+        }
+        targets.push(BuiltTarget { stage: target.stage, layers, files });
+    }
+    Ok(targets)
+}
+
+/// Images whose files nobody needed were never shown.
+fn tell_unused_images(shared: &Shared, plan: &Plan, outputs: &[Arc<Output>]) {
+    for ((id, step), output) in plan.steps().zip(outputs) {
+        if matches!(step.kind, StepKind::Image(_)) && shared.bases.announce(id) {
+            shared.emit(Event::StepCached { step: id.0, key: output.key });
+        }
+    }
+}
+
+/// How long a step will take, from what it took before, else from experience with its kind.
+fn expected_ms(store: &Store, plan: &Plan, id: StepId) -> u64 {
+    let step = plan.step(id);
+    let guess = match &step.kind {
+        StepKind::Run(_) => 5_000,
+        StepKind::Fetch(_) | StepKind::Git(_) => 2_000,
+        StepKind::Image(_) => 1_000,
+        StepKind::Context(_) | StepKind::Copy(_) => 100,
+        StepKind::Scratch | StepKind::Workdir(_) => 1,
+    };
+    match &step.kind {
+        StepKind::Run(_) | StepKind::Fetch(_) | StepKind::Git(_) => {
+            let known = store.expected_duration(&definition(step));
+            known.map_or(guess, |known| known.as_millis() as u64)
+        }
+        _ => guess,
+    }
+}
+
+impl Built {
+    /// The files of a target as one file system, unpacked.
+    pub fn stack(&self, target: &BuiltTarget) -> Result<Stack, StepError> {
+        target.files.stack(&self.shared.bases)
+    }
+
+    /// What the steps gave, in the order of their ids.
+    pub fn outputs(&self) -> &[Arc<Output>] {
+        &self.outputs
+    }
+}
+
+impl std::fmt::Debug for Built {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Built").field("targets", &self.targets).finish_non_exhaustive()
+    }
+}
+
+/// The files of an image of the store, unpacked: for commands that start one.
+pub async fn image_files(
+    store: &Store,
+    blobs: Arc<dyn BlobSource>,
+    events: Arc<dyn EventSink>,
+    image: dbuild_plan::BaseImage,
+    cancel: Cancel,
+) -> Result<ImageFiles, StepError> {
+    let bases = Bases::new(store.clone(), blobs, events, Handle::current(), cancel);
+    let work = tokio::task::spawn_blocking(move || {
+        let stack = FileSystem::new(Base::Image(StepId(0), Arc::new(image))).stack(&bases)?;
+        let directories = directories(&stack)?;
+        Ok(ImageFiles { stack, directories })
+    });
+    work.await.unwrap_or(Err(StepError::Stopped))
+}
+
+/// See [`image_files`].
+#[derive(Debug)]
+pub struct ImageFiles {
+    /// The image's layers as one file system.
+    pub stack: Stack,
+    /// The directories of the layers that hold anything, lowest first.
+    pub directories: Vec<PathBuf>,
+}

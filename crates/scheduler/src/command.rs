@@ -1,0 +1,409 @@
+//! RUN: a command in a sandbox, and the layer that it leaves.
+
+use std::collections::VecDeque;
+use std::io::Read as _;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use dbuild_digest::{Framed, StepKey};
+use dbuild_layer::{
+    CopyRequest, Files, OverlayFlavor, SelectOptions, Source, Stack, copy, prepare_upper, scan_upper, select,
+    users,
+};
+use dbuild_plan::{CacheSharing, HostEntry, Mount, MountKind, NetworkMode, RunStep, SecurityMode, StepId};
+use dbuild_sandbox::{self as sandbox, MountSource, OverlayDirs, Rootfs, Spec};
+use dbuild_store::{CacheMount, Event, LogStream, Record, Sharing, SnapshotDraft};
+
+use crate::cancel::Cancel;
+use crate::error::StepError;
+use crate::keys::StepInputs;
+use crate::request::Secret;
+use crate::worker::{Executed, Shared, now_ms};
+
+/// How much of a failed command's output stands in the error.
+const TAIL_LINES: usize = 20;
+
+/// What must live as long as the command runs.
+#[derive(Default)]
+struct Held {
+    drafts: Vec<SnapshotDraft>,
+    caches: Vec<CacheMount>,
+}
+
+impl Shared {
+    pub(crate) fn run_command(
+        &self,
+        id: StepId,
+        run: &RunStep,
+        inputs: &StepInputs<'_>,
+        cancel: &Cancel,
+    ) -> Result<Executed, StepError> {
+        let lower = inputs.stack_of(run.parent)?;
+        let user = users::user(&lower, &run.user)?;
+        let draft = self.store().new_snapshot()?;
+        let flavor = self.store().flavor();
+        prepare_upper(&draft.fs_dir(), &lower, flavor)?;
+        let mut spec = Spec::new(
+            Rootfs::Overlay { lower: directories(&lower)?, upper: draft.fs_dir(), work: draft.work_dir() },
+            run.argv.clone(),
+        );
+        spec.env = run.env.clone();
+        if !spec.env.iter().any(|(name, _)| name == "HOME") {
+            spec.env.push(("HOME".to_owned(), user.home.clone()));
+        }
+        spec.cwd = run.workdir.clone();
+        (spec.uid, spec.gid, spec.groups) = (user.uid, user.gid, user.groups);
+        spec.network = match run.network {
+            // Without a network of its own a step gets the host's.
+            NetworkMode::Default | NetworkMode::Host => sandbox::Network::Host,
+            NetworkMode::None => sandbox::Network::None,
+        };
+        spec.security = match run.security {
+            SecurityMode::Sandbox => sandbox::Security::Default,
+            SecurityMode::Insecure if self.request.machine.allow_insecure => sandbox::Security::Insecure,
+            SecurityMode::Insecure => {
+                let text =
+                    "RUN --security=insecure is not allowed; allow it with `--allow security.insecure`";
+                return Err(StepError::Needs(text.to_owned()));
+            }
+        };
+        spec.resolv_conf = Some(self.request.machine.resolv_conf.clone());
+        spec.hosts =
+            Some(hosts_file(&spec.hostname, self.request.machine.extra_hosts.iter().chain(&run.extra_hosts)));
+        let mut held = Held::default();
+        for mount in &run.mounts {
+            self.mount(mount, inputs, &mut spec, &mut held)?;
+        }
+        if let Some(script) = &run.script {
+            let contents = script.content.clone().into_bytes().into();
+            let source = MountSource::File { contents, mode: 0o755, uid: 0, gid: 0 };
+            spec.mounts.push(sandbox::Mount { target: script.path.clone(), source });
+        }
+        self.wait_for(id, &spec, cancel)?;
+        drop(held);
+        let tree = scan_upper(&draft.fs_dir(), &lower, flavor)?;
+        Ok(Executed { draft, tree, unkeyed: false })
+    }
+
+    /// Starts the command, hands on what it writes, and waits for its end.
+    fn wait_for(&self, id: StepId, spec: &Spec, cancel: &Cancel) -> Result<(), StepError> {
+        let mut running = sandbox::spawn(spec)?;
+        let killer = running.killer();
+        let mut heard = cancel.clone();
+        let watch = self.runtime.spawn(async move {
+            heard.canceled().await;
+            killer.kill();
+        });
+        for text in running.notes() {
+            self.emit(Event::Note { text: text.clone() });
+        }
+        let pipes = [(LogStream::Stdout, running.take_stdout()), (LogStream::Stderr, running.take_stderr())];
+        let tail = Mutex::new(Tail::default());
+        let exit = std::thread::scope(|scope| {
+            for (stream, pipe) in pipes {
+                let tail = &tail;
+                scope.spawn(move || pipe.map(|pipe| self.hand_on(id, stream, pipe, tail)));
+            }
+            running.wait()
+        });
+        watch.abort();
+        let exit = exit?;
+        if cancel.is_canceled() {
+            return Err(StepError::Stopped);
+        }
+        let (how, code) = match exit.status {
+            sandbox::ExitStatus::Code(0) => return Ok(()),
+            sandbox::ExitStatus::Code(code) => (format!("exit code {code}"), code),
+            sandbox::ExitStatus::Signal(signal) => {
+                (format!("killed by {}", signal_name(signal)), 128 + signal)
+            }
+        };
+        let tail = tail.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        Err(StepError::Command { how, code, tail: tail.lines() })
+    }
+
+    fn hand_on(&self, id: StepId, stream: LogStream, pipe: OwnedFd, tail: &Mutex<Tail>) {
+        let mut pipe = std::fs::File::from(pipe);
+        let mut buffer = vec![0; 16 * 1024];
+        let mut rest = 0;
+        // A pipe that cannot be read has no more to say.
+        while let Ok(count) = pipe.read(&mut buffer[rest..]) {
+            if count == 0 && rest == 0 {
+                break;
+            }
+            let bytes = &buffer[..rest + count];
+            // A character that is cut in two waits for its other half.
+            let cut = if count == 0 { bytes.len() } else { whole_characters(bytes) };
+            let text = String::from_utf8_lossy(&bytes[..cut]).into_owned();
+            tail.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(&text);
+            self.emit(Event::StepLog { step: id.0, stream, text });
+            let end = rest + count;
+            buffer.copy_within(cut..end, 0);
+            rest = end - cut;
+            if count == 0 {
+                break;
+            }
+        }
+    }
+
+    fn mount(
+        &self,
+        mount: &Mount,
+        inputs: &StepInputs<'_>,
+        spec: &mut Spec,
+        held: &mut Held,
+    ) -> Result<(), StepError> {
+        let target = mount.target.clone();
+        let source = match &mount.kind {
+            MountKind::Bind { from, source, writable } => {
+                let lower = self.mountable(*from, inputs)?;
+                let writable = writable.then(|| self.writable(held)).transpose()?;
+                MountSource::OverlayBind { lower: directories(&lower)?, subpath: source.clone(), writable }
+            }
+            MountKind::Cache { id, sharing, from, source, readonly, mode, uid, gid } => {
+                let sharing = match sharing {
+                    CacheSharing::Shared => Sharing::Shared,
+                    CacheSharing::Private => Sharing::Private,
+                    CacheSharing::Locked => Sharing::Locked,
+                };
+                let first = from.map(|from| self.mountable(from, inputs)).transpose()?;
+                let flavor = self.store().flavor();
+                let cache = self.store().cache_mount(id, sharing, |dir| {
+                    if let Some(stack) = &first {
+                        fill(stack, source, dir, flavor).map_err(std::io::Error::other)?;
+                    }
+                    own(dir, *mode, *uid, *gid)
+                })?;
+                let path = cache.dir().to_owned();
+                held.caches.push(cache);
+                MountSource::Bind { path, readonly: *readonly }
+            }
+            MountKind::Tmpfs { size } => MountSource::Tmpfs { size: *size, mode: 0o1777 },
+            MountKind::Secret { id, env, required, mode, uid, gid } => {
+                let Some(value) = self.secret(id, *required)? else { return Ok(()) };
+                if let Some(name) = env {
+                    let text = String::from_utf8_lossy(&value).into_owned();
+                    spec.env.push((name.clone(), text));
+                }
+                if target.is_empty() {
+                    return Ok(());
+                }
+                MountSource::File { contents: value.into(), mode: *mode, uid: *uid, gid: *gid }
+            }
+            MountKind::Ssh { id, required, .. } => {
+                let Some(socket) = self.request.ssh.get(id) else {
+                    if *required {
+                        return Err(StepError::Needs(format!(
+                            "no ssh agent `{id}`: give it with `--ssh {id}`"
+                        )));
+                    }
+                    return Ok(());
+                };
+                spec.env.push(("SSH_AUTH_SOCK".to_owned(), target.clone()));
+                MountSource::Bind { path: socket.clone(), readonly: false }
+            }
+        };
+        spec.mounts.push(sandbox::Mount { target, source });
+        Ok(())
+    }
+
+    fn secret(&self, id: &str, required: bool) -> Result<Option<Vec<u8>>, StepError> {
+        let value = match self.request.secrets.get(id) {
+            None if required => {
+                return Err(StepError::Needs(format!(
+                    "no secret `{id}`: give it with `--secret id={id},src=FILE`"
+                )));
+            }
+            None => return Ok(None),
+            Some(Secret::File(path)) => std::fs::read(path).map_err(|error| {
+                StepError::Needs(format!("the secret `{id}` cannot be read from {}: {error}", path.display()))
+            })?,
+            Some(Secret::Variable(name)) => {
+                std::env::var_os(name).map(std::os::unix::ffi::OsStringExt::into_vec).ok_or_else(|| {
+                    StepError::Needs(format!("the secret `{id}` needs the variable {name}, which is not set"))
+                })?
+            }
+        };
+        Ok(Some(value))
+    }
+
+    fn writable(&self, held: &mut Held) -> Result<OverlayDirs, StepError> {
+        let draft = self.store().new_snapshot()?;
+        let dirs = OverlayDirs { upper: draft.fs_dir(), work: draft.work_dir() };
+        held.drafts.push(draft);
+        Ok(dirs)
+    }
+
+    /// An input whose files lie in directories that can be mounted. A context's do not: what is ignored must not be
+    /// seen, so what is left is copied once.
+    fn mountable(&self, from: StepId, inputs: &StepInputs<'_>) -> Result<Stack, StepError> {
+        let stack = inputs.stack_of(from)?;
+        if !stack.layers().iter().any(|layer| matches!(layer.files, Files::Live(_))) {
+            return Ok(stack);
+        }
+        let output = inputs.output_of(from)?.output;
+        let mut framed = Framed::new("mounted-context", 1);
+        framed.bytes(output.as_bytes());
+        let key = StepKey::from_bytes(framed.finish());
+        let _lock = self.store().lock_key(&key)?;
+        if let Some(record) = self.store().record(&key)
+            && let Some(id) = &record.snapshot
+            && let Some(snapshot) = self.store().snapshot(id)
+        {
+            return Ok(crate::output::stack_of_one(&snapshot));
+        }
+        let failed = |error| StepError::Copy { error, from: None };
+        let all = select(&stack, "/.", &SelectOptions::default()).map_err(failed)?;
+        let sources = vec![Source::Selected { selection: &all, unpack: false }];
+        let request = CopyRequest { parent: None, sources, dest: "/", chown: None, chmod: None };
+        let draft = self.store().new_snapshot()?;
+        let made = copy(&request, &draft.fs_dir(), self.store().flavor()).map_err(failed)?;
+        let layer = made.tree.digest();
+        let snapshot = self.store().publish_snapshot(draft, made.tree)?;
+        if made.changed.is_empty() {
+            let now = now_ms();
+            let record = Record {
+                key,
+                strategy: "mount".to_owned(),
+                definition: key,
+                text: "context for RUN --mount=type=bind".to_owned(),
+                output,
+                layer,
+                layer_is_empty: snapshot.tree.is_empty(),
+                snapshot: Some(snapshot.id.clone()),
+                duration_ms: 0,
+                created_ms: now,
+                hits: 0,
+                last_used_ms: now,
+            };
+            self.store().put_record(&record, &[])?;
+        }
+        Ok(crate::output::stack_of_one(&snapshot))
+    }
+}
+
+/// The directories of a stack, lowest first, for overlayfs. Layers without entries add nothing.
+pub(crate) fn directories(stack: &Stack) -> Result<Vec<PathBuf>, StepError> {
+    let full = stack.layers().iter().filter(|layer| !layer.tree.is_empty());
+    full.map(|layer| match &layer.files {
+        Files::Snapshot(dir) => Ok(dir.clone()),
+        Files::Absent | Files::Live(_) => Err(StepError::Internal("a layer without files was to be mounted")),
+    })
+    .collect()
+}
+
+/// What a RUN reads as `/etc/hosts`.
+pub fn hosts_file<'a>(hostname: &str, extra: impl Iterator<Item = &'a HostEntry>) -> Vec<u8> {
+    let mut text = format!("127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+    for entry in extra {
+        // The host's network is the command's: the gateway to the host is the host itself.
+        let ip = if entry.ip == "host-gateway" { "127.0.0.1" } else { &entry.ip };
+        text.push_str(&format!("{ip}\t{}\n", entry.host));
+    }
+    text.into_bytes()
+}
+
+/// What a new cache directory holds.
+fn fill(stack: &Stack, source: &str, dir: &Path, flavor: OverlayFlavor) -> Result<(), StepError> {
+    let failed = |error| StepError::Copy { error, from: None };
+    let path = format!("{}/.", source.trim_end_matches('/'));
+    let all = select(stack, &path, &SelectOptions::default()).map_err(failed)?;
+    let sources = vec![Source::Selected { selection: &all, unpack: false }];
+    let request = CopyRequest { parent: None, sources, dest: "/", chown: None, chmod: None };
+    copy(&request, dir, flavor).map_err(failed)?;
+    Ok(())
+}
+
+fn own(dir: &Path, mode: u32, uid: u32, gid: u32) -> std::io::Result<()> {
+    match std::os::unix::fs::chown(dir, Some(uid), Some(gid)) {
+        // Without sub-ids there is nobody else to own it.
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error()) => {}
+        other => other?,
+    }
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(mode))
+}
+
+/// How many bytes can be read as text now: all but a last character that is not complete.
+fn whole_characters(bytes: &[u8]) -> usize {
+    match std::str::from_utf8(bytes) {
+        Err(error) if error.error_len().is_none() => error.valid_up_to(),
+        // Bytes that are no text anywhere are replaced where they are shown.
+        _ => bytes.len(),
+    }
+}
+
+/// The last lines of a command's output.
+#[derive(Default)]
+struct Tail {
+    lines: VecDeque<String>,
+    open: String,
+}
+
+impl Tail {
+    fn push(&mut self, text: &str) {
+        for piece in text.split_inclusive('\n') {
+            // What has no end in sight is cut: this is for an error message.
+            if self.open.len() < 4096 {
+                self.open.push_str(piece.trim_end_matches(['\n', '\r']));
+            }
+            if piece.ends_with('\n') {
+                self.lines.push_back(std::mem::take(&mut self.open));
+                if self.lines.len() > TAIL_LINES {
+                    self.lines.pop_front();
+                }
+            }
+        }
+    }
+
+    fn lines(mut self) -> Vec<String> {
+        if !self.open.is_empty() {
+            self.lines.push_back(self.open);
+        }
+        self.lines.into()
+    }
+}
+
+fn signal_name(signal: i32) -> String {
+    let name = match signal {
+        1 => "SIGHUP",
+        2 => "SIGINT",
+        3 => "SIGQUIT",
+        4 => "SIGILL",
+        6 => "SIGABRT",
+        7 => "SIGBUS",
+        8 => "SIGFPE",
+        9 => "SIGKILL (is the machine short of memory?)",
+        11 => "SIGSEGV",
+        13 => "SIGPIPE",
+        15 => "SIGTERM",
+        31 => "SIGSYS",
+        _ => return format!("signal {signal}"),
+    };
+    name.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Tail, whole_characters};
+
+    #[test]
+    fn the_tail_keeps_the_last_lines() {
+        let mut tail = Tail::default();
+        (0..100).for_each(|n| tail.push(&format!("line {n}\n")));
+        tail.push("no ");
+        tail.push("end");
+        let lines = tail.lines();
+        assert_eq!(lines.len(), 21);
+        assert_eq!((lines[0].as_str(), lines[20].as_str()), ("line 80", "no end"));
+    }
+
+    #[test]
+    fn characters_are_not_cut() {
+        let text = "aé".as_bytes();
+        assert_eq!(whole_characters(text), 3);
+        assert_eq!(whole_characters(&text[..2]), 1);
+        assert_eq!(whole_characters(b"a\xff"), 2, "what is no text does not wait for ever");
+    }
+}

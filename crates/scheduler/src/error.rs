@@ -1,0 +1,83 @@
+//! Why a step, and with it the build, failed.
+
+use std::path::PathBuf;
+
+use dbuild_layer::users::UserError;
+use dbuild_layer::{CopyError, LayerError};
+use dbuild_plan::StepId;
+use dbuild_sandbox::SandboxError;
+use dbuild_store::{BlobSourceError, StoreError};
+
+/// How a build ended that gave no image.
+#[derive(Debug)]
+pub enum BuildError {
+    /// A step failed; those that ran beside it were stopped.
+    Step(StepId, StepError),
+    /// The user stopped it.
+    Canceled,
+}
+
+/// Why a step failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// The command of a RUN ended with another code than 0.
+    #[error("{how}")]
+    Command {
+        /// How it ended, in words: `exit code 2`, `killed by SIGSEGV`.
+        how: String,
+        /// The exit code; 128 and the signal's number after a signal.
+        code: i32,
+        /// The last lines that it wrote.
+        tail: Vec<String>,
+    },
+    /// The command could not be started.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    /// Something that a COPY names.
+    #[error("{error}{}", from.as_deref().unwrap_or_default())]
+    Copy {
+        /// What is wrong.
+        error: CopyError,
+        /// Where it was looked for, as the end of the sentence.
+        from: Option<String>,
+    },
+    /// A user or group.
+    #[error(transparent)]
+    User(#[from] UserError),
+    /// A context that cannot be read.
+    #[error("the context {} cannot be read: {error}", root.display())]
+    Context {
+        /// The directory.
+        root: PathBuf,
+        /// Why not.
+        error: LayerError,
+    },
+    /// A base image that cannot be had.
+    #[error("{0}")]
+    Pull(BlobSourceError),
+    /// A layer of an image that is not what it should be.
+    #[error("layer {digest} of {reference}: {problem}")]
+    BadLayer {
+        /// The image.
+        reference: String,
+        /// The layer's blob.
+        digest: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Files could not be read or written.
+    #[error(transparent)]
+    Layer(#[from] LayerError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A mount that needs something of the command line.
+    #[error("{0}")]
+    Needs(String),
+    /// The build was stopped while the step ran.
+    #[error("stopped")]
+    Stopped,
+    /// A step was given something that its plan promised not to give: a fault of dbuild.
+    #[error("internal error: {0}; please report this")]
+    Internal(&'static str),
+}

@@ -1,0 +1,85 @@
+//! The steps that only move files: COPY, ADD and WORKDIR.
+
+use std::sync::Arc;
+
+use dbuild_cache::depends_on_parent;
+use dbuild_layer::{CopyRequest, Made, Selection, Source, copy, make_dir, users};
+use dbuild_plan::{CopySource, CopyStep, StepId, StepKind, WorkdirStep};
+use dbuild_store::Event;
+
+use crate::error::StepError;
+use crate::keys::StepInputs;
+use crate::worker::{Executed, Shared};
+
+impl Shared {
+    pub(crate) fn copy(&self, step: &CopyStep, inputs: &StepInputs<'_>) -> Result<Executed, StepError> {
+        let parent = depends_on_parent(step).then(|| inputs.stack_of(step.parent)).transpose()?;
+        let selections: Vec<Arc<Selection>> =
+            (0..path_count(step)).map(|at| inputs.selection(at)).collect::<Result<_, _>>()?;
+        let mut selected = selections.iter();
+        let mut sources = Vec::new();
+        for source in &step.sources {
+            sources.push(match source {
+                CopySource::Path { from, .. } => {
+                    let selection =
+                        selected.next().ok_or(StepError::Internal("a source was not selected"))?;
+                    Source::Selected { selection, unpack: self.unpacks(step, *from) }
+                }
+                CopySource::Inline(file) => {
+                    Source::Inline { name: &file.name, content: file.content.as_bytes() }
+                }
+            });
+        }
+        let chown = step.chown.as_deref().map(|words| users::owner(parent.as_ref(), words)).transpose()?;
+        let request = CopyRequest {
+            parent: parent.as_ref(),
+            sources,
+            dest: &step.dest,
+            chown,
+            chmod: step.chmod.as_deref(),
+        };
+        let draft = self.store().new_snapshot()?;
+        let made = copy(&request, &draft.fs_dir(), self.store().flavor())
+            .map_err(|error| StepError::Copy { error, from: None })?;
+        self.told(draft, made)
+    }
+
+    pub(crate) fn workdir(&self, step: &WorkdirStep, inputs: &StepInputs<'_>) -> Result<Executed, StepError> {
+        let parent = inputs.stack_of(step.parent)?;
+        // A user that does not exist yet makes the directory root's, as a later RUN may add them.
+        let owner = match users::user(&parent, &step.user) {
+            Ok(user) => (user.uid, user.gid),
+            Err(users::UserError::Unknown { .. }) => (0, 0),
+            Err(error) => return Err(error.into()),
+        };
+        let draft = self.store().new_snapshot()?;
+        let made = make_dir(&parent, &step.path, owner.0, owner.1, &draft.fs_dir(), self.store().flavor())
+            .map_err(|error| StepError::Copy { error, from: None })?;
+        self.told(draft, made)
+    }
+
+    fn told(&self, draft: dbuild_store::SnapshotDraft, made: Made) -> Result<Executed, StepError> {
+        let Made { tree, changed, notes } = made;
+        for text in notes {
+            self.emit(Event::Note { text });
+        }
+        if let Some(first) = changed.first() {
+            let more =
+                if changed.len() > 1 { format!(" and {} more", changed.len() - 1) } else { String::new() };
+            let text =
+                format!("{first}{more} changed while it was copied: this step will run again next time");
+            self.emit(Event::Warning { text });
+        }
+        Ok(Executed { draft, tree, unkeyed: !changed.is_empty() })
+    }
+
+    /// ADD unpacks local archives; whatever comes from a server only when it is told to.
+    fn unpacks(&self, step: &CopyStep, from: StepId) -> bool {
+        let is_remote = matches!(self.plan().step(from).kind, StepKind::Fetch(_) | StepKind::Git(_));
+        step.unpack.unwrap_or(!is_remote)
+    }
+}
+
+fn path_count(step: &CopyStep) -> usize {
+    step.sources.iter().filter(|source| matches!(source, CopySource::Path { .. })).count()
+}

@@ -1,0 +1,115 @@
+//! Packs the layers of the targets while later steps still run.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use dbuild_layer::{PackOptions, pack};
+use dbuild_plan::{BaseImage, Plan, StepId};
+use dbuild_store::{Event, EventSink, PackKey, PackedLayer, Snapshot, Store};
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+
+use crate::error::StepError;
+use crate::worker::Shared;
+
+/// Starts packing as soon as a layer is there, and is asked for the results at the end.
+pub(crate) struct Packer {
+    store: Store,
+    events: Arc<dyn EventSink>,
+    options: PackOptions,
+    /// Steps whose layers are part of an image that will be exported.
+    wanted: HashSet<StepId>,
+    runtime: Handle,
+    /// Compressing more layers at a time than there are cores only takes memory.
+    limit: Arc<Semaphore>,
+    layers: Mutex<HashMap<StepId, JoinHandle<Result<PackedLayer, StepError>>>>,
+    bases: Mutex<Vec<(StepId, Arc<BaseImage>)>>,
+}
+
+impl Packer {
+    pub(crate) fn new(
+        store: Store,
+        events: Arc<dyn EventSink>,
+        options: PackOptions,
+        plan: &Plan,
+        runtime: Handle,
+    ) -> Self {
+        let lasts = plan.targets().iter().filter_map(|target| plan.stage(target.stage).last);
+        let wanted = lasts.flat_map(|last| plan.chain(last)).collect();
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            store,
+            events,
+            options,
+            wanted,
+            runtime,
+            limit: Arc::new(Semaphore::new(cores)),
+            layers: Mutex::default(),
+            bases: Mutex::default(),
+        }
+    }
+
+    /// A step's layer is there.
+    pub(crate) fn layer(&self, step: StepId, snapshot: &Snapshot) {
+        if !self.wanted.contains(&step) {
+            return;
+        }
+        let (store, events, limit) = (self.store.clone(), Arc::clone(&self.events), Arc::clone(&self.limit));
+        let (options, snapshot) = (self.options, snapshot.clone());
+        let task = self.runtime.spawn(async move {
+            let key = pack_key(&options);
+            if let Some(packed) = store.packed(&snapshot.id, &key) {
+                return Ok(packed);
+            }
+            let _permit = limit.acquire_owned().await;
+            let work = tokio::task::spawn_blocking(move || {
+                let packed = pack_layer(&store, &snapshot, &options)?;
+                store.put_packed(&snapshot.id, &key, &packed)?;
+                events.emit(Event::LayerPacked { step: step.0, digest: packed.digest, size: packed.size });
+                Ok(packed)
+            });
+            work.await.unwrap_or(Err(StepError::Stopped))
+        });
+        self.layers.lock().unwrap_or_else(PoisonError::into_inner).insert(step, task);
+    }
+
+    /// A target begins with an image, whose blobs become the target's.
+    pub(crate) fn base(&self, _shared: &Shared, step: StepId, image: &Arc<BaseImage>) {
+        if self.wanted.contains(&step) {
+            self.bases.lock().unwrap_or_else(PoisonError::into_inner).push((step, Arc::clone(image)));
+        }
+    }
+
+    /// The images that targets begin with.
+    pub(crate) fn bases(&self) -> Vec<(StepId, Arc<BaseImage>)> {
+        self.bases.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits for all layers.
+    pub(crate) async fn finish(&self) -> Result<HashMap<StepId, PackedLayer>, (StepId, StepError)> {
+        let tasks = std::mem::take(&mut *self.layers.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut packed = HashMap::with_capacity(tasks.len());
+        for (step, task) in tasks {
+            let layer = task.await.unwrap_or(Err(StepError::Stopped)).map_err(|error| (step, error))?;
+            packed.insert(step, layer);
+        }
+        Ok(packed)
+    }
+}
+
+/// What a packed layer depends on besides its snapshot.
+pub fn pack_key(options: &PackOptions) -> PackKey {
+    let PackOptions { compression, level, clamp_mtime } = options;
+    let level = level.map_or("default".to_owned(), |level| level.to_string());
+    let clamp = clamp_mtime.map_or("none".to_owned(), |clamp| clamp.to_string());
+    PackKey(format!("{compression:?}-{level}-{clamp}").to_ascii_lowercase())
+}
+
+fn pack_layer(store: &Store, snapshot: &Snapshot, options: &PackOptions) -> Result<PackedLayer, StepError> {
+    let mut blob = store.blob_writer()?;
+    let packed = pack(&snapshot.tree, &snapshot.dir, options, &mut blob)?;
+    let (digest, size) = blob.commit(Some(&(packed.digest, packed.size)))?;
+    let media_type = options.compression.media_type().to_owned();
+    Ok(PackedLayer { diff_id: packed.diff_id, digest, size, media_type })
+}

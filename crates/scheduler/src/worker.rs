@@ -1,0 +1,330 @@
+//! Carries out one step: the cache is asked, work that another thread or process does is waited for, and only then is
+//! something done. What is done is kept before it is told.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use dbuild_cache::{Ingredient, base_output, definition, key_of, output_after, scratch_output};
+use dbuild_digest::{StepKey, TreeDigest};
+use dbuild_layer::{Tree, walk_context};
+use dbuild_plan::{ContextStep, Plan, Step, StepId, StepKind};
+use dbuild_store::{Event, Record, Snapshot, SnapshotDraft, Store, StoreError};
+use tokio::runtime::Handle;
+
+use crate::base::Bases;
+use crate::cancel::Cancel;
+use crate::error::StepError;
+use crate::keys::StepInputs;
+use crate::output::{Base, FileSystem, Output};
+use crate::pack::Packer;
+use crate::request::{CacheUse, Request};
+use crate::schedule::Run;
+
+/// Carries out the steps of one build.
+#[derive(Clone)]
+pub(crate) struct Worker {
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// What all steps of a build share.
+pub(crate) struct Shared {
+    pub(crate) request: Request,
+    pub(crate) bases: Bases,
+    pub(crate) packer: Option<Packer>,
+    pub(crate) runtime: Handle,
+    /// Keys whose results this build made: with `--no-cache` they may be used all the same.
+    made_here: Mutex<HashSet<StepKey>>,
+    trouble_told: AtomicBool,
+}
+
+/// What a step made, before it is published.
+pub(crate) struct Executed {
+    pub(crate) draft: SnapshotDraft,
+    pub(crate) tree: Tree,
+    /// The result is what was asked for, but not what the key says: a file changed while it was copied.
+    pub(crate) unkeyed: bool,
+}
+
+impl Run for Worker {
+    type Output = Output;
+    type Error = StepError;
+
+    async fn run(&self, step: StepId, inputs: Vec<Arc<Output>>, cancel: Cancel) -> Result<Output, StepError> {
+        let shared = Arc::clone(&self.shared);
+        // Files, SQLite and sandboxes block; only the order of work is asynchronous.
+        let work = tokio::task::spawn_blocking(move || {
+            let done = shared.carry_out(step, inputs, &cancel);
+            if let Err(error) = &done
+                && !cancel.is_canceled()
+            {
+                shared.emit(Event::StepFailed { step: step.0, error: error.to_string() });
+            }
+            done
+        });
+        match work.await {
+            Ok(done) => done,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => Err(StepError::Stopped),
+            },
+        }
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(request: Request, runtime: Handle) -> Self {
+        let bases = Bases::new(
+            request.store.clone(),
+            Arc::clone(&request.blobs),
+            Arc::clone(&request.events),
+            runtime.clone(),
+            request.cancel.clone(),
+        );
+        let packer = request.pack.map(|options| {
+            Packer::new(
+                request.store.clone(),
+                Arc::clone(&request.events),
+                options,
+                &request.plan,
+                runtime.clone(),
+            )
+        });
+        Self {
+            request,
+            bases,
+            packer,
+            runtime,
+            made_here: Mutex::default(),
+            trouble_told: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.request.store
+    }
+
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.request.plan
+    }
+
+    pub(crate) fn emit(&self, event: Event) {
+        self.request.events.emit(event);
+    }
+
+    /// Trouble with the cache costs time, never the build: it is said once, and the step runs.
+    fn or_trouble<T>(&self, result: Result<Option<T>, StoreError>) -> Option<T> {
+        result.unwrap_or_else(|error| {
+            if !self.trouble_told.swap(true, Ordering::Relaxed) {
+                self.emit(Event::Warning { text: format!("the cache cannot be used: {error}") });
+            }
+            None
+        })
+    }
+
+    fn carry_out(&self, id: StepId, outputs: Vec<Arc<Output>>, cancel: &Cancel) -> Result<Output, StepError> {
+        if cancel.is_canceled() {
+            return Err(StepError::Stopped);
+        }
+        let step = self.plan().step(id);
+        let inputs = StepInputs::new(self.plan(), step, &self.bases, outputs);
+        match &step.kind {
+            StepKind::Scratch => {
+                let (key, _) = self.key(step, &inputs)?;
+                Ok(Output {
+                    key,
+                    output: scratch_output(),
+                    files: FileSystem::new(Base::Empty),
+                    cached: true,
+                })
+            }
+            StepKind::Image(image) => {
+                let (key, _) = self.key(step, &inputs)?;
+                // An image that is not here is brought when a step needs its files, and shown then.
+                if self.bases.is_present(&image.image) && self.bases.announce(id) {
+                    self.emit(Event::StepCached { step: id.0, key });
+                }
+                let image = Arc::new(image.image.clone());
+                if let Some(packer) = &self.packer {
+                    packer.base(self, id, &image);
+                }
+                let output = base_output(&image);
+                Ok(Output { key, output, files: FileSystem::new(Base::Image(id, image)), cached: true })
+            }
+            StepKind::Context(context) => self.context(id, step, context, &inputs),
+            StepKind::Fetch(_)
+            | StepKind::Git(_)
+            | StepKind::Copy(_)
+            | StepKind::Run(_)
+            | StepKind::Workdir(_) => self.cached_or_executed(id, step, &inputs, cancel),
+        }
+    }
+
+    fn key(&self, step: &Step, inputs: &StepInputs<'_>) -> Result<(StepKey, Vec<Ingredient>), StepError> {
+        key_of(self.request.strategy, step, inputs).map_err(|_| {
+            inputs.take_error().unwrap_or(StepError::Internal("an input of a step is not known"))
+        })
+    }
+
+    fn context(
+        &self,
+        id: StepId,
+        step: &Step,
+        context: &ContextStep,
+        inputs: &StepInputs<'_>,
+    ) -> Result<Output, StepError> {
+        let began = Instant::now();
+        self.emit(Event::StepStarted { step: id.0 });
+        let dir = self.request.contexts.get(&context.name);
+        let dir = dir.ok_or(StepError::Internal("a context has no directory"))?;
+        let tree = walk_context(&dir.root, &dir.ignore, context.wanted.as_deref(), self.store())
+            .map_err(|error| StepError::Context { root: dir.root.clone(), error })?;
+        let (key, _) = self.key(step, inputs)?;
+        let (files, output) = (tree.entries().len() as u64, tree.digest());
+        let duration_ms = began.elapsed().as_millis() as u64;
+        self.emit(Event::StepFinished { step: id.0, key, duration_ms, layer_bytes: 0, files });
+        let files = FileSystem::new(Base::Context(Arc::new(tree), dir.root.clone()));
+        Ok(Output { key, output, files, cached: false })
+    }
+
+    fn cached_or_executed(
+        &self,
+        id: StepId,
+        step: &Step,
+        inputs: &StepInputs<'_>,
+        cancel: &Cancel,
+    ) -> Result<Output, StepError> {
+        let (key, ingredients) = self.key(step, inputs)?;
+        let below = match step.parent() {
+            Some(parent) => Arc::clone(inputs.output_of(parent)?),
+            None => Arc::new(Output {
+                key,
+                output: scratch_output(),
+                files: FileSystem::new(Base::Empty),
+                cached: true,
+            }),
+        };
+        let finish = |snapshot: Snapshot, layer: TreeDigest, cached: bool| {
+            if let Some(packer) = &self.packer {
+                packer.layer(id, &snapshot);
+            }
+            let output = output_after(below.output, layer, snapshot.tree.is_empty());
+            Output { key, output, files: below.files.with(id, snapshot), cached }
+        };
+        let found = |shared: &Self, (snapshot, layer)| {
+            shared.emit(Event::StepCached { step: id.0, key });
+            finish(snapshot, layer, true)
+        };
+        if let Some(hit) = self.look_up(step, &key) {
+            return Ok(found(self, hit));
+        }
+        // Another thread or process may be at the same work; then its result is ours.
+        let lock = self.store().lock_key_unless(&key, &|| cancel.is_canceled());
+        let _lock = self.or_trouble(lock);
+        if cancel.is_canceled() {
+            return Err(StepError::Stopped);
+        }
+        if let Some(hit) = self.look_up(step, &key) {
+            return Ok(found(self, hit));
+        }
+        self.emit(Event::StepStarted { step: id.0 });
+        let began = Instant::now();
+        let executed = self.execute(id, step, inputs, cancel)?;
+        let duration_ms = began.elapsed().as_millis() as u64;
+        let (files, layer_bytes) = (executed.tree.entries().len() as u64, executed.tree.unpacked_size());
+        let (snapshot, layer) = self.keep(step, key, ingredients, &below, executed, duration_ms)?;
+        self.emit(Event::StepFinished { step: id.0, key, duration_ms, layer_bytes, files });
+        Ok(finish(snapshot, layer, false))
+    }
+
+    fn may_use_cache(&self, step: &Step, key: &StepKey) -> bool {
+        let allowed = match &self.request.cache {
+            CacheUse::All => true,
+            CacheUse::Nothing => false,
+            CacheUse::Except(stages) => {
+                !stages.contains(&self.plan().stage(step.stage).name.to_ascii_lowercase())
+            }
+        };
+        allowed || self.made_here.lock().unwrap_or_else(PoisonError::into_inner).contains(key)
+    }
+
+    fn look_up(&self, step: &Step, key: &StepKey) -> Option<(Snapshot, TreeDigest)> {
+        if !self.may_use_cache(step, key) {
+            return None;
+        }
+        let record = self.store().record(key)?;
+        let snapshot = self.store().snapshot(record.snapshot.as_ref()?)?;
+        self.store().record_hit(key);
+        Some((snapshot, record.layer))
+    }
+
+    /// Publishes what a step made, snapshot before record. Where the same instruction has given the same tree before,
+    /// the first result stays, so that an image does not change without a reason.
+    fn keep(
+        &self,
+        step: &Step,
+        key: StepKey,
+        ingredients: Vec<Ingredient>,
+        below: &Output,
+        executed: Executed,
+        duration_ms: u64,
+    ) -> Result<(Snapshot, TreeDigest), StepError> {
+        let Executed { draft, tree, unkeyed } = executed;
+        let (layer, definition) = (tree.digest(), definition(step));
+        let is_empty = tree.is_empty();
+        let known = self.store().known_result(&definition, &layer).and_then(|id| self.store().snapshot(&id));
+        let snapshot = match known {
+            Some(snapshot) => snapshot,
+            None => self.store().publish_snapshot(draft, tree)?,
+        };
+        if !unkeyed {
+            let now = now_ms();
+            let record = Record {
+                key,
+                strategy: self.request.strategy.name().to_owned(),
+                definition,
+                text: step.text.clone(),
+                output: output_after(below.output, layer, is_empty),
+                layer,
+                layer_is_empty: is_empty,
+                snapshot: Some(snapshot.id.clone()),
+                duration_ms,
+                created_ms: now,
+                hits: 0,
+                last_used_ms: now,
+            };
+            self.or_trouble(self.store().put_record(&record, &ingredients).map(Some));
+            self.made_here.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
+        }
+        Ok((snapshot, layer))
+    }
+
+    fn execute(
+        &self,
+        id: StepId,
+        step: &Step,
+        inputs: &StepInputs<'_>,
+        cancel: &Cancel,
+    ) -> Result<Executed, StepError> {
+        match &step.kind {
+            StepKind::Copy(copy) => self.copy(copy, inputs),
+            StepKind::Run(run) => self.run_command(id, run, inputs, cancel),
+            StepKind::Workdir(workdir) => self.workdir(workdir, inputs),
+            StepKind::Fetch(_) => {
+                Err(StepError::Needs("ADD of a URL is not supported yet: fetch it in a RUN".to_owned()))
+            }
+            StepKind::Git(_) => Err(StepError::Needs(
+                "ADD of a git repository is not supported yet: clone it in a RUN".to_owned(),
+            )),
+            StepKind::Image(_) | StepKind::Scratch | StepKind::Context(_) => {
+                Err(StepError::Internal("a step that has no layer was to be executed"))
+            }
+        }
+    }
+}
+
+pub(crate) fn now_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
