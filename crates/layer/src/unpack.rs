@@ -124,3 +124,7 @@ impl Read for Chunks {
         Ok(length)
     }
 }
+
+#[cfg(test)]
+#[path = "tests/unpack.rs"]
+mod tests;

@@ -1,1 +1,128 @@
+use std::process::Command;
 
+use super::{Compression, PackOptions, pack};
+use crate::testing::{Space, at, form, live, plain, selected, snapshot};
+use crate::{Entry, EntryKind, Stack, Tree, copy};
+
+const PLAIN: PackOptions =
+    PackOptions { compression: Compression::Uncompressed, level: None, clamp_mtime: None };
+
+fn packed(tree: &Tree, space: &Space, name: &str, options: &PackOptions) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    pack(tree, &space.path(name), options, &mut bytes).unwrap();
+    bytes
+}
+
+#[test]
+fn other_peoples_tar_reads_it() {
+    let space = Space::new();
+    let long = format!("deep/{}/{} 4755 = text", "d".repeat(200), "é".repeat(60));
+    let layer = space.layer("l", &["a 0600 = 12345", "b => a", "l -> a", "p |", &long]);
+    let tree = &layer.layers()[0].tree;
+    for compression in [Compression::Gzip, Compression::Zstd, Compression::Uncompressed] {
+        let file = space.path("layer.tar");
+        std::fs::write(&file, packed(tree, &space, "l", &PackOptions { compression, ..PLAIN })).unwrap();
+        // GNU tar knows gzip by content and zstd only with its program, which need not be there.
+        if compression == Compression::Zstd {
+            continue;
+        }
+        let listed = Command::new("tar").arg("-tvf").arg(&file).env("LC_ALL", "C.UTF-8").output().unwrap();
+        assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
+        let listed = String::from_utf8(listed.stdout).unwrap();
+        assert!(listed.starts_with("-rw------- 0/0"), "{listed}");
+        assert!(listed.contains("b link to a\n") && listed.contains("l -> a\n"), "{listed}");
+        assert!(listed.contains("-rwsr-xr-x"), "{listed}");
+        assert!(
+            listed.lines().all(|line| !line.contains("1970-01-01 00:00") || line.contains("deep")),
+            "{listed}"
+        );
+    }
+}
+
+#[test]
+fn whiteouts_and_opaque_directories_are_named_as_oci_names_them() {
+    let space = Space::new();
+    space.dir("l");
+    let tree = Tree::from_entries(vec![
+        Entry::new_whiteout(at("gone")),
+        Entry { kind: EntryKind::Dir { opaque: true }, ..Entry::new_dir(at("d")) },
+        Entry::new_whiteout(at("d/x")),
+    ]);
+    let bytes = packed(&tree.unwrap(), &space, "l", &PLAIN);
+    let names: Vec<&[u8]> = bytes
+        .chunks(512)
+        .map(|block| block.split(|byte| *byte == 0).next().unwrap_or_default())
+        .filter(|name| !name.is_empty())
+        .collect();
+    assert_eq!(names, [&b"d/"[..], b"d/.wh..wh..opq", b"d/.wh.x", b".wh.gone"]);
+    assert_eq!(bytes.len() % 512, 0);
+}
+
+#[test]
+fn clamping_changes_later_times_only() {
+    let space = Space::new();
+    let layer = space.layer("l", &["a = x"]);
+    let tree = &layer.layers()[0].tree;
+    let clamped = |clamp_mtime| packed(tree, &space, "l", &PackOptions { clamp_mtime, ..PLAIN });
+    assert_ne!(clamped(Some(5)), clamped(None));
+    assert_eq!(clamped(Some(1_000_000)), clamped(None));
+    assert_eq!(&clamped(Some(5))[136..147], b"00000000005");
+}
+
+#[test]
+fn a_file_that_is_not_what_the_index_says_is_never_packed() {
+    for (damage, why) in [("12346", "it has other bytes"), ("1234", "it has another size")] {
+        let space = Space::new();
+        let layer = space.layer("l", &["a = 12345"]);
+        std::fs::write(space.path("l/a"), damage).unwrap();
+        let error =
+            pack(&layer.layers()[0].tree, &space.path("l"), &PackOptions::default(), Vec::new()).unwrap_err();
+        assert!(error.to_string().contains(why), "{error}");
+    }
+    let space = Space::new();
+    let layer = space.layer("l", &["a = 12345"]);
+    std::fs::remove_file(space.path("l/a")).unwrap();
+    let error =
+        pack(&layer.layers()[0].tree, &space.path("l"), &PackOptions::default(), Vec::new()).unwrap_err();
+    assert!(error.to_string().starts_with("cannot open "), "{error}");
+}
+
+#[test]
+fn a_capability_reaches_the_tar_as_it_is() {
+    let space = Space::new();
+    let layer = space.layer("l", &["ping = x"]);
+    let value: Box<[u8]> = b"\x01\0\0\x02\n\0\n=".as_slice().into();
+    let mut entry = layer.layers()[0].tree.entries()[0].clone();
+    entry.xattrs = vec![((*b"security.capability").into(), value), ((*b"user.other").into(), (*b"v").into())];
+    let bytes = packed(&Tree::from_entries(vec![entry]).unwrap(), &space, "l", &PLAIN);
+    let mut reader = crate::tar::Reader::new(&bytes[..], 1 << 20);
+    let header = reader.next().unwrap().unwrap();
+    assert_eq!(header.xattrs.len(), 1);
+    assert_eq!(&*header.xattrs[0].1, b"\x01\0\0\x02\n\0\n=");
+}
+
+#[test]
+fn a_stack_as_one_tar_has_no_whiteouts_and_links_among_what_is_left() {
+    let space = Space::new();
+    let lower = space.layer("lower", &["a = one", "b => a", "c => a", "gone = x"]);
+    let context = space.context("context", &["n = new"]);
+    let selections = [selected(&context, "n")];
+    let made = copy(&plain(Some(&lower), &selections, "/a"), &space.dir("upper"), form()).unwrap();
+    let mut entries = made.tree.entries().to_vec();
+    entries.push(Entry::new_whiteout(at("gone")));
+    let stack = lower.with(snapshot(Tree::from_entries(entries).unwrap(), &space.path("upper")));
+    let mut bytes = Vec::new();
+    stack.write_tar(&mut bytes, None).unwrap();
+    let mut reader = crate::tar::Reader::new(&bytes[..], 1 << 20);
+    let mut shown = Vec::new();
+    while let Some(header) = reader.next().unwrap() {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let mut data = [0; 9];
+        let got = reader.read_data(&mut data).unwrap();
+        shown.push(format!("{} {}{}", text(&header.name), text(&header.link), text(&data[..got])));
+    }
+    assert_eq!(shown, ["a new", "b one", "c b"]);
+    let context = live(Tree::default(), &space.path("context"));
+    context.write_tar(Vec::new(), None).unwrap();
+    assert!(Stack::default().walk(&at("")).is_empty());
+}

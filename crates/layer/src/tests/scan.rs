@@ -1,1 +1,260 @@
+//! Upper directories as a real overlayfs writes them. Mounts live in a mount namespace of their own, which goes away with
+//! its last process.
 
+use std::path::Path;
+use std::process::Command;
+
+use super::{prepare_upper, scan_upper};
+use crate::testing::{Space, is_root, show, snapshot, text};
+use crate::{
+    CopyRequest, DiskForm, OverlayFlavor, Ownership, PackOptions, Stack, Tree, UnpackLimits, decompress,
+    pack, testing, unpack,
+};
+
+const ROOT: DiskForm = DiskForm { flavor: OverlayFlavor::Trusted, ownership: Ownership::Exact };
+const USER: DiskForm = DiskForm { flavor: OverlayFlavor::User, ownership: Ownership::BestEffort };
+
+/// Runs a script in `/` of the layers with a fresh upper directory. False where this machine does not let us.
+fn run(space: &Space, stack: &Stack, form: DiskForm, script: &str) -> bool {
+    let (upper, work, merged) = (space.dir("upper"), space.dir("work"), space.dir("merged"));
+    prepare_upper(&upper, stack, form).unwrap();
+    let lower: Vec<&str> = stack
+        .layers()
+        .iter()
+        .rev()
+        .map(|layer| match &layer.files {
+            crate::Files::Snapshot(dir) => dir.to_str().unwrap(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={},redirect_dir=nofollow,metacopy=off{}",
+        lower.join(":"),
+        upper.display(),
+        work.display(),
+        if form.flavor == OverlayFlavor::User { ",userxattr" } else { "" },
+    );
+    let mut unshare = Command::new("unshare");
+    match form.flavor {
+        OverlayFlavor::Trusted => unshare.arg("-m"),
+        OverlayFlavor::User => unshare.args(["-U", "-r", "-m"]),
+    };
+    let mount = "mount -t overlay overlay -o \"$1\" \"$2\" || exit 99; cd \"$2\" || exit 98; eval \"$3\"";
+    let done = unshare.args(["sh", "-ec", mount, "sh"]).arg(&options).arg(&merged).arg(script).output();
+    let Ok(done) = done else { return false };
+    if !done.status.success() {
+        // Without root there may be no way to mount; with it there is.
+        assert!(
+            !is_root() || form.flavor == OverlayFlavor::User,
+            "{}",
+            String::from_utf8_lossy(&done.stderr)
+        );
+        assert!(matches!(done.status.code(), Some(1 | 99)), "{}", String::from_utf8_lossy(&done.stderr));
+        return false;
+    }
+    true
+}
+
+const LOWER: &[&str] = &[
+    "d/a = one",
+    "d/b = two",
+    "d/sub/x = deep",
+    "f 0600 = text",
+    "h1 = linked",
+    "h2 => h1",
+    "l -> f",
+    "gone/y = 1",
+    "same/ 0711",
+];
+
+/// What a RUN of the script gives. Checks on the way that disk and index agree: mounted again, the layers show
+/// what the stack says; and that packing and unpacking the layer gives it once more.
+fn check(script: &str, expected: &[&str]) {
+    for form in [ROOT, USER] {
+        if form == ROOT && !is_root() {
+            continue;
+        }
+        let space = Space::new();
+        let lower = space.layer("lower", LOWER);
+        if !run(&space, &lower, form, script) {
+            continue;
+        }
+        let tree = scan_upper(&space.path("upper"), &lower, form).unwrap();
+        assert_eq!(show(&tree), expected, "{script} {form:?}");
+        let again = scan_upper(&space.path("upper"), &lower, form).unwrap();
+        assert_eq!(again, tree, "a second look sees the same");
+        let upper = space.path("upper");
+        let stack = lower.with(snapshot(tree.clone(), &upper));
+        assert_mount_agrees(&stack, form);
+        let mut bytes = Vec::new();
+        pack(&tree, &upper, &PackOptions::default(), &mut bytes).unwrap();
+        let reader = decompress(&bytes[..]).unwrap();
+        let unpacked = unpack(reader, &space.dir("unpacked"), form, &UnpackLimits::default()).unwrap();
+        let made = unpacked.complete(&lower).unwrap();
+        assert_eq!(show(&made.tree), expected, "unpacked: {script}");
+        assert_mount_agrees(&lower.with(snapshot(made.tree, &space.path("unpacked"))), form);
+    }
+}
+
+/// What a mount of the layers lists is what the stack lists.
+fn assert_mount_agrees(stack: &Stack, form: DiskForm) {
+    let space = Space::new();
+    let script = format!(
+        "find . -mindepth 1 -printf '%P %y %m %l\\n' | LC_ALL=C sort > {}",
+        space.path("list").display()
+    );
+    if !run(&space, stack, form, &script) {
+        return;
+    }
+    let listed = std::fs::read_to_string(space.path("list")).unwrap();
+    let mut shown: Vec<String> = stack
+        .walk(&crate::TreePath::root())
+        .iter()
+        .map(|found| {
+            let path = String::from_utf8_lossy(found.entry.path.as_bytes());
+            let (letter, target) = match &found.entry.kind {
+                crate::EntryKind::Dir { .. } => ("d", String::new()),
+                crate::EntryKind::Symlink { target } => ("l", String::from_utf8_lossy(target).into_owned()),
+                crate::EntryKind::Fifo => ("p", String::new()),
+                _ => ("f", String::new()),
+            };
+            format!("{path} {letter} {:o} {target}", found.entry.mode)
+        })
+        .collect();
+    shown.sort();
+    assert_eq!(listed.lines().collect::<Vec<_>>(), shown);
+}
+
+/// 30: nothing done is an empty layer.
+#[test]
+fn what_changes_nothing_leaves_nothing() {
+    check("true", &[]);
+    check("cat f d/a > /dev/null; touch t; rm t; mkdir m; rmdir m", &[]);
+    check("chmod 600 d/a; chmod 644 d/a", &[]);
+    check(": >> f; touch -r d/b same/; chmod 0711 same", &[]);
+    check("echo -n stub > d/stub; rm d/stub", &[]);
+}
+
+#[test]
+fn changes_are_seen_with_their_directories() {
+    check("echo -n 1234567 > d/a", &["d0755 0:0 d", "f0644 0:0 d/a 7"]);
+    check("chmod 755 d/sub/x", &["d0755 0:0 d", "d0755 0:0 d/sub", "f0755 0:0 d/sub/x 4"]);
+    check("touch -d @5 f", &["f0600 0:0 f 4"]);
+    check("chmod 700 same", &["d0700 0:0 same"]);
+    check("mkfifo d/p; chmod 644 d/p; ln -s x d/s", &["d0755 0:0 d", "p0644 0:0 d/p", "l0777 0:0 d/s -> x"]);
+    check("ln -sf d l", &["l0777 0:0 l -> d"]);
+}
+
+#[test]
+fn removals_are_whiteouts() {
+    check("rm d/a", &["d0755 0:0 d", "w d/a"]);
+    check("rm -r gone l", &["w gone", "w l"]);
+    check("rm d/a; echo -n back > d/a", &["d0755 0:0 d", "f0644 0:0 d/a 4"]);
+    check("mv f g", &["w f", "f0600 0:0 g 4"]);
+}
+
+#[test]
+fn replaced_directories_hide_what_was_in_them_and_new_ones_are_plain() {
+    check("rm -r d; mkdir d; echo -n 1 > d/new", &["o0755 0:0 d", "f0644 0:0 d/new 1"]);
+    check("rm -r d; echo -n 1 > d", &["f0644 0:0 d 1"]);
+    check("rm f; mkdir f; echo -n 1 > f/x", &["d0755 0:0 f", "f0644 0:0 f/x 1"]);
+    check(
+        "mkdir -p n/m; mkdir d/sub/k",
+        &["d0755 0:0 d", "d0755 0:0 d/sub", "d0755 0:0 d/sub/k", "d0755 0:0 n", "d0755 0:0 n/m"],
+    );
+}
+
+#[test]
+fn hardlinks_that_a_run_makes_are_links_and_those_below_come_apart() {
+    check("echo -n 1 > n; ln n m", &["f0644 0:0 m 1", "h0644 0:0 n => m"]);
+    check("echo -n changed > h1", &["f0644 0:0 h1 7"]);
+    check("ln f g", &["f0600 0:0 f 4", "h0600 0:0 g => f"]);
+}
+
+/// 6
+#[test]
+fn only_capabilities_are_kept_of_attributes() {
+    if !is_root() {
+        return;
+    }
+    let space = Space::new();
+    let lower = space.layer("lower", LOWER);
+    let script = "setfattr -n user.x -v y f 2>/dev/null || python3 -c 'import os; os.setxattr(\"f\", \"user.x\", b\"y\")'
+        python3 -c 'import os; os.setxattr(\"d/a\", \"security.capability\", bytes.fromhex(\"0100000200040000000000000000000000000000\"))'";
+    if !run(&space, &lower, ROOT, script) {
+        return;
+    }
+    let tree = scan_upper(&space.path("upper"), &lower, ROOT).unwrap();
+    assert_eq!(
+        show(&tree),
+        ["d0755 0:0 d", "f0644 0:0 d/a 3 +x"],
+        "a changed user.x is no change of the image"
+    );
+}
+
+#[test]
+fn sockets_are_removed() {
+    let space = Space::new();
+    let upper = space.files("upper", &["d/"]);
+    drop(std::os::unix::net::UnixListener::bind(upper.join("d/s")).unwrap());
+    assert_eq!(show(&scan_upper(&upper, &Stack::default(), testing::form()).unwrap()), ["d0755 0:0 d"]);
+    assert!(!upper.join("d/s").exists());
+}
+
+#[test]
+fn a_redirected_directory_is_refused() {
+    let space = Space::new();
+    let upper = space.files("upper", &["d/"]);
+    let name = format!("{}redirect", testing::form().flavor.prefix());
+    rustix::fs::setxattr(upper.join("d"), &*name, b"x", rustix::fs::XattrFlags::empty()).unwrap();
+    let error = scan_upper(&upper, &Stack::default(), testing::form()).unwrap_err().to_string();
+    assert!(error.contains("redirect_dir=off"), "{error}");
+}
+
+/// One id is all there is: the image's owners are kept where a RUN changed a file in place.
+#[test]
+fn owners_that_the_disk_cannot_have_come_from_below() {
+    let space = Space::new();
+    let lower = owned_by_others(&space);
+    let script = "echo -n more >> www; echo -n new > made; chmod 700 dir; touch -d @9 link -h; touch dir/in";
+    if !run(&space, &lower, USER, script) {
+        return;
+    }
+    let tree = scan_upper(&space.path("upper"), &lower, USER).unwrap();
+    assert_eq!(
+        show(&tree),
+        [
+            "d0700 33:33 dir",
+            "f0644 0:0 dir/in 0",
+            "l0777 33:33 link -> www",
+            "f0644 0:0 made 3",
+            "f0644 33:33 www 8"
+        ]
+    );
+    assert_eq!(text(&lower.with(snapshot(tree, &space.path("upper"))), "www"), "textmore");
+}
+
+/// A layer whose index says 33:33 while the disk says what a namespace of one id says.
+fn owned_by_others(space: &Space) -> Stack {
+    let plain = space.layer("lower", &["www = text", "dir/", "link -> www", "other = x"]);
+    let owned: Vec<crate::Entry> = plain.layers()[0]
+        .tree
+        .entries()
+        .iter()
+        .map(|entry| crate::Entry { uid: 33, gid: 33, ..entry.clone() })
+        .collect();
+    Stack::new(vec![snapshot(Tree::from_entries(owned).unwrap(), Path::new(&space.path("lower")))])
+}
+
+#[test]
+fn a_layer_that_copy_makes_mounts_as_its_index_says() {
+    let space = Space::new();
+    let context = space.context("context", &["s/d = a file now", "s/.wh.gone = ", "s/new/x = 1"]);
+    let lower = space.layer("lower", LOWER);
+    let selections = [testing::selected(&context, "s/new"), testing::selected(&context, "s/.wh.gone")];
+    let request = CopyRequest { parent: Some(&lower), ..testing::plain(None, &selections, "/") };
+    let form = if is_root() { ROOT } else { USER };
+    let made = crate::copy(&request, &space.dir("out"), form).unwrap();
+    assert_eq!(show(&made.tree), ["w gone", "f0644 0:0 x 1"]);
+    assert_mount_agrees(&lower.with(snapshot(made.tree, &space.path("out"))), form);
+}
