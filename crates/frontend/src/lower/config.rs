@@ -28,7 +28,6 @@ impl StageLowering<'_> {
             self.check_secret(instruction, "ENV", &name, span);
             text.push_str(&format!(" {name}={value}"));
             self.env.set(&name, &value);
-            self.from_args.retain(|other| *other != name);
             self.config.set_env(&name, &value);
         }
         self.record(text, false);
@@ -87,9 +86,7 @@ impl StageLowering<'_> {
                 (None, None) => self.graph.globals.get(&name).map(str::to_owned),
             };
             if let Some(value) = value.as_ref().filter(|_| !is_sbom_arg(&name)) {
-                self.env.set(&name, value);
-                self.from_args.retain(|other| *other != name);
-                self.from_args.push(name.clone());
+                self.env.set_arg(&name, value);
             }
             texts.push(value.as_ref().map_or_else(|| name.clone(), |value| format!("{name}={value}")));
             self.args.push((name, value));

@@ -82,18 +82,16 @@ impl StageLowering<'_> {
     /// The environment, and the names in it that come from ARG.
     fn run_env(&self, mounts: &[Mount]) -> (Vec<(String, String)>, Vec<String>) {
         let mut env = self.env.clone();
-        let mut args = self.from_args.clone();
         let socket = mounts.iter().find(|mount| matches!(mount.kind, MountKind::Ssh { .. }));
         if let Some(socket) = socket.filter(|_| env.get("SSH_AUTH_SOCK").is_none()) {
             env.set("SSH_AUTH_SOCK", &socket.target);
         }
         for (name, value) in self.proxies() {
             if env.get(&name).is_none() {
-                env.set(&name, &value);
-                args.push(name);
+                env.set_arg(&name, &value);
             }
         }
-        (env.pairs().to_vec(), args)
+        (env.pairs(), env.arg_names())
     }
 
     /// The proxies of the command line, which RUN gets undeclared, in both spellings.

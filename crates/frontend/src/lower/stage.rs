@@ -29,7 +29,6 @@ pub(crate) struct Finished {
     pub(crate) history: Vec<HistoryEntry>,
     env: Env,
     args: Vec<(String, Option<String>)>,
-    from_args: Vec<String>,
     workdir: String,
     workdir_set: bool,
 }
@@ -51,8 +50,6 @@ pub(crate) struct StageLowering<'s> {
     pub(super) env: Env,
     /// The variables that ARG declared, in order, with the value that it gave.
     pub(super) args: Vec<(String, Option<String>)>,
-    /// The names in `env` whose value comes from ARG.
-    pub(super) from_args: Vec<String>,
     /// Where RUN starts and relative destinations begin; empty is `/`.
     pub(super) workdir: String,
     workdir_set: bool,
@@ -72,7 +69,7 @@ impl<'s> StageLowering<'s> {
         id: StageId,
     ) -> Result<Self, Diagnostic> {
         let base = base(resolved, shared, done, node, id)?;
-        let Finished { first, last, config, history, env, args, from_args, workdir, workdir_set } = base;
+        let Finished { first, last, config, history, env, args, workdir, workdir_set } = base;
         let mut lowering = Self {
             graph,
             build,
@@ -87,7 +84,6 @@ impl<'s> StageLowering<'s> {
             history,
             env,
             args,
-            from_args,
             workdir,
             workdir_set,
             cmd_set: None,
@@ -108,7 +104,6 @@ impl<'s> StageLowering<'s> {
         for entry in &self.config.env {
             let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
             self.env.set(name, value);
-            self.from_args.retain(|other| other != name);
         }
         if !self.config.working_dir.is_empty() {
             let normalized = paths::workdir(&self.config.working_dir, &self.config.working_dir);
@@ -156,7 +151,6 @@ impl<'s> StageLowering<'s> {
             history: self.history,
             env: self.env,
             args: self.args,
-            from_args: self.from_args,
             workdir: self.workdir,
             workdir_set: self.workdir_set,
         })
@@ -307,7 +301,6 @@ fn base(
         history: Vec::new(),
         env: Env::default(),
         args: Vec::new(),
-        from_args: Vec::new(),
         workdir: String::new(),
         workdir_set: false,
     };
