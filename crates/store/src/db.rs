@@ -4,7 +4,9 @@
 //! *sealed*: it carries a hash of its key and its body, and a row whose seal is broken is dropped and counts as a miss.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,12 +14,24 @@ use dbuild_digest::Framed;
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
 use crate::error::Context;
+use crate::locks::open_lock_file;
 use crate::{FORMAT, StoreError};
 
 /// A pool of connections to one database file.
 pub(crate) struct Db {
     path: PathBuf,
-    idle: Mutex<Vec<Connection>>,
+    state: Mutex<State>,
+    /// The store's lock is held by whoever opens the store.
+    opening: AtomicBool,
+}
+
+struct State {
+    idle: Vec<Connection>,
+    /// Grows when the database is replaced, so that connections to the old one are let go of.
+    generation: u64,
+    /// The file that the connections are to.
+    file: Option<(u64, u64)>,
+    warnings: Vec<String>,
 }
 
 /// `dbld`: tells our database from any other.
@@ -61,53 +75,46 @@ CREATE TABLE durations (definition BLOB PRIMARY KEY, duration_ms INTEGER NOT NUL
 
 impl Db {
     /// Opens or makes the database. One that is damaged or not ours is moved aside, with a warning. The caller holds the
-    /// store's lock.
-    pub(crate) fn open(path: &Path, warnings: &mut Vec<String>) -> Result<Self, StoreError> {
-        let marked = marker(path).exists();
-        let first =
-            if marked { Err(Unusable::Damaged("it was found damaged".to_owned())) } else { prepare(path) };
-        let connection = match first {
+    /// store's lock until it calls [`Db::opened`].
+    pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
+        let mut warnings = Vec::new();
+        let connection = match prepare(path) {
             Ok(connection) => connection,
             Err(Unusable::Error(error)) => return Err(error),
-            Err(Unusable::Damaged(reason)) => {
-                let aside = move_aside(path)?;
-                warnings.push(format!(
-                    "the database {} could not be used ({reason}); it was moved to {} and a new one was made: \
-                     steps run again, images are kept",
-                    path.display(),
-                    aside.display()
-                ));
-                prepare(path).map_err(|unusable| unusable.into_error(path))?
-            }
+            Err(Unusable::Damaged(reason)) => replace(path, &reason, &mut warnings)?,
         };
-        Ok(Self { path: path.to_owned(), idle: Mutex::new(vec![connection]) })
+        let state = State { idle: vec![connection], generation: 0, file: file_id(path), warnings };
+        Ok(Self { path: path.to_owned(), state: Mutex::new(state), opening: AtomicBool::new(true) })
     }
 
-    /// Reads.
+    /// The store's lock is free again.
+    pub(crate) fn opened(&self) {
+        self.opening.store(false, Ordering::Release);
+    }
+
+    pub(crate) fn take_warnings(&self) -> Vec<String> {
+        std::mem::take(&mut self.state().warnings)
+    }
+
+    /// Reads. A database that turns out to be damaged is replaced, and asked again.
     pub(crate) fn read<T>(
         &self,
-        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+        mut work: impl FnMut(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
-        let connection = self.take()?;
-        let done = work(&connection);
-        self.give_back(connection);
-        done.map_err(|error| self.failed(error))
+        self.with(|connection| work(connection))
     }
 
-    /// Reads and writes in one transaction, which other writers wait for.
+    /// Reads and writes in one transaction, which other writers wait for; otherwise as [`Db::read`].
     pub(crate) fn write<T>(
         &self,
-        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+        mut work: impl FnMut(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
-        let mut connection = self.take()?;
-        let done = (|| {
+        self.with(|connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let value = work(&transaction)?;
             transaction.commit()?;
             Ok(value)
-        })();
-        self.give_back(connection);
-        done.map_err(|error| self.failed(error))
+        })
     }
 
     /// The files of the database.
@@ -115,24 +122,63 @@ impl Db {
         ["", "-wal", "-shm"].iter().map(|suffix| with_suffix(&self.path, suffix)).collect()
     }
 
-    fn take(&self) -> Result<Connection, StoreError> {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        idle.map_or_else(|| connect(&self.path), Ok).map_err(|error| self.failed(error))
-    }
-
-    fn give_back(&self, connection: Connection) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < KEPT_CONNECTIONS && connection.is_autocommit() {
-            idle.push(connection);
+    fn with<T>(&self, mut work: impl FnMut(&mut Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+        let mut again = true;
+        loop {
+            let (generation, idle) = {
+                let mut state = self.state();
+                (state.generation, state.idle.pop())
+            };
+            let taken = idle.map_or_else(|| connect(&self.path), Ok);
+            let done = taken.and_then(|mut connection| {
+                let done = work(&mut connection);
+                self.give_back(connection, generation);
+                done
+            });
+            match done {
+                Err(error) if is_damage(&error) && again => {
+                    again = false;
+                    self.recover(generation, &error)?;
+                }
+                other => {
+                    return other.map_err(|source| StoreError::Database { path: self.path.clone(), source });
+                }
+            }
         }
     }
 
-    /// Damage that is met on the way is noted, so that the next one who opens the store moves the database aside.
-    fn failed(&self, error: rusqlite::Error) -> StoreError {
-        if is_damage(&error) {
-            let _ = fs::write(marker(&self.path), error.to_string());
+    fn give_back(&self, connection: Connection, generation: u64) {
+        let mut state = self.state();
+        if state.generation == generation && state.idle.len() < KEPT_CONNECTIONS && connection.is_autocommit()
+        {
+            state.idle.push(connection);
         }
-        StoreError::Database { path: self.path.clone(), source: error }
+    }
+
+    /// Replaces the database that failed, unless another thread or process has done so. Steps that are known are forgotten;
+    /// the build goes on.
+    fn recover(&self, failed: u64, error: &rusqlite::Error) -> Result<(), StoreError> {
+        let path = self.path.with_file_name("lock");
+        let lock = open_lock_file(&path)?;
+        if !self.opening.load(Ordering::Acquire) {
+            lock.lock().on("lock", &path)?;
+        }
+        let mut state = self.state();
+        if state.generation != failed {
+            return Ok(());
+        }
+        state.idle.clear();
+        state.generation += 1;
+        if state.file == file_id(&self.path) {
+            let connection = replace(&self.path, &error.to_string(), &mut state.warnings)?;
+            state.idle.push(connection);
+        }
+        state.file = file_id(&self.path);
+        Ok(())
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -224,29 +270,42 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
+/// SQLite says so, the schema is not ours (`no such table`), or a value is none that we would have written.
 fn is_damage(error: &rusqlite::Error) -> bool {
-    match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => true,
-        // A schema that is not ours: `no such table` and the like.
-        Some(ErrorCode::Unknown) => error.to_string().contains("no such "),
-        _ => false,
+    use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType};
+    match error {
+        FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..) => true,
+        error => match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => true,
+            Some(ErrorCode::Unknown) => {
+                let text = error.to_string();
+                text.contains("no such ") || text.contains("malformed")
+            }
+            _ => false,
+        },
     }
 }
 
-fn move_aside(path: &Path) -> Result<PathBuf, StoreError> {
-    let aside = with_suffix(path, &format!(".damaged-{}", crate::event::now_ms()));
+/// Moves a database aside, says so, and makes a new one.
+fn replace(path: &Path, reason: &str, warnings: &mut Vec<String>) -> Result<Connection, StoreError> {
+    let aside = with_suffix(path, &format!(".damaged-{}", crate::store::unique()));
     for suffix in ["-wal", "-shm", ""] {
         let from = with_suffix(path, suffix);
         if from.exists() {
             fs::rename(&from, with_suffix(&aside, suffix)).on("move aside", &from)?;
         }
     }
-    let _ = fs::remove_file(marker(path));
-    Ok(aside)
+    warnings.push(format!(
+        "the database {} could not be used ({reason}); it was moved to {} and a new one was made: \
+         steps run again, images are kept",
+        path.display(),
+        aside.display()
+    ));
+    prepare(path).map_err(|unusable| unusable.into_error(path))
 }
 
-fn marker(path: &Path) -> PathBuf {
-    with_suffix(path, ".is-damaged")
+fn file_id(path: &Path) -> Option<(u64, u64)> {
+    fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {

@@ -264,9 +264,12 @@ pub enum Event {
     StageSummary {
         /// The stage.
         stage: u32,
+        /// The files of the image that it begins with.
+        #[serde(default)]
+        base_bytes: u64,
         /// What its steps made.
         made_bytes: u64,
-        /// What of it is in the image.
+        /// What of both is in the image.
         shipped_bytes: u64,
         /// What of it is not.
         left_bytes: u64,

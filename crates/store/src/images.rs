@@ -69,7 +69,7 @@ impl Store {
         let copied = self.inner.db.write(|db| {
             db.execute(
                 "INSERT OR REPLACE INTO tags (name, descriptor, seal) VALUES (?1, ?2, ?3)",
-                (name, text, sealed),
+                (name, &text, &sealed),
             )
         });
         if let Err(error) = copied {
@@ -330,7 +330,9 @@ impl Store {
         whole
             .filter_map(|(name, text, _)| {
                 let mut entry: Value = serde_json::from_str(&text).ok()?;
-                self.has_blob(&entry["digest"].as_str()?.parse().ok()?)?;
+                let digest: BlobDigest = entry["digest"].as_str()?.parse().ok()?;
+                // Not `has_blob`, which may wait for collectors: a collector may be asking.
+                self.blob_path(&digest).exists().then_some(())?;
                 entry["annotations"][NAME] = json!(name);
                 entry["annotations"][CONTAINERD_NAME] = json!(name);
                 Some(entry)

@@ -198,7 +198,9 @@ impl Writer {
                 }
             }
             self.write(batch);
-            waiting.into_iter().for_each(|done| drop(done.send(())));
+            for done in waiting {
+                let _ = done.send(());
+            }
         }
     }
 

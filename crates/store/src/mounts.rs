@@ -60,43 +60,33 @@ impl Store {
         &self,
         id: &str,
         sharing: Sharing,
-        fill: impl FnOnce(&Path) -> io::Result<()>,
+        mut fill: impl FnMut(&Path) -> io::Result<()>,
     ) -> Result<CacheMount, StoreError> {
         let name = mount_name(id);
         let mut number = 0;
-        let (home, lock) = loop {
+        loop {
             let home = self.room("mounts").join(match number {
                 0 => name.clone(),
                 number => format!("{name}.{number}"),
             });
             match take(&home, id, sharing)? {
-                Taken::Yes(lock) => break (home, lock),
                 Taken::Busy => number += 1,
                 Taken::Gone => {}
+                Taken::Yes(lock) => {
+                    let lock_path = home.join("lock");
+                    fill_once(&home, &mut fill)?;
+                    if sharing == Sharing::Shared {
+                        // The kernel may let a collector in between.
+                        lock.lock_shared().on("lock", &lock_path)?;
+                    }
+                    if is_at(&lock, &lock_path) {
+                        // Its time is that of the last use.
+                        fs::write(home.join("id"), id).on("write", &home)?;
+                        return Ok(CacheMount { dir: home.join("data"), _lock: lock });
+                    }
+                }
             }
-        };
-        let dir = home.join("data");
-        let ready = home.join("ready");
-        let lock = if ready.exists() {
-            lock
-        } else {
-            let lock_path = home.join("lock");
-            // Alone, for as long as it takes. The kernel may let others in between; so look again.
-            lock.unlock().and_then(|()| lock.lock()).on("lock", &lock_path)?;
-            if !ready.exists() {
-                remove_tree(&dir).on("remove", &dir)?;
-                DirBuilder::new().mode(0o755).create(&dir).on("make", &dir)?;
-                fill(&dir).on("fill", &dir)?;
-                fs::write(&ready, b"").on("write", &ready)?;
-            }
-            if sharing == Sharing::Shared {
-                lock.lock_shared().on("lock", &lock_path)?;
-            }
-            lock
-        };
-        // The time of the last use.
-        let _ = fs::write(home.join("id"), id);
-        Ok(CacheMount { dir, _lock: lock })
+        }
     }
 
     /// All cache mounts, sorted by id.
@@ -150,7 +140,11 @@ fn take(home: &Path, id: &str, sharing: Sharing) -> Result<Taken, StoreError> {
         other => other?,
     };
     match sharing {
-        Sharing::Shared => lock.lock_shared().on("lock", &path)?,
+        Sharing::Shared if home.join("ready").exists() && home.join("data").is_dir() => {
+            lock.lock_shared().on("lock", &path)?
+        }
+        // The first one is alone until the directory is filled.
+        Sharing::Shared => lock.lock().on("lock", &path)?,
         Sharing::Locked => lock.lock().on("lock", &path)?,
         Sharing::Private => {
             if !try_lock(&lock).on("lock", &path)? {
@@ -161,11 +155,24 @@ fn take(home: &Path, id: &str, sharing: Sharing) -> Result<Taken, StoreError> {
     if !is_at(&lock, &path) {
         return Ok(Taken::Gone);
     }
+    // Needed for listings even if filling fails.
     let note = home.join("id");
     if !note.exists() {
         fs::write(&note, id).on("write", &note)?;
     }
     Ok(Taken::Yes(lock))
+}
+
+/// Fills a directory that was not filled yet; the caller is alone with it.
+fn fill_once(home: &Path, fill: &mut dyn FnMut(&Path) -> io::Result<()>) -> Result<(), StoreError> {
+    let (dir, ready) = (home.join("data"), home.join("ready"));
+    if ready.exists() && dir.is_dir() {
+        return Ok(());
+    }
+    remove_tree(&dir).on("remove", &dir)?;
+    DirBuilder::new().mode(0o755).create(&dir).on("make", &dir)?;
+    fill(&dir).on("fill", &dir)?;
+    fs::write(&ready, b"").on("write", &ready)
 }
 
 fn mount_name(id: &str) -> String {

@@ -179,7 +179,7 @@ impl Store {
                 int(record.hits),
                 &record.text,
                 &body,
-                sealed,
+                &sealed,
             ))?;
             if let Some(snapshot) = &record.snapshot {
                 touch_snapshot(db, snapshot.as_str(), int(now))?;
@@ -242,7 +242,7 @@ impl Store {
         for key in candidates {
             let row = self.inner.db.read(|db| {
                 let query = format!("SELECT {COLUMNS} FROM records WHERE key=?1");
-                db.prepare_cached(&query)?.query_row([key], stored).optional()
+                db.prepare_cached(&query)?.query_row([&key], stored).optional()
             });
             let Some(row) = row.ok().flatten() else { continue };
             let Some((body, record)) = row.key().and_then(|key| row.open(&key)) else { continue };
@@ -350,14 +350,17 @@ struct Stored {
     last_used_ms: u64,
 }
 
+/// Reads a row whatever types its columns have: what is damaged has no whole seal.
 fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
+    let bytes =
+        |column: usize| row.get_ref(column).map(|value| value.as_bytes().unwrap_or_default().to_vec());
+    let number = |column: usize| row.get_ref(column).map(|value| uint(value.as_i64().unwrap_or(0)));
     Ok(Stored {
-        key: row.get(0)?,
-        // Bytes that are no text are damage, not an error.
-        body: String::from_utf8_lossy(&row.get_ref(1)?.as_bytes().unwrap_or_default().to_vec()).into_owned(),
-        seal: row.get(2)?,
-        hits: uint(row.get(3)?),
-        last_used_ms: uint(row.get(4)?),
+        key: bytes(0)?,
+        body: String::from_utf8(bytes(1)?).unwrap_or_default(),
+        seal: bytes(2)?,
+        hits: number(3)?,
+        last_used_ms: number(4)?,
     })
 }
 

@@ -89,14 +89,13 @@ impl Store {
         }
         let scratch = make_scratch(&root)?;
         let dead = dead_scratch(&root, &scratch.dir)?;
-        let mut warnings = Vec::new();
-        let db = Db::open(&root.join("dbuild.db"), &mut warnings)?;
+        let db = Db::open(&root.join("dbuild.db"))?;
         let inner = Inner {
             flavor,
             db,
             boot: boot_id(),
             scratch,
-            warnings: Mutex::new(warnings),
+            warnings: Mutex::default(),
             trees: Mutex::default(),
             leases: Mutex::default(),
             contexts: Contexts::default(),
@@ -105,6 +104,7 @@ impl Store {
         let store = Self { inner: Arc::new(inner) };
         store.complete_layout(flavor)?;
         let torn = store.forget_torn()?;
+        store.inner.db.opened();
         // Others may go on; what is removed now is out of everybody's reach.
         drop(lock);
         for (path, _lock) in dead {
@@ -128,7 +128,9 @@ impl Store {
 
     /// What the user should be told about the store (it was damaged, and what was done about it), each text once.
     pub fn take_warnings(&self) -> Vec<String> {
-        std::mem::take(&mut *self.inner.warnings.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut warnings = self.inner.db.take_warnings();
+        warnings.append(&mut self.inner.warnings.lock().unwrap_or_else(PoisonError::into_inner));
+        warnings
     }
 
     /// A path below this process's directory in `tmp/` that does not exist; on the same file system as everything else of
