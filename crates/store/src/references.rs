@@ -32,7 +32,7 @@ impl Store {
             db.prepare_cached(
                 "INSERT OR REPLACE INTO refs (reference, platform, body, seal) VALUES (?1, ?2, ?3, ?4)",
             )?
-            .execute((reference, platform, &body, sealed))
+            .execute((reference, platform, &body, &sealed))
             .map(drop)
         })
     }
