@@ -17,6 +17,7 @@ fn space() -> Option<TestSpace> {
     }
     let space = TestSpace::new();
     std::fs::copy(binary(), space.path("dbuild")).unwrap();
+    run(Command::new("chown").args(["-R", &USER.to_string()]).arg(space.root())).expect_ok();
     Some(space)
 }
 
@@ -32,7 +33,6 @@ fn as_user(space: &TestSpace, sub_ids: bool, words: &[&str]) -> Outcome {
     let ids = if sub_ids { format!("dbuild-test:{}:65536", 700_000) } else { String::new() };
     append("subuid", ids.clone());
     append("subgid", ids);
-    run(Command::new("chown").args(["-R", &USER.to_string()]).arg(space.root())).expect_ok();
 
     let script = format!(
         "cd {root} && for f in passwd group subuid subgid; do \

@@ -1,0 +1,120 @@
+//! Damage to the store is a miss or a clean error, never a wrong image; and a disk that is full is no damage.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use dbuild_integration_tests::{TestSpace, Unpacked, run};
+
+const DOCKERFILE: &str = "FROM busybox\nCOPY file /file\nRUN cat /file /file > /twice\nCMD cat /twice\n";
+
+/// Every regular file below a directory.
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut rest = vec![dir.to_owned()];
+    while let Some(dir) = rest.pop() {
+        for entry in std::fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok) {
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => rest.push(entry.path()),
+                Ok(kind) if kind.is_file() => found.push(entry.path()),
+                _ => {}
+            }
+        }
+    }
+    found
+}
+
+fn truncate(path: &Path) {
+    let length = std::fs::metadata(path).unwrap().len();
+    std::fs::File::options().write(true).open(path).unwrap().set_len(length / 2).unwrap();
+}
+
+fn flip(path: &Path) {
+    let mut bytes = std::fs::read(path).unwrap();
+    let middle = bytes.len() / 2;
+    if let Some(byte) = bytes.get_mut(middle) {
+        *byte ^= 0x20;
+    }
+    std::fs::write(path, bytes).unwrap();
+}
+
+fn delete(path: &Path) {
+    std::fs::remove_file(path).unwrap();
+}
+
+/// Builds, damages one kind of file, and builds again, for export. Either that is the right image or a clean error.
+#[track_caller]
+fn check(what: &str, is_meant: impl Fn(&Path) -> bool) {
+    for (how, damage) in [("truncate", truncate as fn(&Path)), ("flip", flip), ("delete", delete)] {
+        let space = TestSpace::new();
+        space.write("context/file", "right\n");
+        space.build(DOCKERFILE, [""; 0]).run().expect_ok();
+        let store = space.path("store");
+        let meant: Vec<PathBuf> = files(&store)
+            .into_iter()
+            .filter(|path| is_meant(path.strip_prefix(&store).unwrap()))
+            .filter(|path| std::fs::metadata(path).unwrap().len() > 0)
+            .collect();
+        assert!(!meant.is_empty(), "{what}: nothing to damage");
+        meant.iter().for_each(|path| damage(path));
+
+        let outcome = space.build(DOCKERFILE, [""; 0]).run().lacks(&["panicked"]);
+        match outcome.code() {
+            Some(0) => {
+                let image = Unpacked::new(&space, "app");
+                assert_eq!(image.read("/twice"), "right\nright\n", "{how} {what}");
+                assert_eq!(space.run_in("app", &[]), "right\nright\n", "{how} {what}");
+            }
+            Some(1) => drop(outcome.stderr_has(&["error"])),
+            _ => panic!("{how} {what}\n{outcome}"),
+        }
+    }
+}
+
+#[test]
+fn blobs() {
+    check("blobs", |path| path.starts_with("blobs"));
+}
+
+#[test]
+fn the_database() {
+    check("the database", |path| {
+        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("dbuild.db"))
+    });
+}
+
+#[test]
+fn the_list_of_images() {
+    check("index.json", |path| path == Path::new("index.json"));
+}
+
+#[test]
+fn a_full_disk_is_an_error_and_no_more() {
+    if !rustix::process::geteuid().is_root() {
+        // Only root can mount a small file system for the store.
+        return;
+    }
+    let space = TestSpace::new();
+    space.write("context/file", "right\n");
+    let big = "FROM busybox\nRUN head -c 100000000 /dev/zero > /big\n";
+    space.write("big/Dockerfile", big);
+    space.write("context/Dockerfile", DOCKERFILE);
+    std::fs::create_dir(space.path("store")).unwrap();
+    let build = space.dbuild(["build"]).into_command();
+    // The mount ends with the command.
+    let script = format!(
+        "cd {root} && mount -t tmpfs -o size=32m none store || exit 9; \
+         {dbuild} build big && exit 8; echo between >&2; \
+         {dbuild} build -t app context && {dbuild} run app",
+        root = space.root().display(),
+        dbuild = build.get_program().to_string_lossy(),
+    );
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", &script]);
+    for (name, value) in build.get_envs() {
+        command.env(name, value.unwrap_or_default());
+    }
+    let outcome = run(&mut command).expect_ok().lacks(&["panicked"]);
+    assert_eq!(outcome.stdout.lines().last(), Some("right"), "{outcome}");
+    let (first, _) = outcome.stderr.split_once("between").unwrap();
+    assert!(first.to_lowercase().contains("space"), "{outcome}");
+}
