@@ -177,6 +177,7 @@ fn reordered(before: &[Ingredient], after: &[Ingredient]) -> Option<Difference> 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { kind, name, change } = self;
+        let name = &escaped(name);
         if let Change::Reordered = change {
             return write!(f, "the order of {kind}");
         }
@@ -240,7 +241,7 @@ fn display_path(f: &mut fmt::Formatter<'_>, path: &str, change: &Change) -> fmt:
             words.push(format!("{what} {old} → {new}"));
         }
     }
-    write!(f, "{}: {}", escaped(path), words.join(", "))
+    write!(f, "{path}: {}", words.join(", "))
 }
 
 /// The four parts of a line that [`crate::SelectedPath::new`] wrote.

@@ -1,2 +1,4 @@
 mod explain;
+mod fixture;
 mod ingredients;
+mod inputs;
