@@ -1,0 +1,192 @@
+//! What this machine offers to the sandbox, tried rather than guessed.
+
+use std::fs;
+
+use rustix::mount::{FsOpenFlags, MountPropagationFlags};
+use rustix::thread::UnshareFlags;
+use serde::{Deserialize, Serialize};
+
+use crate::helper::Request;
+use crate::rootless::{self, Identity};
+use crate::spawn::Helper;
+use crate::spec::Limits;
+use crate::{SandboxError, cgroup, sys};
+
+/// One thing that the sandbox uses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capability {
+    /// A short name: `overlay`, `user namespaces`.
+    pub name: String,
+    /// Whether it is there.
+    pub ok: bool,
+    /// What was found, in words.
+    pub detail: String,
+    /// What to do where it is missing.
+    pub advice: Option<String>,
+}
+
+/// Tries what the sandbox needs, and what makes it better. Changes nothing on the machine.
+pub fn probe() -> Vec<Capability> {
+    let mut found = vec![kernel(), identity(), sub_ids()];
+    match Helper::start().and_then(|mut helper| helper.ask(&Request::Probe)) {
+        Ok(crate::helper::Reply::Probed(more)) => found.extend(more),
+        Ok(crate::helper::Reply::Failed(error)) => found.push(no("helper", error)),
+        Ok(_) => {}
+        Err(error) => found.push(no("helper", error)),
+    }
+    found
+}
+
+/// Major and minor version of the running kernel.
+pub(crate) fn kernel_version() -> (u32, u32) {
+    parse_version(&rustix::system::uname().release().to_string_lossy())
+}
+
+/// The part that needs a process which may lose its way back.
+pub(crate) fn in_helper() -> Vec<Capability> {
+    let mut found = vec![seccomp(), pidfd(), cgroups()];
+    let namespaces = UnshareFlags::NEWNS
+        | UnshareFlags::NEWPID
+        | UnshareFlags::NEWIPC
+        | UnshareFlags::NEWUTS
+        | UnshareFlags::NEWCGROUP
+        | UnshareFlags::NEWNET;
+    let entered = sys::unshare(namespaces)
+        .map_err(|error| rootless::forbidden("make namespaces", error))
+        .and_then(|()| {
+            rustix::mount::mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
+                .map_err(|error| SandboxError::setup("separate its mounts from the host's", error))
+        });
+    match entered {
+        Ok(()) => {
+            found.push(yes("namespaces", "mount, PID, IPC, UTS, cgroup and network"));
+            found.push(overlay());
+        }
+        Err(error) => found.push(no("namespaces", error)),
+    }
+    found
+}
+
+fn kernel() -> Capability {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let ok = kernel_version() >= (5, 12);
+    Capability {
+        name: "kernel".to_owned(),
+        ok,
+        detail: format!("Linux {release} on {}", std::env::consts::ARCH),
+        advice: (!ok).then(|| "Linux 5.12 or newer is needed".to_owned()),
+    }
+}
+
+fn identity() -> Capability {
+    match rootless::identity() {
+        Identity::Root => yes("identity", "root of this machine"),
+        Identity::Rootless { ids, .. } if rustix::process::geteuid().is_root() => {
+            yes("identity", &format!("root of a user namespace with {ids} ids"))
+        }
+        Identity::Rootless { .. } => Capability {
+            name: "identity".to_owned(),
+            ok: false,
+            detail: format!("user {} in a namespace without rights", rustix::process::geteuid().as_raw()),
+            advice: Some("allow unprivileged user namespaces, or run as root".to_owned()),
+        },
+    }
+}
+
+fn sub_ids() -> Capability {
+    match rootless::identity() {
+        Identity::Root => yes("sub-ids", "not needed: root has every id"),
+        Identity::Rootless { ids, sub_ids: true } => yes("sub-ids", &format!("{ids} ids")),
+        Identity::Rootless { sub_ids: false, .. } => Capability {
+            name: "sub-ids".to_owned(),
+            ok: false,
+            detail: "only your own id: images with other users (apt, USER) cannot be built".to_owned(),
+            advice: Some(
+                "install uidmap (newuidmap, newgidmap) and, as root, usermod --add-subuids 100000-165535 \
+                 --add-subgids 100000-165535 YOU"
+                    .to_owned(),
+            ),
+        },
+    }
+}
+
+fn seccomp() -> Capability {
+    if sys::seccomp_is_there() {
+        yes("seccomp", "system call filters")
+    } else {
+        Capability {
+            name: "seccomp".to_owned(),
+            ok: false,
+            detail: "no system call filters".to_owned(),
+            advice: Some("a kernel with CONFIG_SECCOMP_FILTER is needed".to_owned()),
+        }
+    }
+}
+
+fn pidfd() -> Capability {
+    match rustix::process::pidfd_open(rustix::process::getpid(), rustix::process::PidfdFlags::empty()) {
+        Ok(_) => yes("pidfd", "processes are killed without races"),
+        Err(error) => no("pidfd", SandboxError::setup("open a pidfd", error)),
+    }
+}
+
+fn cgroups() -> Capability {
+    let mut notes = Vec::new();
+    let limits = Limits { pids: None, memory: Some(1 << 40) };
+    let group = cgroup::StepCgroup::for_limits(&limits, &mut notes);
+    let ok = group.is_some() && notes.is_empty();
+    Capability {
+        name: "cgroup limits".to_owned(),
+        ok,
+        detail: if ok { "memory of a step can be limited".to_owned() } else { notes.join("; ") },
+        advice: (!ok).then(|| {
+            "memory limits are optional; they need a delegated control group (systemd-run --user --scope -p Delegate=yes)"
+                .to_owned()
+        }),
+    }
+}
+
+fn overlay() -> Capability {
+    match rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC) {
+        Ok(context) => {
+            let many = rustix::mount::fsconfig_set_string(&context, "lowerdir+", "/").is_ok();
+            let detail = if many { "up to 500 layers" } else { "some 200 layers (500 since Linux 6.8)" };
+            yes("overlay", detail)
+        }
+        Err(error) => {
+            let known = fs::read_to_string("/proc/filesystems").unwrap_or_default().contains("\toverlay");
+            let failure = SandboxError::setup("use overlayfs", error);
+            no("overlay", if known { failure } else { failure.advise("as root, modprobe overlay") })
+        }
+    }
+}
+
+fn yes(name: &str, detail: &str) -> Capability {
+    Capability { name: name.to_owned(), ok: true, detail: detail.to_owned(), advice: None }
+}
+
+fn no(name: &str, error: SandboxError) -> Capability {
+    let advice = match &error {
+        SandboxError::Setup { advice, .. } => advice.clone(),
+        _ => None,
+    };
+    Capability { name: name.to_owned(), ok: false, detail: error.to_string(), advice }
+}
+
+fn parse_version(release: &str) -> (u32, u32) {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_version;
+
+    #[test]
+    fn versions_are_read() {
+        assert_eq!(parse_version("6.18.44-fc-v669"), (6, 18));
+        assert_eq!(parse_version("5.4"), (5, 4));
+        assert_eq!(parse_version("6.1-rc3"), (6, 1));
+        assert_eq!(parse_version("odd"), (0, 0));
+    }
+}

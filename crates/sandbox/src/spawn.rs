@@ -1,0 +1,403 @@
+//! dbuild's side: starts helpers, and hears of them.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use rustix::fs::CWD;
+use rustix::mount::{MountAttrFlags, OpenTreeFlags};
+use rustix::process::Signal;
+use serde::{Deserialize, Serialize};
+
+use crate::helper::{HELPER_NAME, Reply, Request};
+use crate::spec::{MountSource, Output, Rootfs, Spec, Stdin};
+use crate::{SandboxError, sys, wire};
+
+/// overlayfs takes no more.
+const MOST_LOWERS: usize = 500;
+
+/// Starts a process. When this returns, the program runs: everything that can go wrong before is an error here.
+///
+/// May be called from any thread: the helper's real parent is a thread that this crate keeps for good.
+pub fn spawn(spec: &Spec) -> Result<Running, SandboxError> {
+    validate(spec)?;
+    let (stdout, helper_stdout) = output_pipe(spec)?;
+    let (stderr, helper_stderr) = output_pipe(spec)?;
+    let (child, socket) = start_helper(helper_stdout, helper_stderr)?;
+    let mut helper = Helper { child: Some(child), socket };
+
+    let own_stdin;
+    let stdin: Option<BorrowedFd<'_>> = match &spec.stdin {
+        _ if spec.terminal.is_some() => None,
+        Stdin::Null => None,
+        Stdin::Inherit => {
+            own_stdin = io::stdin();
+            Some(own_stdin.as_fd())
+        }
+        Stdin::Fd(fd) => Some((**fd).as_fd()),
+    };
+    let request = Request::Run { spec: Box::new(spec.clone()), has_stdin: stdin.is_some() };
+    let sent = wire::send(&helper.socket, &request, stdin.as_slice());
+    match helper.reply(sent)? {
+        (Reply::Started { pid, notes }, mut fds) => {
+            let terminal = if spec.terminal.is_some() { fds.pop() } else { None };
+            let pidfd = fds.pop();
+            let killer =
+                Killer { inner: Arc::new(KillerInner { socket: Arc::clone(&helper.socket), pidfd }) };
+            Ok(Running { helper, killer, stdout, stderr, terminal, notes, pid })
+        }
+        (Reply::Failed(error), _) => Err(error),
+        (Reply::Exited(_) | Reply::Probed(_), _) => Err(out_of_step()),
+    }
+}
+
+/// A process that was started. Dropping it kills the process and waits until nothing of it is left.
+#[derive(Debug)]
+pub struct Running {
+    helper: Helper,
+    killer: Killer,
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
+    terminal: Option<OwnedFd>,
+    notes: Vec<String>,
+    pid: u32,
+}
+
+impl Running {
+    /// The pipe of its standard output, once; `None` with a terminal or inherited output. The pipe ends when
+    /// the last process that holds it is gone.
+    pub fn take_stdout(&mut self) -> Option<OwnedFd> {
+        self.stdout.take()
+    }
+
+    /// As [`Running::take_stdout`], of its standard error.
+    pub fn take_stderr(&mut self) -> Option<OwnedFd> {
+        self.stderr.take()
+    }
+
+    /// The other side of its terminal, once; for [`crate::terminal::attach`].
+    pub fn take_terminal(&mut self) -> Option<OwnedFd> {
+        self.terminal.take()
+    }
+
+    /// Kills it from anywhere.
+    pub fn killer(&self) -> Killer {
+        self.killer.clone()
+    }
+
+    /// What this machine could not do as the spec wants it, in words for people: limits that are not enforced.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Its process id, as dbuild's PID namespace knows it.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Waits for its end. Then every process it started is gone, its mounts are gone, and what was made for
+    /// mounts is removed. Someone should read its pipes meanwhile: a full pipe stops it.
+    pub fn wait(mut self) -> Result<Exit, SandboxError> {
+        match self.helper.reply(Ok(()))? {
+            (Reply::Exited(exit), _) => {
+                self.helper.reap();
+                Ok(exit)
+            }
+            (Reply::Failed(error), _) => Err(error),
+            (Reply::Started { .. } | Reply::Probed(_), _) => Err(out_of_step()),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.killer.kill();
+    }
+}
+
+/// Kills a process and everything that it started. Killing twice, or what has ended, does nothing.
+#[derive(Clone, Debug)]
+pub struct Killer {
+    inner: Arc<KillerInner>,
+}
+
+#[derive(Debug)]
+struct KillerInner {
+    socket: Arc<UnixStream>,
+    pidfd: Option<OwnedFd>,
+}
+
+impl Killer {
+    /// SIGKILL for all of them. Returns at once; [`Running::wait`] then returns soon.
+    pub fn kill(&self) {
+        if let Some(pidfd) = &self.inner.pidfd {
+            // Gone already is as good.
+            let _ = rustix::process::pidfd_send_signal(pidfd, Signal::KILL);
+        }
+        let _ = self.inner.socket.shutdown(std::net::Shutdown::Write);
+    }
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// Its status.
+    pub status: ExitStatus,
+    /// What it used, with all children that were waited for.
+    pub usage: Usage,
+    /// Its memory limit was reached and the kernel killed something.
+    pub out_of_memory: bool,
+}
+
+/// The status of a process that ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExitStatus {
+    /// It exited.
+    Code(i32),
+    /// A signal killed it.
+    Signal(i32),
+}
+
+/// What a process used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Time in user mode.
+    pub user: Duration,
+    /// Time in the kernel.
+    pub system: Duration,
+    /// The largest resident size of one process, in bytes.
+    pub max_rss: u64,
+}
+
+impl ExitStatus {
+    /// Whether it exited with 0.
+    pub fn success(self) -> bool {
+        self == ExitStatus::Code(0)
+    }
+
+    /// As a shell says it: signals are 128 and their number.
+    pub fn shell_code(self) -> i32 {
+        match self {
+            ExitStatus::Code(code) => code,
+            ExitStatus::Signal(signal) => 128 + signal,
+        }
+    }
+}
+
+/// A helper process and the socket to it; dropping closes the socket, which makes it kill its child, and reaps it.
+#[derive(Debug)]
+pub(crate) struct Helper {
+    child: Option<Child>,
+    socket: Arc<UnixStream>,
+}
+
+impl Helper {
+    /// Starts a helper that writes nowhere.
+    pub(crate) fn start() -> Result<Helper, SandboxError> {
+        let (child, socket) = start_helper(Stdio::null(), Stdio::null())?;
+        Ok(Helper { child: Some(child), socket })
+    }
+
+    pub(crate) fn ask(&mut self, request: &Request) -> Result<Reply, SandboxError> {
+        let sent = wire::send(&self.socket, request, &[]);
+        Ok(self.reply(sent)?.0)
+    }
+
+    /// The next reply. A helper that could not be written to may have said why before it left.
+    fn reply(&mut self, sent: io::Result<()>) -> Result<(Reply, Vec<OwnedFd>), SandboxError> {
+        match wire::receive(&self.socket) {
+            Ok(Some(reply)) => Ok(reply),
+            Ok(None) => {
+                let status = self.reap();
+                Err(SandboxError::HelperDied(match (sent, status) {
+                    (Err(error), _) => format!("could not be reached: {error}"),
+                    (Ok(()), Some(status)) => match status.signal() {
+                        Some(signal) => format!("was killed by signal {signal}"),
+                        None => format!(
+                            "ended early with status {}; does this program call dispatch_helper first in main?",
+                            status.code().unwrap_or_default()
+                        ),
+                    },
+                    (Ok(()), None) => "is gone".to_owned(),
+                }))
+            }
+            Err(error) => Err(SandboxError::HelperDied(format!("answered what cannot be read: {error}"))),
+        }
+    }
+
+    fn reap(&mut self) -> Option<std::process::ExitStatus> {
+        let _ = self.socket.shutdown(std::net::Shutdown::Both);
+        self.child.take().and_then(|mut child| child.wait().ok())
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        self.reap();
+    }
+}
+
+fn out_of_step() -> SandboxError {
+    SandboxError::HelperDied("answered out of step".to_owned())
+}
+
+fn output_pipe(spec: &Spec) -> Result<(Option<OwnedFd>, Stdio), SandboxError> {
+    if spec.terminal.is_some() {
+        return Ok((None, Stdio::null()));
+    }
+    match spec.output {
+        Output::Inherit => Ok((None, Stdio::inherit())),
+        Output::Pipes => {
+            let (reader, writer) = io::pipe().map_err(|error| SandboxError::setup("make a pipe", error))?;
+            Ok((Some(reader.into()), writer.into()))
+        }
+    }
+}
+
+fn start_helper(stdout: Stdio, stderr: Stdio) -> Result<(Child, Arc<UnixStream>), SandboxError> {
+    let (ours, theirs) = UnixStream::pair().map_err(|error| SandboxError::setup("make a socket", error))?;
+    let (answer, answered) = sync_channel(1);
+    let job = Job { socket: theirs.into(), stdout, stderr, answer };
+    let child = spawner()
+        .and_then(|spawner| {
+            spawner.send(job).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
+            answered.recv().map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?
+        })
+        .map_err(|error| SandboxError::setup("start its helper process", error))?;
+    Ok((child, Arc::new(ours)))
+}
+
+struct Job {
+    socket: OwnedFd,
+    stdout: Stdio,
+    stderr: Stdio,
+    answer: SyncSender<io::Result<Child>>,
+}
+
+/// The thread that starts helpers. It lives as long as the process: a parent-death signal follows the
+/// thread that spawned, and runtimes retire their threads.
+fn spawner() -> io::Result<&'static Sender<Job>> {
+    static SPAWNER: OnceLock<io::Result<Sender<Job>>> = OnceLock::new();
+    SPAWNER
+        .get_or_init(|| {
+            let (sender, jobs) = channel::<Job>();
+            std::thread::Builder::new().name("sandbox-spawner".to_owned()).spawn(move || {
+                let program = readonly_self();
+                let path = match &program {
+                    Some(fd) => format!("/proc/self/fd/{}", fd.as_raw_fd()),
+                    None => "/proc/self/exe".to_owned(),
+                };
+                for Job { socket, stdout, stderr, answer } in jobs {
+                    // No `pre_exec`: it would make this a fork of a large process.
+                    let child = Command::new(&path)
+                        .arg0(HELPER_NAME)
+                        .env_clear()
+                        .stdin(socket)
+                        .stdout(stdout)
+                        .stderr(stderr)
+                        .spawn();
+                    // Whoever asked may have given up; the child then sees its socket closed.
+                    let _ = answer.send(child);
+                }
+            })?;
+            Ok(sender)
+        })
+        .as_ref()
+        .map_err(|error| io::Error::from(error.kind()))
+}
+
+/// This program through a read-only mount of its own file. A process in a container can get hold of the
+/// file that it was executed from (`/proc/self/exe`, as an interpreter); through this it cannot write to it.
+fn readonly_self() -> Option<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let file = rustix::mount::open_tree(CWD, "/proc/self/exe", flags).ok()?;
+    sys::set_mount_attributes(&file, false, MountAttrFlags::MOUNT_ATTR_RDONLY).ok()?;
+    Some(file)
+}
+
+fn validate(spec: &Spec) -> Result<(), SandboxError> {
+    let wrong = |text: String| Err(SandboxError::Spec(text));
+    let absolute = |path: &std::path::Path| {
+        if path.is_absolute() { Ok(()) } else { wrong(format!("{} is not an absolute path", path.display())) }
+    };
+    let stack = |lower: &[std::path::PathBuf]| {
+        if lower.len() > MOST_LOWERS {
+            return wrong(format!("{} layers are more than the {MOST_LOWERS} of overlayfs", lower.len()));
+        }
+        lower.iter().try_for_each(|path| absolute(path))
+    };
+    if spec.argv.first().is_none_or(String::is_empty) {
+        return wrong("there is no program to run".to_owned());
+    }
+    let words = spec.argv.iter().chain(spec.env.iter().flat_map(|(name, value)| [name, value]));
+    if words.chain([&spec.cwd]).any(|word| word.contains('\0')) {
+        return wrong("an argument or a variable has a NUL byte".to_owned());
+    }
+    match &spec.rootfs {
+        Rootfs::Overlay { lower, upper, work } => {
+            stack(lower)?;
+            absolute(upper)?;
+            absolute(work)?;
+        }
+        Rootfs::ReadonlyOverlay { lower } => stack(lower)?,
+        Rootfs::Dir(dir) => absolute(dir)?,
+    }
+    for mount in &spec.mounts {
+        let clean = mount.target.split('/').filter(|part| !part.is_empty() && *part != ".");
+        if !mount.target.starts_with('/') || mount.target.contains('\0') || clean.count() == 0 {
+            return Err(SandboxError::Mount {
+                target: mount.target.clone(),
+                reason: "a mount point is an absolute path, and not the root itself".to_owned(),
+            });
+        }
+        match &mount.source {
+            MountSource::Bind { path, .. } => absolute(path)?,
+            MountSource::OverlayBind { lower, .. } => stack(lower)?,
+            MountSource::Tmpfs { .. } | MountSource::File { .. } => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ExitStatus, validate};
+    use crate::{Mount, MountSource, Rootfs, SandboxError, Spec};
+
+    #[test]
+    fn specs_that_cannot_work_are_refused() {
+        let good = Spec::new(Rootfs::Dir("/".into()), vec!["true".into()]);
+        validate(&good).unwrap();
+
+        let mut spec = good.clone();
+        spec.argv.clear();
+        assert!(matches!(validate(&spec), Err(SandboxError::Spec(_))));
+        let mut spec = good.clone();
+        spec.env.push(("A".into(), "\0".into()));
+        assert!(matches!(validate(&spec), Err(SandboxError::Spec(_))));
+        let mut spec = good.clone();
+        spec.rootfs = Rootfs::ReadonlyOverlay { lower: vec!["/l".into(); 501] };
+        assert!(validate(&spec).unwrap_err().to_string().contains("501 layers"));
+        spec.rootfs = Rootfs::Dir("relative".into());
+        assert!(validate(&spec).unwrap_err().to_string().contains("relative is not an absolute path"));
+        for target in ["", "/", "/.", "//", "etc", "/a\0b"] {
+            let mut spec = good.clone();
+            let source = MountSource::Tmpfs { size: None, mode: 0o755 };
+            spec.mounts.push(Mount { target: target.into(), source });
+            assert!(matches!(validate(&spec), Err(SandboxError::Mount { .. })), "{target:?}");
+        }
+    }
+
+    #[test]
+    fn signals_are_said_as_shells_say_them() {
+        assert_eq!(ExitStatus::Signal(9).shell_code(), 137);
+        assert_eq!(ExitStatus::Code(3).shell_code(), 3);
+        assert!(ExitStatus::Code(0).success() && !ExitStatus::Signal(15).success());
+    }
+}

@@ -1,0 +1,225 @@
+//! The system calls that need `unsafe`, each behind a safe function. Everything else goes through rustix.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::mount::MountAttrFlags;
+use rustix::process::Pid;
+use rustix::thread::UnshareFlags;
+
+/// What [`fork`] returned in.
+pub(crate) enum Forked {
+    /// The new process.
+    Child,
+    /// The old one.
+    Parent(Pid),
+}
+
+/// Forks. Only the helper calls this, which has one thread: the child may do all that the parent may.
+pub(crate) fn fork() -> io::Result<Forked> {
+    // SAFETY: the calling process has a single thread (it is the helper, or a program that has not started
+    // any), so no lock can be held by a thread that the child lacks.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Forked::Child),
+        pid => Pid::from_raw(pid).map(Forked::Parent).ok_or_else(|| io::ErrorKind::Other.into()),
+    }
+}
+
+/// Enters new namespaces.
+pub(crate) fn unshare(namespaces: UnshareFlags) -> io::Result<()> {
+    debug_assert!(!namespaces.contains(UnshareFlags::FILES));
+    // SAFETY: descriptors stay shared; namespaces are not memory.
+    Ok(unsafe { rustix::thread::unshare_unsafe(namespaces) }?)
+}
+
+/// Ends the process without running anything of it.
+pub(crate) fn exit_now(code: i32) -> ! {
+    // SAFETY: `_exit` does not return and touches no memory of ours.
+    unsafe { libc::_exit(code) }
+}
+
+/// Adds attributes to the mount that a descriptor stands for, and to those below it.
+pub(crate) fn set_mount_attributes(
+    mount: impl AsFd,
+    below: bool,
+    attributes: MountAttrFlags,
+) -> rustix::io::Result<()> {
+    let change =
+        libc::mount_attr { attr_set: attributes.bits().into(), attr_clr: 0, propagation: 0, userns_fd: 0 };
+    let flags = libc::AT_EMPTY_PATH | if below { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the path is an empty C string, and `change` is valid for its size during the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const change,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    check(result).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+}
+
+/// Loads a filter for this process and its children.
+pub(crate) fn load_seccomp(program: &[libc::sock_filter]) -> io::Result<()> {
+    let length = u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
+    // SAFETY: the kernel reads `len` instructions from `filter`, which outlives the call, and writes nothing.
+    let result =
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) };
+    check(result)
+}
+
+/// Whether the kernel knows filters at all.
+pub(crate) fn seccomp_is_there() -> bool {
+    let action: u32 = libc::SECCOMP_RET_ERRNO;
+    // SAFETY: the kernel reads one u32.
+    unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_GET_ACTION_AVAIL, 0, &raw const action) == 0 }
+}
+
+/// Leaves the caller's session keyring for a new, empty one.
+pub(crate) fn join_new_session_keyring() -> io::Result<()> {
+    const JOIN_SESSION_KEYRING: libc::c_long = 1;
+    // SAFETY: a null name asks for an anonymous keyring; no memory is passed.
+    check(unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, std::ptr::null::<libc::c_char>()) })
+}
+
+/// Blocks every signal of this process.
+pub(crate) fn block_signals() -> io::Result<()> {
+    // SAFETY: the set is initialised by `sigfillset` before it is read.
+    unsafe {
+        let mut set = std::mem::zeroed();
+        libc::sigfillset(&raw mut set);
+        check(libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut()).into())
+    }
+}
+
+/// Gives every signal its default action and blocks none: what a program expects to start with.
+pub(crate) fn reset_signals() {
+    // SAFETY: default actions run no code of ours; signals without one (KILL, STOP, the C library's own) are
+    // refused without harm. The set is initialised by `sigemptyset` before it is read.
+    unsafe {
+        for signal in 1..=libc::SIGRTMAX() {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+        let mut set = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut());
+    }
+}
+
+/// Replaces the program. Returns only on failure.
+pub(crate) fn exec(path: &CString, argv: &[CString], env: &[CString]) -> io::Error {
+    let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
+        strings.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect()
+    };
+    let (argv, env) = (pointers(argv), pointers(env));
+    // SAFETY: both arrays end with null, and their strings outlive the call.
+    unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), env.as_ptr()) };
+    io::Error::last_os_error()
+}
+
+/// Closes every descriptor from `first` on.
+pub(crate) fn close_from(first: u32) -> io::Result<()> {
+    // SAFETY: the helper owns no object that would close one of these again: callers pass numbers above all
+    // descriptors that are still held.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) })
+}
+
+/// Closes every descriptor but the standard ones and these.
+pub(crate) fn close_all_but(keep: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut numbers: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd().unsigned_abs()).collect();
+    numbers.sort_unstable();
+    let mut first = 3;
+    for number in numbers {
+        if first < number {
+            // SAFETY: the one caller is a forked child that never drops what its parent owned.
+            check(unsafe { libc::syscall(libc::SYS_close_range, first, number - 1, 0) })?;
+        }
+        first = number + 1;
+    }
+    close_from(first)
+}
+
+/// Marks every descriptor from `first` on to be closed by exec.
+pub(crate) fn close_from_on_exec(first: u32) -> io::Result<()> {
+    // SAFETY: nothing is closed now.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) })
+}
+
+/// Makes `number` (0, 1 or 2) another name of a descriptor.
+pub(crate) fn set_stdio(number: i32, fd: impl AsFd) -> io::Result<()> {
+    debug_assert!((0..=2).contains(&number));
+    // SAFETY: the standard descriptors are owned by no object of ours.
+    check(unsafe { libc::dup2(fd.as_fd().as_raw_fd(), number) }.min(0).into())
+}
+
+/// Another descriptor for a standard stream, closed by exec.
+pub(crate) fn duplicate_stdio(number: i32) -> io::Result<OwnedFd> {
+    debug_assert!((0..=2).contains(&number));
+    // SAFETY: nothing is taken over; a closed descriptor is an error.
+    let fd = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is new and nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Switches the loopback device on.
+pub(crate) fn loopback_up() -> io::Result<()> {
+    let socket = rustix::net::socket_with(
+        rustix::net::AddressFamily::INET,
+        rustix::net::SocketType::DGRAM,
+        rustix::net::SocketFlags::CLOEXEC,
+        None,
+    )?;
+    // SAFETY: zeroes are a valid `ifreq`; the kernel reads and writes one of them, which is ours.
+    unsafe {
+        let mut request: libc::ifreq = std::mem::zeroed();
+        request.ifr_name[0] = b'l' as libc::c_char;
+        request.ifr_name[1] = b'o' as libc::c_char;
+        check(libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS as _, &raw mut request).into())?;
+        request.ifr_ifru.ifru_flags |= libc::IFF_UP as libc::c_short;
+        check(libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request).into())
+    }
+}
+
+/// Waits for a child; says how it ended and what it used.
+pub(crate) fn wait_with_usage(pid: Pid) -> io::Result<(crate::ExitStatus, crate::Usage)> {
+    let mut status = 0;
+    // SAFETY: zeroes are a valid `rusage`.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    loop {
+        // SAFETY: both pointers are to locals of the right type.
+        let got = unsafe { libc::wait4(pid.as_raw_pid(), &raw mut status, 0, &raw mut usage) };
+        if got >= 0 {
+            break;
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+    let status = if libc::WIFSIGNALED(status) {
+        crate::ExitStatus::Signal(libc::WTERMSIG(status))
+    } else {
+        crate::ExitStatus::Code(libc::WEXITSTATUS(status))
+    };
+    let time = |time: libc::timeval| {
+        std::time::Duration::new(
+            u64::try_from(time.tv_sec).unwrap_or(0),
+            u32::try_from(time.tv_usec).unwrap_or(0).saturating_mul(1000),
+        )
+    };
+    let max_rss = u64::try_from(usage.ru_maxrss).unwrap_or(0) * 1024;
+    Ok((status, crate::Usage { user: time(usage.ru_utime), system: time(usage.ru_stime), max_rss }))
+}
+
+fn check(result: libc::c_long) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

@@ -1,0 +1,4 @@
+//! Placeholder until the tests are in.
+fn main() {
+    dbuild_sandbox::dispatch_helper();
+}
