@@ -35,6 +35,8 @@ pub struct BuiltTarget {
     /// Its layers as they are exported, the base image's first; empty where the request asked for no packing.
     pub layers: Vec<PackedLayer>,
     files: FileSystem,
+    /// When each layer that a step made was made first, in milliseconds since 1970; `None` for the base image's.
+    times: Vec<Option<u64>>,
 }
 
 /// Runs a build. Must be called on a tokio runtime with several threads.
@@ -106,7 +108,10 @@ async fn finish(
                 layers.push(layer.clone());
             }
         }
-        targets.push(BuiltTarget { stage: target.stage, layers, files });
+        let base_layers = files.image().map_or(0, |image| image.layers.len());
+        let own_times = files.own_layers().iter().map(|layer| Some(layer.snapshot.created_ms));
+        let times = std::iter::repeat_n(None, base_layers).chain(own_times).collect();
+        targets.push(BuiltTarget { stage: target.stage, layers, files, times });
     }
     Ok(targets)
 }
@@ -148,6 +153,13 @@ impl Built {
     /// What the steps gave, in the order of their ids.
     pub fn outputs(&self) -> &[Arc<Output>] {
         &self.outputs
+    }
+}
+
+impl BuiltTarget {
+    /// When each layer was made first, in milliseconds since 1970, lowest first; `None` for those of the base image.
+    pub fn layer_times(&self) -> &[Option<u64>] {
+        &self.times
     }
 }
 

@@ -75,8 +75,8 @@ impl Shared {
 
     /// ADD unpacks local archives; whatever comes from a server only when it is told to.
     fn unpacks(&self, step: &CopyStep, from: StepId) -> bool {
-        let is_remote = matches!(self.plan().step(from).kind, StepKind::Fetch(_) | StepKind::Git(_));
-        step.unpack.unwrap_or(!is_remote)
+        let is_local = matches!(self.plan().step(from).kind, StepKind::Context(_));
+        step.unpack.unwrap_or(is_local)
     }
 }
 

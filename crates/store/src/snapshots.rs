@@ -65,6 +65,8 @@ pub struct Snapshot {
     pub tree: Arc<Tree>,
     /// The bytes of its files.
     pub size: u64,
+    /// When it was made, in milliseconds since 1970.
+    pub created_ms: u64,
 }
 
 /// A snapshot to be. Dropped, it leaves nothing.
@@ -126,13 +128,11 @@ impl Store {
     /// A snapshot by its id. One whose index or directory is missing or damaged is dropped, with the records that
     /// led to it.
     pub fn snapshot(&self, id: &SnapshotId) -> Option<Snapshot> {
-        if !self.use_snapshot(id) {
-            return None;
-        }
+        let created_ms = self.use_snapshot(id)?;
         match self.load_tree(id) {
             Ok(tree) => {
                 let size = tree.unpacked_size();
-                Some(Snapshot { id: id.clone(), dir: self.snapshot_dir(id).join("fs"), tree, size })
+                Some(Snapshot { id: id.clone(), dir: self.snapshot_dir(id).join("fs"), tree, size, created_ms })
             }
             Err(error) => {
                 self.warn(format!("a snapshot is dropped: {error}"));
@@ -237,22 +237,20 @@ impl Store {
         Ok(file)
     }
 
-    /// Checks that a snapshot is there and notes its use.
-    pub(crate) fn use_snapshot(&self, id: &SnapshotId) -> bool {
-        let last_used = self.inner.db.read(|db| {
-            db.prepare_cached("SELECT last_used_ms FROM snapshots WHERE id=?1")?
-                .query_row([&id.0], |row| row.get::<_, i64>(0))
+    /// Checks that a snapshot is there and notes its use. Gives the time at which it was made.
+    pub(crate) fn use_snapshot(&self, id: &SnapshotId) -> Option<u64> {
+        let times = self.inner.db.read(|db| {
+            db.prepare_cached("SELECT last_used_ms, created_ms FROM snapshots WHERE id=?1")?
+                .query_row([&id.0], |row| Ok((uint(row.get(0)?), uint(row.get(1)?))))
                 .optional()
         });
-        match last_used {
-            Ok(Some(last_used)) if self.touch_is_due(uint(last_used)) => {
-                let now = int(self.stamp());
-                let touched = self.inner.db.write(|db| touch_snapshot(db, &id.0, now));
-                touched.is_ok_and(|rows| rows > 0)
-            }
-            Ok(found) => found.is_some(),
-            Err(_) => false,
+        let (last_used, created) = times.ok().flatten()?;
+        if !self.touch_is_due(last_used) {
+            return Some(created);
         }
+        let now = int(self.stamp());
+        let touched = self.inner.db.write(|db| touch_snapshot(db, &id.0, now));
+        touched.is_ok_and(|rows| rows > 0).then_some(created)
     }
 
     fn publish_any(
@@ -299,7 +297,7 @@ impl Store {
         let size = tree.unpacked_size();
         let tree = Arc::new(tree);
         self.remember_tree(&id, &tree);
-        Ok(Snapshot { dir: dir.join("fs"), id, tree, size })
+        Ok(Snapshot { dir: dir.join("fs"), id, tree, size, created_ms: uint(now) })
     }
 
     fn load_tree(&self, id: &SnapshotId) -> Result<Arc<Tree>, StoreError> {

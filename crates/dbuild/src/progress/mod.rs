@@ -43,3 +43,10 @@ pub(crate) fn view(mode: ProgressMode, quiet: bool) -> Arc<dyn View> {
 pub(crate) fn color() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
+
+/// A line on standard error, where no view is.
+pub(crate) fn say(text: &str) {
+    use std::io::Write as _;
+    // A reader that has gone does not stop anything.
+    let _ = writeln!(std::io::stderr(), "{text}");
+}

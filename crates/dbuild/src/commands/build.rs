@@ -1,0 +1,305 @@
+//! `dbuild build`: from the flags to the written image.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dbuild_cache::Strategy;
+use dbuild_exporter::{OutputKind, OutputSpec};
+use dbuild_frontend::{Diagnostics, Lowered, Source, lower, parse, render};
+use dbuild_layer::PackOptions;
+use dbuild_plan::{Plan, StepKind};
+use dbuild_registry::PullPolicy;
+use dbuild_report::Summary;
+use dbuild_sandbox::rootless::Identity;
+use dbuild_scheduler::{BuildError, CacheUse, Canceller, Machine, Request};
+use dbuild_store::{
+    BuildId, BuildInfo, Collector, Event, EventSink, Fanout, Outcome, StageInfo, StepInfo,
+};
+
+use super::build_error::{render_all, render_step};
+use super::export::{Exporting, export};
+use crate::cli::{BuildArgs, Global, ProgressMode};
+use crate::error::Error;
+use crate::inputs::{self, Inputs};
+use crate::progress::{self, View};
+use crate::resolve::resolve;
+use crate::session::Session;
+
+/// After the signal, what can be waited for is waited for so long; the rest dies with the process.
+const GRACE: Duration = Duration::from_millis(700);
+
+/// Builds, and prints what there is to say about it.
+pub(crate) fn run(global: &Global, flags: &BuildArgs) -> Result<(), Error> {
+    let outputs = outputs(flags)?;
+    let strategy = dbuild_cache::strategy(&flags.strategy).map_err(Error::usage)?;
+    let session = Session::open(global)?;
+    let inputs = inputs::read(flags)?;
+    let done = session.runtime.block_on(build(&session, flags, strategy, outputs, inputs));
+    // Threads that are still copying must not hold up the end; what they write is below `tmp/`.
+    session.runtime.shutdown_background();
+    done
+}
+
+async fn build(
+    session: &Session,
+    flags: &BuildArgs,
+    strategy: &'static dyn Strategy,
+    outputs: Vec<OutputSpec>,
+    inputs: Inputs,
+) -> Result<(), Error> {
+    let began = Instant::now();
+    let color = progress::color();
+    let source = inputs.source.clone();
+    let bad = |errors: &Diagnostics| render_all(errors, &source, color);
+    let ast = parse(&source).into_result().map_err(|errors| bad(&errors))?;
+    let view = progress::view(flags.progress, flags.quiet);
+    let (canceller, cancel) = Canceller::new();
+    let mut interrupted = cancel.clone();
+    let signals = tokio::spawn(cancel_on_signal(canceller));
+
+    let policy = match flags.pull {
+        Some(true) => PullPolicy::Always,
+        Some(false) => PullPolicy::PreferCached,
+        None => PullPolicy::CheckTag,
+    };
+    let events = Notes(Arc::clone(&view));
+    let resolving = resolve(&session.registry, &ast, &inputs.args, policy, &events);
+    let images = tokio::select! {
+        images = resolving => images,
+        () = interrupted.canceled() => {
+            view.close();
+            return Err(Error::interrupted());
+        }
+    };
+    let lowered = images.and_then(|images| {
+        lower(&ast, &inputs.args, &images.resolved).map(|lowered| (images, lowered))
+    });
+    let (images, lowered) = lowered.map_err(|errors| {
+        view.close();
+        bad(&errors)
+    })?;
+
+    let lease = session.store.lease().map_err(Error::failed)?;
+    let info = BuildInfo {
+        dockerfile: source.name.clone(),
+        context: flags.context.display().to_string(),
+        target: flags.target.clone().unwrap_or_default(),
+        strategy: strategy.name().to_owned(),
+        names: flags.tag.clone(),
+    };
+    let build = session.store.begin_build(&info).map_err(Error::failed)?;
+    let journal = Arc::new(session.store.journal(&build).map_err(Error::failed)?);
+    let kept = Arc::new(Collector::default());
+    let sinks: Vec<Arc<dyn EventSink>> =
+        vec![Arc::new(Notes(Arc::clone(&view))), Arc::clone(&journal) as _, Arc::new(SummaryOnly(Arc::clone(&kept)))];
+    let events: Arc<dyn EventSink> = Arc::new(Fanout::new(sinks));
+    events.emit(announce(build, &lowered, &source, strategy));
+    for warning in &lowered.warnings {
+        events.emit(Event::Warning { text: render(warning, &source, color) });
+    }
+
+    let plan = Arc::new(lowered.plan.clone());
+    let request = Request {
+        plan: Arc::clone(&plan),
+        store: session.store.clone(),
+        blobs: Arc::new(session.registry.clone()),
+        events: Arc::clone(&events),
+        contexts: inputs.contexts.clone(),
+        strategy,
+        cache: cache_use(flags),
+        jobs: flags.jobs.unwrap_or_else(default_jobs),
+        pack: pack_options(&outputs, inputs.epoch)?,
+        secrets: inputs.secrets.clone(),
+        ssh: inputs.ssh.clone(),
+        machine: Machine {
+            resolv_conf: std::fs::read("/etc/resolv.conf").unwrap_or_default(),
+            extra_hosts: Vec::new(),
+            allow_insecure: flags.allow.iter().any(|word| word == "security.insecure"),
+            ids: match &session.identity {
+                Identity::Root => None,
+                Identity::Rootless { ids, .. } => Some(*ids),
+            },
+        },
+        cancel,
+    };
+    let building = async {
+        let built = dbuild_scheduler::build(request).await?;
+        let exporting = Exporting { session, flags, plan: &plan, images: &images, built: &built, epoch: inputs.epoch };
+        Ok::<_, BuildError>(export(exporting, &outputs, &events).await)
+    };
+    let result = tokio::select! {
+        result = building => result,
+        () = async { interrupted.canceled().await; tokio::time::sleep(GRACE).await } => Err(BuildError::Canceled),
+    };
+    signals.abort();
+    let outcome = match &result {
+        Ok(Ok(_)) => Outcome::Done,
+        Ok(Err(_)) | Err(BuildError::Step(..)) => Outcome::Failed,
+        Err(BuildError::Canceled) => Outcome::Canceled,
+    };
+    let duration_ms = began.elapsed().as_millis() as u64;
+    events.emit(Event::BuildFinished { outcome, duration_ms });
+    view.close();
+    journal.flush();
+    drop(lease);
+    match result {
+        Ok(Ok(exported)) => {
+            // A crash of the machine from here on costs nothing; one before costs what this build made.
+            if let Err(error) = session.store.make_durable() {
+                progress::say(&format!("warning: {error}"));
+            }
+            finish(flags, &kept, exported.id.as_deref())
+        }
+        Ok(Err(error)) => Err(error),
+        Err(BuildError::Step(id, error)) => Err(render_step(id, &error, &lowered, &source, color)),
+        Err(BuildError::Canceled) => Err(Error::interrupted()),
+    }
+}
+
+/// The last lines: on standard error what people read, on standard output what scripts read.
+fn finish(flags: &BuildArgs, kept: &Collector, id: Option<&str>) -> Result<(), Error> {
+    use std::io::Write as _;
+    if flags.quiet {
+        if let Some(id) = id {
+            writeln!(std::io::stdout(), "{id}").map_err(|error| Error::failed(format!("cannot write the id: {error}")))?;
+        }
+    } else if flags.progress != ProgressMode::Rawjson && flags.progress != ProgressMode::Quiet {
+        progress::say(&Summary::of(&kept.events()).to_string());
+    }
+    Ok(())
+}
+
+fn outputs(flags: &BuildArgs) -> Result<Vec<OutputSpec>, Error> {
+    let mut outputs: Vec<OutputSpec> =
+        flags.output.iter().map(|text| text.parse().map_err(Error::usage)).collect::<Result<_, _>>()?;
+    if flags.load {
+        outputs.push(OutputSpec::new(OutputKind::Docker { tar: true }, None));
+    }
+    if flags.push {
+        let image = outputs.iter_mut().find(|output| output.kind == OutputKind::Image);
+        match image {
+            Some(image) => image.push = true,
+            None => outputs.push(OutputSpec { push: true, ..OutputSpec::new(OutputKind::Image, None) }),
+        }
+    }
+    if outputs.is_empty() {
+        outputs.push(OutputSpec::new(OutputKind::Image, None));
+    }
+    if outputs.iter().any(|output| output.force_compression) {
+        return Err(Error::usage("`force-compression` is not supported: layers of the base keep their compression"));
+    }
+    if outputs.iter().any(|output| output.push) && flags.tag.is_empty() && outputs.iter().all(|o| o.names.is_empty()) {
+        return Err(Error::usage("a push needs a name").hint("name the image with -t REGISTRY/NAME:TAG"));
+    }
+    Ok(outputs)
+}
+
+/// How layers are packed; `None` where every output takes files.
+fn pack_options(outputs: &[OutputSpec], epoch: Option<u64>) -> Result<Option<PackOptions>, Error> {
+    let images = outputs.iter().filter(|output| !output.is_files() && output.kind != OutputKind::Nothing);
+    let mut options = images.map(|output| (output.compression, output.compression_level));
+    let Some(first) = options.next() else { return Ok(None) };
+    if options.any(|other| other != first) {
+        return Err(Error::usage("two outputs of one build cannot have different compressions")
+            .hint("build twice: the second build finds every step in the cache"));
+    }
+    let clamp_mtime = epoch.map(|seconds| i64::try_from(seconds).unwrap_or(i64::MAX));
+    Ok(Some(PackOptions { compression: first.0, level: first.1, clamp_mtime }))
+}
+
+fn cache_use(flags: &BuildArgs) -> CacheUse {
+    if flags.no_cache {
+        return CacheUse::Nothing;
+    }
+    if flags.no_cache_filter.is_empty() {
+        return CacheUse::All;
+    }
+    CacheUse::Except(flags.no_cache_filter.iter().map(|stage| stage.to_ascii_lowercase()).collect())
+}
+
+/// Steps that wait (for a network, for a sleep) should not keep others from running, and steps that compute
+/// should not starve each other.
+fn default_jobs() -> NonZeroUsize {
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    NonZeroUsize::new((cores * 2).max(10)).unwrap_or(NonZeroUsize::MIN)
+}
+
+fn target_names(plan: &Plan) -> Vec<String> {
+    plan.targets().iter().map(|target| plan.stage(target.stage).name.clone()).collect()
+}
+
+/// The event that tells what is going to be built.
+fn announce(build: BuildId, lowered: &Lowered, source: &Source, strategy: &dyn Strategy) -> Event {
+    let plan = &lowered.plan;
+    let several = plan.targets().len() > 1;
+    let stages = plan.stages().iter().enumerate().map(|(id, stage)| StageInfo {
+        id: id as u32,
+        name: stage.name.clone(),
+        index: stage.index,
+        base: stage.base.clone(),
+        reached: stage.last.is_some(),
+        platform: several.then(|| stage.platform.to_string()),
+    });
+    let steps = plan.steps().map(|(id, step)| StepInfo {
+        id: id.0,
+        stage: step.stage.0,
+        text: step.text.clone(),
+        line: lowered.source_of(id).map(|place| place.lines(source).0),
+        inputs: step.inputs().iter().map(|input| input.0).collect(),
+        kind: kind_name(&step.kind).to_owned(),
+    });
+    Event::BuildStarted {
+        build,
+        targets: target_names(plan),
+        stages: stages.collect(),
+        steps: steps.collect(),
+        strategy: strategy.name().to_owned(),
+    }
+}
+
+fn kind_name(kind: &StepKind) -> &'static str {
+    match kind {
+        StepKind::Image(_) => "image",
+        StepKind::Scratch => "scratch",
+        StepKind::Context(_) => "context",
+        StepKind::Fetch(_) => "fetch",
+        StepKind::Git(_) => "git",
+        StepKind::Copy(_) => "copy",
+        StepKind::Run(_) => "run",
+        StepKind::Workdir(_) => "workdir",
+    }
+}
+
+/// The first signal stops the build in order, the second at once.
+async fn cancel_on_signal(canceller: Canceller) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else { return };
+    for last in [false, true] {
+        tokio::select! { _ = int.recv() => {}, _ = term.recv() => {} }
+        if last {
+            std::process::exit(i32::from(crate::error::EXIT_INTERRUPTED));
+        }
+        canceller.cancel();
+    }
+}
+
+/// A view as a plain sink.
+struct Notes(Arc<dyn View>);
+
+impl EventSink for Notes {
+    fn emit(&self, event: Event) {
+        self.0.emit(event);
+    }
+}
+
+/// Keeps what the summary needs, and none of the output.
+struct SummaryOnly(Arc<Collector>);
+
+impl EventSink for SummaryOnly {
+    fn emit(&self, event: Event) {
+        if !matches!(event, Event::StepLog { .. } | Event::StepProgress { .. }) {
+            self.0.emit(event);
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! Errors of a build with their place in the Dockerfile.
+
+use dbuild_frontend::{Diagnostic, Diagnostics, Lowered, Source, render};
+use dbuild_plan::StepId;
+use dbuild_scheduler::StepError;
+
+use crate::error::Error;
+
+/// All that is wrong with a Dockerfile, one after the other.
+pub(crate) fn render_all(errors: &Diagnostics, source: &Source, color: bool) -> Error {
+    let texts: Vec<String> = errors.0.iter().map(|error| render(error, source, color)).collect();
+    Error::rendered(texts.join("\n\n"))
+}
+
+/// A step that failed: its lines, what is wrong, the end of its output, what to try.
+pub(crate) fn render_step(id: StepId, error: &StepError, lowered: &Lowered, source: &Source, color: bool) -> Error {
+    let step = lowered.plan.step(id);
+    let stage = &lowered.plan.stage(step.stage).name;
+    let (message, label) = match error {
+        StepError::Command { how, .. } => (format!("a command of stage `{stage}` failed: {how}"), how.clone()),
+        other => (other.to_string(), format!("in stage `{stage}`")),
+    };
+    let diagnostic = match lowered.source_of(id) {
+        Some(place) => Diagnostic::error(place.span, message).label(label),
+        None => Diagnostic::placeless(message),
+    };
+    let mut text = render(&diagnostic.maybe_help(help(error)), source, color);
+    if let StepError::Command { tail, .. } = error
+        && !tail.is_empty()
+    {
+        text.push_str("\n\nthe end of its output:\n");
+        text.push_str(&tail.iter().map(|line| format!("  | {line}")).collect::<Vec<_>>().join("\n"));
+    }
+    Error::rendered(text)
+}
+
+fn help(error: &StepError) -> Option<String> {
+    let text = match error {
+        StepError::Command { code: 127, .. } => "exit code 127 means that a program was not found: is it installed in this stage?",
+        StepError::Command { code: 126, .. } => "exit code 126 means that a file could not be run: is it executable, and for this machine?",
+        StepError::Command { code: 137, .. } => "the command was killed; a machine that is short of memory does that",
+        _ => return None,
+    };
+    Some(text.to_owned())
+}

@@ -1,0 +1,247 @@
+//! From what a build made to its outputs.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use dbuild_exporter::{
+    Annotation, AnnotationLevel, Engine, Export, ExportError, Image, ImageParts, MediaTypes, OutputKind, OutputSpec,
+    assemble, assemble_index, find_engine, image_id, metadata, write_iidfile, write_metadata_file,
+};
+use dbuild_plan::{HistoryEntry, Plan, Stage};
+use dbuild_registry::Reference;
+use dbuild_scheduler::{Built, BuiltTarget};
+use dbuild_store::{Event, EventSink};
+
+use crate::cli::BuildArgs;
+use crate::error::Error;
+use crate::resolve::Images;
+use crate::session::Session;
+
+/// All that an export needs to know.
+pub(crate) struct Exporting<'a> {
+    pub(crate) session: &'a Session,
+    pub(crate) flags: &'a BuildArgs,
+    pub(crate) plan: &'a Plan,
+    pub(crate) images: &'a Images,
+    pub(crate) built: &'a Built,
+    pub(crate) epoch: Option<u64>,
+}
+
+/// What the command line says in the end.
+pub(crate) struct Exported {
+    /// The image's id; `None` where only files were written.
+    pub(crate) id: Option<String>,
+}
+
+/// Writes every output.
+pub(crate) async fn export(
+    exporting: Exporting<'_>,
+    outputs: &[OutputSpec],
+    events: &dyn EventSink,
+) -> Result<Exported, Error> {
+    let names = names(&exporting.flags.tag)?;
+    let mut last = None;
+    for output in outputs {
+        let mut names = names.clone();
+        names.extend(self::names(&output.names)?);
+        let label = label(output);
+        events.emit(Event::ExportStarted { output: label.clone() });
+        let image = match output.is_files() || output.kind == OutputKind::Nothing {
+            true => None,
+            false => Some(exporting.image(output)?),
+        };
+        let engine = engine(output)?;
+        let written = exporting.write(output, image.as_ref(), &names, engine.as_ref())?;
+        for text in written.notes {
+            events.emit(Event::Note { text });
+        }
+        if let (Some(image), true) = (&image, output.push) {
+            exporting.push(output, image, &names, events).await?;
+        }
+        let size = match &image {
+            Some(image) => exporting.size_of(image),
+            None => written.bytes.unwrap_or_default(),
+        };
+        events.emit(Event::ExportFinished {
+            output: label,
+            names: names.iter().map(Reference::to_string).collect(),
+            digest: image.as_ref().map(|image| image.digest),
+            size,
+        });
+        last = image.or(last);
+    }
+    exporting.result_files(last.as_ref(), &names)?;
+    Ok(Exported { id: last.map(|image| image_id(&image).to_string()) })
+}
+
+impl Exporting<'_> {
+    /// Config, manifest and (of several platforms) index.
+    fn image(&self, output: &OutputSpec) -> Result<Image, Error> {
+        let media_types = if output.docker_media_types { MediaTypes::Docker } else { MediaTypes::Oci };
+        let mut images = Vec::new();
+        for target in &self.built.targets {
+            let stage = self.plan.stage(target.stage);
+            let (history, created) = self.history(stage, target);
+            let base = self.base_config(stage);
+            let parts = ImageParts {
+                platform: stage.platform.clone(),
+                base_config: base,
+                config: stage.config.clone(),
+                history,
+                layers: target.layers.clone(),
+                created,
+                annotations: annotations(output, AnnotationLevel::Manifest),
+                media_types,
+            };
+            let mut image = assemble(&self.session.store, &parts).map_err(failed)?;
+            image.annotations = annotations(output, AnnotationLevel::ManifestDescriptor);
+            images.push(image);
+        }
+        match images.len() {
+            1 => images.pop().ok_or_else(|| Error::failed("no image was made")),
+            _ => {
+                let on_index = annotations(output, AnnotationLevel::Index);
+                let mut index =
+                    assemble_index(&self.session.store, &images, &on_index, media_types).map_err(failed)?;
+                index.annotations = annotations(output, AnnotationLevel::IndexDescriptor);
+                Ok(index)
+            }
+        }
+    }
+
+    /// The history with times, and the time of the image. Without SOURCE_DATE_EPOCH an entry has the time at which
+    /// its layer was first made, so that a build that finds everything in the cache gives the same image again.
+    fn history(&self, stage: &Stage, target: &BuiltTarget) -> (Vec<HistoryEntry>, Option<SystemTime>) {
+        let mut history = stage.history.clone();
+        if let Some(epoch) = self.epoch {
+            return (history, Some(SystemTime::UNIX_EPOCH + Duration::from_secs(epoch)));
+        }
+        let times = target.layer_times();
+        let mut layer = 0;
+        let mut now = None;
+        for entry in &mut history {
+            if !entry.empty_layer {
+                now = times.get(layer).copied().flatten().or(now);
+                layer += 1;
+            }
+            if entry.created.is_none() {
+                entry.created = now.map(|ms| rfc3339(ms));
+            }
+        }
+        (history, now.map(|ms| SystemTime::UNIX_EPOCH + Duration::from_millis(ms)))
+    }
+
+    fn base_config(&self, stage: &Stage) -> Option<Vec<u8>> {
+        let chain = self.plan.chain(stage.last?);
+        match &self.plan.step(*chain.first()?).kind {
+            dbuild_plan::StepKind::Image(step) => self.images.configs.get(&step.image.digest).cloned(),
+            _ => None,
+        }
+    }
+
+    fn write(
+        &self,
+        output: &OutputSpec,
+        image: Option<&Image>,
+        names: &[Reference],
+        engine: Option<&Engine>,
+    ) -> Result<dbuild_exporter::Written, Error> {
+        let mut files = Vec::new();
+        if output.is_files() {
+            for target in &self.built.targets {
+                let stack = tokio::task::block_in_place(|| self.built.stack(target)).map_err(Error::failed)?;
+                files.push((self.plan.stage(target.stage).platform.clone(), stack));
+            }
+        }
+        let export = Export {
+            store: &self.session.store,
+            spec: output,
+            image,
+            names,
+            files: &files,
+            clamp_mtime: self.epoch.map(|seconds| i64::try_from(seconds).unwrap_or(i64::MAX)),
+            // Outside of a user namespace root can give files away; inside, most owners do not exist.
+            owners: matches!(self.session.identity, dbuild_sandbox::rootless::Identity::Root),
+            engine,
+        };
+        tokio::task::block_in_place(|| export.write()).map_err(failed)
+    }
+
+    async fn push(
+        &self,
+        output: &OutputSpec,
+        image: &Image,
+        names: &[Reference],
+        events: &dyn EventSink,
+    ) -> Result<(), Error> {
+        let bases = self.plan.stages().iter().map(|stage| stage.base.clone()).collect::<Vec<_>>();
+        let quiet = |_: &dbuild_digest::BlobDigest, _: u64| {};
+        let pushed =
+            dbuild_exporter::push(&self.session.registry, image, names, output.push_by_digest, &bases, &quiet).await;
+        pushed.map_err(failed)?;
+        for name in names {
+            events.emit(Event::Note { text: format!("pushed {name}") });
+        }
+        Ok(())
+    }
+
+    /// What the image takes as it is shipped: its layers, packed.
+    fn size_of(&self, image: &Image) -> u64 {
+        let layers = self.built.targets.iter().flat_map(|target| &target.layers).map(|layer| layer.size);
+        layers.sum::<u64>() + image.size
+    }
+
+    fn result_files(&self, image: Option<&Image>, names: &[Reference]) -> Result<(), Error> {
+        if let (Some(path), Some(image)) = (&self.flags.iidfile, image) {
+            write_iidfile(path, image).map_err(failed)?;
+        }
+        if let Some(path) = &self.flags.metadata_file {
+            write_metadata_file(path, &metadata(image, names, None)).map_err(failed)?;
+        }
+        Ok(())
+    }
+}
+
+/// Names in full, as they are kept.
+pub(crate) fn names(texts: &[String]) -> Result<Vec<Reference>, Error> {
+    let parse = |text: &String| text.parse::<Reference>().map_err(|error| Error::usage(format!("-t {text}: {error}")));
+    texts.iter().map(parse).collect()
+}
+
+fn engine(output: &OutputSpec) -> Result<Option<Engine>, Error> {
+    if output.dest.is_some() || output.kind != (OutputKind::Docker { tar: true }) {
+        return Ok(None);
+    }
+    find_engine(&std::env::var_os("PATH").unwrap_or_default()).map(Some).map_err(failed)
+}
+
+fn annotations(output: &OutputSpec, level: AnnotationLevel) -> BTreeMap<String, String> {
+    let of_level = output.annotations.iter().filter(|annotation| annotation.level == level);
+    of_level.map(|Annotation { key, value, .. }| (key.clone(), value.clone())).collect()
+}
+
+fn label(output: &OutputSpec) -> String {
+    use dbuild_exporter::Destination;
+    let kind = match output.kind {
+        OutputKind::Image => "image",
+        OutputKind::Oci { .. } => "oci",
+        OutputKind::Docker { .. } => "docker",
+        OutputKind::Local => "local",
+        OutputKind::Tar => "tar",
+        OutputKind::Nothing => "cacheonly",
+    };
+    match &output.dest {
+        None => format!("type={kind}"),
+        Some(Destination::Stdout) => format!("type={kind},dest=-"),
+        Some(Destination::Path(path)) => format!("type={kind},dest={}", path.display()),
+    }
+}
+
+pub(crate) fn failed(error: ExportError) -> Error {
+    Error::failed(crate::error::chain(&error))
+}
+
+fn rfc3339(ms: u64) -> String {
+    let time = jiff::Timestamp::from_millisecond(i64::try_from(ms).unwrap_or(i64::MAX)).unwrap_or_default();
+    time.to_string()
+}

@@ -1,0 +1,216 @@
+//! The images of the store: list, tag, remove, inspect, save, load, pull, push.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use dbuild_exporter::{Destination, Image, save as write_archive};
+use dbuild_plan::Platform;
+use dbuild_registry::{PullPolicy, Reference};
+use dbuild_report::Bytes;
+use dbuild_store::{BlobSource as _, Descriptor, ImageEntry};
+use serde::Serialize;
+
+use super::export::failed;
+use super::{print, print_json};
+use crate::cli::{Global, ListArgs, LoadArgs, SaveArgs};
+use crate::error::Error;
+use crate::session::Session;
+
+/// An image as a listing shows it.
+#[derive(Serialize)]
+struct Listed {
+    name: String,
+    digest: String,
+    id: String,
+    created: Option<String>,
+    size: u64,
+    platforms: Vec<String>,
+}
+
+/// `dbuild images`.
+pub(crate) fn list(global: &Global, args: ListArgs) -> Result<(), Error> {
+    let session = Session::open(global)?;
+    let mut listed = Vec::new();
+    for entry in session.store.images().map_err(Error::failed)? {
+        let Ok(image) = image_of(&entry) else { continue };
+        let Ok(inspected) = dbuild_exporter::inspect(&session.store, &image) else {
+            crate::progress::say(&format!("warning: {} is damaged: build or pull it again", entry.name));
+            continue;
+        };
+        let platform = |config: &serde_json::Value| {
+            let part = |name: &str| config[name].as_str().unwrap_or("?").to_owned();
+            format!("{}/{}", part("os"), part("architecture"))
+        };
+        let first = inspected.images.first();
+        listed.push(Listed {
+            name: familiar(&entry.name),
+            digest: inspected.digest.clone(),
+            id: first.map(|image| image.id.clone()).unwrap_or_default(),
+            created: first.and_then(|image| image.config["created"].as_str()).map(str::to_owned),
+            size: inspected.images.iter().map(|image| image.layers_size).sum(),
+            platforms: inspected.images.iter().map(|image| platform(&image.config)).collect(),
+        });
+    }
+    if args.json {
+        return print_json(&listed);
+    }
+    let width = listed.iter().map(|image| image.name.len()).max().unwrap_or(0).max(4);
+    print(&format!("{:width$}  {:12}  {:>8}  {:20}  PLATFORM", "NAME", "DIGEST", "SIZE", "CREATED"))?;
+    for image in &listed {
+        let digest = image.digest.trim_start_matches("sha256:");
+        let created = image.created.as_deref().unwrap_or("-");
+        let created = created.get(..19).unwrap_or(created).replace('T', " ");
+        let short = digest.get(..12).unwrap_or(digest);
+        let (size, platforms) = (Bytes(image.size), image.platforms.join(","));
+        print(&format!("{:width$}  {short:12}  {size:>8}  {created:20}  {platforms}", image.name))?;
+    }
+    Ok(())
+}
+
+/// `dbuild tag`.
+pub(crate) fn tag(global: &Global, image: &str, name: &str) -> Result<(), Error> {
+    let session = Session::open(global)?;
+    let entry = session.store.image(image).map_err(Error::failed)?;
+    let name: Reference = name.parse().map_err(Error::usage)?;
+    session.store.tag(&name.to_string(), &entry.descriptor).map_err(Error::failed)
+}
+
+/// `dbuild rm`.
+pub(crate) fn remove(global: &Global, images: &[String]) -> Result<(), Error> {
+    let session = Session::open(global)?;
+    for image in images {
+        for name in session.store.remove_image(image).map_err(Error::failed)? {
+            print(&format!("removed {}", familiar(&name)))?;
+        }
+    }
+    Ok(())
+}
+
+/// `dbuild inspect`.
+pub(crate) fn inspect(global: &Global, image: &str) -> Result<(), Error> {
+    let session = Session::open(global)?;
+    let entry = session.store.image(image).map_err(Error::failed)?;
+    print_json(&dbuild_exporter::inspect(&session.store, &image_of(&entry)?).map_err(failed)?)
+}
+
+/// `dbuild save`.
+pub(crate) fn save(global: &Global, args: &SaveArgs) -> Result<(), Error> {
+    let docker = match args.format.as_str() {
+        "docker" | "docker-archive" => true,
+        "oci" | "oci-archive" => false,
+        other => return Err(Error::usage(format!("`--format {other}`: expected oci or docker"))),
+    };
+    let dest = match &args.output {
+        None => Destination::Stdout,
+        Some(path) if path == Path::new("-") => Destination::Stdout,
+        Some(path) => Destination::Path(path.clone()),
+    };
+    if dest == Destination::Stdout && std::io::IsTerminal::is_terminal(&std::io::stdout()) {
+        return Err(Error::usage("an archive is not written to a terminal").hint("name a file with -o FILE"));
+    }
+    let session = Session::open(global)?;
+    let entry = session.store.image(&args.image).map_err(Error::failed)?;
+    let names: Vec<Reference> = entry.name.parse().into_iter().collect();
+    write_archive(&session.store, &image_of(&entry)?, &names, &dest, docker).map_err(failed)?;
+    Ok(())
+}
+
+/// `dbuild load`.
+pub(crate) fn load(global: &Global, args: &LoadArgs) -> Result<(), Error> {
+    let session = Session::open(global)?;
+    let _lease = session.store.lease().map_err(Error::failed)?;
+    let input = args.input.clone().unwrap_or_else(|| "-".into());
+    let loaded = dbuild_exporter::load(&session.store, &input).map_err(failed)?;
+    for one in &loaded {
+        let mut names = one.names.clone();
+        if let (Some(tag), true) = (&args.tag, names.is_empty() && loaded.len() == 1) {
+            let name: Reference = tag.parse().map_err(Error::usage)?;
+            session.store.tag(&name.to_string(), &descriptor(&one.image)?).map_err(Error::failed)?;
+            names.push(name);
+        }
+        match names.is_empty() {
+            true => print(&format!("loaded {} (it has no name and will be collected; give it one with -t)", one.image.digest))?,
+            false => {
+                let names: Vec<String> = names.iter().map(|name| familiar(&name.to_string())).collect();
+                print(&format!("loaded {}", names.join(", ")))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `dbuild pull`.
+pub(crate) fn pull(global: &Global, reference: &str, platform: Option<&str>) -> Result<(), Error> {
+    let platform: Platform = platform.map_or(Ok(Platform::host()), str::parse).map_err(Error::usage)?;
+    let session = Session::open(global)?;
+    let _lease = session.store.lease().map_err(Error::failed)?;
+    let (registry, store) = (&session.registry, &session.store);
+    session.runtime.block_on(async {
+        let asked = dbuild_registry::Platform {
+            os: platform.os.clone(),
+            architecture: platform.architecture.clone(),
+            variant: platform.variant.clone(),
+        };
+        let image = registry.resolve(reference, &asked, PullPolicy::Always).await.map_err(Error::failed)?;
+        let fetches = image.layers.iter().map(|layer| async {
+            registry.fetch(&image.reference, &layer.digest, layer.size, &layer.media_type, &|_| {}).await
+        });
+        for fetched in futures_util::future::join_all(fetches).await {
+            fetched.map_err(Error::failed)?;
+        }
+        let bytes = store.has_blob(&image.digest).ok_or_else(|| Error::failed("the manifest is not in the store"))?;
+        let pulled = Image {
+            digest: image.digest,
+            size: bytes,
+            media_type: manifest_type(store, &image.digest)?,
+            platform: Some(platform.clone()),
+            config: Some(image.config_descriptor.digest),
+            annotations: BTreeMap::new(),
+        };
+        store.tag(&image.reference, &descriptor(&pulled)?).map_err(Error::failed)?;
+        print(&format!("pulled {}@{}", familiar(&image.reference), image.digest))
+    })
+}
+
+/// `dbuild push`.
+pub(crate) fn push(global: &Global, name: &str) -> Result<(), Error> {
+    let session = Session::open(global)?;
+    let entry = session.store.image(name).map_err(Error::failed)?;
+    let reference: Reference = entry.name.parse().map_err(Error::failed)?;
+    let image = image_of(&entry)?;
+    let names = [reference];
+    let pushed = session.runtime.block_on(dbuild_exporter::push(&session.registry, &image, &names, false, &[], &|_, _| {}));
+    pushed.map_err(failed)?;
+    print(&format!("pushed {}@{}", names[0], image.digest))
+}
+
+/// The exporter's view of an image of the store.
+pub(crate) fn image_of(entry: &ImageEntry) -> Result<Image, Error> {
+    let digest = entry.digest().ok_or_else(|| Error::failed(format!("the image {} has no sha256 digest", entry.name)))?;
+    Ok(Image {
+        digest,
+        size: entry.descriptor.size(),
+        media_type: entry.descriptor.media_type().to_string(),
+        platform: None,
+        config: None,
+        annotations: BTreeMap::new(),
+    })
+}
+
+fn descriptor(image: &Image) -> Result<Descriptor, Error> {
+    let value = serde_json::json!({ "mediaType": image.media_type, "digest": image.digest, "size": image.size });
+    serde_json::from_value(value).map_err(|error| Error::failed(format!("a descriptor cannot be made: {error}")))
+}
+
+/// The media type that a manifest says it has.
+fn manifest_type(store: &dbuild_store::Store, digest: &dbuild_digest::BlobDigest) -> Result<String, Error> {
+    let bytes = store.read_blob(digest, 4 << 20).map_err(Error::failed)?;
+    let manifest: serde_json::Value = serde_json::from_slice(&bytes).map_err(Error::failed)?;
+    // OCI allows a manifest to leave it out.
+    Ok(manifest["mediaType"].as_str().unwrap_or("application/vnd.oci.image.manifest.v1+json").to_owned())
+}
+
+/// A name as people write it: `app:latest` for `docker.io/library/app:latest`.
+pub(crate) fn familiar(name: &str) -> String {
+    name.parse::<Reference>().map_or_else(|_| name.to_owned(), |reference| reference.familiar())
+}

@@ -1,0 +1,54 @@
+//! The commands, one file for each family.
+
+mod build;
+mod build_error;
+mod cache;
+mod demo;
+mod doctor;
+mod export;
+mod images;
+mod run;
+
+use std::io::Write as _;
+
+use serde::Serialize;
+
+use crate::cli::{CacheCommand, Cli, Command, ImageCommand};
+use crate::error::Error;
+
+/// Does what the command line asks for.
+pub(crate) fn run(cli: Cli) -> Result<(), Error> {
+    let global = &cli.global;
+    match cli.command {
+        Command::Build(flags) => build::run(global, &flags),
+        Command::Run(args) => run::run(global, &args),
+        Command::Images(args) => images::list(global, args),
+        Command::Tag { image, name } => images::tag(global, &image, &name),
+        Command::Rm { images } => images::remove(global, &images),
+        Command::Inspect { image } => images::inspect(global, &image),
+        Command::Save(args) => images::save(global, &args),
+        Command::Load(args) => images::load(global, &args),
+        Command::Pull { reference, platform } => images::pull(global, &reference, platform.as_deref()),
+        Command::Push { image } => images::push(global, &image),
+        Command::Cache(CacheCommand::Du(args)) => cache::du(global, args),
+        Command::Cache(CacheCommand::Prune(args)) => cache::prune(global, &args),
+        Command::Demo { dir } => demo::run(global, &dir),
+        Command::Image(ImageCommand::FromHost { tag, programs }) => demo::from_host(global, &tag, &programs),
+        Command::Doctor(args) => doctor::run(args),
+    }
+}
+
+/// A result, to standard output.
+pub(crate) fn print(text: &str) -> Result<(), Error> {
+    match writeln!(std::io::stdout(), "{text}") {
+        // Whoever reads has seen enough: `dbuild images | head -1`.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.map_err(|error| Error::failed(format!("cannot write the result: {error}"))),
+    }
+}
+
+/// A result as JSON, to standard output.
+pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Error> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| Error::failed(format!("cannot write JSON: {error}")))?;
+    print(&text)
+}

@@ -1,0 +1,157 @@
+//! `dbuild run`: starts an image in the sandbox of the builds. What it writes is thrown away.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use dbuild_layer::users;
+use dbuild_plan::{ImageConfig, NetworkMode, Platform};
+use dbuild_registry::PullPolicy;
+use dbuild_sandbox::{self as sandbox, Mount, MountSource, Rootfs, Spec, Stdin};
+use dbuild_scheduler::{Canceller, hosts_file, image_files};
+use dbuild_store::NoEvents;
+
+use crate::cli::{Global, RunArgs};
+use crate::error::Error;
+use crate::resolve::base_image;
+use crate::session::Session;
+
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Starts it, and ends as it ends.
+pub(crate) fn run(global: &Global, args: &RunArgs) -> Result<(), Error> {
+    let network = match crate::inputs::network(&args.network)? {
+        NetworkMode::None => sandbox::Network::None,
+        NetworkMode::Default | NetworkMode::Host => sandbox::Network::Host,
+    };
+    let session = Session::open(global)?;
+    let _lease = session.store.lease().map_err(Error::failed)?;
+    let image = session.runtime.block_on(find(&session, &args.image))?;
+    let config = image.config.clone();
+    let (_canceller, cancel) = Canceller::new();
+    let blobs = Arc::new(session.registry.clone());
+    let files = session
+        .runtime
+        .block_on(image_files(&session.store, blobs, Arc::new(NoEvents), image, cancel))
+        .map_err(Error::failed)?;
+    let draft = session.store.new_snapshot().map_err(Error::failed)?;
+    dbuild_layer::prepare_upper(&draft.fs_dir(), &files.stack, session.store.flavor()).map_err(Error::failed)?;
+    let user = users::user(&files.stack, args.user.as_deref().unwrap_or(&config.user)).map_err(Error::failed)?;
+
+    let rootfs = Rootfs::Overlay { lower: files.directories, upper: draft.fs_dir(), work: draft.work_dir() };
+    let mut spec = Spec::new(rootfs, command(&config, args)?);
+    spec.env = environment(&config, args, &user.home);
+    let workdir = args.workdir.clone().unwrap_or(config.working_dir);
+    spec.cwd = if workdir.is_empty() { "/".to_owned() } else { workdir };
+    (spec.uid, spec.gid, spec.groups) = (user.uid, user.gid, user.groups);
+    spec.network = network;
+    spec.resolv_conf = Some(std::fs::read("/etc/resolv.conf").unwrap_or_default());
+    spec.hosts = Some(hosts_file(&spec.hostname, std::iter::empty()));
+    spec.mounts = args.volume.iter().map(|text| volume(text)).collect::<Result<_, _>>()?;
+    spec.output = sandbox::Output::Inherit;
+    spec.stdin = if args.interactive { Stdin::Inherit } else { Stdin::Null };
+    if args.tty {
+        spec.terminal = Some(sandbox::terminal::size());
+    }
+    let code = wait(&session, &spec)?;
+    drop(draft);
+    if code == 0 { Ok(()) } else { Err(Error::exit_code(code)) }
+}
+
+/// An image of the store, or of a registry where the store has none.
+async fn find(session: &Session, name: &str) -> Result<dbuild_plan::BaseImage, Error> {
+    let name = match session.store.image(name) {
+        Ok(entry) if !entry.name.is_empty() => entry.name,
+        _ => name.to_owned(),
+    };
+    let host = Platform::host();
+    let asked = dbuild_registry::Platform { os: host.os, architecture: host.architecture, variant: host.variant };
+    let image = session.registry.resolve(&name, &asked, PullPolicy::PreferCached).await.map_err(Error::failed)?;
+    base_image(&image).map_err(|error| Error::failed(format!("{name}: its config cannot be understood: {error}")))
+}
+
+fn command(config: &ImageConfig, args: &RunArgs) -> Result<Vec<String>, Error> {
+    let entrypoint = match &args.entrypoint {
+        // An empty one clears the image's.
+        Some(program) if program.is_empty() => Vec::new(),
+        Some(program) => vec![program.clone()],
+        None => config.entrypoint.clone().unwrap_or_default(),
+    };
+    let rest = match args.command.is_empty() {
+        false => args.command.clone(),
+        // As in Docker, another entrypoint does not get the image's CMD.
+        true if args.entrypoint.is_some() => Vec::new(),
+        true => config.cmd.clone().unwrap_or_default(),
+    };
+    let argv = [entrypoint, rest].concat();
+    match argv.is_empty() {
+        true => Err(Error::failed(format!("the image {} says no command", args.image))
+            .hint(format!("name one: dbuild run {} COMMAND", args.image))),
+        false => Ok(argv),
+    }
+}
+
+fn environment(config: &ImageConfig, args: &RunArgs, home: &str) -> Vec<(String, String)> {
+    let mut env: Vec<(String, String)> =
+        config.env.iter().filter_map(|entry| entry.split_once('=')).map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
+    let mut set = |name: &str, value: String| match env.iter_mut().find(|(known, _)| known == name) {
+        Some((_, old)) => *old = value,
+        None => env.push((name.to_owned(), value)),
+    };
+    for text in &args.env {
+        match text.split_once('=') {
+            Some((name, value)) => set(name, value.to_owned()),
+            None => {
+                if let Ok(value) = std::env::var(text) {
+                    set(text, value);
+                }
+            }
+        }
+    }
+    if args.tty {
+        set("TERM", std::env::var("TERM").unwrap_or_else(|_| "xterm".to_owned()));
+    }
+    for (name, value) in [("PATH", DEFAULT_PATH), ("HOME", home)] {
+        if !env.iter().any(|(known, _)| known == name) {
+            env.push((name.to_owned(), value.to_owned()));
+        }
+    }
+    env
+}
+
+fn volume(text: &str) -> Result<Mount, Error> {
+    let wrong = || Error::usage(format!("`-v {text}`: expected HOST:CONTAINER or HOST:CONTAINER:ro, with absolute paths"));
+    let mut parts = text.split(':');
+    let (host, target) = (parts.next().unwrap_or_default(), parts.next().ok_or_else(wrong)?);
+    let readonly = match parts.next() {
+        None | Some("rw") => false,
+        Some("ro") => true,
+        Some(_) => return Err(wrong()),
+    };
+    if !target.starts_with('/') || parts.next().is_some() {
+        return Err(wrong());
+    }
+    let path: PathBuf = std::path::absolute(host).map_err(|_| wrong())?;
+    if !path.exists() {
+        return Err(Error::failed(format!("`-v {text}`: there is no {}", path.display())));
+    }
+    Ok(Mount { target: target.to_owned(), source: MountSource::Bind { path, readonly } })
+}
+
+/// Runs it to its end. Signals that dbuild gets end it.
+fn wait(session: &Session, spec: &Spec) -> Result<u8, Error> {
+    let mut running = sandbox::spawn(spec).map_err(Error::failed)?;
+    let killer = running.killer();
+    let watch = session.runtime.spawn(async move {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
+            tokio::select! { _ = int.recv() => {}, _ = term.recv() => {} }
+            killer.kill();
+        }
+    });
+    if let Some(terminal) = running.take_terminal() {
+        sandbox::terminal::attach(terminal).map_err(|error| Error::failed(format!("the terminal failed: {error}")))?;
+    }
+    let exit = running.wait().map_err(Error::failed)?;
+    watch.abort();
+    Ok(u8::try_from(exit.status.shell_code()).unwrap_or(1))
+}

@@ -1,0 +1,295 @@
+//! What a build reads from this machine before it begins: the Dockerfile, the ignore file, contexts, arguments, secrets.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use dbuild_frontend::{BuildArgs as FrontendArgs, Ignored, NamedContext, Source};
+use dbuild_layer::{Ignore, TreePath};
+use dbuild_plan::{HostEntry, NetworkMode, Platform};
+use dbuild_scheduler::{ContextDir, Secret};
+
+use crate::cli::{BuildArgs, NamedContextArg};
+use crate::error::Error;
+
+/// More than this is no Dockerfile and no ignore file.
+const LARGEST: u64 = 16 << 20;
+
+/// A build's inputs.
+pub(crate) struct Inputs {
+    pub(crate) source: Source,
+    pub(crate) args: FrontendArgs,
+    pub(crate) contexts: BTreeMap<Option<String>, ContextDir>,
+    pub(crate) secrets: BTreeMap<String, Secret>,
+    pub(crate) ssh: BTreeMap<String, PathBuf>,
+    /// `SOURCE_DATE_EPOCH`, from the arguments or the environment.
+    pub(crate) epoch: Option<u64>,
+}
+
+/// Reads them all; what is wrong with one of them is told before anything runs.
+pub(crate) fn read(flags: &BuildArgs) -> Result<Inputs, Error> {
+    let root = context_dir(&flags.context)?;
+    let (source, path) = dockerfile(flags, &root)?;
+    let ignore = ignore_file(&root, path.as_deref())?;
+    let (named, mut contexts) = named_contexts(&flags.build_context)?;
+    let mut args = BTreeMap::new();
+    for arg in &flags.build_arg {
+        // A name alone takes the value from the environment; not set there, it is not set here.
+        let value = arg.value.clone().or_else(|| std::env::var(&arg.key).ok());
+        args.extend(value.map(|value| (arg.key.clone(), value)));
+    }
+    let epoch = epoch(&args)?;
+    let ignored = (!ignore.is_empty()).then(|| {
+        let ignore = ignore.clone();
+        Ignored(Arc::new(move |path: &str| {
+            TreePath::clean(path.as_bytes()).is_ok_and(|path| ignore.matches(&path))
+        }))
+    });
+    contexts.insert(None, ContextDir { root, ignore });
+    let platforms = flags.platform.iter().map(|text| text.parse::<Platform>().map_err(Error::usage));
+    let args = FrontendArgs {
+        args,
+        target: flags.target.clone(),
+        platforms: platforms.collect::<Result<_, _>>()?,
+        labels: flags.label.iter().map(|label| (label.key.clone(), label.value.clone().unwrap_or_default())).collect(),
+        contexts: named,
+        hosts: flags.add_host.iter().map(|text| host_entry(text)).collect::<Result<_, _>>()?,
+        network: network(&flags.network)?,
+        ignored,
+        ..FrontendArgs::default()
+    };
+    let secrets = flags.secret.iter().map(|text| secret(text)).collect::<Result<_, _>>()?;
+    let ssh = flags.ssh.iter().map(|text| ssh(text)).collect::<Result<_, _>>()?;
+    Ok(Inputs { source, args, contexts, secrets, ssh, epoch })
+}
+
+/// The network that a flag names.
+pub(crate) fn network(text: &str) -> Result<NetworkMode, Error> {
+    match text {
+        "default" | "" => Ok(NetworkMode::Default),
+        "host" => Ok(NetworkMode::Host),
+        "none" => Ok(NetworkMode::None),
+        other => Err(Error::usage(format!("`--network {other}`: expected default, host or none"))),
+    }
+}
+
+fn context_dir(path: &Path) -> Result<PathBuf, Error> {
+    let text = path.to_string_lossy();
+    if text == "-" {
+        return Err(Error::usage("a context on standard input is not supported")
+            .hint("unpack it into a directory, or use `-f -` for a Dockerfile alone"));
+    }
+    if text.contains("://") || text.starts_with("git@") {
+        return Err(Error::usage(format!("the context `{text}` is remote, which is not supported"))
+            .hint("clone it, and name the directory"));
+    }
+    match std::fs::metadata(path) {
+        Ok(meta) if meta.is_dir() => path.canonicalize(),
+        Ok(_) => {
+            return Err(Error::failed(format!("the context {text} is not a directory"))
+                .hint(format!("name the directory that holds it, or use `-f {text}` for a Dockerfile")));
+        }
+        Err(error) => Err(error),
+    }
+    .map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            Error::failed(format!("there is no directory {text} to build from")).hint("the context is usually `.`")
+        }
+        _ => Error::failed(format!("cannot use the context {text}: {error}")),
+    })
+}
+
+/// The text, and where it lies if it lies in a file.
+fn dockerfile(flags: &BuildArgs, context: &Path) -> Result<(Source, Option<PathBuf>), Error> {
+    if flags.file.as_deref() == Some(Path::new("-")) {
+        let mut bytes = Vec::new();
+        let read = std::io::stdin().take(LARGEST + 1).read_to_end(&mut bytes);
+        read.map_err(|error| Error::failed(format!("cannot read the Dockerfile from standard input: {error}")))?;
+        return Ok((Source::from_bytes("-", &bytes), None));
+    }
+    let (path, shown) = match &flags.file {
+        Some(path) => (path.clone(), path.to_string_lossy().into_owned()),
+        None => {
+            let named = ["Dockerfile", "Containerfile"].into_iter().find(|name| context.join(name).exists());
+            let name = named.unwrap_or("Dockerfile");
+            (context.join(name), flags.context.join(name).to_string_lossy().into_owned())
+        }
+    };
+    let shown = shown.strip_prefix("./").unwrap_or(&shown).to_owned();
+    match read_small(&path) {
+        Ok(bytes) => Ok((Source::from_bytes(shown, &bytes), Some(path))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let elsewhere = find_dockerfiles(context);
+            let error = Error::failed(format!("there is no Dockerfile at {shown}"));
+            Err(match elsewhere.as_slice() {
+                [] => error.hint("name it with `-f FILE`"),
+                found => error.hint(format!("there is {}; name it with `-f FILE`", found.join(", "))),
+            })
+        }
+        Err(error) => Err(Error::failed(format!("cannot read {shown}: {error}"))),
+    }
+}
+
+fn find_dockerfiles(context: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(context).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| name.to_ascii_lowercase().contains("dockerfile") && !name.ends_with(".dockerignore"))
+        .collect();
+    names.sort();
+    names.truncate(3);
+    names
+}
+
+/// `NAME.dockerignore` beside the Dockerfile, else `.dockerignore` in the context.
+fn ignore_file(context: &Path, dockerfile: Option<&Path>) -> Result<Ignore, Error> {
+    let own = dockerfile.map(|path| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".dockerignore");
+        PathBuf::from(name)
+    });
+    for path in own.into_iter().chain([context.join(".dockerignore")]) {
+        match read_small(&path) {
+            Ok(bytes) => {
+                return Ignore::parse(&bytes).map_err(|error| Error::failed(format!("{}: {error}", path.display())));
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(Error::failed(format!("cannot read {}: {error}", path.display()))),
+        }
+    }
+    Ok(Ignore::default())
+}
+
+/// Reads a regular file; a FIFO or a device is not waited for.
+fn read_small(path: &Path) -> std::io::Result<Vec<u8>> {
+    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+    let file = File::options().read(true).custom_flags(nonblocking).open(path)?;
+    let meta = file.metadata()?;
+    if !meta.is_file() {
+        return Err(std::io::Error::other(if meta.is_dir() { "it is a directory" } else { "it is not a regular file" }));
+    }
+    if meta.len() > LARGEST {
+        return Err(std::io::Error::other(format!("it has {} bytes, and no more than {LARGEST} are read", meta.len())));
+    }
+    let mut bytes = Vec::new();
+    file.take(LARGEST).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+type Named = (BTreeMap<String, NamedContext>, BTreeMap<Option<String>, ContextDir>);
+
+fn named_contexts(flags: &[NamedContextArg]) -> Result<Named, Error> {
+    let (mut named, mut dirs) = (BTreeMap::new(), BTreeMap::new());
+    for NamedContextArg { name, source } in flags {
+        let context = if let Some(image) = source.strip_prefix("docker-image://") {
+            NamedContext::Image(image.to_owned())
+        } else if source.contains("://") {
+            return Err(Error::usage(format!("--build-context {name}={source}: this kind of source is not supported"))
+                .hint("use a directory or docker-image://REFERENCE"));
+        } else {
+            let root = context_dir(Path::new(source))?;
+            let ignore = ignore_file(&root, None)?;
+            dirs.insert(Some(name.clone()), ContextDir { root, ignore });
+            NamedContext::Directory
+        };
+        named.insert(name.clone(), context);
+    }
+    Ok((named, dirs))
+}
+
+fn host_entry(text: &str) -> Result<HostEntry, Error> {
+    // `host=ip` is the newer spelling; an IPv6 address may stand in brackets.
+    let parts = text.split_once('=').or_else(|| text.split_once(':'));
+    let parsed = parts.map(|(host, ip)| (host, ip.trim_start_matches('[').trim_end_matches(']')));
+    match parsed {
+        Some((host, ip)) if !host.is_empty() && (ip == "host-gateway" || ip.parse::<std::net::IpAddr>().is_ok()) => {
+            Ok(HostEntry { host: host.to_owned(), ip: ip.to_owned() })
+        }
+        _ => Err(Error::usage(format!("`--add-host {text}`: expected HOST:IP"))),
+    }
+}
+
+fn secret(text: &str) -> Result<(String, Secret), Error> {
+    let (mut id, mut file, mut variable, mut kind) = (None, None, None, None);
+    for field in text.split(',') {
+        match field.split_once('=') {
+            Some(("id", value)) => id = Some(value.to_owned()),
+            Some(("src" | "source", value)) => file = Some(PathBuf::from(value)),
+            Some(("env", value)) => variable = Some(value.to_owned()),
+            Some(("type", value @ ("file" | "env"))) => kind = Some(value.to_owned()),
+            _ => {
+                return Err(Error::usage(format!("`--secret {text}`: `{field}` is not known"))
+                    .hint("expected id=ID,src=FILE or id=ID,env=VARIABLE"));
+            }
+        }
+    }
+    let id = id.filter(|id| !id.is_empty()).ok_or_else(|| {
+        Error::usage(format!("`--secret {text}` has no id")).hint("expected id=ID,src=FILE or id=ID,env=VARIABLE")
+    })?;
+    let secret = match (file, variable, kind.as_deref()) {
+        (Some(_), Some(_), _) => return Err(Error::usage(format!("`--secret {text}` has both src and env"))),
+        // `type=env,src=NAME` is the other spelling of `env=NAME`.
+        (Some(name), None, Some("env")) => Secret::Variable(name.to_string_lossy().into_owned()),
+        (Some(path), None, _) => {
+            if !path.is_file() {
+                return Err(Error::failed(format!("the secret `{id}` is not there: {} is no file", path.display())));
+            }
+            Secret::File(path)
+        }
+        (None, Some(name), _) => Secret::Variable(name),
+        (None, None, Some("file")) => Secret::File(PathBuf::from(&id)),
+        // As in BuildKit: a variable of that name, else a file.
+        (None, None, _) if std::env::var_os(&id).is_some() => Secret::Variable(id.clone()),
+        (None, None, _) => Secret::File(PathBuf::from(&id)),
+    };
+    Ok((id, secret))
+}
+
+fn ssh(text: &str) -> Result<(String, PathBuf), Error> {
+    let (id, socket) = match text.split_once('=') {
+        Some((id, path)) => (id, Some(PathBuf::from(path))),
+        None => (text, std::env::var_os("SSH_AUTH_SOCK").map(PathBuf::from)),
+    };
+    let socket = socket
+        .ok_or_else(|| Error::usage(format!("`--ssh {text}`: SSH_AUTH_SOCK is not set")).hint("start an agent, or name its socket"))?;
+    Ok((id.to_owned(), socket))
+}
+
+fn epoch(args: &BTreeMap<String, String>) -> Result<Option<u64>, Error> {
+    let text = args.get("SOURCE_DATE_EPOCH").cloned().or_else(|| std::env::var("SOURCE_DATE_EPOCH").ok());
+    match text.filter(|text| !text.is_empty()) {
+        None => Ok(None),
+        Some(text) => text
+            .parse()
+            .map(Some)
+            .map_err(|_| Error::usage(format!("SOURCE_DATE_EPOCH={text} is not a number of seconds since 1970"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{host_entry, secret};
+
+    #[test]
+    fn hosts() {
+        let ip = |text| host_entry(text).map(|entry| entry.ip);
+        assert_eq!(ip("a:1.2.3.4").unwrap(), "1.2.3.4");
+        assert_eq!(ip("a=[::1]").unwrap(), "::1");
+        assert_eq!(ip("a:::1").unwrap(), "::1");
+        assert_eq!(ip("a:host-gateway").unwrap(), "host-gateway");
+        for text in ["a", "a:", ":1.2.3.4", "a:1.2.3"] {
+            assert!(host_entry(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn secrets_that_cannot_be_meant() {
+        for text in ["", "src=/etc/passwd", "id=a,src=/etc/passwd,env=B", "id=a,src=/no/such/file", "id=a,mode=1"] {
+            assert!(secret(text).is_err(), "{text}");
+        }
+        assert!(secret("id=a,src=/etc/passwd").is_ok());
+    }
+}

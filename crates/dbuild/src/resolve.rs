@@ -1,0 +1,117 @@
+//! Finds the images that a Dockerfile names, all that are known at a time side by side, until nothing new is named.
+
+use std::collections::HashMap;
+
+use dbuild_digest::BlobDigest;
+use dbuild_frontend::{BuildArgs, Diagnostic, Diagnostics, Dockerfile, ImageRequest, Resolved, needed};
+use dbuild_plan::{BaseImage, HistoryEntry, ImageConfig, LayerDescriptor, Platform};
+use dbuild_registry::{PullPolicy, Registry, RegistryError, ResolvedImage};
+use dbuild_store::{Event, EventSink};
+use serde::Deserialize;
+use tokio::task::JoinSet;
+
+/// The images, and the configs that their manifests name (for what a plan does not keep of them).
+#[derive(Default)]
+pub(crate) struct Images {
+    pub(crate) resolved: Resolved,
+    pub(crate) configs: HashMap<BlobDigest, Vec<u8>>,
+}
+
+/// Finds them all. Notes (an image that could not be checked) go to `events`.
+pub(crate) async fn resolve(
+    registry: &Registry,
+    dockerfile: &Dockerfile,
+    args: &BuildArgs,
+    policy: PullPolicy,
+    events: &dyn EventSink,
+) -> Result<Images, Diagnostics> {
+    let mut images = Images::default();
+    loop {
+        let requests = needed(dockerfile, args, &images.resolved)?;
+        if requests.is_empty() {
+            return Ok(images);
+        }
+        let mut finding = JoinSet::new();
+        for (order, request) in requests.into_iter().enumerate() {
+            let registry = registry.clone();
+            finding.spawn(async move {
+                let found = find(&registry, &request, policy).await;
+                (order, request, found)
+            });
+        }
+        let mut found = finding.join_all().await;
+        // The first that the Dockerfile names is told first, whoever answered first.
+        found.sort_by_key(|(order, ..)| *order);
+        let mut errors = Vec::new();
+        for (_, request, image) in found {
+            match image {
+                Ok((image, base)) => {
+                    if let Some(text) = &image.from_cache {
+                        events.emit(Event::Note { text: text.clone() });
+                    }
+                    images.configs.insert(image.digest, image.config);
+                    images.resolved.insert(&request, base);
+                }
+                Err(error) => errors.push(error),
+            }
+        }
+        if !errors.is_empty() {
+            return Err(Diagnostics(errors));
+        }
+    }
+}
+
+async fn find(
+    registry: &Registry,
+    request: &ImageRequest,
+    policy: PullPolicy,
+) -> Result<(ResolvedImage, BaseImage), Diagnostic> {
+    if request.reference.starts_with("oci-layout://") {
+        return Err(Diagnostic::error(request.span, "OCI layouts as a context are not supported")
+            .help("load the layout with `dbuild load` and name the image"));
+    }
+    let failed = |error: RegistryError| {
+        Diagnostic::error(request.span, error.to_string()).label("this image cannot be had")
+    };
+    let platform = &request.platform;
+    let asked = dbuild_registry::Platform {
+        os: platform.os.clone(),
+        architecture: platform.architecture.clone(),
+        variant: platform.variant.clone(),
+    };
+    let image = registry.resolve(&request.reference, &asked, policy).await.map_err(failed)?;
+    let base = base_image(&image).map_err(|problem| {
+        let text = format!("{}: its config cannot be understood: {problem}", image.reference);
+        Diagnostic::error(request.span, text).label("this image cannot be used")
+    })?;
+    Ok((image, base))
+}
+
+/// The members of an image's config that a plan needs. The registry has checked the rest.
+#[derive(Deserialize)]
+struct ConfigFile {
+    #[serde(default)]
+    config: Option<ImageConfig>,
+    #[serde(default)]
+    history: Option<Vec<HistoryEntry>>,
+}
+
+/// What a plan knows of an image.
+pub(crate) fn base_image(image: &ResolvedImage) -> serde_json::Result<BaseImage> {
+    let file: ConfigFile = serde_json::from_slice(&image.config)?;
+    let layers = image.layers.iter().zip(&image.diff_ids).map(|(layer, diff_id)| LayerDescriptor {
+        digest: layer.digest,
+        size: layer.size,
+        media_type: layer.media_type.clone(),
+        diff_id: *diff_id,
+    });
+    let dbuild_registry::Platform { os, architecture, variant } = &image.platform;
+    Ok(BaseImage {
+        reference: image.reference.clone(),
+        digest: image.digest,
+        platform: Platform::normalized(os, architecture, variant.as_deref()),
+        config: file.config.unwrap_or_default(),
+        history: file.history.unwrap_or_default(),
+        layers: layers.collect(),
+    })
+}

@@ -1,0 +1,48 @@
+//! What every command that touches the store begins with.
+
+use std::path::PathBuf;
+
+use dbuild_layer::OverlayFlavor;
+use dbuild_registry::{Credentials, Registry};
+use dbuild_sandbox::rootless::{self, Identity};
+use dbuild_store::Store;
+use tokio::runtime::Runtime;
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::Global;
+use crate::config::{Config, store_dir};
+use crate::error::Error;
+
+/// The open store and what belongs to it.
+pub(crate) struct Session {
+    pub(crate) store: Store,
+    pub(crate) registry: Registry,
+    pub(crate) runtime: Runtime,
+    pub(crate) identity: Identity,
+}
+
+impl Session {
+    /// Opens the store. Without root the process is replaced by one that is root in a user namespace, so this
+    /// comes before any thread.
+    pub(crate) fn open(global: &Global) -> Result<Self, Error> {
+        let config = Config::read(global)?;
+        let identity = rootless::enter().map_err(Error::failed)?;
+        let is_root = matches!(identity, Identity::Root);
+        let dir: PathBuf = store_dir(global, is_root)?;
+        let filter = EnvFilter::try_new(&global.log)
+            .map_err(|_| Error::usage(format!("`--log {}`: expected error, warn, info, debug or trace", global.log)))?;
+        // Told twice (a command that runs another one), the first stays.
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+        let flavor = if is_root { OverlayFlavor::Trusted } else { OverlayFlavor::User };
+        let store = Store::open(&dir, flavor).map_err(Error::failed)?;
+        for warning in store.take_warnings() {
+            crate::progress::say(&format!("warning: {warning}"));
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Error::failed(format!("cannot start threads: {error}")))?;
+        let registry = Registry::new(config.registry, Credentials::from_environment(), store.clone());
+        Ok(Self { store, registry, runtime, identity })
+    }
+}
