@@ -128,7 +128,8 @@ async fn token(
         return Err(Problem::Malformed(format!("it asks to send credentials in the clear, to {host}")));
     }
     let name = url.port().map_or(host.clone(), |port| format!("{host}:{port}"));
-    let mut parameters: Vec<(&str, &str)> = service.iter().map(|service| ("service", service.as_str())).collect();
+    let mut parameters: Vec<(&str, &str)> =
+        service.iter().map(|service| ("service", service.as_str())).collect();
     parameters.extend(scopes.iter().map(|scope| ("scope", scope.as_str())));
     let request = match &found.credential {
         Some(Credential::IdentityToken(token)) => {
@@ -159,7 +160,10 @@ async fn token(
     match status {
         200 => {}
         400 | 401 | 403 => {
-            return Err(Problem::Unauthorized { used: found.place.clone(), unreadable: found.trouble.clone() });
+            return Err(Problem::Unauthorized {
+                used: found.place.clone(),
+                unreadable: found.trouble.clone(),
+            });
         }
         429 => return Err(Problem::RateLimited { retry_after: None }),
         status => {
@@ -167,11 +171,13 @@ async fn token(
             return Err(Problem::Server { status, message, retry_after: None });
         }
     }
-    let answer = answer_of(response, transport.limits.stall).body("the token", transport.limits.token_bytes).await?;
+    let answer =
+        answer_of(response, transport.limits.stall).body("the token", transport.limits.token_bytes).await?;
     // What is in there is a secret: the error does not show it.
     let malformed = || Problem::Malformed(format!("its token server {host} gave no token"));
     let answer: TokenAnswer = serde_json::from_slice(&answer).map_err(|_| malformed())?;
-    let token = answer.token.or(answer.access_token).filter(|token| !token.is_empty()).ok_or_else(malformed)?;
+    let token =
+        answer.token.or(answer.access_token).filter(|token| !token.is_empty()).ok_or_else(malformed)?;
     if !token.bytes().all(|b| b.is_ascii_graphic()) {
         return Err(malformed());
     }
@@ -199,6 +205,9 @@ mod tests {
 
     #[test]
     fn base64_pads() {
-        assert_eq!(["", "a", "ab", "abc", "ann:one"].map(|text| base64(text.as_bytes())), ["", "YQ==", "YWI=", "YWJj", "YW5uOm9uZQ=="]);
+        assert_eq!(
+            ["", "a", "ab", "abc", "ann:one"].map(|text| base64(text.as_bytes())),
+            ["", "YQ==", "YWI=", "YWJj", "YW5uOm9uZQ=="]
+        );
     }
 }

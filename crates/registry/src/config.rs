@@ -76,9 +76,21 @@ mod tests {
         )
         .unwrap();
         assert_eq!(config.host("docker.io").mirrors, ["localhost:5000", "harbor.example/proxy"]);
-        assert!(toml::from_str::<Config>("[\"docker.io\"]\nmirror = []\n").is_err(), "a misspelt word is told");
-        let schemes = ["docker.io", "localhost:5000", "localhost", "127.0.0.1:1", "127.9.9.9", "[::1]:5", "a.example:8080", "127.example"]
-            .map(|host| config.scheme(host));
+        assert!(
+            toml::from_str::<Config>("[\"docker.io\"]\nmirror = []\n").is_err(),
+            "a misspelt word is told"
+        );
+        let schemes = [
+            "docker.io",
+            "localhost:5000",
+            "localhost",
+            "127.0.0.1:1",
+            "127.9.9.9",
+            "[::1]:5",
+            "a.example:8080",
+            "127.example",
+        ]
+        .map(|host| config.scheme(host));
         assert_eq!(schemes, ["https", "https", "http", "http", "http", "http", "http", "https"]);
     }
 }

@@ -14,7 +14,10 @@ pub struct Credentials {
 /// What was found for a host.
 #[derive(Clone)]
 pub(crate) enum Credential {
-    Basic { user: String, password: String },
+    Basic {
+        user: String,
+        password: String,
+    },
     /// An OAuth refresh token, to be traded for access tokens.
     IdentityToken(String),
 }
@@ -51,7 +54,9 @@ impl Credentials {
     /// `$XDG_RUNTIME_DIR/containers/auth.json`, `~/.config/containers/auth.json`, `$DOCKER_CONFIG/config.json` or
     /// `~/.docker/config.json`.
     pub fn from_environment() -> Self {
-        Self::from_variables(|name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from))
+        Self::from_variables(|name| {
+            std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+        })
     }
 
     fn from_variables(variable: impl Fn(&str) -> Option<PathBuf>) -> Self {
@@ -125,7 +130,9 @@ fn without_helpers(bytes: &[u8]) -> Result<Vec<u8>, String> {
 
 fn lookup_name(file: &[u8], name: &str) -> Result<Option<Credential>, String> {
     match docker_credential::get_credential_from_reader(file, name) {
-        Ok(DockerCredential::UsernamePassword(user, password)) => Ok(Some(Credential::Basic { user, password })),
+        Ok(DockerCredential::UsernamePassword(user, password)) => {
+            Ok(Some(Credential::Basic { user, password }))
+        }
         Ok(DockerCredential::IdentityToken(token)) => Ok(Some(Credential::IdentityToken(token))),
         Err(Trouble::NoCredentialConfigured) => Ok(None),
         // Helpers say in free text that they know nothing; Docker's own all use these words.
@@ -154,7 +161,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("config.json");
         std::fs::write(&file, json).unwrap();
-        let found = Credentials::from_files(vec![PathBuf::from("/does/not/exist"), file]).lookup(host, repository);
+        let found =
+            Credentials::from_files(vec![PathBuf::from("/does/not/exist"), file]).lookup(host, repository);
         match (found.credential, found.trouble) {
             (Some(Credential::Basic { user, password }), _) => format!("{user}:{password}"),
             (Some(Credential::IdentityToken(token)), _) => format!("token {token}"),
@@ -189,14 +197,21 @@ mod tests {
         let all = |name: &str| Some(Path::new("/").join(name)).filter(|_| name != "REGISTRY_AUTH_FILE");
         assert_eq!(
             Credentials::from_variables(all).files,
-            ["/XDG_RUNTIME_DIR/containers/auth.json", "/XDG_CONFIG_HOME/containers/auth.json", "/DOCKER_CONFIG/config.json"]
-                .map(PathBuf::from)
+            [
+                "/XDG_RUNTIME_DIR/containers/auth.json",
+                "/XDG_CONFIG_HOME/containers/auth.json",
+                "/DOCKER_CONFIG/config.json"
+            ]
+            .map(PathBuf::from)
         );
         let home = |name: &str| (name == "HOME").then(|| PathBuf::from("/root"));
         assert_eq!(
             Credentials::from_variables(home).files,
             ["/root/.config/containers/auth.json", "/root/.docker/config.json"].map(PathBuf::from)
         );
-        assert_eq!(Credentials::from_variables(|name| Some(name.into())).files, [PathBuf::from("REGISTRY_AUTH_FILE")]);
+        assert_eq!(
+            Credentials::from_variables(|name| Some(name.into())).files,
+            [PathBuf::from("REGISTRY_AUTH_FILE")]
+        );
     }
 }

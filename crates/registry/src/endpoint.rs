@@ -33,8 +33,10 @@ impl Endpoint {
     pub(crate) fn all(config: &Config, reference: &Reference) -> Vec<Self> {
         let registry = reference.registry();
         let mirror = |mirror: &String| {
-            let bare = mirror.trim_start_matches("https://").trim_start_matches("http://").trim_end_matches('/');
-            let (host, prefix) = bare.split_once('/').map_or((bare, None), |(host, prefix)| (host, Some(prefix)));
+            let bare =
+                mirror.trim_start_matches("https://").trim_start_matches("http://").trim_end_matches('/');
+            let (host, prefix) =
+                bare.split_once('/').map_or((bare, None), |(host, prefix)| (host, Some(prefix)));
             let scheme = match mirror.split_once("://") {
                 Some((scheme, _)) => scheme,
                 None => config.scheme(host),
@@ -67,7 +69,8 @@ mod tests {
 
     #[test]
     fn mirrors_come_first() {
-        let config: Config = toml::from_str("[\"docker.io\"]\nmirrors = [\"localhost:5000\", \"h.example/proxy\"]\n").unwrap();
+        let config: Config =
+            toml::from_str("[\"docker.io\"]\nmirrors = [\"localhost:5000\", \"h.example/proxy\"]\n").unwrap();
         let urls: Vec<String> = Endpoint::all(&config, &"debian:12".parse().unwrap())
             .iter()
             .map(|endpoint| endpoint.url("manifests/12"))

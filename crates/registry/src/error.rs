@@ -131,7 +131,11 @@ impl Problem {
     pub(crate) fn is_transient(&self) -> bool {
         matches!(
             self,
-            Self::Unreachable(_) | Self::Stalled(_) | Self::Truncated { .. } | Self::RateLimited { .. } | Self::Server { .. }
+            Self::Unreachable(_)
+                | Self::Stalled(_)
+                | Self::Truncated { .. }
+                | Self::RateLimited { .. }
+                | Self::Server { .. }
         )
     }
 
@@ -155,18 +159,25 @@ impl Problem {
             Self::NotFound(_) => "check the spelling of the name and the tag".to_owned(),
             Self::Unauthorized { unreadable: Some(why), .. } => format!("mend the credentials: {why}"),
             Self::Unauthorized { used: None, .. } => {
-                format!("check the name, or log in if the image is private: `docker login {host}` or `podman login {host}`")
+                format!(
+                    "check the name, or log in if the image is private: `docker login {host}` or `podman login {host}`"
+                )
             }
             Self::Unauthorized { used: Some(_), .. } => {
-                format!("log in again, with an account that may do this: `docker login {host}` or `podman login {host}`")
+                format!(
+                    "log in again, with an account that may do this: `docker login {host}` or `podman login {host}`"
+                )
             }
             Self::Forbidden { .. } => "ask the owner of the repository for access".to_owned(),
             Self::RateLimited { .. } => {
                 "wait, log in (accounts have higher limits), or name a mirror in the configuration".to_owned()
             }
-            Self::Server { .. } | Self::Stalled(_) | Self::Truncated { .. } => "try again later, or another mirror".to_owned(),
+            Self::Server { .. } | Self::Stalled(_) | Self::Truncated { .. } => {
+                "try again later, or another mirror".to_owned()
+            }
             Self::WrongDigest { .. } | Self::TooLarge { .. } | Self::Malformed(_) => {
-                "the registry or something on the way to it is broken or lies; nothing of this was kept".to_owned()
+                "the registry or something on the way to it is broken or lies; nothing of this was kept"
+                    .to_owned()
             }
             Self::NoPlatform { available, .. } => {
                 format!("pass `--platform {}`, or take another image", available.first()?)

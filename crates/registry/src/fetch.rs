@@ -74,7 +74,8 @@ impl Registry {
             fetching.entry(blob.digest).or_default().clone()
         };
         let _only_one = lock.lock().await;
-        let there = self.local.has(&blob.digest).await.map_err(|p| failed("pull", &reference, local_attempt(p)))?;
+        let there =
+            self.local.has(&blob.digest).await.map_err(|p| failed("pull", &reference, local_attempt(p)))?;
         if there == Some(blob.size) {
             progress(blob.size);
             return Ok(());
@@ -85,11 +86,18 @@ impl Registry {
             })
             .await;
         self.fetching.lock().unwrap_or_else(PoisonError::into_inner).remove(&blob.digest);
-        fetched.map_err(|attempts| failed(&format!("pull a layer ({}) of", blob.digest.short()), &reference, attempts))
+        fetched.map_err(|attempts| {
+            failed(&format!("pull a layer ({}) of", blob.digest.short()), &reference, attempts)
+        })
     }
 
     /// One attempt with one endpoint. `Ok` means that the blob is whole and verified in the store.
-    async fn fetch_from(&self, endpoint: &Endpoint, blob: &BlobDescriptor, progress: Progress<'_>) -> Result<(), Problem> {
+    async fn fetch_from(
+        &self,
+        endpoint: &Endpoint,
+        blob: &BlobDescriptor,
+        progress: Progress<'_>,
+    ) -> Result<(), Problem> {
         let request = Request::pull(Method::GET, endpoint, &format!("blobs/{}", blob.digest));
         let mut answer = self.transport.send(endpoint, &request).await?;
         if let Some(length) = answer.response.content_length().filter(|length| *length != blob.size) {
@@ -107,8 +115,12 @@ impl Registry {
             let mut writer = store.blob_writer().map_err(|error| Problem::Local(error.to_string()))?;
             while let Some(piece) = pieces.blocking_recv() {
                 match piece {
-                    Piece::Bytes(bytes) => writer.write_all(&bytes).map_err(|error| Problem::Local(error.to_string()))?,
-                    Piece::End => return writer.commit(Some(&expected)).map(drop).map_err(|e| refused(&expected.0, e)),
+                    Piece::Bytes(bytes) => {
+                        writer.write_all(&bytes).map_err(|error| Problem::Local(error.to_string()))?
+                    }
+                    Piece::End => {
+                        return writer.commit(Some(&expected)).map(drop).map_err(|e| refused(&expected.0, e));
+                    }
                 }
             }
             // The sender gave up; what was written goes with the writer.
@@ -158,7 +170,10 @@ async fn read(
         };
         got += piece.len() as u64;
         if got > blob.size {
-            return Err(Problem::TooLarge { what: format!("what it sends for {}", blob.digest), limit: blob.size });
+            return Err(Problem::TooLarge {
+                what: format!("what it sends for {}", blob.digest),
+                limit: blob.size,
+            });
         }
         sender.send(Piece::Bytes(piece)).await.map_err(gone)?;
         progress(got);

@@ -63,7 +63,8 @@ impl Local {
             let name = reference.to_string();
             let entry = store.images()?.into_iter().find(|entry| entry.name == name);
             let top = entry.and_then(|entry| entry.descriptor.digest().to_string().parse().ok());
-            let top = top.filter(|top| pulled.is_none_or(|(index, manifest)| *top != index && *top != manifest));
+            let top =
+                top.filter(|top| pulled.is_none_or(|(index, manifest)| *top != index && *top != manifest));
             Ok(top.and_then(|top| read_image(store, &reference, &platform, top)))
         })
         .await
@@ -119,7 +120,12 @@ impl Local {
 }
 
 /// An image from the blobs of the store. Anything that is missing or damaged makes it a miss: it is then pulled again.
-fn read_image(store: &Store, reference: &Reference, platform: &Platform, top: BlobDigest) -> Option<ResolvedImage> {
+fn read_image(
+    store: &Store,
+    reference: &Reference,
+    platform: &Platform,
+    top: BlobDigest,
+) -> Option<ResolvedImage> {
     let limits = Limits::default();
     let read = |digest: &BlobDigest| store.read_blob(digest, limits.manifest_bytes).ok();
     let mut digest = top;

@@ -82,7 +82,9 @@ impl Document {
             layers: Option<serde::de::IgnoredAny>,
             config: Option<serde::de::IgnoredAny>,
         }
-        let broken = |error: &dyn fmt::Display| Problem::Malformed(format!("its manifest is broken: {}", one_line(&error.to_string())));
+        let broken = |error: &dyn fmt::Display| {
+            Problem::Malformed(format!("its manifest is broken: {}", one_line(&error.to_string())))
+        };
         let head: Head = serde_json::from_slice(bytes).map_err(|error| broken(&error))?;
         if head.schema_version == Some(1) {
             return Err(Problem::Unsupported(
@@ -106,7 +108,9 @@ impl Document {
         }
         if head.layers.is_none() || head.config.is_none() {
             let media_type = one_line(&head.media_type.unwrap_or_else(|| "of no known type".to_owned()));
-            return Err(Problem::Unsupported(format!("what it has under this name is not an image ({media_type})")));
+            return Err(Problem::Unsupported(format!(
+                "what it has under this name is not an image ({media_type})"
+            )));
         }
         let manifest: ImageManifest = serde_json::from_slice(bytes).map_err(|error| broken(&error))?;
         let config = descriptor(manifest.config())?;
@@ -120,7 +124,11 @@ impl Document {
 }
 
 fn descriptor(found: &oci_spec::image::Descriptor) -> Result<BlobDescriptor, Problem> {
-    let digest = found.digest().to_string().parse().map_err(|e| Problem::Malformed(format!("its manifest is broken: {e}")))?;
+    let digest = found
+        .digest()
+        .to_string()
+        .parse()
+        .map_err(|e| Problem::Malformed(format!("its manifest is broken: {e}")))?;
     Ok(BlobDescriptor { digest, size: found.size(), media_type: found.media_type().to_string() })
 }
 
@@ -139,8 +147,9 @@ impl ConfigFacts {
             #[serde(default)]
             diff_ids: Option<Vec<BlobDigest>>,
         }
-        let config: Config = serde_json::from_slice(bytes)
-            .map_err(|error| Problem::Malformed(format!("its config is broken: {}", one_line(&error.to_string()))))?;
+        let config: Config = serde_json::from_slice(bytes).map_err(|error| {
+            Problem::Malformed(format!("its config is broken: {}", one_line(&error.to_string())))
+        })?;
         let diff_ids = config.rootfs.diff_ids.unwrap_or_default();
         if diff_ids.len() != layers {
             return Err(Problem::Malformed(format!(
@@ -204,8 +213,12 @@ pub(crate) fn select<'a>(variants: &'a [Variant], wanted: &Platform) -> Result<&
         _ => {
             let named = |variant: &Variant| variant.platform.as_ref().map(ToString::to_string);
             // Attestations stand in indexes as images for `unknown/unknown`.
-            let mut available: Vec<String> =
-                variants.iter().filter_map(named).filter(|name| !name.starts_with("unknown")).map(|n| one_line(&n)).collect();
+            let mut available: Vec<String> = variants
+                .iter()
+                .filter_map(named)
+                .filter(|name| !name.starts_with("unknown"))
+                .map(|n| one_line(&n))
+                .collect();
             available.dedup();
             available.truncate(40);
             Err(Problem::NoPlatform { wanted: wanted.to_string(), available })
@@ -225,7 +238,11 @@ mod tests {
 
     fn index(platforms: &[&str]) -> Vec<Variant> {
         let variant = |text: &&str| Variant {
-            descriptor: BlobDescriptor { digest: BlobDigest::of(text.as_bytes()), size: 1, media_type: (*text).to_owned() },
+            descriptor: BlobDescriptor {
+                digest: BlobDigest::of(text.as_bytes()),
+                size: 1,
+                media_type: (*text).to_owned(),
+            },
             platform: (!text.is_empty()).then(|| platform(text)),
         };
         platforms.iter().map(variant).collect()
@@ -260,13 +277,19 @@ mod tests {
         insta::assert_snapshot!(error("{\"schemaVersion\":2,\"mediaType\":\"a/b\"}"), @"what it has under this name is not an image (a/b)");
         insta::assert_snapshot!(error("<html>"), @"its manifest is broken: expected value at line 1 column 1");
         insta::assert_snapshot!(error("{\"schemaVersion\":2,\"manifests\":[],\"layers\":[]}"), @"its manifest is broken: it is an index and an image at the same time");
-        let chart = format!(r#"{{"schemaVersion":2,"layers":[],"config":{{"mediaType":"application/vnd.cncf.helm.config.v1+json","digest":"{digest}","size":0}}}}"#);
+        let chart = format!(
+            r#"{{"schemaVersion":2,"layers":[],"config":{{"mediaType":"application/vnd.cncf.helm.config.v1+json","digest":"{digest}","size":0}}}}"#
+        );
         insta::assert_snapshot!(error(&chart), @"it is an artifact (application/vnd.cncf.helm.config.v1+json), not an image");
     }
 
     #[test]
     fn a_config_has_one_diff_id_for_each_layer() {
-        let facts = ConfigFacts::parse(br#"{"architecture":"arm","variant":"v7","rootfs":{"type":"layers","diff_ids":null}}"#, 0).unwrap();
+        let facts = ConfigFacts::parse(
+            br#"{"architecture":"arm","variant":"v7","rootfs":{"type":"layers","diff_ids":null}}"#,
+            0,
+        )
+        .unwrap();
         assert_eq!(facts.platform, platform("linux/arm/v7"));
         let error = ConfigFacts::parse(br#"{"rootfs":{"diff_ids":[]}}"#, 2).unwrap_err();
         insta::assert_snapshot!(error, @"its manifest has 2 layers, but its config has 0");

@@ -60,7 +60,9 @@ impl Registry {
         let sources: Vec<String> = base
             .iter()
             .filter_map(|base| base.parse::<Reference>().ok())
-            .filter(|base| base.registry() == reference.registry() && base.repository() != reference.repository())
+            .filter(|base| {
+                base.registry() == reference.registry() && base.repository() != reference.repository()
+            })
             .map(|base| base.repository().to_owned())
             .collect();
         let mut seen = HashSet::new();
@@ -101,7 +103,8 @@ impl Registry {
         };
         let below: Vec<BlobDescriptor> = below;
         for descriptor in below {
-            let bytes = self.local.must_read(&descriptor.digest, self.transport.limits.manifest_bytes).await?;
+            let bytes =
+                self.local.must_read(&descriptor.digest, self.transport.limits.manifest_bytes).await?;
             let Document::Image(manifest) = Document::parse(&bytes)? else {
                 return Err(Problem::Unsupported("an index of indexes cannot be pushed".to_owned()));
             };
@@ -165,8 +168,12 @@ impl Registry {
         if answer.response.status().as_u16() == 201 {
             return Ok(None);
         }
-        let location = answer.header("location").ok_or_else(|| Problem::Malformed("it opens an upload without an address".to_owned()))?;
-        let session = url.join(location).map_err(|error| Problem::Malformed(format!("its upload address is none: {error}")))?;
+        let location = answer
+            .header("location")
+            .ok_or_else(|| Problem::Malformed("it opens an upload without an address".to_owned()))?;
+        let session = url
+            .join(location)
+            .map_err(|error| Problem::Malformed(format!("its upload address is none: {error}")))?;
         if url.scheme() == "https" && session.scheme() != "https" {
             return Err(Problem::Malformed("its upload address leaves TLS".to_owned()));
         }
@@ -217,7 +224,8 @@ impl Registry {
             .map_err(|_| Problem::Local(format!("`{}` is no media type", part.descriptor.media_type)))?;
         let body = || Body::from(part.bytes.clone());
         let attempt = || async {
-            let mut request = Request::push(Method::PUT, endpoint, endpoint.url(&format!("manifests/{name}")));
+            let mut request =
+                Request::push(Method::PUT, endpoint, endpoint.url(&format!("manifests/{name}")));
             request.headers = HeaderMap::from_iter([(CONTENT_TYPE, media_type.clone())]);
             request.body = Some(&body);
             self.transport.send(endpoint, &request).await.map(drop)

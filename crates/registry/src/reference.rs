@@ -172,7 +172,9 @@ fn check_repository(repository: &str) -> Result<(), String> {
     };
     match repository.split('/').find(|part| !word(part)) {
         Some("") => Err("a part of the name is empty".to_owned()),
-        Some(part) => Err(format!("`{part}` is not a name (lower-case letters, digits, and `.` `_` `-` inside)")),
+        Some(part) => {
+            Err(format!("`{part}` is not a name (lower-case letters, digits, and `.` `_` `-` inside)"))
+        }
         None => Ok(()),
     }
 }

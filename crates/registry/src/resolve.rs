@@ -22,6 +22,7 @@ use futures_util::future::BoxFuture;
 use reqwest::Method;
 use reqwest::header::{ACCEPT as ACCEPT_HEADER, HeaderValue};
 
+use crate::Registry;
 use crate::endpoint::Endpoint;
 use crate::error::{Failed, Problem, RegistryError};
 use crate::limits::Limits;
@@ -29,7 +30,6 @@ use crate::local::Remembered;
 use crate::manifest::{ACCEPT, BlobDescriptor, ConfigFacts, Document, Manifest, Platform, select};
 use crate::reference::Reference;
 use crate::transport::Request;
-use crate::Registry;
 
 /// When a registry is asked for an image that the store has already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,7 +83,8 @@ impl Registry {
         match (&cached, policy) {
             (Some(cached), _) if reference.digest().is_some() => return Ok(cached.image.clone()),
             (Some(cached), PullPolicy::PreferCached) => {
-                return Ok(cached.noted(format!("{reference}: not checked for updates, using the copy in the store")));
+                return Ok(cached
+                    .noted(format!("{reference}: not checked for updates, using the copy in the store")));
             }
             _ => {}
         }
@@ -98,9 +99,11 @@ impl Registry {
         };
         let silent = attempts.iter().any(|(_, problem)| problem.is_absence_of_answer())
             && attempts.last().is_some_and(|(_, problem)| problem.is_absence_of_answer());
-        let missing = matches!(attempts.last(), Some((_, Problem::NotFound(_) | Problem::Unauthorized { .. })));
+        let missing =
+            matches!(attempts.last(), Some((_, Problem::NotFound(_) | Problem::Unauthorized { .. })));
         if let Some(mut built) = built.filter(|_| silent || missing) {
-            built.from_cache = Some(format!("{reference}: {}; using the image that was built here", summary(&attempts)));
+            built.from_cache =
+                Some(format!("{reference}: {}; using the image that was built here", summary(&attempts)));
             return Ok(built);
         }
         match (cached, policy) {
@@ -127,9 +130,11 @@ impl Registry {
         if let Some(cached) = cached {
             // With something to fall back on, an unreachable host is not asked twice.
             let limits = Limits { connect_attempts: 1, attempts: 2, ..self.transport.limits.clone() };
-            let head = self.everywhere(reference, &limits, |endpoint| {
-                Box::pin(async move { self.head(&endpoint, reference).await })
-            }).await?;
+            let head = self
+                .everywhere(reference, &limits, |endpoint| {
+                    Box::pin(async move { self.head(&endpoint, reference).await })
+                })
+                .await?;
             if head == Some(cached.image.top) {
                 self.local.confirm(reference, platform, &cached.image).await.map_err(local_attempt)?;
                 return Ok(cached.image.clone());
@@ -154,7 +159,8 @@ impl Registry {
             self.local.keep(bytes).await.map_err(local_attempt)?;
         }
         let Document::Image(manifest) = document else {
-            let problem = Problem::Unsupported("it is an index of indexes; name the image by its digest".to_owned());
+            let problem =
+                Problem::Unsupported("it is an index of indexes; name the image by its digest".to_owned());
             return Err(self.at_upstream(reference, problem));
         };
         let config = self.config(reference, &manifest).await?;
@@ -166,7 +172,8 @@ impl Registry {
 
     /// What a tag stands for, if the endpoint says so without sending it.
     async fn head(&self, endpoint: &Endpoint, reference: &Reference) -> Result<Option<BlobDigest>, Problem> {
-        let mut request = Request::pull(Method::HEAD, endpoint, &format!("manifests/{}", reference.tag_or_digest()));
+        let mut request =
+            Request::pull(Method::HEAD, endpoint, &format!("manifests/{}", reference.tag_or_digest()));
         request.headers.insert(ACCEPT_HEADER, HeaderValue::from_static(ACCEPT));
         let answer = self.transport.send(endpoint, &request).await?;
         Ok(answer.header("docker-content-digest").and_then(|digest| digest.parse().ok()))
@@ -203,16 +210,24 @@ impl Registry {
         }
         let path = &wanted.digest.to_string();
         self.everywhere(reference, &self.transport.limits, |endpoint| {
-            Box::pin(async move { self.get_manifest(&endpoint, path, Some(wanted.digest), Some(wanted.size)).await })
+            Box::pin(async move {
+                self.get_manifest(&endpoint, path, Some(wanted.digest), Some(wanted.size)).await
+            })
         })
         .await
     }
 
-    async fn config(&self, reference: &Reference, manifest: &Manifest) -> Result<Vec<u8>, Vec<(String, Problem)>> {
+    async fn config(
+        &self,
+        reference: &Reference,
+        manifest: &Manifest,
+    ) -> Result<Vec<u8>, Vec<(String, Problem)>> {
         let limit = self.transport.limits.config_bytes;
         let wanted = &manifest.config;
         if wanted.size > limit {
-            return Err(self.at_upstream(reference, Problem::TooLarge { what: "its config".to_owned(), limit }));
+            return Err(
+                self.at_upstream(reference, Problem::TooLarge { what: "its config".to_owned(), limit })
+            );
         }
         if let Some(bytes) = self.local.blob(&wanted.digest, limit).await {
             return Ok(bytes);

@@ -140,10 +140,16 @@ impl Transport {
     fn client(&self, name: &str) -> Result<Client, Problem> {
         let settings = self.config.host(name);
         let read = |path: &std::path::Path| {
-            std::fs::read(path).map_err(|error| Problem::Local(format!("cannot read {} for {name}: {error}", path.display())))
+            std::fs::read(path).map_err(|error| {
+                Problem::Local(format!("cannot read {} for {name}: {error}", path.display()))
+            })
         };
         let local = |path: &std::path::Path, error: reqwest::Error| {
-            Problem::Local(format!("{} for {name} is not what it should be: {}", path.display(), chain(&error)))
+            Problem::Local(format!(
+                "{} for {name} is not what it should be: {}",
+                path.display(),
+                chain(&error)
+            ))
         };
         let mut builder = Client::builder()
             .user_agent(concat!("dbuild/", env!("CARGO_PKG_VERSION")))
@@ -160,7 +166,8 @@ impl Transport {
             builder = builder.tls_danger_accept_invalid_certs(true);
         }
         for path in &settings.ca {
-            let certificates = reqwest::Certificate::from_pem_bundle(&read(path)?).map_err(|e| local(path, e))?;
+            let certificates =
+                reqwest::Certificate::from_pem_bundle(&read(path)?).map_err(|e| local(path, e))?;
             builder = builder.tls_certs_merge(certificates);
         }
         if let Some(pair) = settings.keypair.first() {
@@ -169,7 +176,9 @@ impl Transport {
             pem.extend(read(&pair.key)?);
             builder = builder.identity(reqwest::Identity::from_pem(&pem).map_err(|e| local(&pair.cert, e))?);
         }
-        builder.build().map_err(|error| Problem::Local(format!("cannot set up a client for {name}: {}", chain(&error))))
+        builder
+            .build()
+            .map_err(|error| Problem::Local(format!("cannot set up a client for {name}: {}", chain(&error))))
     }
 
     async fn follow(
@@ -182,7 +191,8 @@ impl Transport {
         let mut url = parse_url(&request.url)?;
         let home = parse_url(&endpoint.origin)?;
         for _ in 0..=MAX_REDIRECTS {
-            let mut builder = client.request(request.method.clone(), url.clone()).headers(request.headers.clone());
+            let mut builder =
+                client.request(request.method.clone(), url.clone()).headers(request.headers.clone());
             // Upload sessions and redirects may lead elsewhere; our credentials may not.
             if let Some(authorization) = authorization.filter(|_| same_origin(&home, &url)) {
                 builder = builder.header(AUTHORIZATION, authorization);
@@ -198,8 +208,14 @@ impl Transport {
             let target = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
             let next = target.and_then(|target| url.join(target).ok());
             let next = next.ok_or_else(|| Problem::Malformed("it redirects to nowhere".to_owned()))?;
-            if !matches!(next.scheme(), "http" | "https") || (url.scheme() == "https" && next.scheme() == "http") {
-                return Err(Problem::Malformed(format!("it redirects from {} to {}", url.scheme(), next.scheme())));
+            if !matches!(next.scheme(), "http" | "https")
+                || (url.scheme() == "https" && next.scheme() == "http")
+            {
+                return Err(Problem::Malformed(format!(
+                    "it redirects from {} to {}",
+                    url.scheme(),
+                    next.scheme()
+                )));
             }
             url = next;
         }
@@ -232,7 +248,12 @@ impl Transport {
         Ok(self.host(host)?.client.request(method, url))
     }
 
-    async fn problem(&self, response: Response, request: &Request<'_>, renewed: Option<auth::Fresh>) -> Problem {
+    async fn problem(
+        &self,
+        response: Response,
+        request: &Request<'_>,
+        renewed: Option<auth::Fresh>,
+    ) -> Problem {
         let status = response.status();
         let retry_after = retry_after(response.headers());
         let message = error_message(response, self.limits.stall).await;
@@ -285,7 +306,8 @@ pub(crate) fn answer_of(response: Response, stall: Duration) -> Answer {
 }
 
 pub(crate) fn parse_url(text: &str) -> Result<Url, Problem> {
-    Url::parse(text).map_err(|error| Problem::Malformed(format!("`{}` is no address: {error}", one_line(text))))
+    Url::parse(text)
+        .map_err(|error| Problem::Malformed(format!("`{}` is no address: {error}", one_line(text))))
 }
 
 /// Scheme, host and port are the same.
@@ -318,13 +340,16 @@ fn http_date(text: &str) -> Option<SystemTime> {
     let (_, text) = text.split_once(", ")?;
     let parts: Vec<&str> = text.split([' ', ':']).collect();
     let [day, month, year, hour, minute, second, "GMT"] = parts.as_slice() else { return None };
-    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let month = MONTHS.iter().position(|name| name == month)? as i64 + 1;
     let (day, year) = (day.parse::<i64>().ok()?, year.parse::<i64>().ok().filter(|year| *year < 10_000)?);
     // Days since 1970 in the Gregorian calendar, with years that begin in March.
     let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days = y * 365 + y.div_euclid(4) - y.div_euclid(100) + y.div_euclid(400) + (153 * m + 2) / 5 + day - 719_469;
-    let clock: u64 = hour.parse::<u64>().ok()? * 3600 + minute.parse::<u64>().ok()? * 60 + second.parse::<u64>().ok()?;
+    let days =
+        y * 365 + y.div_euclid(4) - y.div_euclid(100) + y.div_euclid(400) + (153 * m + 2) / 5 + day - 719_469;
+    let clock: u64 =
+        hour.parse::<u64>().ok()? * 3600 + minute.parse::<u64>().ok()? * 60 + second.parse::<u64>().ok()?;
     Some(SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(days).ok()? * 86_400 + clock))
 }
 

@@ -1,0 +1,178 @@
+//! What a registry can do wrong, and what is made of it.
+
+use std::time::Instant;
+
+use dbuild_digest::BlobDigest;
+
+use super::fake::{Content, Fake, Reply, Seen};
+use super::{Bench, amd64, words};
+use crate::PullPolicy::CheckTag;
+
+/// Pulls `app` from a registry that answers some requests in its own way; gives the error's words, if there is one.
+async fn pull(
+    content: Content,
+    handler: impl Fn(&Seen, usize) -> Option<Reply> + Send + Sync + 'static,
+) -> Result<usize, String> {
+    let fake = Fake::new(content, handler).await;
+    let bench = Bench::new();
+    let pulled = bench.registry.pull(&fake.app(), &amd64(), CheckTag, &|_, _| {}).await;
+    let left = bench.store.has_blob(&layer());
+    assert_eq!(left.is_some(), pulled.is_ok(), "a layer is there whole or not at all");
+    pulled.map(|_| fake.requests().len()).map_err(|error| words(error, &[(&fake.host, "HOST")]))
+}
+
+fn layer() -> BlobDigest {
+    BlobDigest::of(LAYER)
+}
+
+const LAYER: &[u8] = b"the layer";
+
+fn app() -> Content {
+    Content::app(LAYER)
+}
+
+fn is_layer(seen: &Seen) -> bool {
+    seen.path.contains(&layer().to_string())
+}
+
+/// Answers requests for the manifest.
+fn manifest(reply: Reply) -> impl Fn(&Seen, usize) -> Option<Reply> {
+    move |seen, _| seen.path.contains("/manifests/").then(|| reply.clone())
+}
+
+/// Answers requests for the layer.
+fn blob(reply: Reply) -> impl Fn(&Seen, usize) -> Option<Reply> {
+    move |seen, _| is_layer(seen).then(|| reply.clone())
+}
+
+#[tokio::test]
+async fn a_clear_no_is_not_asked_twice() {
+    let denied = r#"{"errors":[{"code":"DENIED","message":"requested access to the resource is denied"}]}"#;
+    insta::assert_snapshot!(pull(app(), manifest(Reply::new(403, denied))).await.unwrap_err(), @r#"
+    cannot pull HOST/app:latest: HOST: access denied ("requested access to the resource is denied")
+      help: ask the owner of the repository for access
+    "#);
+    insta::assert_snapshot!(pull(app(), manifest(Reply::new(418, "short and\nstout\u{7}"))).await.unwrap_err(), @r#"cannot pull HOST/app:latest: HOST: it answered with status 418 ("short and stout")"#);
+    insta::assert_snapshot!(pull(app(), blob(Reply::new(404, ""))).await.unwrap_err(), @r"
+    cannot pull a layer (286aab53bbc3) of HOST/app:latest: HOST: it does not have the blob sha256:
+      help: check the spelling of the name and the tag
+    ");
+}
+
+#[tokio::test]
+async fn a_failing_registry_is_tried_again() {
+    let twice = |seen: &Seen, before| {
+        (seen.path.contains("/manifests/") && before < 2).then(|| Reply::new(500, "<html>"))
+    };
+    assert_eq!(pull(app(), twice).await, Ok(5));
+    insta::assert_snapshot!(pull(app(), manifest(Reply::new(500, "<html>"))).await.unwrap_err(), @r"
+    cannot pull HOST/app:latest: HOST: it failed with status 500
+      help: try again later, or another mirror
+    ");
+}
+
+#[tokio::test]
+async fn retry_after_is_honoured_within_reason() {
+    let begun = Instant::now();
+    let once = |seen: &Seen, before| {
+        (seen.path.contains("/manifests/") && before == 0).then(|| Reply::new(429, "").with("Retry-After", 1))
+    };
+    assert_eq!(pull(app(), once).await, Ok(4));
+    assert!(begun.elapsed().as_secs() >= 1);
+    insta::assert_snapshot!(pull(app(), manifest(Reply::new(429, "").with("Retry-After", 3600))).await.unwrap_err(), @r"
+    cannot pull HOST/app:latest: HOST: too many requests; it asks us to wait 3600 s
+      help: wait, log in (accounts have higher limits), or name a mirror in the configuration
+    ");
+}
+
+#[tokio::test]
+async fn a_torn_body_is_asked_for_again() {
+    let cut = Reply { cut: Some(3), ..Reply::new(200, LAYER) };
+    let reply = cut.clone();
+    assert_eq!(
+        pull(app(), move |seen, before| (is_layer(seen) && before < 2).then(|| reply.clone())).await,
+        Ok(5)
+    );
+    insta::assert_snapshot!(pull(app(), blob(cut)).await.unwrap_err(), @r"
+    cannot pull a layer (286aab53bbc3) of HOST/app:latest: HOST: the connection ended after 3 of 9 bytes of sha256:
+      help: try again later, or another mirror
+    ");
+    let short = Reply { chunked: true, ..Reply::new(200, &LAYER[..4]) };
+    insta::assert_snapshot!(pull(app(), blob(short)).await.unwrap_err(), @r"
+    cannot pull a layer (286aab53bbc3) of HOST/app:latest: HOST: the connection ended after 4 of 9 bytes of sha256:
+      help: try again later, or another mirror
+    ");
+}
+
+#[tokio::test]
+async fn silence_ends() {
+    for stall in [
+        Reply { stall: Some(3), ..Reply::new(200, LAYER) },
+        Reply { stall: Some(0), ..Reply::new(200, LAYER) },
+    ] {
+        let error = pull(app(), blob(stall)).await.unwrap_err();
+        insta::allow_duplicates! {
+            insta::assert_snapshot!(error, @r"
+            cannot pull a layer (286aab53bbc3) of HOST/app:latest: HOST: it stopped sending for 0.4 s
+              help: try again later, or another mirror
+            ");
+        }
+    }
+}
+
+#[tokio::test]
+async fn other_bytes_are_refused() {
+    insta::assert_snapshot!(pull(app(), blob(Reply::new(200, "123456789"))).await.unwrap_err(), @r"
+    cannot pull a layer (286aab53bbc3) of HOST/app:latest: HOST: it sent other bytes than asked for: expected sha256:, got sha256:
+      help: the registry or something on the way to it is broken or lies; nothing of this was kept
+    ");
+    insta::assert_snapshot!(pull(app(), blob(Reply::new(200, "0123456789"))).await.unwrap_err(), @r"
+    cannot pull a layer (286aab53bbc3) of HOST/app:latest: HOST: it has 10 bytes for sha256:, where the manifest says 9
+      help: the registry or something on the way to it is broken or lies; nothing of this was kept
+    ");
+    let endless = Reply { chunked: true, ..Reply::new(200, vec![b'x'; 1 << 20]) };
+    insta::assert_snapshot!(pull(app(), blob(endless)).await.unwrap_err(), @r"
+    cannot pull a layer (286aab53bbc3) of HOST/app:latest: HOST: what it sends for sha256: is larger than 9 bytes
+      help: the registry or something on the way to it is broken or lies; nothing of this was kept
+    ");
+    let lie = Reply::new(200, app().manifest("latest")).with("Docker-Content-Digest", BlobDigest::of(b"x"));
+    insta::assert_snapshot!(pull(app(), manifest(lie)).await.unwrap_err(), @r"
+    cannot pull HOST/app:latest: HOST: it sent other bytes than asked for: expected sha256:, got sha256:
+      help: the registry or something on the way to it is broken or lies; nothing of this was kept
+    ");
+}
+
+#[tokio::test]
+async fn manifests_are_bounded_and_must_be_manifests() {
+    for chunked in [false, true] {
+        let large = Reply { chunked, ..Reply::new(200, vec![b' '; (4 << 20) + 1]) };
+        let error = pull(app(), manifest(large)).await.unwrap_err();
+        insta::allow_duplicates! {
+            insta::assert_snapshot!(error, @r"
+            cannot pull HOST/app:latest: HOST: its manifest is larger than 4194304 bytes
+              help: the registry or something on the way to it is broken or lies; nothing of this was kept
+            ");
+        }
+    }
+    insta::assert_snapshot!(pull(app(), manifest(Reply::new(200, "<html>"))).await.unwrap_err(), @r"
+    cannot pull HOST/app:latest: HOST: its manifest is broken: expected value at line 1 column 1
+      help: the registry or something on the way to it is broken or lies; nothing of this was kept
+    ");
+    insta::assert_snapshot!(pull(app(), manifest(Reply::new(200, r#"{"schemaVersion":1,"name":"app"}"#))).await.unwrap_err(), @"cannot pull HOST/app:latest: HOST: the image has a manifest of Docker's schema 1, which was given up in 2019 and carries no digests of its layers' contents; push the image again with a current tool");
+}
+
+#[tokio::test]
+async fn redirects_are_followed_but_not_in_circles() {
+    let elsewhere = Fake::good(app()).await;
+    let target = elsewhere.host.clone();
+    let redirect = move |seen: &Seen, _| {
+        is_layer(seen).then(|| Reply::new(307, "").with("Location", format!("http://{target}{}", seen.path)))
+    };
+    assert_eq!(pull(app(), redirect).await, Ok(3));
+    assert_eq!(elsewhere.requests().len(), 1);
+    let circle = |seen: &Seen, _| is_layer(seen).then(|| Reply::new(302, "").with("Location", &seen.path));
+    insta::assert_snapshot!(pull(app(), circle).await.unwrap_err(), @r"
+    cannot pull a layer (286aab53bbc3) of HOST/app:latest: HOST: it redirects more than 5 times
+      help: the registry or something on the way to it is broken or lies; nothing of this was kept
+    ");
+}

@@ -1,0 +1,94 @@
+//! Against Debian's docker-registry.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use dbuild_digest::BlobDigest;
+
+use super::fake::Content;
+use super::{Bench, amd64};
+use crate::BlobDescriptor;
+use crate::PullPolicy::CheckTag;
+
+/// A docker-registry on a free port, with its storage in a temporary directory.
+struct RealRegistry {
+    child: Child,
+    host: String,
+    _dir: tempfile::TempDir,
+}
+
+impl Drop for RealRegistry {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl RealRegistry {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let config = dir.path().join("config.yml");
+        let storage = dir.path().join("storage");
+        let text = format!(
+            "version: 0.1\nlog: {{level: info}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '127.0.0.1:0'}}\n",
+            storage.display()
+        );
+        std::fs::write(&config, text).unwrap();
+        let mut child = Command::new("docker-registry")
+            .arg("serve")
+            .arg(&config)
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("this test needs Debian's docker-registry: run scripts/test.sh, or `apt-get install docker-registry`");
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let host = lines
+            .by_ref()
+            .map_while(Result::ok)
+            .find_map(|line| {
+                let (_, address) = line.split_once("listening on ")?;
+                Some(address.chars().take_while(|c| !"\",  ".contains(*c)).collect::<String>())
+            })
+            .expect("docker-registry says where it listens");
+        // It must not block on a full pipe.
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { child, host, _dir: dir }
+    }
+}
+
+#[tokio::test]
+async fn what_is_pushed_comes_back() {
+    let real = RealRegistry::start();
+    let layer: Vec<u8> = (0..5_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let content = Content::app(&layer);
+    let manifest = content.manifest("latest");
+    let from = Bench::new();
+    for bytes in content.blobs.values().chain([&manifest]) {
+        from.store.put_blob(bytes).unwrap();
+    }
+    let image = BlobDescriptor {
+        digest: BlobDigest::of(&manifest),
+        size: manifest.len() as u64,
+        media_type: "application/vnd.oci.image.manifest.v1+json".to_owned(),
+    };
+    let name = format!("{}/team/app:1.0", real.host);
+    let pushed = from.registry.push(&image, &name, &[], &|_, _| {}).await.unwrap();
+    assert_eq!((pushed.sent_blobs, pushed.present_blobs), (2, 0));
+
+    // Another name of the same image on the same registry: its blobs are mounted.
+    let other = format!("{}/team/other:1.0", real.host);
+    let mounted = from.registry.push(&image, &other, std::slice::from_ref(&name), &|_, _| {}).await.unwrap();
+    assert_eq!(mounted.sent_bytes, 0);
+
+    let to = Bench::new();
+    let pulled = to.registry.pull(&other, &amd64(), CheckTag, &|_, _| {}).await.unwrap();
+    assert_eq!(pulled.digest, image.digest);
+    assert_eq!(to.store.read_blob(&BlobDigest::of(&layer), u64::MAX).unwrap(), layer);
+    let again = to.registry.resolve(&other, &amd64(), CheckTag).await.unwrap();
+    assert_eq!((again.digest, again.from_cache), (image.digest, None));
+    let error =
+        to.registry.resolve(&format!("{}/team/none:1", real.host), &amd64(), CheckTag).await.unwrap_err();
+    assert!(error.to_string().contains("it does not have `1`"), "{error}");
+}
