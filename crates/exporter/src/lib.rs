@@ -1,1 +1,34 @@
-//! Writes the final stage: OCI layout and archive, docker archive, files, tar.
+//! Writes the final stage, and nothing of any other: OCI layout and archive, docker archive, files, tar, registry.
+//!
+//! [`assemble`] puts config and manifest into the store; [`Export::write`] carries them (or the files of the stage) to where
+//! an [`OutputSpec`] says; [`push`] sends them to their registry; [`load`] is the way back, from an archive into the
+//! store. Everything is read verified and written whole: beside its target, then renamed.
+//!
+//! This crate knows nothing of steps and caches. It is synchronous, but for [`push`].
+
+mod assemble;
+mod contents;
+mod destination;
+mod engine;
+mod error;
+mod export;
+mod files;
+mod inspect;
+mod layout;
+mod load;
+mod media;
+mod metadata;
+mod spec;
+#[cfg(test)]
+mod tests;
+mod time;
+
+pub use assemble::{Image, ImageParts, assemble, assemble_index};
+pub use engine::{Engine, find_engine};
+pub use error::ExportError;
+pub use export::{Export, Written, push, save};
+pub use inspect::{Inspected, InspectedImage, inspect};
+pub use load::{Loaded, load};
+pub use media::MediaTypes;
+pub use metadata::{image_id, metadata, write_iidfile, write_metadata_file};
+pub use spec::{Annotation, AnnotationLevel, Destination, OutputKind, OutputSpec, SpecError};

@@ -1,0 +1,238 @@
+//! Config, manifest and index of an image, from its parts.
+//!
+//! What is written depends on the parts alone: members in a fixed order, maps sorted, no time but the one that was
+//! given, so the same parts have the same digest everywhere.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use dbuild_digest::BlobDigest;
+use dbuild_plan::{HistoryEntry, ImageConfig, Platform};
+use dbuild_store::{PackedLayer, Store};
+use serde::Serialize;
+
+use crate::ExportError;
+use crate::media::{self, MediaTypes};
+use crate::time::rfc3339;
+
+/// All that one platform's image is made of.
+#[derive(Clone, Debug)]
+pub struct ImageParts {
+    /// What it is for.
+    pub platform: Platform,
+    /// The config of the base image (its JSON), for what dbuild does not know of. `None` for scratch.
+    pub base_config: Option<Vec<u8>>,
+    /// How it is started.
+    pub config: ImageConfig,
+    /// How it was made; entries without a time get `created`.
+    pub history: Vec<HistoryEntry>,
+    /// The layers, lowest first, those of the base included. Their blobs are in the store.
+    pub layers: Vec<PackedLayer>,
+    /// When it was made. `None` leaves the time out.
+    pub created: Option<SystemTime>,
+    /// Annotations of the manifest.
+    pub annotations: BTreeMap<String, String>,
+    /// OCI's media types, or Docker's.
+    pub media_types: MediaTypes,
+}
+
+/// An image or index whose blobs are in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// The manifest or index.
+    pub digest: BlobDigest,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its media type.
+    pub media_type: String,
+    /// What it is for; `None` for an index.
+    pub platform: Option<Platform>,
+    /// The config; `None` for an index.
+    pub config: Option<BlobDigest>,
+    /// Annotations that its descriptor gets.
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl Image {
+    pub(crate) fn entry(&self) -> Entry<'_> {
+        Entry {
+            annotations: self.annotations.clone(),
+            platform: self.platform.as_ref(),
+            ..Entry::new(&self.media_type, (self.digest, self.size))
+        }
+    }
+}
+
+/// Writes config and manifest of one platform's image into the store.
+pub fn assemble(store: &Store, parts: &ImageParts) -> Result<Image, ExportError> {
+    check(store, parts)?;
+    let config = put(store, &config(parts)?)?;
+    let manifest = Manifest {
+        schema_version: 2,
+        media_type: parts.media_types.manifest(),
+        config: Entry::new(parts.media_types.config(), config),
+        layers: parts
+            .layers
+            .iter()
+            .map(|layer| {
+                Entry::new(&media::layer(&layer.media_type, parts.media_types), (layer.digest, layer.size))
+            })
+            .collect(),
+        annotations: &parts.annotations,
+    };
+    let (digest, size) = put(store, &manifest)?;
+    Ok(Image {
+        digest,
+        size,
+        media_type: parts.media_types.manifest().to_owned(),
+        platform: Some(parts.platform.clone()),
+        config: Some(config.0),
+        annotations: BTreeMap::new(),
+    })
+}
+
+/// Writes the index of several platforms' images into the store, in the order given.
+pub fn assemble_index(
+    store: &Store,
+    images: &[Image],
+    annotations: &BTreeMap<String, String>,
+    media_types: MediaTypes,
+) -> Result<Image, ExportError> {
+    let manifests = images.iter().map(Image::entry).collect();
+    let index = Index { schema_version: 2, media_type: media_types.index(), manifests, annotations };
+    let (digest, size) = put(store, &index)?;
+    let media_type = media_types.index().to_owned();
+    Ok(Image { digest, size, media_type, platform: None, config: None, annotations: BTreeMap::new() })
+}
+
+/// What no runtime would accept is told here, where it is made.
+fn check(store: &Store, parts: &ImageParts) -> Result<(), ExportError> {
+    let inconsistent =
+        |problem: String| ExportError::Inconsistent { platform: parts.platform.to_string(), problem };
+    let entries = parts.history.iter().filter(|entry| !entry.empty_layer).count();
+    // Some bases come without any history; then there is nothing to compare.
+    if entries != parts.layers.len() && !parts.history.is_empty() {
+        return Err(inconsistent(format!("{} layers, but a history of {entries}", parts.layers.len())));
+    }
+    for layer in &parts.layers {
+        if store.has_blob(&layer.digest) != Some(layer.size) {
+            return Err(inconsistent(format!("the layer {} is not in the store", layer.digest)));
+        }
+    }
+    Ok(())
+}
+
+fn config(parts: &ImageParts) -> Result<serde_json::Value, ExportError> {
+    #[derive(Serialize)]
+    struct RootFs {
+        r#type: &'static str,
+        diff_ids: Vec<BlobDigest>,
+    }
+    let json = |value: serde_json::Result<serde_json::Value>| {
+        value.map_err(|error| ExportError::Inconsistent {
+            platform: parts.platform.to_string(),
+            problem: error.to_string(),
+        })
+    };
+    let created = parts.created.map(rfc3339);
+    let history: Vec<HistoryEntry> = parts
+        .history
+        .iter()
+        .map(|entry| HistoryEntry {
+            created: entry.created.clone().or_else(|| created.clone()),
+            ..entry.clone()
+        })
+        .collect();
+    let base = match &parts.base_config {
+        Some(bytes) => json(serde_json::from_slice(bytes))?,
+        None => serde_json::Value::Null,
+    };
+    // A sorted map: the order of members is part of the digest.
+    let mut config = BTreeMap::new();
+    // Of the base's own members only these speak of the files that are inherited; others (`container`, `id`, …) are
+    // leftovers of how the base was made.
+    for name in ["author", "os.version", "os.features"] {
+        if let Some(value) = base.get(name) {
+            config.insert(name, value.clone());
+        }
+    }
+    // MAINTAINER is in the history only; the last one counts.
+    if let Some(author) = history.iter().rev().find_map(|entry| entry.author.clone()) {
+        config.insert("author", author.into());
+    }
+    config.insert("architecture", parts.platform.architecture.clone().into());
+    config.insert("os", parts.platform.os.clone().into());
+    if let Some(variant) = &parts.platform.variant {
+        config.insert("variant", variant.clone().into());
+    }
+    if let Some(created) = created {
+        config.insert("created", created.into());
+    }
+    let rootfs =
+        RootFs { r#type: "layers", diff_ids: parts.layers.iter().map(|layer| layer.diff_id).collect() };
+    config.insert("rootfs", json(serde_json::to_value(rootfs))?);
+    config.insert("config", json(serde_json::to_value(&parts.config))?);
+    config.insert("history", json(serde_json::to_value(history))?);
+    json(serde_json::to_value(config))
+}
+
+fn put(store: &Store, value: &impl Serialize) -> Result<(BlobDigest, u64), ExportError> {
+    let bytes = serde_json::to_vec(value).map_err(|error| ExportError::Inconsistent {
+        platform: "this build".to_owned(),
+        problem: error.to_string(),
+    })?;
+    Ok(store.put_blob(&bytes)?)
+}
+
+/// A manifest for a config and layers that came without one.
+pub(crate) fn put_manifest(
+    store: &Store,
+    config: (BlobDigest, u64),
+    layers: Vec<Entry<'_>>,
+) -> Result<(BlobDigest, u64), ExportError> {
+    let types = MediaTypes::Oci;
+    let config = Entry::new(types.config(), config);
+    let annotations = &BTreeMap::new();
+    put(store, &Manifest { schema_version: 2, media_type: types.manifest(), config, layers, annotations })
+}
+
+/// A descriptor, as it is written.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Entry<'a> {
+    pub media_type: String,
+    pub digest: BlobDigest,
+    pub size: u64,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub platform: Option<&'a Platform>,
+}
+
+impl Entry<'_> {
+    pub(crate) fn new(media_type: &str, (digest, size): (BlobDigest, u64)) -> Self {
+        Self { media_type: media_type.to_owned(), digest, size, annotations: BTreeMap::new(), platform: None }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Manifest<'a> {
+    schema_version: u32,
+    media_type: &'a str,
+    config: Entry<'a>,
+    layers: Vec<Entry<'a>>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    annotations: &'a BTreeMap<String, String>,
+}
+
+/// An index, as it is written.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Index<'a> {
+    pub schema_version: u32,
+    pub media_type: &'a str,
+    pub manifests: Vec<Entry<'a>>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: &'a BTreeMap<String, String>,
+}

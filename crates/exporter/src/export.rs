@@ -1,0 +1,165 @@
+//! One image (or the files of one stage) to one output.
+
+use std::path::Path;
+
+use dbuild_digest::BlobDigest;
+use dbuild_layer::{Stack, WriteOptions};
+use dbuild_plan::Platform;
+use dbuild_registry::{BlobDescriptor, Pushed, Reference, Registry};
+use dbuild_store::Store;
+
+use crate::contents::Contents;
+use crate::destination::write_file;
+use crate::layout::Outgoing;
+use crate::{Destination, Engine, ExportError, Image, OutputKind, OutputSpec, files};
+
+/// What is to be written, and where.
+#[derive(Debug)]
+pub struct Export<'a> {
+    /// Where the blobs are.
+    pub store: &'a Store,
+    /// What is asked for.
+    pub spec: &'a OutputSpec,
+    /// The image; not needed for [`OutputKind::Local`] and [`OutputKind::Tar`].
+    pub image: Option<&'a Image>,
+    /// All its names: those of `--tag` and those of the output.
+    pub names: &'a [Reference],
+    /// The files of the final stage by platform; needed only for [`OutputKind::Local`] and [`OutputKind::Tar`].
+    pub files: &'a [(Platform, Stack)],
+    /// SOURCE_DATE_EPOCH, if files are to be no younger.
+    pub clamp_mtime: Option<i64>,
+    /// Files get the image's owners, not the caller's.
+    pub owners: bool,
+    /// Where an output of type `docker` without a destination goes.
+    pub engine: Option<&'a Engine>,
+}
+
+/// What was written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// In words: `OCI archive app.tar`.
+    pub what: String,
+    /// Bytes, where they are known.
+    pub bytes: Option<u64>,
+    /// What the user should know, one line each.
+    pub notes: Vec<String>,
+}
+
+impl Export<'_> {
+    /// Writes the output. Nothing is pushed here: see [`push`].
+    pub fn write(&self) -> Result<Written, ExportError> {
+        match (self.spec.kind, &self.spec.dest) {
+            (OutputKind::Nothing, _) => Ok(Written::default()),
+            (OutputKind::Image, _) => self.tag(),
+            (OutputKind::Docker { tar: true }, None) => {
+                let engine = self.engine.ok_or(ExportError::NoEngine)?;
+                let said = engine.load(self.outgoing()?)?;
+                let notes = said.lines().map(str::to_owned).collect();
+                Ok(Written { what: format!("loaded into {}", engine.name()), bytes: None, notes })
+            }
+            (OutputKind::Oci { tar: true }, Some(dest)) => self.archive(dest, false),
+            (OutputKind::Docker { tar: true }, Some(dest)) => self.archive(dest, true),
+            (
+                OutputKind::Oci { tar: false } | OutputKind::Docker { tar: false },
+                Some(Destination::Path(dir)),
+            ) => {
+                let bytes = self.outgoing()?.write_directory(dir)?;
+                Ok(Written {
+                    what: format!("OCI layout {}", dir.display()),
+                    bytes: Some(bytes),
+                    notes: Vec::new(),
+                })
+            }
+            (OutputKind::Local, Some(Destination::Path(dir))) => self.directory(dir),
+            (OutputKind::Tar, Some(dest)) => {
+                let bytes = write_file(dest, |out| files::write_tar(self.files, self.clamp_mtime, out))?;
+                Ok(Written { what: format!("tar {}", name(dest)), bytes: Some(bytes), notes: Vec::new() })
+            }
+            (kind, dest) => {
+                Err(ExportError::Unsupported(format!("an output of {kind:?} cannot go to {dest:?}")))
+            }
+        }
+    }
+
+    fn tag(&self) -> Result<Written, ExportError> {
+        let image = self.image()?;
+        for name in self.names {
+            self.store.tag(&name.to_string(), &image.descriptor()?)?;
+        }
+        let names: Vec<String> = self.names.iter().map(Reference::familiar).collect();
+        let bytes = Contents::read(self.store, image)?.blobs.iter().map(|(_, size)| size).sum();
+        Ok(Written { what: format!("image {}", names.join(", ")), bytes: Some(bytes), notes: Vec::new() })
+    }
+
+    fn archive(&self, dest: &Destination, docker: bool) -> Result<Written, ExportError> {
+        let outgoing = self.outgoing()?;
+        let bytes = write_file(dest, |out| outgoing.write_archive(out, docker))?;
+        let kind = if docker { "docker" } else { "OCI" };
+        Ok(Written { what: format!("{kind} archive {}", name(dest)), bytes: Some(bytes), notes: Vec::new() })
+    }
+
+    fn directory(&self, dir: &Path) -> Result<Written, ExportError> {
+        let options = WriteOptions { owners: self.owners, clamp_mtime: self.clamp_mtime };
+        let split = self.spec.platform_split.unwrap_or(self.files.len() > 1);
+        if !split && self.files.len() > 1 {
+            let problem = "several platforms cannot share a directory: leave out `platform-split=false`";
+            return Err(ExportError::Unsupported(problem.to_owned()));
+        }
+        let notes = files::write_directory(self.files, split, dir, &options)?;
+        Ok(Written { what: format!("files in {}", dir.display()), bytes: None, notes })
+    }
+
+    fn image(&self) -> Result<&Image, ExportError> {
+        self.image
+            .ok_or_else(|| ExportError::Unsupported("no image was put together for this output".to_owned()))
+    }
+
+    fn outgoing(&self) -> Result<Outgoing<'_>, ExportError> {
+        Ok(Outgoing { store: self.store, image: self.image()?, names: self.names })
+    }
+}
+
+fn name(dest: &Destination) -> String {
+    match dest {
+        Destination::Stdout => "to stdout".to_owned(),
+        Destination::Path(path) => path.display().to_string(),
+    }
+}
+
+/// Writes an image of the store to an archive: `dbuild save`.
+pub fn save(
+    store: &Store,
+    image: &Image,
+    names: &[Reference],
+    dest: &Destination,
+    docker: bool,
+) -> Result<u64, ExportError> {
+    write_file(dest, |out| Outgoing { store, image, names }.write_archive(out, docker))
+}
+
+/// Pushes an image under all its names. `bases` are the images that its layers may come from.
+pub async fn push(
+    registry: &Registry,
+    image: &Image,
+    names: &[Reference],
+    by_digest: bool,
+    bases: &[String],
+    progress: &(dyn Fn(&BlobDigest, u64) + Send + Sync),
+) -> Result<Vec<Pushed>, ExportError> {
+    if names.is_empty() {
+        return Err(ExportError::Unsupported(
+            "what is pushed needs a name: add `-t REGISTRY/NAME`".to_owned(),
+        ));
+    }
+    let blob =
+        BlobDescriptor { digest: image.digest, size: image.size, media_type: image.media_type.clone() };
+    let mut pushed = Vec::new();
+    for name in names {
+        let target = match by_digest {
+            true => format!("{}/{}@{}", name.registry(), name.repository(), image.digest),
+            false => name.to_string(),
+        };
+        pushed.push(registry.push(&blob, &target, bases, progress).await?);
+    }
+    Ok(pushed)
+}

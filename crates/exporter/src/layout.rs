@@ -1,0 +1,257 @@
+//! OCI image layouts: as a directory, as a tar, and as a tar that `docker load` reads too.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Read, Write};
+use std::path::Path;
+
+use dbuild_digest::BlobDigest;
+use dbuild_registry::Reference;
+use dbuild_store::{Store, replace_file};
+use serde::{Deserialize, Serialize};
+
+use crate::assemble::{Entry, Index};
+use crate::contents::Contents;
+use crate::error::Context;
+use crate::media::MediaTypes;
+use crate::{ExportError, Image};
+
+const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// What containerd, Docker and BuildKit call an image in a layout, in full.
+pub(crate) const FULL_NAME: &str = "io.containerd.image.name";
+
+/// An image on its way out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outgoing<'a> {
+    pub store: &'a Store,
+    pub image: &'a Image,
+    /// Names in full.
+    pub names: &'a [Reference],
+}
+
+impl Outgoing<'_> {
+    /// Writes a tar: an OCI layout, and with `docker` a `manifest.json` as well.
+    pub(crate) fn write_archive(&self, out: &mut dyn Write, docker: bool) -> Result<(), ExportError> {
+        let contents = Contents::read(self.store, self.image)?;
+        let mut tar = Archive { tar: tar::Builder::new(out) };
+        tar.directory("blobs/")?;
+        tar.directory("blobs/sha256/")?;
+        let mut blobs = contents.blobs.clone();
+        blobs.sort_unstable();
+        for (digest, size) in blobs {
+            tar.blob(self.store, &digest, size)?;
+        }
+        tar.file("index.json", &json(&self.index())?)?;
+        if docker {
+            tar.file("manifest.json", &json(&self.docker_manifest(&contents)?)?)?;
+        }
+        tar.file("oci-layout", OCI_LAYOUT)?;
+        tar.tar.finish().map_err(|error| ExportError::from_io(error, "write", Path::new("the archive")))
+    }
+
+    /// Writes a directory. One that is a layout already keeps its other images; blobs that it has are not written again.
+    pub(crate) fn write_directory(&self, dir: &Path) -> Result<u64, ExportError> {
+        let existing = existing_index(dir)?;
+        let blobs = dir.join("blobs/sha256");
+        fs::create_dir_all(&blobs).on("make the directory", &blobs)?;
+        let mut written = 0;
+        for (digest, size) in &Contents::read(self.store, self.image)?.blobs {
+            let place = blobs.join(digest.hex());
+            if fs::metadata(&place).is_ok_and(|meta| meta.len() == *size) && holds(&place, digest)? {
+                continue;
+            }
+            let mut blob = self.store.open_blob(digest)?;
+            let mut failure = Ok(());
+            replace_file(&place, |file| {
+                failure = std::io::copy(&mut blob, file).map(drop);
+                failure.as_ref().map(drop).map_err(|error| error.kind().into())
+            })
+            .or_else(|error| failure.on("write", &place).and(Err(error.into())))?;
+            written += size;
+        }
+        let index = merged(existing, &self.index())?;
+        replace_file(&dir.join("oci-layout"), |file| file.write_all(OCI_LAYOUT))?;
+        // Last: it names what is there by now.
+        replace_file(&dir.join("index.json"), |file| file.write_all(&index))?;
+        Ok(written)
+    }
+
+    /// One entry for each name, or one without.
+    fn index(&self) -> Index<'static> {
+        let entry = |name: Option<&Reference>| {
+            let mut entry = self.image.entry();
+            if let Some(name) = name {
+                entry.annotations.insert(FULL_NAME.to_owned(), name.to_string());
+                entry.annotations.insert(REF_NAME.to_owned(), name.tag().unwrap_or("latest").to_owned());
+            }
+            entry.into_owned()
+        };
+        let manifests = match self.names {
+            [] => vec![entry(None)],
+            names => names.iter().map(|name| entry(Some(name))).collect(),
+        };
+        Index {
+            schema_version: 2,
+            media_type: MediaTypes::Oci.index(),
+            manifests,
+            annotations: NO_ANNOTATIONS,
+        }
+    }
+
+    fn docker_manifest(&self, contents: &Contents) -> Result<Vec<DockerImage>, ExportError> {
+        let [image] = contents.images.as_slice() else {
+            return Err(ExportError::Unsupported(
+                "`docker load` takes one platform at a time: build with one --platform, or use `type=oci`"
+                    .to_owned(),
+            ));
+        };
+        let path = |digest: &BlobDigest| format!("blobs/sha256/{}", digest.hex());
+        Ok(vec![DockerImage {
+            config: path(&image.config),
+            repo_tags: Some(self.names.iter().map(Reference::familiar).collect()),
+            layers: image.layers.iter().map(path).collect(),
+        }])
+    }
+}
+
+static NO_ANNOTATIONS: &BTreeMap<String, String> = &BTreeMap::new();
+
+/// An entry of `manifest.json`, as `docker save` writes it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct DockerImage {
+    pub config: String,
+    pub repo_tags: Option<Vec<String>>,
+    pub layers: Vec<String>,
+}
+
+/// The index of a directory that is to be written to: empty for a new one, and an error for somebody's other files.
+fn existing_index(dir: &Path) -> Result<Vec<serde_json::Value>, ExportError> {
+    #[derive(Deserialize)]
+    struct Existing {
+        #[serde(default)]
+        manifests: Vec<serde_json::Value>,
+    }
+    let path = dir.join("index.json");
+    match fs::read(&path) {
+        Ok(bytes) => match serde_json::from_slice::<Existing>(&bytes) {
+            Ok(index) => Ok(index.manifests),
+            Err(error) => {
+                Err(ExportError::NotAnImage { path, problem: format!("not the index of a layout: {error}") })
+            }
+        },
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let is_foreign = fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some());
+            let known = dir.join("oci-layout").exists() || dir.join("blobs").exists();
+            if is_foreign && !known {
+                let problem = "not empty, and not an OCI layout: name a new directory".to_owned();
+                return Err(ExportError::NotAnImage { path: dir.to_owned(), problem });
+            }
+            Ok(Vec::new())
+        }
+        Err(error) => Err(error).on("read", &path),
+    }
+}
+
+/// Other names stay, the same names are replaced, and an image is not listed twice without a name.
+fn merged(existing: Vec<serde_json::Value>, new: &Index<'_>) -> Result<Vec<u8>, ExportError> {
+    let name = |entry: &serde_json::Value| {
+        let annotation = |key: &str| entry.pointer(&format!("/annotations/{key}")).cloned();
+        annotation(FULL_NAME).or_else(|| annotation(REF_NAME))
+    };
+    let new: serde_json::Value = serde_json::from_slice(&json(new)?)
+        .map_err(|error| ExportError::Unsupported(format!("the index cannot be written: {error}")))?;
+    let added = new["manifests"].as_array().cloned().unwrap_or_default();
+    let replaced = |old: &serde_json::Value| {
+        added.iter().any(|new| match (name(old), name(new)) {
+            (None, _) => old["digest"] == new["digest"],
+            (old, new) => old == new,
+        })
+    };
+    let mut manifests: Vec<serde_json::Value> = existing.into_iter().filter(|old| !replaced(old)).collect();
+    manifests.extend(added.iter().cloned());
+    let mut index = new.clone();
+    index["manifests"] = manifests.into();
+    json(&index)
+}
+
+/// A file of a layout has the bytes that its name says.
+fn holds(place: &Path, digest: &BlobDigest) -> Result<bool, ExportError> {
+    let mut file = fs::File::open(place).on("read", place)?;
+    let mut hasher = dbuild_digest::BlobHasher::default();
+    let mut buffer = vec![0; 128 << 10];
+    loop {
+        match file.read(&mut buffer).on("read", place)? {
+            0 => return Ok(hasher.finish() == *digest),
+            count => hasher.update(&buffer[..count]),
+        }
+    }
+}
+
+/// A tar whose bytes depend on its contents alone.
+struct Archive<'a> {
+    tar: tar::Builder<&'a mut dyn Write>,
+}
+
+impl Archive<'_> {
+    fn directory(&mut self, path: &str) -> Result<(), ExportError> {
+        let header = header(tar::EntryType::Directory, 0o755, 0);
+        self.append(path, header, std::io::empty())
+    }
+
+    fn file(&mut self, path: &str, bytes: &[u8]) -> Result<(), ExportError> {
+        self.append(path, header(tar::EntryType::Regular, 0o644, bytes.len() as u64), bytes)
+    }
+
+    fn blob(&mut self, store: &Store, digest: &BlobDigest, size: u64) -> Result<(), ExportError> {
+        let blob = store.open_blob(digest)?;
+        if blob.size() != size {
+            return Err(ExportError::Inconsistent {
+                platform: "this image".to_owned(),
+                problem: format!(
+                    "the blob {digest} has {} bytes where its manifest says {size}",
+                    blob.size()
+                ),
+            });
+        }
+        // The reader fails at its end if the bytes are others than its digest says; it is read to that end here.
+        self.append(
+            &format!("blobs/sha256/{}", digest.hex()),
+            header(tar::EntryType::Regular, 0o644, size),
+            blob,
+        )
+    }
+
+    fn append(&mut self, path: &str, mut header: tar::Header, data: impl Read) -> Result<(), ExportError> {
+        let mut data = data;
+        let expected = header.size().unwrap_or_default();
+        let written = self.tar.append_data(&mut header, path, data.by_ref().take(expected));
+        let end = written.and_then(|()| std::io::copy(&mut data, &mut std::io::sink()));
+        end.map(drop).map_err(|error| ExportError::from_io(error, "write", Path::new(path)))
+    }
+}
+
+fn header(kind: tar::EntryType, mode: u32, size: u64) -> tar::Header {
+    let mut header = tar::Header::new_ustar();
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_size(size);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header
+}
+
+fn json(value: &impl Serialize) -> Result<Vec<u8>, ExportError> {
+    serde_json::to_vec(value)
+        .map_err(|error| ExportError::Unsupported(format!("the index cannot be written: {error}")))
+}
+
+impl Entry<'_> {
+    fn into_owned(self) -> Entry<'static> {
+        let Self { media_type, digest, size, annotations, platform: _ } = self;
+        // The platform of a single image stands in its config.
+        Entry { media_type, digest, size, annotations, platform: None }
+    }
+}
