@@ -66,6 +66,12 @@ pub(crate) fn collect(dest: &Path, programs: &[String]) -> Result<usize, FromHos
         taker.take_program(&path)?;
         count += 1;
     }
+    // Scripts say `/bin/sh`, also where the shell was found as /usr/bin/sh.
+    for link in ["/bin", "/sbin", "/lib", "/lib64"].map(Path::new) {
+        if fs::symlink_metadata(link).is_ok_and(|meta| meta.is_symlink()) {
+            taker.take(link)?;
+        }
+    }
     taker.write_frame()?;
     Ok(count)
 }

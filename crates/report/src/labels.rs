@@ -65,9 +65,9 @@ impl Labels {
         self.stages.values()
     }
 
-    /// How many steps the build has.
+    /// How many steps the build has. `FROM scratch` is nothing that could be seen to happen.
     pub fn step_count(&self) -> usize {
-        self.steps.len()
+        self.steps.values().filter(|step| step.kind != "scratch").count()
     }
 
     /// A step, as the build announced it.
@@ -81,7 +81,7 @@ impl Labels {
 fn is_of_stage(step: &StepInfo) -> bool {
     match step.kind.as_str() {
         "image" => step.text.starts_with("FROM"),
-        "context" | "fetch" | "git" => false,
+        "context" | "fetch" | "git" | "scratch" => false,
         _ => true,
     }
 }
