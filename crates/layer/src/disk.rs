@@ -47,6 +47,9 @@ pub(crate) struct Stat {
     pub(crate) ctime: Mtime,
 }
 
+/// A name in a directory, and what it is.
+pub(crate) type Listed = (Box<[u8]>, Stat);
+
 impl Stat {
     pub(crate) fn file_stat(&self) -> FileStat {
         let ns = |time: Mtime| time.secs.saturating_mul(1_000_000_000).saturating_add(i64::from(time.nanos));
@@ -125,7 +128,7 @@ impl Root {
     }
 
     /// The names in a directory with what they are, in no order.
-    pub(crate) fn list(&self, dir: &TreePath) -> Result<Vec<(Box<[u8]>, Stat)>, LayerError> {
+    pub(crate) fn list(&self, dir: &TreePath) -> Result<Vec<Listed>, LayerError> {
         let fd = self.open_dir(dir)?;
         let mut buffer = [MaybeUninit::uninit(); 32 << 10];
         let mut raw = RawDir::new(&fd, &mut buffer);

@@ -18,11 +18,17 @@ const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
 /// How much of a block is tried before it is compressed.
 const PROBE: usize = 8 << 10;
 
+/// A compressed block and the checksum of what it was.
+type Deflated = io::Result<(Vec<u8>, Crc)>;
+
+/// A block that somebody compresses.
+type Pending = Receiver<Deflated>;
+
 struct Block {
     bytes: Arc<Vec<u8>>,
     before: Option<Arc<Vec<u8>>>,
     last: bool,
-    done: SyncSender<io::Result<(Vec<u8>, Crc)>>,
+    done: SyncSender<Deflated>,
 }
 
 /// Compresses what `produce` writes, on `threads` threads beside the producing one and the caller's, which writes to `out`. At most
@@ -34,7 +40,7 @@ pub(crate) fn compress<T: Send>(
     produce: impl FnOnce(&mut dyn Write) -> Result<T, LayerError> + Send,
 ) -> Result<T, LayerError> {
     // In order: the writer waits for the oldest block, whoever compresses it.
-    let (order, in_order) = mpsc::sync_channel::<Receiver<io::Result<(Vec<u8>, Crc)>>>(threads * 2);
+    let (order, in_order) = mpsc::sync_channel::<Pending>(threads * 2);
     let (work, blocks) = mpsc::sync_channel::<Block>(threads);
     let blocks = Mutex::new(blocks);
     std::thread::scope(|scope| {
@@ -56,10 +62,7 @@ pub(crate) fn compress<T: Send>(
     })
 }
 
-fn write_in_order(
-    out: &mut impl Write,
-    in_order: Receiver<Receiver<io::Result<(Vec<u8>, Crc)>>>,
-) -> io::Result<()> {
+fn write_in_order(out: &mut impl Write, in_order: Receiver<Pending>) -> io::Result<()> {
     out.write_all(&HEADER)?;
     let mut crc = Crc::new();
     for block in in_order {
@@ -74,7 +77,7 @@ fn write_in_order(
 }
 
 struct Feeder {
-    order: SyncSender<Receiver<io::Result<(Vec<u8>, Crc)>>>,
+    order: SyncSender<Pending>,
     work: SyncSender<Block>,
     current: Vec<u8>,
     before: Option<Arc<Vec<u8>>>,
@@ -107,24 +110,25 @@ impl Write for Feeder {
 }
 
 fn worker(level: u32, blocks: &Mutex<Receiver<Block>>) {
-    let mut compress = Compress::new(Compression::new(level), false);
     loop {
         let block = blocks.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(block) = block else { return };
         let mut crc = Crc::new();
         crc.update(&block.bytes);
-        let deflated = deflate(&mut compress, level, &block).map(|bytes| (bytes, crc));
+        let deflated = deflate(level, &block).map(|bytes| (bytes, crc));
         // Nobody waits any more if writing failed.
         let _ = block.done.send(deflated);
     }
 }
 
 /// The block as raw deflate, ending at a byte boundary.
-fn deflate(compress: &mut Compress, level: u32, block: &Block) -> io::Result<Vec<u8>> {
+fn deflate(level: u32, block: &Block) -> io::Result<Vec<u8>> {
     if level == 0 || is_incompressible(&block.bytes) {
         return Ok(store(&block.bytes, block.last));
     }
-    compress.reset();
+    // A new one for each block: what zlib-rs leaves behind in one that is reset changes which matches it finds, and
+    // so the bytes would depend on which worker had which block.
+    let mut compress = Compress::new(Compression::new(level), false);
     if let Some(before) = &block.before {
         let window = &before[before.len().saturating_sub(WINDOW)..];
         compress.set_dictionary(window).map_err(io::Error::other)?;

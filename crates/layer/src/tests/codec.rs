@@ -44,7 +44,7 @@ fn tree() -> impl Strategy<Value = Tree> {
         let mut entries = entries.into_iter();
         for dir in &dirs {
             let dir = at(dir);
-            let opaque = EntryKind::Dir { opaque: dir.as_bytes().len() % 2 == 0 };
+            let opaque = EntryKind::Dir { opaque: dir.as_bytes().len().is_multiple_of(2) };
             made.push(Entry { kind: opaque, ..Entry::new_dir(dir.clone()) });
             let mut file: Option<TreePath> = None;
             for name in &names {
