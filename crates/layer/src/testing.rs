@@ -75,8 +75,15 @@ pub(crate) fn live(tree: Tree, dir: &Path) -> Stack {
     Stack::new(vec![StackLayer { tree: Arc::new(tree), files: Files::Live(dir.to_owned()) }])
 }
 
-pub(crate) fn is_root() -> bool {
+/// Whether we are root, in a user namespace or not.
+pub(crate) fn acts_as_root() -> bool {
     rustix::process::geteuid().is_root()
+}
+
+/// Whether we are root of the machine: only then all ids, `trusted.*` attributes and devices can be had.
+pub(crate) fn is_root() -> bool {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    acts_as_root() && map.split_whitespace().eq(["0", "0", "4294967295"])
 }
 
 /// As the tests' user can have it.

@@ -375,7 +375,7 @@ fn unchanged_files_of_a_snapshot_are_hardlinked_and_changed_ones_are_not() {
     let inode = |path: &str| std::fs::metadata(space.path(path)).unwrap().ino();
     space.copy(&plain(None, &selections, "/d/")).unwrap();
     assert_eq!(inode("out/d/a"), inode("source/a"));
-    let made = space.copy(&CopyRequest { chmod: Some("600"), ..plain(None, &selections, "/d/") }).unwrap();
+    let made = space.copy(&CopyRequest { chmod: Some("700"), ..plain(None, &selections, "/d/") }).unwrap();
     assert_ne!(inode("out/d/a"), inode("source/a"));
     assert_on_disk(&made, &space.path("out"));
 }

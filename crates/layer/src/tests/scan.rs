@@ -14,8 +14,12 @@ use crate::{
 const ROOT: DiskForm = DiskForm { flavor: OverlayFlavor::Trusted, ownership: Ownership::Exact };
 const USER: DiskForm = DiskForm { flavor: OverlayFlavor::User, ownership: Ownership::BestEffort };
 
-/// Runs a script in `/` of the layers with a fresh upper directory. False where this machine does not let us.
+/// Runs a script in `/` of the layers with a fresh upper directory. False where this machine does not let us; dbuild
+/// itself is always root, of the machine or of a user namespace.
 fn run(space: &Space, stack: &Stack, form: DiskForm, script: &str) -> bool {
+    if !testing::acts_as_root() {
+        return false;
+    }
     let (upper, work, merged) = (space.dir("upper"), space.dir("work"), space.dir("merged"));
     prepare_upper(&upper, stack, form).unwrap();
     let lower: Vec<&str> = stack
@@ -197,7 +201,8 @@ fn sockets_are_removed() {
     let space = Space::new();
     let upper = space.files("upper", &["d/"]);
     drop(std::os::unix::net::UnixListener::bind(upper.join("d/s")).unwrap());
-    assert_eq!(show(&scan_upper(&upper, &Stack::default(), testing::form()).unwrap()), ["d0755 0:0 d"]);
+    let tree = scan_upper(&upper, &Stack::default(), testing::form()).unwrap();
+    assert_eq!(tree.entries().iter().map(|entry| entry.path.clone()).collect::<Vec<_>>(), [testing::at("d")]);
     assert!(!upper.join("d/s").exists());
 }
 

@@ -232,7 +232,7 @@ fn entries() -> impl Strategy<Value = Vec<(String, u8, Vec<u8>, u32, u32, i64)>>
     .prop_map(|all| {
         all.into_iter()
             .map(|(name, kind, bytes, mode, id, time)| {
-                (name, kind, bytes, mode & 0o7777, id, i64::from(time))
+                (name, kind, bytes, mode & 0o7777 | 0o700, id, i64::from(time))
             })
             .collect()
     })

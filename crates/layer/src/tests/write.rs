@@ -7,7 +7,7 @@ use crate::{Ignore, NoContentIndex, Stack, WriteOptions, walk_context};
 fn files_arrive_as_they_are() {
     let space = Space::new();
     let stack =
-        space.layer("l", &["d/ 0500", "d/a 4755 = text", "d/b => d/a", "l -> d", "p |", "empty/ 1777"]);
+        space.layer("l", &["d/ 0700", "d/a 4755 = text", "d/b => d/a", "l -> d", "p |", "empty/ 1777"]);
     let options = WriteOptions::default();
     assert!(stack.write_files(&space.path("made/out"), &options).unwrap().is_empty());
     let read =
