@@ -87,7 +87,11 @@ impl Stage {
         let mode = Mode::from_raw_mode(0o666);
         let device = rustix::fs::makedev(major, minor);
         match rustix::fs::mknodat(&self.directory, &node, FileType::CharacterDevice, mode, device) {
-            Ok(()) => clone_mount(&self.directory, &node),
+            Ok(()) => {
+                // Whatever the umask that dbuild was started with.
+                rustix::fs::chmodat(&self.directory, &node, mode, AtFlags::empty())?;
+                clone_mount(&self.directory, &node)
+            }
             Err(rustix::io::Errno::PERM) => clone_mount(CWD, &format!("/dev/{name}")),
             Err(error) => Err(error),
         }
