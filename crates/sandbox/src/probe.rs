@@ -1,7 +1,5 @@
 //! What this machine offers to the sandbox, tried rather than guessed.
 
-use std::fs;
-
 use rustix::mount::{FsOpenFlags, MountPropagationFlags};
 use rustix::thread::UnshareFlags;
 use serde::{Deserialize, Serialize};
@@ -147,17 +145,14 @@ fn cgroups() -> Capability {
 }
 
 fn overlay() -> Capability {
-    match rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC) {
-        Ok(context) => {
-            let many = rustix::mount::fsconfig_set_string(&context, "lowerdir+", "/").is_ok();
-            let detail = if many { "up to 500 layers" } else { "some 200 layers (500 since Linux 6.8)" };
-            yes("overlay", detail)
-        }
-        Err(error) => {
-            let known = fs::read_to_string("/proc/filesystems").unwrap_or_default().contains("\toverlay");
-            let failure = SandboxError::setup("use overlayfs", error);
-            no("overlay", if known { failure } else { failure.advise("as root, modprobe overlay") })
-        }
+    let many = || {
+        let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        rustix::mount::fsconfig_set_string(&context, "lowerdir+", "/")
+    };
+    match crate::helper::try_overlay() {
+        Ok(()) if many().is_ok() => yes("overlay", "up to 500 layers"),
+        Ok(()) => yes("overlay", "some 200 layers (500 since Linux 6.8)"),
+        Err(error) => no("overlay", error),
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::os::fd::{AsFd as _, OwnedFd};
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
+use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, UnmountFlags};
 use rustix::process::Signal;
 use rustix::thread::UnshareFlags;
@@ -153,16 +154,24 @@ impl Child<'_> {
 /// Makes the current directory, which is the container's root, the root of this process, and lets go of the
 /// host's file system.
 fn enter_root() -> Result<(), SandboxError> {
-    rustix::process::pivot_root(".", ".")
-        .and_then(|()| rustix::mount::unmount(".", UnmountFlags::DETACH))
-        .and_then(|()| rustix::process::chdir("/"))
-        .map_err(|error| {
-            let failure = SandboxError::setup("enter the root file system", error);
-            match error {
-                rustix::io::Errno::INVAL => failure.advise("a root that is an initramfs cannot be left"),
-                _ => failure,
-            }
-        })
+    let enter = || -> rustix::io::Result<bool> {
+        // The host's root then lies over the new one, and the stage over that: two mounts to take away, each
+        // the topmost at ".". A lookup of ".." would find them.
+        rustix::process::pivot_root(".", ".")?;
+        rustix::mount::unmount(".", UnmountFlags::DETACH)?;
+        rustix::mount::unmount(".", UnmountFlags::DETACH)?;
+        rustix::process::chdir("/")?;
+        let mount = |path| Ok(rustix::fs::statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID)?.stx_mnt_id);
+        Ok(mount("/")? == mount("/..")?)
+    };
+    match enter() {
+        Ok(true) => Ok(()),
+        // Never run a program that has a way out.
+        Ok(false) => Err(SandboxError::Spec("the host's file system is still in reach".to_owned())),
+        Err(Errno::INVAL) => Err(SandboxError::setup("enter the root file system", Errno::INVAL)
+            .advise("a root that is an initramfs cannot be left")),
+        Err(error) => Err(SandboxError::setup("enter the root file system", error)),
+    }
 }
 
 /// Gives the process its descriptors 0 to 2; returns what goes to dbuild.
