@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use dbuild_digest::BlobDigest;
 use dbuild_plan::{HistoryEntry, ImageConfig, Platform};
 use dbuild_store::{PackedLayer, Store};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::ExportError;
 use crate::media::{self, MediaTypes};
@@ -122,17 +122,13 @@ fn check(store: &Store, parts: &ImageParts) -> Result<(), ExportError> {
     Ok(())
 }
 
-fn config(parts: &ImageParts) -> Result<serde_json::Value, ExportError> {
-    #[derive(Serialize)]
-    struct RootFs {
-        r#type: &'static str,
-        diff_ids: Vec<BlobDigest>,
-    }
-    let json = |value: serde_json::Result<serde_json::Value>| {
-        value.map_err(|error| ExportError::Inconsistent {
+fn config(parts: &ImageParts) -> Result<Config<'_>, ExportError> {
+    let base: Base = match &parts.base_config {
+        Some(bytes) => serde_json::from_slice(bytes).map_err(|error| ExportError::Inconsistent {
             platform: parts.platform.to_string(),
-            problem: error.to_string(),
-        })
+            problem: format!("the config of the base image cannot be read: {error}"),
+        })?,
+        None => Base::default(),
     };
     let created = parts.created.map(rfc3339);
     let history: Vec<HistoryEntry> = parts
@@ -143,37 +139,57 @@ fn config(parts: &ImageParts) -> Result<serde_json::Value, ExportError> {
             ..entry.clone()
         })
         .collect();
-    let base = match &parts.base_config {
-        Some(bytes) => json(serde_json::from_slice(bytes))?,
-        None => serde_json::Value::Null,
-    };
-    // A sorted map: the order of members is part of the digest.
-    let mut config = BTreeMap::new();
-    // Of the base's own members only these speak of the files that are inherited; others (`container`, `id`, …) are
-    // leftovers of how the base was made.
-    for name in ["author", "os.version", "os.features"] {
-        if let Some(value) = base.get(name) {
-            config.insert(name, value.clone());
-        }
-    }
-    // MAINTAINER is in the history only; the last one counts.
-    if let Some(author) = history.iter().rev().find_map(|entry| entry.author.clone()) {
-        config.insert("author", author.into());
-    }
-    config.insert("architecture", parts.platform.architecture.clone().into());
-    config.insert("os", parts.platform.os.clone().into());
-    if let Some(variant) = &parts.platform.variant {
-        config.insert("variant", variant.clone().into());
-    }
-    if let Some(created) = created {
-        config.insert("created", created.into());
-    }
-    let rootfs =
-        RootFs { r#type: "layers", diff_ids: parts.layers.iter().map(|layer| layer.diff_id).collect() };
-    config.insert("rootfs", json(serde_json::to_value(rootfs))?);
-    config.insert("config", json(serde_json::to_value(&parts.config))?);
-    config.insert("history", json(serde_json::to_value(history))?);
-    json(serde_json::to_value(config))
+    Ok(Config {
+        architecture: &parts.platform.architecture,
+        // MAINTAINER is in the history only; the last one counts.
+        author: history.iter().rev().find_map(|entry| entry.author.clone()).or(base.author),
+        config: &parts.config,
+        created,
+        history,
+        os: &parts.platform.os,
+        os_features: base.os_features,
+        os_version: base.os_version,
+        rootfs: RootFs { diff_ids: parts.layers.iter().map(|layer| layer.diff_id).collect(), kind: "layers" },
+        variant: parts.platform.variant.as_deref(),
+    })
+}
+
+/// Of the base's own members only these speak of the files that are inherited; others (`container`, `id`, …) are leftovers of
+/// how the base was made.
+#[derive(Default, Deserialize)]
+struct Base {
+    author: Option<String>,
+    #[serde(rename = "os.features")]
+    os_features: Option<Vec<String>>,
+    #[serde(rename = "os.version")]
+    os_version: Option<String>,
+}
+
+/// An image's config as it is written. The order of the members is part of the digest.
+#[derive(Serialize)]
+struct Config<'a> {
+    architecture: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    author: Option<String>,
+    config: &'a ImageConfig,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created: Option<String>,
+    history: Vec<HistoryEntry>,
+    os: &'a str,
+    #[serde(rename = "os.features", skip_serializing_if = "Option::is_none")]
+    os_features: Option<Vec<String>>,
+    #[serde(rename = "os.version", skip_serializing_if = "Option::is_none")]
+    os_version: Option<String>,
+    rootfs: RootFs,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    variant: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct RootFs {
+    diff_ids: Vec<BlobDigest>,
+    #[serde(rename = "type")]
+    kind: &'static str,
 }
 
 fn put(store: &Store, value: &impl Serialize) -> Result<(BlobDigest, u64), ExportError> {

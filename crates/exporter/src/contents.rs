@@ -24,7 +24,6 @@ pub(crate) struct Contents {
 /// One platform's image.
 #[derive(Debug)]
 pub(crate) struct OneImage {
-    pub descriptor: Descriptor,
     pub digest: BlobDigest,
     pub manifest: ImageManifest,
     pub config: BlobDigest,
@@ -44,7 +43,7 @@ impl Contents {
                     match store.read_blob(&digest, MAX_MANIFEST) {
                         Err(StoreError::NoSuchBlob { .. }) => continue,
                         Err(error) => return Err(error.into()),
-                        Ok(bytes) => contents.add(descriptor.clone(), digest, &bytes)?,
+                        Ok(bytes) => contents.add(digest, &bytes)?,
                     }
                 }
                 if contents.images.is_empty() {
@@ -53,7 +52,7 @@ impl Contents {
                 contents.blobs.push((image.digest, image.size));
             }
             Document::Image(_) => {
-                contents.add(image.descriptor()?, image.digest, &bytes)?;
+                contents.add(image.digest, &bytes)?;
             }
         }
         let mut seen = HashSet::new();
@@ -61,7 +60,7 @@ impl Contents {
         Ok(contents)
     }
 
-    fn add(&mut self, descriptor: Descriptor, digest: BlobDigest, bytes: &[u8]) -> Result<(), ExportError> {
+    fn add(&mut self, digest: BlobDigest, bytes: &[u8]) -> Result<(), ExportError> {
         let Document::Image(manifest) = parse(bytes).map_err(|problem| broken(&digest, problem))? else {
             return Err(broken(&digest, "an index of indexes".to_owned()));
         };
@@ -73,7 +72,7 @@ impl Contents {
         let config = digest_of(manifest.config())?;
         self.blobs.push((config, manifest.config().size()));
         self.blobs.push((digest, bytes.len() as u64));
-        self.images.push(OneImage { descriptor, digest, manifest: *manifest, config, layers });
+        self.images.push(OneImage { digest, manifest: *manifest, config, layers });
         Ok(())
     }
 }

@@ -26,6 +26,8 @@ const MAX_JSON: u64 = 16 << 20;
 /// More files than any image archive has.
 const MAX_FILES: usize = 1 << 20;
 
+const NO_IMAGE: &str = "neither an OCI image layout nor a docker archive";
+
 /// An image that was read in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loaded {
@@ -50,8 +52,7 @@ pub fn load(store: &Store, path: &Path) -> Result<Vec<Loaded>, ExportError> {
     } else if files.contains_key("manifest.json") {
         reading.docker(&files)?
     } else {
-        return Err(reading
-            .no_image("neither an OCI image layout nor a docker archive (no index.json, no manifest.json)"));
+        return Err(reading.no_image(NO_IMAGE));
     };
     for Loaded { image, names } in &loaded {
         for name in names {
@@ -80,7 +81,11 @@ impl Reading<'_> {
         let mut tar = tar::Archive::new(reader);
         let (mut files, mut links) = (Files::new(), Vec::new());
         for entry in tar.entries().map_err(broken)? {
-            let mut entry = entry.map_err(broken)?;
+            let mut entry = match entry {
+                Ok(entry) => entry,
+                Err(_) if files.is_empty() && links.is_empty() => return Err(self.no_image(NO_IMAGE)),
+                Err(error) => return Err(broken(error)),
+            };
             let Some(name) = clean(&entry.path().map_err(broken)?) else {
                 return Err(self.no_image("it has paths that lead out of it"));
             };

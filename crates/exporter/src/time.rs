@@ -1,6 +1,6 @@
 //! Times as OCI writes them.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 /// RFC 3339 in UTC, with a fraction only where there is one: `1970-01-01T00:00:00Z`.
 pub(crate) fn rfc3339(time: SystemTime) -> String {
@@ -26,11 +26,6 @@ pub(crate) fn rfc3339(time: SystemTime) -> String {
     }
     text.push('Z');
     text
-}
-
-/// The time that SOURCE_DATE_EPOCH names.
-pub(crate) fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
 }
 
 #[cfg(test)]
