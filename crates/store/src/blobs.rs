@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use dbuild_digest::{BlobDigest, BlobHasher};
 use rusqlite::OptionalExtension as _;
 
-use crate::db::{int, uint};
+use crate::db::{int, read_back, uint};
 use crate::error::Context;
 use crate::publish::{Durability, create_new, publish};
 use crate::{Store, StoreError};
@@ -162,8 +162,8 @@ impl Store {
                 known.inode as i64,
                 &self.inner.boot,
                 now,
-            ))
-            .map(drop)
+            ))?;
+            read_back(db, "SELECT 1 FROM blobs WHERE digest=?1", [digest.as_bytes()])
         })
     }
 

@@ -60,8 +60,11 @@ pub(crate) fn write_chunks(db: &Transaction<'_>, chunks: &[Chunk<'_>]) -> rusqli
     Ok(())
 }
 
-/// The list that pieces make; `None` if one is missing or damaged.
-pub(crate) fn read_chunks(db: &Connection, ids: &[ChunkId]) -> rusqlite::Result<Option<Vec<Ingredient>>> {
+/// The list that pieces make, or the first piece that is missing or damaged.
+pub(crate) fn read_chunks(
+    db: &Connection,
+    ids: &[ChunkId],
+) -> rusqlite::Result<Result<Vec<Ingredient>, ChunkId>> {
     let mut query = db.prepare_cached("SELECT data FROM ingredients WHERE id=?1")?;
     let mut list = Vec::new();
     for id in ids {
@@ -69,10 +72,10 @@ pub(crate) fn read_chunks(db: &Connection, ids: &[ChunkId]) -> rusqlite::Result<
         let items = data.and_then(|data| unpacked(&data)).filter(|items| chunk_id_is(items, id));
         match items {
             Some(items) => list.extend(items),
-            None => return Ok(None),
+            None => return Ok(Err(id.clone())),
         }
     }
-    Ok(Some(list))
+    Ok(Ok(list))
 }
 
 fn unpacked(data: &[u8]) -> Option<Vec<Ingredient>> {

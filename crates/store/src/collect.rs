@@ -274,7 +274,9 @@ impl Store {
                 let entry = entry.on("read", &dir)?;
                 let name = entry.file_name().to_string_lossy().into_owned();
                 let Ok(meta) = entry.metadata() else { continue };
-                let changed_ms = u64::try_from(meta.ctime()).unwrap_or(0) * 1000;
+                // A second of grace: the file system's clock may be behind ours.
+                let changed_ms =
+                    u64::try_from(meta.ctime()).unwrap_or(0).saturating_add(2).saturating_mul(1000);
                 if !known.contains(&name) && !tagged.contains(&name) && changed_ms < limit {
                     trash.push(self.to_trash(&entry.path())?);
                 }

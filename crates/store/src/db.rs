@@ -199,6 +199,20 @@ pub(crate) fn seal(table: &'static str, key: &[&[u8]], body: &[u8]) -> Vec<u8> {
     framed.finish()[..12].to_vec()
 }
 
+/// Asks for what was just written. A bit that flipped in an index can make a row that nobody finds again; such a
+/// database is damaged, though SQLite does not see it.
+pub(crate) fn read_back(
+    db: &Transaction<'_>,
+    query: &str,
+    key: impl rusqlite::Params,
+) -> rusqlite::Result<()> {
+    if db.prepare_cached(query)?.exists(key)? {
+        return Ok(());
+    }
+    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT_INDEX);
+    Err(rusqlite::Error::SqliteFailure(code, Some("a row that was written cannot be found".to_owned())))
+}
+
 /// A number for SQLite, which knows no unsigned ones.
 pub(crate) fn int(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)

@@ -4,7 +4,7 @@ use dbuild_digest::BlobDigest;
 use rusqlite::OptionalExtension as _;
 use serde::{Deserialize, Serialize};
 
-use crate::db::seal;
+use crate::db::{read_back, seal};
 use crate::{SnapshotId, Store, StoreError};
 
 /// How a layer was packed, as a short text: `gzip-6`, `zstd-3-clamp1700000000`. Equal texts mean equal bytes.
@@ -59,8 +59,8 @@ impl Store {
                 layer.digest.as_bytes(),
                 &body,
                 seal_of(snapshot, key, &body),
-            ))
-            .map(drop)
+            ))?;
+            read_back(db, "SELECT 1 FROM packed WHERE snapshot=?1 AND pack=?2", (snapshot.as_str(), &key.0))
         })
     }
 }

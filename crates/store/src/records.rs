@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row};
 use serde::{Deserialize, Serialize};
 
 use crate::chunks::{ChunkId, chunks_of, read_chunks, write_chunks};
-use crate::db::{int, seal, uint};
+use crate::db::{int, read_back, seal, uint};
 use crate::snapshots::touch_snapshot;
 use crate::{SnapshotId, Store, StoreError};
 
@@ -103,6 +103,8 @@ struct Body {
 }
 
 const COLUMNS: &str = "key, body, seal, hits, last_used_ms";
+/// A record whose snapshot has no row is a miss.
+const WHOLE: &str = "(snapshot IS NULL OR EXISTS (SELECT 1 FROM snapshots WHERE id=snapshot))";
 /// Less alike than this is another step.
 const LEAST_SIMILARITY: u32 = 300;
 
@@ -115,7 +117,8 @@ impl Store {
     /// What each of these keys led to, in one query.
     pub fn records(&self, keys: &[StepKey]) -> Vec<Option<Record>> {
         let found = self.inner.db.read(|db| {
-            let mut query = db.prepare_cached(&format!("SELECT {COLUMNS} FROM records WHERE key=?1"))?;
+            let mut query =
+                db.prepare_cached(&format!("SELECT {COLUMNS} FROM records WHERE key=?1 AND {WHOLE}"))?;
             let find = |key: &StepKey| query.query_row([key.as_bytes()], stored).optional();
             keys.iter().map(find).collect::<Result<Vec<_>, _>>()
         });
@@ -138,7 +141,18 @@ impl Store {
                 .optional()
         });
         let (body, _) = row.ok().flatten()?.open(key)?;
-        self.inner.db.read(|db| read_chunks(db, &body.chunks)).ok().flatten()
+        self.read_ingredients(&body)
+    }
+
+    fn read_ingredients(&self, body: &Body) -> Option<Vec<Ingredient>> {
+        match self.inner.db.read(|db| read_chunks(db, &body.chunks)).ok()? {
+            Ok(list) => Some(list),
+            Err(bad) => {
+                // So that it is written again with the next record that has it.
+                let _ = self.inner.db.write(|db| db.execute("DELETE FROM ingredients WHERE id=?1", [&bad.0]));
+                None
+            }
+        }
     }
 
     /// Keeps what a key led to; an earlier record of the key is replaced. The snapshot must have been published.
@@ -181,6 +195,7 @@ impl Store {
                 &body,
                 &sealed,
             ))?;
+            read_back(db, "SELECT 1 FROM records WHERE key=?1", [record.key.as_bytes()])?;
             if let Some(snapshot) = &record.snapshot {
                 touch_snapshot(db, snapshot.as_str(), int(now))?;
             }
@@ -246,9 +261,7 @@ impl Store {
             });
             let Some(row) = row.ok().flatten() else { continue };
             let Some((body, record)) = row.key().and_then(|key| row.open(&key)) else { continue };
-            let Ok(Some(ingredients)) = self.inner.db.read(|db| read_chunks(db, &body.chunks)) else {
-                continue;
-            };
+            let Some(ingredients) = self.read_ingredients(&body) else { continue };
             let similarity = similarity(&ingredients, wanted.ingredients);
             let nearer = best.as_ref().is_none_or(|best| {
                 (similarity, record.created_ms) > (best.similarity, best.record.created_ms)

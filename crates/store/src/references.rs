@@ -4,7 +4,7 @@ use dbuild_digest::BlobDigest;
 use rusqlite::OptionalExtension as _;
 use serde::{Deserialize, Serialize};
 
-use crate::db::seal;
+use crate::db::{read_back, seal};
 use crate::{Store, StoreError};
 
 /// What a reference meant for one platform.
@@ -32,8 +32,8 @@ impl Store {
             db.prepare_cached(
                 "INSERT OR REPLACE INTO refs (reference, platform, body, seal) VALUES (?1, ?2, ?3, ?4)",
             )?
-            .execute((reference, platform, &body, &sealed))
-            .map(drop)
+            .execute((reference, platform, &body, &sealed))?;
+            read_back(db, "SELECT 1 FROM refs WHERE reference=?1 AND platform=?2", (reference, platform))
         })
     }
 

@@ -15,7 +15,7 @@ use dbuild_layer::{EntryKind, Tree};
 use rusqlite::{OptionalExtension as _, Transaction};
 use serde::{Deserialize, Serialize};
 
-use crate::db::{int, seal, uint};
+use crate::db::{int, read_back, seal, uint};
 use crate::error::Context;
 use crate::publish::{Durability, publish, remove_tree};
 use crate::store::unique;
@@ -132,7 +132,13 @@ impl Store {
         match self.load_tree(id) {
             Ok(tree) => {
                 let size = tree.unpacked_size();
-                Some(Snapshot { id: id.clone(), dir: self.snapshot_dir(id).join("fs"), tree, size, created_ms })
+                Some(Snapshot {
+                    id: id.clone(),
+                    dir: self.snapshot_dir(id).join("fs"),
+                    tree,
+                    size,
+                    created_ms,
+                })
             }
             Err(error) => {
                 self.warn(format!("a snapshot is dropped: {error}"));
@@ -271,7 +277,8 @@ impl Store {
         publish(&draft.dir, &dir, Durability::Later)?;
         let now = int(self.stamp());
         let inserted = self.inner.db.write(|db| {
-            db.prepare_cached(
+            let rows = db
+                .prepare_cached(
                 "INSERT OR IGNORE INTO snapshots (id, chain, size, boot, created_ms, last_used_ms, clock, seal) \
                  VALUES (?1, ?2, ?3, ?4, ?5, ?5, (SELECT coalesce(max(value), 0.0) FROM meta WHERE key='clock'), ?6)",
             )?
@@ -282,7 +289,11 @@ impl Store {
                 &self.inner.boot,
                 now,
                 snapshot_seal(&id.0, chain),
-            ))
+            ))?;
+            if rows > 0 {
+                read_back(db, "SELECT 1 FROM snapshots WHERE id=?1", [&id.0])?;
+            }
+            Ok(rows)
         });
         drop(guard);
         if !matches!(inserted, Ok(1)) {

@@ -15,6 +15,9 @@ pub(super) const PARENT: StepId = StepId(0);
 pub(super) const STAGE: StepId = StepId(1);
 pub(super) const CONTEXT: StepId = StepId(2);
 
+/// A change of a step, and what is changed.
+pub(super) type Change<T> = (&'static str, fn(&mut T));
+
 #[derive(Clone, Default)]
 pub(super) struct Answers {
     pub(super) keys: HashMap<StepId, u8>,
@@ -159,11 +162,7 @@ pub(super) fn key(name: &str, step: &Step, inputs: &Answers) -> Result<(StepKey,
 }
 
 /// Asserts that each change of a step makes another key under every strategy, and that no two changes make the same.
-pub(super) fn assert_each_counts<T: Clone>(
-    base: &T,
-    kind: impl Fn(T) -> StepKind,
-    changes: &[(&str, fn(&mut T))],
-) {
+pub(super) fn assert_each_counts<T: Clone>(base: &T, kind: impl Fn(T) -> StepKind, changes: &[Change<T>]) {
     for strategy in strategies() {
         let of = |value: T| key_of(*strategy, &step(kind(value)), &answers()).unwrap().0;
         let mut seen = HashMap::from([(of(base.clone()), "nothing")]);
@@ -177,11 +176,7 @@ pub(super) fn assert_each_counts<T: Clone>(
 }
 
 /// Asserts that no change of a step makes another key under any strategy.
-pub(super) fn assert_none_counts<T: Clone>(
-    base: &T,
-    kind: impl Fn(T) -> StepKind,
-    changes: &[(&str, fn(&mut T))],
-) {
+pub(super) fn assert_none_counts<T: Clone>(base: &T, kind: impl Fn(T) -> StepKind, changes: &[Change<T>]) {
     for strategy in strategies() {
         let of = |value: T| key_of(*strategy, &step(kind(value)), &answers()).unwrap().0;
         for (name, change) in changes {

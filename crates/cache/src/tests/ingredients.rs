@@ -2,7 +2,7 @@
 
 use dbuild_digest::BlobDigest;
 use dbuild_plan::{
-    CacheSharing, ContextStep, CopySource, FetchStep, GitStep, HostEntry, MountKind, NetworkMode,
+    CacheSharing, ContextStep, CopySource, FetchStep, GitStep, HostEntry, MountKind, NetworkMode, RunStep,
     SecurityMode, StageId, StepKind, WorkdirStep,
 };
 

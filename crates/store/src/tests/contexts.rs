@@ -1,0 +1,131 @@
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use dbuild_digest::ContentDigest;
+use dbuild_layer::{ContentIndex as _, FileStat, TreePath};
+
+use super::Space;
+use crate::Store;
+
+const HOUR_NS: i64 = 3_600_000_000_000;
+
+fn path(name: &str) -> TreePath {
+    TreePath::from_bytes(name.as_bytes()).unwrap()
+}
+
+/// Stat data of a file that was written so long ago.
+fn written(ago_ns: i64) -> FileStat {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let then = i64::try_from(now.as_nanos()).unwrap() - ago_ns;
+    FileStat { dev: 1, ino: 2, size: 3, mtime_ns: then | 1, ctime_ns: then | 1, mode: 0o100_644 }
+}
+
+fn known(store: &Store, name: &str, stat: FileStat) -> bool {
+    store.get_many(Path::new("/context"), &[(path(name), stat)])[0].is_some()
+}
+
+fn learn(store: &Store, name: &str, stat: FileStat) {
+    let root = Path::new("/context");
+    store.get_many(root, &[(path(name), stat)]);
+    store.put_many(root, &[(path(name), stat, ContentDigest::of(b"abc"))]);
+}
+
+#[test]
+fn a_file_that_did_not_change_is_known() {
+    let space = Space::new();
+    let stat = written(HOUR_NS);
+    learn(&space.open(), "src/a", stat);
+    let store = space.open();
+    let found = store.get_many(Path::new("/context"), &[(path("src/b"), stat), (path("src/a"), stat)]);
+    assert_eq!(found, [None, Some(ContentDigest::of(b"abc"))]);
+    assert_eq!(store.get_many(Path::new("/other"), &[(path("src/a"), stat)]), [None]);
+}
+
+#[test]
+fn any_difference_of_the_stat_data_is_a_change() {
+    let space = Space::new();
+    let store = space.open();
+    let stat = written(HOUR_NS);
+    learn(&store, "a", stat);
+    assert!(known(&store, "a", stat));
+    for changed in [
+        FileStat { dev: 9, ..stat },
+        FileStat { ino: 9, ..stat },
+        FileStat { size: 9, ..stat },
+        FileStat { mtime_ns: stat.mtime_ns + 1, ..stat },
+        FileStat { ctime_ns: stat.ctime_ns + 1, ..stat },
+        FileStat { mode: 0o100_755, ..stat },
+    ] {
+        assert!(!known(&store, "a", changed), "{changed:?}");
+    }
+}
+
+#[test]
+fn a_file_written_while_it_was_looked_at_is_not_believed() {
+    let space = Space::new();
+    let store = space.open();
+    for (name, stat) in [
+        ("now", written(0)),
+        ("a tick ago", written(15_000_000)),
+        ("in the future", written(-HOUR_NS)),
+        ("mtime set back", FileStat { mtime_ns: 1, ..written(0) }),
+        (
+            "whole seconds",
+            FileStat { ctime_ns: written(0).ctime_ns / 1_000_000_000 * 1_000_000_000, ..written(HOUR_NS) },
+        ),
+    ] {
+        learn(&store, name, stat);
+        assert!(!known(&store, name, stat), "{name}");
+    }
+    let late = written(HOUR_NS);
+    store.put_many(Path::new("/context"), &[]);
+    store.put_many(Path::new("/context"), &[(path("never asked for"), late, ContentDigest::of(b""))]);
+    assert!(!known(&store, "never asked for", late));
+}
+
+/// BuildKit misses this: same size, same mtime, other bytes.
+#[test]
+fn a_real_file_that_keeps_size_and_mtime_is_noticed() {
+    let space = Space::new();
+    let store = space.open();
+    let file = space.dir.path().join("file");
+    let stat = || {
+        let meta = fs::metadata(&file).unwrap();
+        FileStat {
+            dev: meta.dev(),
+            ino: meta.ino(),
+            size: meta.size(),
+            mtime_ns: meta.mtime() * 1_000_000_000 + meta.mtime_nsec(),
+            ctime_ns: meta.ctime() * 1_000_000_000 + meta.ctime_nsec(),
+            mode: meta.mode(),
+        }
+    };
+    fs::write(&file, "one").unwrap();
+    let modified = fs::metadata(&file).unwrap().modified().unwrap();
+    learn(&store, "file", stat());
+    fs::write(&file, "two").unwrap();
+    fs::File::options().write(true).open(&file).unwrap().set_modified(modified).unwrap();
+    assert_eq!(fs::metadata(&file).unwrap().modified().unwrap(), modified);
+    assert!(!known(&store, "file", stat()));
+}
+
+#[test]
+fn a_damaged_index_is_empty() {
+    let space = Space::new();
+    let store = space.open();
+    let stat = written(HOUR_NS);
+    learn(&store, "a", stat);
+    let file = fs::read_dir(store.root().join("indexes")).unwrap().next().unwrap().unwrap().path();
+    let whole = fs::read(&file).unwrap();
+    for at in 0..whole.len() {
+        let mut flipped = whole.clone();
+        flipped[at] ^= 0x10;
+        fs::write(&file, &flipped).unwrap();
+        assert!(!known(&store, "a", stat), "byte {at}");
+        fs::write(&file, &whole[..at]).unwrap();
+        assert!(!known(&store, "a", stat), "cut at {at}");
+    }
+    learn(&store, "a", stat);
+    assert!(known(&store, "a", stat));
+}

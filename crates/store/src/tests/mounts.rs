@@ -1,0 +1,93 @@
+use std::fs;
+use std::io;
+
+use super::Space;
+use crate::{PruneOptions, Sharing};
+
+fn nothing(_: &std::path::Path) -> io::Result<()> {
+    Ok(())
+}
+
+#[test]
+fn a_cache_is_filled_once_and_kept() {
+    let space = Space::new();
+    let store = space.open();
+    let mut filled = 0;
+    for _ in 0..2 {
+        let mount = store
+            .cache_mount("pip", Sharing::Shared, |dir| {
+                filled += 1;
+                fs::write(dir.join("seed"), "")
+            })
+            .unwrap();
+        assert!(mount.dir().join("seed").exists());
+        fs::write(mount.dir().join("wheel"), "data").unwrap();
+    }
+    assert_eq!(filled, 1);
+    let listed = space.open().cache_mounts().unwrap();
+    assert_eq!(listed.len(), 1);
+    assert_eq!(listed[0].id, "pip");
+    let other = store.cache_mount("../pip", Sharing::Shared, nothing).unwrap();
+    assert!(other.dir().starts_with(store.root().join("mounts")));
+    assert!(!other.dir().join("wheel").exists());
+}
+
+#[test]
+fn a_cache_that_could_not_be_filled_is_filled_next_time() {
+    let space = Space::new();
+    let store = space.open();
+    let failed = store.cache_mount("x", Sharing::Locked, |dir| {
+        fs::write(dir.join("half"), "")?;
+        Err(io::Error::other("no seed"))
+    });
+    assert!(failed.unwrap_err().to_string().contains("no seed"));
+    let mount = store.cache_mount("x", Sharing::Shared, |dir| fs::write(dir.join("whole"), "")).unwrap();
+    assert!(mount.dir().join("whole").exists() && !mount.dir().join("half").exists());
+}
+
+#[test]
+fn sharing_is_kept_between_stores() {
+    let space = Space::new();
+    let (one, two) = (space.open(), space.open());
+    let first = one.cache_mount("shared", Sharing::Shared, nothing).unwrap();
+    let second = two.cache_mount("shared", Sharing::Shared, nothing).unwrap();
+    assert_eq!(first.dir(), second.dir());
+
+    let first = one.cache_mount("private", Sharing::Private, nothing).unwrap();
+    let second = two.cache_mount("private", Sharing::Private, nothing).unwrap();
+    assert_ne!(first.dir(), second.dir());
+    let dir = first.dir().to_owned();
+    drop(first);
+    assert_eq!(two.cache_mount("private", Sharing::Private, nothing).unwrap().dir(), dir, "taken up again");
+
+    let first = one.cache_mount("locked", Sharing::Locked, nothing).unwrap();
+    std::thread::scope(|scope| {
+        let (started, has_started) = std::sync::mpsc::channel();
+        let (first, two) = (first, &two);
+        let waiter = scope.spawn(move || {
+            started.send(()).unwrap();
+            let mount = two.cache_mount("locked", Sharing::Locked, nothing).unwrap();
+            mount.dir().join("mark").exists()
+        });
+        has_started.recv().unwrap();
+        fs::write(first.dir().join("mark"), "").unwrap();
+        drop(first);
+        assert!(waiter.join().unwrap(), "one after the other");
+    });
+}
+
+#[test]
+fn a_cache_in_use_is_not_collected() {
+    let space = Space::new();
+    let store = space.open();
+    let used = store.cache_mount("used", Sharing::Shared, nothing).unwrap();
+    drop(store.cache_mount("free", Sharing::Shared, nothing).unwrap());
+    let pruned = space.open().prune(&PruneOptions { all: true, ..PruneOptions::default() }).unwrap();
+    assert_eq!(pruned.cache_mounts, 1);
+    assert!(used.dir().exists());
+    drop(used);
+    let pruned = store.prune(&PruneOptions { all: true, ..PruneOptions::default() }).unwrap();
+    assert_eq!(pruned.cache_mounts, 1);
+    assert_eq!(store.cache_mounts().unwrap(), []);
+    store.cache_mount("used", Sharing::Shared, nothing).unwrap();
+}
