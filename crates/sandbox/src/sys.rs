@@ -100,12 +100,20 @@ pub(crate) fn block_signals() -> io::Result<()> {
 
 /// Gives every signal its default action and blocks none: what a program expects to start with.
 pub(crate) fn reset_signals() {
-    // SAFETY: default actions run no code of ours; signals without one (KILL, STOP, the C library's own) are
-    // refused without harm. The set is initialised by `sigemptyset` before it is read.
-    unsafe {
-        for signal in 1..=libc::SIGRTMAX() {
-            libc::signal(signal, libc::SIG_DFL);
+    /// Of the kernel, not of the C library.
+    const SIGNALS: libc::c_int = 64;
+    // The kernel's own structure, all zero: default action, no flags, no restorer, an empty mask. The C library
+    // would refuse the two signals that it keeps for itself, which may have come ignored.
+    let default = [0_u64; 4];
+    for signal in 1..=SIGNALS {
+        // SAFETY: the kernel reads its `sigaction`, 32 bytes at most, and the set's size is that of 64 bits.
+        // Default actions run no code of ours; KILL and STOP are refused without harm.
+        unsafe {
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), std::ptr::null_mut::<u64>(), 8);
         }
+    }
+    // SAFETY: the set is initialised by `sigemptyset` before it is read.
+    unsafe {
         let mut set = std::mem::zeroed();
         libc::sigemptyset(&raw mut set);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut());

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use rustix::fs::{CWD, OFlags};
+use rustix::fs::{CWD, FileType, OFlags};
 use rustix::mount::MountAttrFlags;
 
 use super::paths::open_in;
@@ -50,9 +50,9 @@ fn source(mount: &Mount, security: Security, stage: &mut Stage) -> Result<OwnedF
             if *readonly {
                 attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
             }
-            clone_mounts_below(CWD, path.as_os_str().as_bytes()).map_err(|error| SandboxError::Mount {
+            bind(path).map_err(|reason| SandboxError::Mount {
                 target: mount.target.clone(),
-                reason: format!("{}: {}", path.display(), crate::error::message(error.raw_os_error())),
+                reason: format!("{}: {reason}", path.display()),
             })?
         }
         MountSource::Tmpfs { size, mode } => {
@@ -75,6 +75,17 @@ fn source(mount: &Mount, security: Security, stage: &mut Stage) -> Result<OwnedF
     };
     set_attributes_below(&source, attributes).map_err(here)?;
     Ok(source)
+}
+
+fn bind(path: &Path) -> Result<OwnedFd, String> {
+    let words = |error: rustix::io::Errno| crate::error::message(error.raw_os_error());
+    let mount = clone_mounts_below(CWD, path.as_os_str().as_bytes()).map_err(words)?;
+    let stat = rustix::fs::fstat(&mount).map_err(words)?;
+    // In the container it would lead somewhere else than on the host.
+    if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
+        return Err("it is a symbolic link".to_owned());
+    }
+    Ok(mount)
 }
 
 fn overlay_bind(

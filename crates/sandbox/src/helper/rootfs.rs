@@ -64,24 +64,34 @@ impl Overlay<'_> {
             rustix::fs::access(dir, rustix::fs::Access::EXISTS)
                 .map_err(|error| SandboxError::setup(format!("use {}", dir.display()), error))?;
         }
+        if let Some((_, work)) = self.dirs
+            && std::fs::read_dir(work).is_ok_and(|mut entries| entries.next().is_some())
+        {
+            let text =
+                format!("{} is not empty, and each overlay needs a fresh work directory", work.display());
+            return Err(SandboxError::Spec(text));
+        }
         if self.lower.is_empty() && self.dirs.is_none() {
             return stage.read_only_empty().map_err(|error| SandboxError::setup("mount nothing", error));
         }
-        let result = match self.mount_by_context(stage) {
-            // Kernels before 6.8 do not know `lowerdir+`.
-            Err(Errno::INVAL | Errno::NOSYS) => self.mount_classic(stage),
-            result => result,
+        // Before 6.7 layers could not be named one by one.
+        let result = if crate::probe::kernel_version() >= (6, 7) {
+            self.mount_by_context(stage)
+        } else {
+            self.mount_classic(stage).map_err(|error| (error, String::new()))
         };
-        result.map_err(|error| {
-            let failure =
-                SandboxError::setup(format!("mount an overlay of {} directories", self.lower.len()), error);
+        result.map_err(|(error, words)| {
+            let what = format!("mount an overlay of {} directories", self.lower.len());
+            let failure = SandboxError::setup(what, error);
             match error {
+                _ if !words.is_empty() => failure.advise(words),
                 Errno::NODEV => failure.advise("this kernel has no overlayfs: try modprobe overlay"),
                 Errno::INVAL => failure.advise(
                     "the store may lie on a file system that overlayfs cannot use, such as another overlay \
                      or NFS: choose another with --store",
                 ),
                 Errno::PERM => failure.advise("overlayfs without root needs Linux 5.11"),
+                Errno::NAMETOOLONG => failure.advise("so many need Linux 6.7"),
                 _ => failure,
             }
         })
@@ -92,16 +102,24 @@ impl Overlay<'_> {
         (self.lower.is_empty() || (self.lower.len() == 1 && self.dirs.is_none())).then(|| stage.empty_path())
     }
 
-    fn mount_by_context(&self, stage: &Stage) -> rustix::io::Result<OwnedFd> {
-        let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    /// With an error come the kernel's own words, where it has some.
+    fn mount_by_context(&self, stage: &Stage) -> Result<OwnedFd, (Errno, String)> {
+        let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)
+            .map_err(|error| (error, String::new()))?;
+        self.configure(&context, stage).map_err(|error| (error, kernel_words(&context)))?;
+        rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
+            .map_err(|error| (error, String::new()))
+    }
+
+    fn configure(&self, context: &OwnedFd, stage: &Stage) -> rustix::io::Result<()> {
         let set = |key: &str, path: &Path| -> rustix::io::Result<()> {
             if path.as_os_str().len() < LONGEST_VALUE {
-                return rustix::mount::fsconfig_set_string(&context, key, path);
+                return rustix::mount::fsconfig_set_string(context, key, path);
             }
             let place = open_place(path)?;
-            rustix::mount::fsconfig_set_string(&context, key, short_name(&place))
+            rustix::mount::fsconfig_set_string(context, key, short_name(&place))
         };
-        rustix::mount::fsconfig_set_string(&context, "source", "dbuild")?;
+        rustix::mount::fsconfig_set_string(context, "source", "dbuild")?;
         for dir in self.lower.iter().rev() {
             set("lowerdir+", dir)?;
         }
@@ -113,13 +131,12 @@ impl Overlay<'_> {
             set("workdir", work)?;
         }
         for (key, value) in options() {
-            rustix::mount::fsconfig_set_string(&context, key, value)?;
+            rustix::mount::fsconfig_set_string(context, key, value)?;
         }
         for flag in flags(self.dirs.is_some()) {
-            rustix::mount::fsconfig_set_flag(&context, flag)?;
+            rustix::mount::fsconfig_set_flag(context, flag)?;
         }
-        rustix::mount::fsconfig_create(&context)?;
-        rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
+        rustix::mount::fsconfig_create(context)
     }
 
     /// One string of options, with short names of open directories: no escapes, and room for some 200 layers.
@@ -174,6 +191,17 @@ fn flags(writable: bool) -> impl Iterator<Item = &'static str> {
 fn bind(dir: &Path) -> Result<OwnedFd, SandboxError> {
     clone_mounts_below(CWD, dir.as_os_str().as_bytes())
         .map_err(|error| SandboxError::setup(format!("mount {}", dir.display()), error))
+}
+
+/// What the kernel wrote about a failure, one line.
+fn kernel_words(context: &OwnedFd) -> String {
+    let mut lines = Vec::new();
+    let mut buffer = [0; 512];
+    // One message per read; lines of errors begin with "e".
+    while let Ok(length @ 1..) = rustix::io::read(context, &mut buffer) {
+        lines.push(String::from_utf8_lossy(&buffer[..length]).trim_start_matches("e ").trim().to_owned());
+    }
+    lines.join("; ")
 }
 
 fn open_place(path: &Path) -> rustix::io::Result<OwnedFd> {

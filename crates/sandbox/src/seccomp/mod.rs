@@ -91,7 +91,8 @@ fn special(name: &str) -> Answer {
         "clone" => Answer::IfNoneOf(namespace_flags()),
         // Its flags lie in memory that a filter cannot read; programs fall back to clone.
         "clone3" => Answer::Errno(libc::ENOSYS),
-        // Linux as it is, 32-bit, without randomised addresses, both, and the question which it is.
+        // Linux as it is, 32-bit, under a name of old (UNAME26), both, and the question which it is. Not: with
+        // addresses that are not randomised.
         "personality" => Answer::ByFirstArgument(vec![
             allow(0),
             refuse(1),
