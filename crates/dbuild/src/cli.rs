@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use build::{BuildArgs, ProgressMode};
-pub(crate) use values::{ByteSize, KeyValue, NamedContextArg, Age};
+pub(crate) use values::{Age, ByteSize, KeyValue, NamedContextArg};
 
 /// Builds container images from Dockerfiles: no daemon, no root, one binary.
 #[derive(Debug, Parser)]

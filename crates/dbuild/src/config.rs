@@ -26,12 +26,20 @@ impl Config {
         };
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !named => return Ok(Self::default()),
-            Err(error) => return Err(Error::usage(format!("cannot read the configuration {}: {error}", path.display()))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !named => {
+                return Ok(Self::default());
+            }
+            Err(error) => {
+                return Err(Error::usage(format!(
+                    "cannot read the configuration {}: {error}",
+                    path.display()
+                )));
+            }
         };
         toml::from_str(&text).map_err(|error| {
-            Error::usage(format!("the configuration {} is not valid: {error}", path.display()))
-                .hint("the keys are those of buildkitd.toml: [registry.\"docker.io\"] mirrors = [\"host:port\"]")
+            Error::usage(format!("the configuration {} is not valid: {error}", path.display())).hint(
+                "the keys are those of buildkitd.toml: [registry.\"docker.io\"] mirrors = [\"host:port\"]",
+            )
         })
     }
 }
@@ -47,12 +55,13 @@ pub(crate) fn store_dir(global: &Global, is_root: bool) -> Result<PathBuf, Error
     if is_root {
         return Ok(PathBuf::from("/var/lib/dbuild"));
     }
-    user_dir("XDG_DATA_HOME", ".local/share")
-        .map(|dir| dir.join("dbuild"))
-        .ok_or_else(|| Error::usage("HOME is not set, so there is no place for the store").hint("name one with --store DIR"))
+    user_dir("XDG_DATA_HOME", ".local/share").map(|dir| dir.join("dbuild")).ok_or_else(|| {
+        Error::usage("HOME is not set, so there is no place for the store").hint("name one with --store DIR")
+    })
 }
 
 fn user_dir(variable: &str, below_home: &str) -> Option<PathBuf> {
-    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path: &PathBuf| path.is_absolute());
+    let absolute =
+        |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path: &PathBuf| path.is_absolute());
     absolute(variable).or_else(|| absolute("HOME").map(|home| home.join(Path::new(below_home))))
 }

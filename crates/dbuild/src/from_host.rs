@@ -13,9 +13,9 @@ use std::path::{Component, Path, PathBuf};
 
 /// What a small multi-stage project needs: a shell and the tools that its scripts call.
 pub(crate) const DEFAULT_PROGRAMS: &[&str] = &[
-    "sh", "awk", "basename", "cat", "chmod", "cp", "cut", "date", "dd", "dirname", "du", "echo", "env", "expr", "false",
-    "find", "grep", "gzip", "head", "id", "ln", "ls", "mkdir", "mv", "printf", "pwd", "rm", "sed", "seq", "sleep", "sort",
-    "tail", "tar", "test", "touch", "tr", "true", "uname", "uniq", "wc",
+    "sh", "awk", "basename", "cat", "chmod", "cp", "cut", "date", "dd", "dirname", "du", "echo", "env",
+    "expr", "false", "find", "grep", "gzip", "head", "id", "ln", "ls", "mkdir", "mv", "printf", "pwd", "rm",
+    "sed", "seq", "sleep", "sort", "tail", "tar", "test", "touch", "tr", "true", "uname", "uniq", "wc",
 ];
 
 /// Links that are followed for one path before it is called a loop, as in Linux.
@@ -77,8 +77,9 @@ pub(crate) fn collect(dest: &Path, programs: &[String]) -> Result<usize, FromHos
 }
 
 fn find(name: &str, search: &[PathBuf]) -> Option<PathBuf> {
-    let executable =
-        |path: &PathBuf| fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0);
+    let executable = |path: &PathBuf| {
+        fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    };
     if name.contains('/') {
         return Some(PathBuf::from(name)).filter(executable).and_then(|path| std::path::absolute(path).ok());
     }
@@ -168,7 +169,8 @@ impl Taker {
             let found = own_dirs.iter().chain(&self.library_dirs).map(|dir| dir.join(library)).find(|path| {
                 // A directory of another architecture can hold a library of the same name.
                 fs::read(path).is_ok_and(|bytes| {
-                    goblin::elf::Elf::parse(&bytes).is_ok_and(|found| found.header.e_machine == elf.header.e_machine)
+                    goblin::elf::Elf::parse(&bytes)
+                        .is_ok_and(|found| found.header.e_machine == elf.header.e_machine)
                 })
             });
             needed.push(found.ok_or_else(|| FromHostError::NoLibrary {
@@ -181,13 +183,18 @@ impl Taker {
 
     /// What every image needs beside programs: a user table, and directories that programs take for granted.
     fn write_frame(&self) -> Result<(), FromHostError> {
-        for (dir, mode) in [("etc", 0o755), ("root", 0o700), ("tmp", 0o1777), ("var", 0o755), ("var/tmp", 0o1777)] {
+        for (dir, mode) in
+            [("etc", 0o755), ("root", 0o700), ("tmp", 0o1777), ("var", 0o755), ("var/tmp", 0o1777)]
+        {
             let path = self.dest.join(dir);
             fs::create_dir_all(&path).map_err(at(&path))?;
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).map_err(at(&path))?;
         }
         for (file, text) in [
-            ("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n"),
+            (
+                "etc/passwd",
+                "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n",
+            ),
             ("etc/group", "root:x:0:\nnogroup:x:65534:\n"),
         ] {
             let path = self.dest.join(file);
@@ -219,9 +226,11 @@ fn shebang(bytes: &[u8]) -> Option<PathBuf> {
 fn library_dirs() -> Vec<PathBuf> {
     let mut dirs = Vec::new();
     read_loader_config(Path::new("/etc/ld.so.conf"), &mut dirs, 0);
-    let musl = fs::read_dir("/etc").into_iter().flatten().flatten().map(|entry| entry.path()).filter(|path| {
-        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("ld-musl-")) && path.extension() == Some(OsStr::new("path"))
-    });
+    let musl =
+        fs::read_dir("/etc").into_iter().flatten().flatten().map(|entry| entry.path()).filter(|path| {
+            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("ld-musl-"))
+                && path.extension() == Some(OsStr::new("path"))
+        });
     for file in musl {
         let text = fs::read_to_string(file).unwrap_or_default();
         dirs.extend(text.split([':', '\n']).filter(|dir| dir.starts_with('/')).map(PathBuf::from));
@@ -237,7 +246,8 @@ fn read_loader_config(file: &Path, dirs: &mut Vec<PathBuf>, depth: usize) {
             // The only pattern in use is a directory's `*.conf`.
             let Some(dir) = pattern.strip_suffix("/*.conf").filter(|_| depth < 4) else { continue };
             let files = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
-            let mut files: Vec<PathBuf> = files.filter(|path| path.extension() == Some(OsStr::new("conf"))).collect();
+            let mut files: Vec<PathBuf> =
+                files.filter(|path| path.extension() == Some(OsStr::new("conf"))).collect();
             files.sort();
             files.iter().for_each(|file| read_loader_config(file, dirs, depth + 1));
         } else if line.starts_with('/') {
@@ -266,8 +276,19 @@ mod tests {
         let count = collect(dir.path(), &["sh".to_owned(), "ls".to_owned()]).unwrap();
         assert_eq!(count, 2);
         assert!(dir.path().join("bin/sh").exists());
-        let output = Command::new("unshare").arg("-r").arg("chroot").arg(dir.path()).args(["/bin/sh", "-c", "ls /etc"]).output().unwrap();
-        assert_eq!(String::from_utf8_lossy(&output.stdout), "group\npasswd\n", "{}", String::from_utf8_lossy(&output.stderr));
+        let output = Command::new("unshare")
+            .arg("-r")
+            .arg("chroot")
+            .arg(dir.path())
+            .args(["/bin/sh", "-c", "ls /etc"])
+            .output()
+            .unwrap();
+        assert_eq!(
+            String::from_utf8_lossy(&output.stdout),
+            "group\npasswd\n",
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
 
     #[test]

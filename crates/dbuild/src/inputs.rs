@@ -54,7 +54,11 @@ pub(crate) fn read(flags: &BuildArgs) -> Result<Inputs, Error> {
         args,
         target: flags.target.clone(),
         platforms: platforms.collect::<Result<_, _>>()?,
-        labels: flags.label.iter().map(|label| (label.key.clone(), label.value.clone().unwrap_or_default())).collect(),
+        labels: flags
+            .label
+            .iter()
+            .map(|label| (label.key.clone(), label.value.clone().unwrap_or_default()))
+            .collect(),
         contexts: named,
         hosts: flags.add_host.iter().map(|text| host_entry(text)).collect::<Result<_, _>>()?,
         network: network(&flags.network)?,
@@ -95,9 +99,8 @@ fn context_dir(path: &Path) -> Result<PathBuf, Error> {
         Err(error) => Err(error),
     }
     .map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => {
-            Error::failed(format!("there is no directory {text} to build from")).hint("the context is usually `.`")
-        }
+        std::io::ErrorKind::NotFound => Error::failed(format!("there is no directory {text} to build from"))
+            .hint("the context is usually `.`"),
         _ => Error::failed(format!("cannot use the context {text}: {error}")),
     })
 }
@@ -107,7 +110,9 @@ fn dockerfile(flags: &BuildArgs, context: &Path) -> Result<(Source, Option<PathB
     if flags.file.as_deref() == Some(Path::new("-")) {
         let mut bytes = Vec::new();
         let read = std::io::stdin().take(LARGEST + 1).read_to_end(&mut bytes);
-        read.map_err(|error| Error::failed(format!("cannot read the Dockerfile from standard input: {error}")))?;
+        read.map_err(|error| {
+            Error::failed(format!("cannot read the Dockerfile from standard input: {error}"))
+        })?;
         return Ok((Source::from_bytes("-", &bytes), None));
     }
     let (path, shown) = match &flags.file {
@@ -154,7 +159,8 @@ fn ignore_file(context: &Path, dockerfile: Option<&Path>) -> Result<Ignore, Erro
     for path in own.into_iter().chain([context.join(".dockerignore")]) {
         match read_small(&path) {
             Ok(bytes) => {
-                return Ignore::parse(&bytes).map_err(|error| Error::failed(format!("{}: {error}", path.display())));
+                return Ignore::parse(&bytes)
+                    .map_err(|error| Error::failed(format!("{}: {error}", path.display())));
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(Error::failed(format!("cannot read {}: {error}", path.display()))),
@@ -169,10 +175,17 @@ fn read_small(path: &Path) -> std::io::Result<Vec<u8>> {
     let file = File::options().read(true).custom_flags(nonblocking).open(path)?;
     let meta = file.metadata()?;
     if !meta.is_file() {
-        return Err(std::io::Error::other(if meta.is_dir() { "it is a directory" } else { "it is not a regular file" }));
+        return Err(std::io::Error::other(if meta.is_dir() {
+            "it is a directory"
+        } else {
+            "it is not a regular file"
+        }));
     }
     if meta.len() > LARGEST {
-        return Err(std::io::Error::other(format!("it has {} bytes, and no more than {LARGEST} are read", meta.len())));
+        return Err(std::io::Error::other(format!(
+            "it has {} bytes, and no more than {LARGEST} are read",
+            meta.len()
+        )));
     }
     let mut bytes = Vec::new();
     file.take(LARGEST).read_to_end(&mut bytes)?;
@@ -187,8 +200,10 @@ fn named_contexts(flags: &[NamedContextArg]) -> Result<Named, Error> {
         let context = if let Some(image) = source.strip_prefix("docker-image://") {
             NamedContext::Image(image.to_owned())
         } else if source.contains("://") {
-            return Err(Error::usage(format!("--build-context {name}={source}: this kind of source is not supported"))
-                .hint("use a directory or docker-image://REFERENCE"));
+            return Err(Error::usage(format!(
+                "--build-context {name}={source}: this kind of source is not supported"
+            ))
+            .hint("use a directory or docker-image://REFERENCE"));
         } else {
             let root = context_dir(Path::new(source))?;
             let ignore = ignore_file(&root, None)?;
@@ -205,7 +220,9 @@ fn host_entry(text: &str) -> Result<HostEntry, Error> {
     let parts = text.split_once('=').or_else(|| text.split_once(':'));
     let parsed = parts.map(|(host, ip)| (host, ip.trim_start_matches('[').trim_end_matches(']')));
     match parsed {
-        Some((host, ip)) if !host.is_empty() && (ip == "host-gateway" || ip.parse::<std::net::IpAddr>().is_ok()) => {
+        Some((host, ip))
+            if !host.is_empty() && (ip == "host-gateway" || ip.parse::<std::net::IpAddr>().is_ok()) =>
+        {
             Ok(HostEntry { host: host.to_owned(), ip: ip.to_owned() })
         }
         _ => Err(Error::usage(format!("`--add-host {text}`: expected HOST:IP"))),
@@ -227,7 +244,8 @@ fn secret(text: &str) -> Result<(String, Secret), Error> {
         }
     }
     let id = id.filter(|id| !id.is_empty()).ok_or_else(|| {
-        Error::usage(format!("`--secret {text}` has no id")).hint("expected id=ID,src=FILE or id=ID,env=VARIABLE")
+        Error::usage(format!("`--secret {text}` has no id"))
+            .hint("expected id=ID,src=FILE or id=ID,env=VARIABLE")
     })?;
     let secret = match (file, variable, kind.as_deref()) {
         (Some(_), Some(_), _) => return Err(Error::usage(format!("`--secret {text}` has both src and env"))),
@@ -235,7 +253,10 @@ fn secret(text: &str) -> Result<(String, Secret), Error> {
         (Some(name), None, Some("env")) => Secret::Variable(name.to_string_lossy().into_owned()),
         (Some(path), None, _) => {
             if !path.is_file() {
-                return Err(Error::failed(format!("the secret `{id}` is not there: {} is no file", path.display())));
+                return Err(Error::failed(format!(
+                    "the secret `{id}` is not there: {} is no file",
+                    path.display()
+                )));
             }
             Secret::File(path)
         }
@@ -253,8 +274,10 @@ fn ssh(text: &str) -> Result<(String, PathBuf), Error> {
         Some((id, path)) => (id, Some(PathBuf::from(path))),
         None => (text, std::env::var_os("SSH_AUTH_SOCK").map(PathBuf::from)),
     };
-    let socket = socket
-        .ok_or_else(|| Error::usage(format!("`--ssh {text}`: SSH_AUTH_SOCK is not set")).hint("start an agent, or name its socket"))?;
+    let socket = socket.ok_or_else(|| {
+        Error::usage(format!("`--ssh {text}`: SSH_AUTH_SOCK is not set"))
+            .hint("start an agent, or name its socket")
+    })?;
     Ok((id.to_owned(), socket))
 }
 
@@ -262,10 +285,9 @@ fn epoch(args: &BTreeMap<String, String>) -> Result<Option<u64>, Error> {
     let text = args.get("SOURCE_DATE_EPOCH").cloned().or_else(|| std::env::var("SOURCE_DATE_EPOCH").ok());
     match text.filter(|text| !text.is_empty()) {
         None => Ok(None),
-        Some(text) => text
-            .parse()
-            .map(Some)
-            .map_err(|_| Error::usage(format!("SOURCE_DATE_EPOCH={text} is not a number of seconds since 1970"))),
+        Some(text) => text.parse().map(Some).map_err(|_| {
+            Error::usage(format!("SOURCE_DATE_EPOCH={text} is not a number of seconds since 1970"))
+        }),
     }
 }
 
@@ -287,7 +309,9 @@ mod tests {
 
     #[test]
     fn secrets_that_cannot_be_meant() {
-        for text in ["", "src=/etc/passwd", "id=a,src=/etc/passwd,env=B", "id=a,src=/no/such/file", "id=a,mode=1"] {
+        for text in
+            ["", "src=/etc/passwd", "id=a,src=/etc/passwd,env=B", "id=a,src=/no/such/file", "id=a,mode=1"]
+        {
             assert!(secret(text).is_err(), "{text}");
         }
         assert!(secret("id=a,src=/etc/passwd").is_ok());

@@ -29,8 +29,9 @@ impl Session {
         let identity = rootless::enter().map_err(Error::failed)?;
         let is_root = matches!(identity, Identity::Root);
         let dir: PathBuf = store_dir(global, is_root)?;
-        let filter = EnvFilter::try_new(&global.log)
-            .map_err(|_| Error::usage(format!("`--log {}`: expected error, warn, info, debug or trace", global.log)))?;
+        let filter = EnvFilter::try_new(&global.log).map_err(|_| {
+            Error::usage(format!("`--log {}`: expected error, warn, info, debug or trace", global.log))
+        })?;
         // Told twice (a command that runs another one), the first stays.
         let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
         let flavor = if is_root { OverlayFlavor::Trusted } else { OverlayFlavor::User };

@@ -34,6 +34,7 @@ struct Export {
     names: Vec<String>,
     digest: Option<BlobDigest>,
     size: u64,
+    unpacked: u64,
 }
 
 impl Summary {
@@ -48,11 +49,12 @@ impl Summary {
                 let bytes = StageBytes { base, made, shipped: *shipped_bytes, left: *left_bytes };
                 self.stages.insert(*stage, bytes);
             }
-            Event::ExportFinished { output, names, digest, size } => self.exports.push(Export {
+            Event::ExportFinished { output, names, digest, size, unpacked } => self.exports.push(Export {
                 output: output.clone(),
                 names: names.clone(),
                 digest: *digest,
                 size: *size,
+                unpacked: *unpacked,
             }),
             Event::BuildFinished { duration_ms, .. } => self.duration = Duration::from_millis(*duration_ms),
             _ => {}
@@ -103,10 +105,19 @@ impl fmt::Display for StageBytes {
 
 impl fmt::Display for Export {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = if self.names.is_empty() { self.output.clone() } else { self.names.join(", ") };
-        match &self.digest {
-            Some(digest) => write!(f, "image:  {what}\ndigest: {digest}\nsize:   {}", Bytes(self.size)),
-            None => write!(f, "output: {what}\nsize:   {}", Bytes(self.size)),
+        let Some(digest) = &self.digest else {
+            return write!(f, "output: {}, {}", self.output, Bytes(self.size));
+        };
+        match (self.names.is_empty(), self.output.as_str()) {
+            (true, "type=image") => writeln!(f, "image:  (no name; give it one with -t)")?,
+            (true, output) => writeln!(f, "image:  {output}")?,
+            (false, "type=image") => writeln!(f, "image:  {}", self.names.join(", "))?,
+            (false, output) => writeln!(f, "image:  {} ({output})", self.names.join(", "))?,
+        }
+        write!(f, "digest: {digest}\nsize:   {}", Bytes(self.size))?;
+        match self.unpacked {
+            0 => Ok(()),
+            unpacked => write!(f, ", unpacked {}", Bytes(unpacked)),
         }
     }
 }
@@ -120,7 +131,13 @@ mod tests {
 
     #[test]
     fn a_stage_a_line_then_the_image() {
-        let stage = |id, name: &str, reached| StageInfo { id, name: name.to_owned(), index: id, reached, ..StageInfo::default() };
+        let stage = |id, name: &str, reached| StageInfo {
+            id,
+            name: name.to_owned(),
+            index: id,
+            reached,
+            ..StageInfo::default()
+        };
         let key = StepKey::from_bytes([0; 32]);
         let sum = |stage, base_bytes, made_bytes, shipped_bytes, left_bytes| Event::StageSummary {
             stage,
@@ -148,6 +165,7 @@ mod tests {
                 names: vec!["docker.io/library/app:latest".to_owned()],
                 digest: Some(BlobDigest::of(b"")),
                 size: 4_100_000,
+                unpacked: 12_000_000,
             },
             Event::BuildFinished { outcome: Outcome::Done, duration_ms: 1234 },
         ];
@@ -159,7 +177,7 @@ mod tests {
              \x20 app                     made  12.0MB -> shipped  12.0MB, left behind      0B\n\
              image:  docker.io/library/app:latest\n\
              digest: sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\n\
-             size:   4.10MB\n\
+             size:   4.10MB, unpacked 12.0MB\n\
              done in 1.23s: 1 of 2 steps cached"
         );
     }

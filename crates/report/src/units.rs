@@ -21,7 +21,13 @@ impl fmt::Display for Bytes {
             unit += 1;
         }
         // Three digits say enough.
-        let decimals = if value < 9.995 { 2 } else if value < 99.95 { 1 } else { 0 };
+        let decimals = if value < 9.995 {
+            2
+        } else if value < 99.95 {
+            1
+        } else {
+            0
+        };
         f.pad(&format!("{value:.decimals$}{}", units[unit]))
     }
 }
@@ -70,7 +76,9 @@ mod tests {
 
     #[test]
     fn times() {
-        for (millis, text) in [(0, "0.00s"), (420, "0.42s"), (73_100, "73.1s"), (724_000, "12m04s"), (7_260_000, "2h01m")] {
+        for (millis, text) in
+            [(0, "0.00s"), (420, "0.42s"), (73_100, "73.1s"), (724_000, "12m04s"), (7_260_000, "2h01m")]
+        {
             assert_eq!(Seconds(Duration::from_millis(millis)).to_string(), text);
         }
     }

@@ -15,6 +15,9 @@ use tokio::runtime::Handle;
 use crate::cancel::Cancel;
 use crate::error::StepError;
 
+/// The layers of one image; locked while they are brought.
+type Slot = Arc<Mutex<Option<Arc<Vec<Snapshot>>>>>;
+
 /// The layers of base images as snapshots. Each image is unpacked once, in this build and between processes.
 pub(crate) struct Bases {
     store: Store,
@@ -23,7 +26,7 @@ pub(crate) struct Bases {
     runtime: Handle,
     cancel: Cancel,
     /// By the chain id of the top layer.
-    known: Mutex<HashMap<BlobDigest, Arc<Mutex<Option<Arc<Vec<Snapshot>>>>>>>,
+    known: Mutex<HashMap<BlobDigest, Slot>>,
     /// Image steps that were shown to the user.
     announced: Mutex<HashMap<StepId, ()>>,
 }

@@ -34,6 +34,8 @@ pub struct BuiltTarget {
     pub stage: StageId,
     /// Its layers as they are exported, the base image's first; empty where the request asked for no packing.
     pub layers: Vec<PackedLayer>,
+    /// The bytes of all its layers' files; 0 where the base image was never unpacked here.
+    pub unpacked: u64,
     files: FileSystem,
     /// When each layer that a step made was made first, in milliseconds since 1970; `None` for the base image's.
     times: Vec<Option<u64>>,
@@ -111,9 +113,25 @@ async fn finish(
         let base_layers = files.image().map_or(0, |image| image.layers.len());
         let own_times = files.own_layers().iter().map(|layer| Some(layer.snapshot.created_ms));
         let times = std::iter::repeat_n(None, base_layers).chain(own_times).collect();
-        targets.push(BuiltTarget { stage: target.stage, layers, files, times });
+        targets.push(BuiltTarget {
+            stage: target.stage,
+            layers,
+            unpacked: unpacked(shared, &files),
+            files,
+            times,
+        });
     }
     Ok(targets)
+}
+
+fn unpacked(shared: &Shared, files: &FileSystem) -> u64 {
+    let base = files.image().map(|image| shared.bases.if_present(image).unwrap_or_default());
+    let is_known = base
+        .as_ref()
+        .is_none_or(|trees| files.image().is_some_and(|image| image.layers.len() == trees.len()));
+    let own = files.own_layers().iter().map(|layer| layer.snapshot.tree.unpacked_size());
+    let below = base.iter().flatten().map(|tree| tree.unpacked_size());
+    if is_known { own.chain(below).sum() } else { 0 }
 }
 
 /// Images whose files nobody needed were never shown.

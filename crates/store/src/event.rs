@@ -259,6 +259,9 @@ pub enum Event {
         digest: Option<BlobDigest>,
         /// Its size: that of the blobs, or of the files.
         size: u64,
+        /// The size of an image's files, unpacked; 0 where it is not known.
+        #[serde(default)]
+        unpacked: u64,
     },
     /// What became of a stage's bytes.
     StageSummary {

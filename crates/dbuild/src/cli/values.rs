@@ -112,7 +112,9 @@ mod tests {
 
     #[test]
     fn sizes() {
-        for (text, bytes) in [("0", 0), ("12", 12), ("1k", 1000), ("1.5GiB", 1_610_612_736), ("10GB", 10_000_000_000)] {
+        for (text, bytes) in
+            [("0", 0), ("12", 12), ("1k", 1000), ("1.5GiB", 1_610_612_736), ("10GB", 10_000_000_000)]
+        {
             assert_eq!(text.parse(), Ok(ByteSize(bytes)), "{text}");
         }
         for text in ["", "x", "1x", "-1", "1.2.3"] {

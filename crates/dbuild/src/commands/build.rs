@@ -13,9 +13,7 @@ use dbuild_registry::PullPolicy;
 use dbuild_report::Summary;
 use dbuild_sandbox::rootless::Identity;
 use dbuild_scheduler::{BuildError, CacheUse, Canceller, Machine, Request};
-use dbuild_store::{
-    BuildId, BuildInfo, Collector, Event, EventSink, Fanout, Outcome, StageInfo, StepInfo,
-};
+use dbuild_store::{BuildId, BuildInfo, Collector, Event, EventSink, Fanout, Outcome, StageInfo, StepInfo};
 
 use super::build_error::{render_all, render_step};
 use super::export::{Exporting, export};
@@ -72,9 +70,8 @@ async fn build(
             return Err(Error::interrupted());
         }
     };
-    let lowered = images.and_then(|images| {
-        lower(&ast, &inputs.args, &images.resolved).map(|lowered| (images, lowered))
-    });
+    let lowered = images
+        .and_then(|images| lower(&ast, &inputs.args, &images.resolved).map(|lowered| (images, lowered)));
     let (images, lowered) = lowered.map_err(|errors| {
         view.close();
         bad(&errors)
@@ -91,8 +88,11 @@ async fn build(
     let build = session.store.begin_build(&info).map_err(Error::failed)?;
     let journal = Arc::new(session.store.journal(&build).map_err(Error::failed)?);
     let kept = Arc::new(Collector::default());
-    let sinks: Vec<Arc<dyn EventSink>> =
-        vec![Arc::new(Notes(Arc::clone(&view))), Arc::clone(&journal) as _, Arc::new(SummaryOnly(Arc::clone(&kept)))];
+    let sinks: Vec<Arc<dyn EventSink>> = vec![
+        Arc::new(Notes(Arc::clone(&view))),
+        Arc::clone(&journal) as _,
+        Arc::new(SummaryOnly(Arc::clone(&kept))),
+    ];
     let events: Arc<dyn EventSink> = Arc::new(Fanout::new(sinks));
     events.emit(announce(build, &lowered, &source, strategy));
     for warning in &lowered.warnings {
@@ -125,7 +125,8 @@ async fn build(
     };
     let building = async {
         let built = dbuild_scheduler::build(request).await?;
-        let exporting = Exporting { session, flags, plan: &plan, images: &images, built: &built, epoch: inputs.epoch };
+        let exporting =
+            Exporting { session, flags, plan: &plan, images: &images, built: &built, epoch: inputs.epoch };
         Ok::<_, BuildError>(export(exporting, &outputs, &events).await)
     };
     let result = tokio::select! {
@@ -162,7 +163,8 @@ fn finish(flags: &BuildArgs, kept: &Collector, id: Option<&str>) -> Result<(), E
     use std::io::Write as _;
     if flags.quiet {
         if let Some(id) = id {
-            writeln!(std::io::stdout(), "{id}").map_err(|error| Error::failed(format!("cannot write the id: {error}")))?;
+            writeln!(std::io::stdout(), "{id}")
+                .map_err(|error| Error::failed(format!("cannot write the id: {error}")))?;
         }
     } else if flags.progress != ProgressMode::Rawjson && flags.progress != ProgressMode::Quiet {
         progress::say(&Summary::of(&kept.events()).to_string());
@@ -187,9 +189,14 @@ fn outputs(flags: &BuildArgs) -> Result<Vec<OutputSpec>, Error> {
         outputs.push(OutputSpec::new(OutputKind::Image, None));
     }
     if outputs.iter().any(|output| output.force_compression) {
-        return Err(Error::usage("`force-compression` is not supported: layers of the base keep their compression"));
+        return Err(Error::usage(
+            "`force-compression` is not supported: layers of the base keep their compression",
+        ));
     }
-    if outputs.iter().any(|output| output.push) && flags.tag.is_empty() && outputs.iter().all(|o| o.names.is_empty()) {
+    if outputs.iter().any(|output| output.push)
+        && flags.tag.is_empty()
+        && outputs.iter().all(|o| o.names.is_empty())
+    {
         return Err(Error::usage("a push needs a name").hint("name the image with -t REGISTRY/NAME:TAG"));
     }
     Ok(outputs)
@@ -274,7 +281,10 @@ fn kind_name(kind: &StepKind) -> &'static str {
 /// The first signal stops the build in order, the second at once.
 async fn cancel_on_signal(canceller: Canceller) {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else { return };
+    let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return;
+    };
     for last in [false, true] {
         tokio::select! { _ = int.recv() => {}, _ = term.recv() => {} }
         if last {

@@ -13,11 +13,19 @@ pub(crate) fn render_all(errors: &Diagnostics, source: &Source, color: bool) -> 
 }
 
 /// A step that failed: its lines, what is wrong, the end of its output, what to try.
-pub(crate) fn render_step(id: StepId, error: &StepError, lowered: &Lowered, source: &Source, color: bool) -> Error {
+pub(crate) fn render_step(
+    id: StepId,
+    error: &StepError,
+    lowered: &Lowered,
+    source: &Source,
+    color: bool,
+) -> Error {
     let step = lowered.plan.step(id);
     let stage = &lowered.plan.stage(step.stage).name;
     let (message, label) = match error {
-        StepError::Command { how, .. } => (format!("a command of stage `{stage}` failed: {how}"), how.clone()),
+        StepError::Command { how, .. } => {
+            (format!("a command of stage `{stage}` failed: {how}"), how.clone())
+        }
         other => (other.to_string(), format!("in stage `{stage}`")),
     };
     let diagnostic = match lowered.source_of(id) {
@@ -36,9 +44,15 @@ pub(crate) fn render_step(id: StepId, error: &StepError, lowered: &Lowered, sour
 
 fn help(error: &StepError) -> Option<String> {
     let text = match error {
-        StepError::Command { code: 127, .. } => "exit code 127 means that a program was not found: is it installed in this stage?",
-        StepError::Command { code: 126, .. } => "exit code 126 means that a file could not be run: is it executable, and for this machine?",
-        StepError::Command { code: 137, .. } => "the command was killed; a machine that is short of memory does that",
+        StepError::Command { code: 127, .. } => {
+            "exit code 127 means that a program was not found: is it installed in this stage?"
+        }
+        StepError::Command { code: 126, .. } => {
+            "exit code 126 means that a file could not be run: is it executable, and for this machine?"
+        }
+        StepError::Command { code: 137, .. } => {
+            "the command was killed; a machine that is short of memory does that"
+        }
         _ => return None,
     };
     Some(text.to_owned())

@@ -21,7 +21,11 @@ pub(crate) fn du(global: &Global, args: ListArgs) -> Result<(), Error> {
         let kind = format!("{:?}", entry.kind).to_lowercase();
         print(&format!("{kind:10}  {:>8}  {:>4}  {}", Bytes(entry.size), entry.hits, entry.text))?;
     }
-    print(&format!("total: {}, of it {} can be removed with `dbuild cache prune`", Bytes(usage.total), Bytes(usage.reclaimable)))
+    print(&format!(
+        "total: {}, of it {} can be removed with `dbuild cache prune`",
+        Bytes(usage.total),
+        Bytes(usage.reclaimable)
+    ))
 }
 
 /// `dbuild cache prune`.

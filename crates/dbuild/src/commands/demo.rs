@@ -72,7 +72,8 @@ pub(crate) fn from_host(global: &Global, tag: &str, programs: &[String]) -> Resu
 
 /// A command of this program, in a process of its own.
 fn command(global: &Global, args: &[&str]) -> Result<Command, Error> {
-    let program = std::env::current_exe().map_err(|error| Error::failed(format!("cannot find dbuild itself: {error}")))?;
+    let program = std::env::current_exe()
+        .map_err(|error| Error::failed(format!("cannot find dbuild itself: {error}")))?;
     let mut command = Command::new(program);
     command.args(args);
     for (flag, value) in [("--store", &global.store), ("--config", &global.config)] {
@@ -85,7 +86,9 @@ fn command(global: &Global, args: &[&str]) -> Result<Command, Error> {
 
 /// Runs such a command and shows what it says.
 fn own(global: &Global, args: &[&str]) -> Result<(), Error> {
-    let status = command(global, args)?.status().map_err(|error| Error::failed(format!("cannot start dbuild: {error}")))?;
+    let status = command(global, args)?
+        .status()
+        .map_err(|error| Error::failed(format!("cannot start dbuild: {error}")))?;
     match status.code() {
         Some(0) => Ok(()),
         // It has said why.
@@ -121,7 +124,9 @@ fn write_project(dir: &Path) -> Result<(), Error> {
             fs::create_dir_all(path.parent().unwrap_or(dir))?;
             fs::write(&path, text)
         };
-        write().map_err(|error: std::io::Error| Error::failed(format!("cannot write {}: {error}", path.display())))?;
+        write().map_err(|error: std::io::Error| {
+            Error::failed(format!("cannot write {}: {error}", path.display()))
+        })?;
     }
     Ok(())
 }

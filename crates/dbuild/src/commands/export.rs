@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use dbuild_exporter::{
-    Annotation, AnnotationLevel, Engine, Export, ExportError, Image, ImageParts, MediaTypes, OutputKind, OutputSpec,
-    assemble, assemble_index, find_engine, image_id, metadata, write_iidfile, write_metadata_file,
+    Annotation, AnnotationLevel, Engine, Export, ExportError, Image, ImageParts, MediaTypes, OutputKind,
+    OutputSpec, assemble, assemble_index, find_engine, image_id, metadata, write_iidfile,
+    write_metadata_file,
 };
 use dbuild_plan::{HistoryEntry, Plan, Stage};
 use dbuild_registry::Reference;
@@ -67,6 +68,10 @@ pub(crate) async fn export(
             names: names.iter().map(Reference::to_string).collect(),
             digest: image.as_ref().map(|image| image.digest),
             size,
+            unpacked: match &image {
+                Some(_) => exporting.built.targets.iter().map(|target| target.unpacked).sum(),
+                None => 0,
+            },
         });
         last = image.or(last);
     }
@@ -149,7 +154,8 @@ impl Exporting<'_> {
         let mut files = Vec::new();
         if output.is_files() {
             for target in &self.built.targets {
-                let stack = tokio::task::block_in_place(|| self.built.stack(target)).map_err(Error::failed)?;
+                let stack =
+                    tokio::task::block_in_place(|| self.built.stack(target)).map_err(Error::failed)?;
                 files.push((self.plan.stage(target.stage).platform.clone(), stack));
             }
         }
@@ -176,8 +182,15 @@ impl Exporting<'_> {
     ) -> Result<(), Error> {
         let bases = self.plan.stages().iter().map(|stage| stage.base.clone()).collect::<Vec<_>>();
         let quiet = |_: &dbuild_digest::BlobDigest, _: u64| {};
-        let pushed =
-            dbuild_exporter::push(&self.session.registry, image, names, output.push_by_digest, &bases, &quiet).await;
+        let pushed = dbuild_exporter::push(
+            &self.session.registry,
+            image,
+            names,
+            output.push_by_digest,
+            &bases,
+            &quiet,
+        )
+        .await;
         pushed.map_err(failed)?;
         for name in names {
             events.emit(Event::Note { text: format!("pushed {name}") });
@@ -204,7 +217,9 @@ impl Exporting<'_> {
 
 /// Names in full, as they are kept.
 pub(crate) fn names(texts: &[String]) -> Result<Vec<Reference>, Error> {
-    let parse = |text: &String| text.parse::<Reference>().map_err(|error| Error::usage(format!("-t {text}: {error}")));
+    let parse = |text: &String| {
+        text.parse::<Reference>().map_err(|error| Error::usage(format!("-t {text}: {error}")))
+    };
     texts.iter().map(parse).collect()
 }
 

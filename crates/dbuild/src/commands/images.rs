@@ -129,7 +129,10 @@ pub(crate) fn load(global: &Global, args: &LoadArgs) -> Result<(), Error> {
             names.push(name);
         }
         match names.is_empty() {
-            true => print(&format!("loaded {} (it has no name and will be collected; give it one with -t)", one.image.digest))?,
+            true => print(&format!(
+                "loaded {} (it has no name and will be collected; give it one with -t)",
+                one.image.digest
+            ))?,
             false => {
                 let names: Vec<String> = names.iter().map(|name| familiar(&name.to_string())).collect();
                 print(&format!("loaded {}", names.join(", ")))?;
@@ -158,7 +161,8 @@ pub(crate) fn pull(global: &Global, reference: &str, platform: Option<&str>) -> 
         for fetched in futures_util::future::join_all(fetches).await {
             fetched.map_err(Error::failed)?;
         }
-        let bytes = store.has_blob(&image.digest).ok_or_else(|| Error::failed("the manifest is not in the store"))?;
+        let bytes =
+            store.has_blob(&image.digest).ok_or_else(|| Error::failed("the manifest is not in the store"))?;
         let pulled = Image {
             digest: image.digest,
             size: bytes,
@@ -179,14 +183,23 @@ pub(crate) fn push(global: &Global, name: &str) -> Result<(), Error> {
     let reference: Reference = entry.name.parse().map_err(Error::failed)?;
     let image = image_of(&entry)?;
     let names = [reference];
-    let pushed = session.runtime.block_on(dbuild_exporter::push(&session.registry, &image, &names, false, &[], &|_, _| {}));
+    let pushed = session.runtime.block_on(dbuild_exporter::push(
+        &session.registry,
+        &image,
+        &names,
+        false,
+        &[],
+        &|_, _| {},
+    ));
     pushed.map_err(failed)?;
     print(&format!("pushed {}@{}", names[0], image.digest))
 }
 
 /// The exporter's view of an image of the store.
 pub(crate) fn image_of(entry: &ImageEntry) -> Result<Image, Error> {
-    let digest = entry.digest().ok_or_else(|| Error::failed(format!("the image {} has no sha256 digest", entry.name)))?;
+    let digest = entry
+        .digest()
+        .ok_or_else(|| Error::failed(format!("the image {} has no sha256 digest", entry.name)))?;
     Ok(Image {
         digest,
         size: entry.descriptor.size(),
@@ -198,8 +211,10 @@ pub(crate) fn image_of(entry: &ImageEntry) -> Result<Image, Error> {
 }
 
 fn descriptor(image: &Image) -> Result<Descriptor, Error> {
-    let value = serde_json::json!({ "mediaType": image.media_type, "digest": image.digest, "size": image.size });
-    serde_json::from_value(value).map_err(|error| Error::failed(format!("a descriptor cannot be made: {error}")))
+    let value =
+        serde_json::json!({ "mediaType": image.media_type, "digest": image.digest, "size": image.size });
+    serde_json::from_value(value)
+        .map_err(|error| Error::failed(format!("a descriptor cannot be made: {error}")))
 }
 
 /// The media type that a manifest says it has.

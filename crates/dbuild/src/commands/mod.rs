@@ -49,6 +49,7 @@ pub(crate) fn print(text: &str) -> Result<(), Error> {
 
 /// A result as JSON, to standard output.
 pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Error> {
-    let text = serde_json::to_string_pretty(value).map_err(|error| Error::failed(format!("cannot write JSON: {error}")))?;
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|error| Error::failed(format!("cannot write JSON: {error}")))?;
     print(&text)
 }

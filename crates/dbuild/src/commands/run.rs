@@ -34,8 +34,10 @@ pub(crate) fn run(global: &Global, args: &RunArgs) -> Result<(), Error> {
         .block_on(image_files(&session.store, blobs, Arc::new(NoEvents), image, cancel))
         .map_err(Error::failed)?;
     let draft = session.store.new_snapshot().map_err(Error::failed)?;
-    dbuild_layer::prepare_upper(&draft.fs_dir(), &files.stack, session.store.flavor()).map_err(Error::failed)?;
-    let user = users::user(&files.stack, args.user.as_deref().unwrap_or(&config.user)).map_err(Error::failed)?;
+    dbuild_layer::prepare_upper(&draft.fs_dir(), &files.stack, session.store.flavor())
+        .map_err(Error::failed)?;
+    let user =
+        users::user(&files.stack, args.user.as_deref().unwrap_or(&config.user)).map_err(Error::failed)?;
 
     let rootfs = Rootfs::Overlay { lower: files.directories, upper: draft.fs_dir(), work: draft.work_dir() };
     let mut spec = Spec::new(rootfs, command(&config, args)?);
@@ -64,9 +66,12 @@ async fn find(session: &Session, name: &str) -> Result<dbuild_plan::BaseImage, E
         _ => name.to_owned(),
     };
     let host = Platform::host();
-    let asked = dbuild_registry::Platform { os: host.os, architecture: host.architecture, variant: host.variant };
-    let image = session.registry.resolve(&name, &asked, PullPolicy::PreferCached).await.map_err(Error::failed)?;
-    base_image(&image).map_err(|error| Error::failed(format!("{name}: its config cannot be understood: {error}")))
+    let asked =
+        dbuild_registry::Platform { os: host.os, architecture: host.architecture, variant: host.variant };
+    let image =
+        session.registry.resolve(&name, &asked, PullPolicy::PreferCached).await.map_err(Error::failed)?;
+    base_image(&image)
+        .map_err(|error| Error::failed(format!("{name}: its config cannot be understood: {error}")))
 }
 
 fn command(config: &ImageConfig, args: &RunArgs) -> Result<Vec<String>, Error> {
@@ -91,8 +96,12 @@ fn command(config: &ImageConfig, args: &RunArgs) -> Result<Vec<String>, Error> {
 }
 
 fn environment(config: &ImageConfig, args: &RunArgs, home: &str) -> Vec<(String, String)> {
-    let mut env: Vec<(String, String)> =
-        config.env.iter().filter_map(|entry| entry.split_once('=')).map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
+    let mut env: Vec<(String, String)> = config
+        .env
+        .iter()
+        .filter_map(|entry| entry.split_once('='))
+        .map(|(n, v)| (n.to_owned(), v.to_owned()))
+        .collect();
     let mut set = |name: &str, value: String| match env.iter_mut().find(|(known, _)| known == name) {
         Some((_, old)) => *old = value,
         None => env.push((name.to_owned(), value)),
@@ -119,7 +128,11 @@ fn environment(config: &ImageConfig, args: &RunArgs, home: &str) -> Vec<(String,
 }
 
 fn volume(text: &str) -> Result<Mount, Error> {
-    let wrong = || Error::usage(format!("`-v {text}`: expected HOST:CONTAINER or HOST:CONTAINER:ro, with absolute paths"));
+    let wrong = || {
+        Error::usage(format!(
+            "`-v {text}`: expected HOST:CONTAINER or HOST:CONTAINER:ro, with absolute paths"
+        ))
+    };
     let mut parts = text.split(':');
     let (host, target) = (parts.next().unwrap_or_default(), parts.next().ok_or_else(wrong)?);
     let readonly = match parts.next() {
@@ -143,13 +156,16 @@ fn wait(session: &Session, spec: &Spec) -> Result<u8, Error> {
     let killer = running.killer();
     let watch = session.runtime.spawn(async move {
         use tokio::signal::unix::{SignalKind, signal};
-        if let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
+        if let (Ok(mut int), Ok(mut term)) =
+            (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+        {
             tokio::select! { _ = int.recv() => {}, _ = term.recv() => {} }
             killer.kill();
         }
     });
     if let Some(terminal) = running.take_terminal() {
-        sandbox::terminal::attach(terminal).map_err(|error| Error::failed(format!("the terminal failed: {error}")))?;
+        sandbox::terminal::attach(terminal)
+            .map_err(|error| Error::failed(format!("the terminal failed: {error}")))?;
     }
     let exit = running.wait().map_err(Error::failed)?;
     watch.abort();

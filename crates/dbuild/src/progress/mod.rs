@@ -25,7 +25,10 @@ impl View for NoEvents {}
 pub(crate) fn view(mode: ProgressMode, quiet: bool) -> Arc<dyn View> {
     let mode = match mode {
         _ if quiet => ProgressMode::Quiet,
-        ProgressMode::Auto if std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb") => {
+        ProgressMode::Auto
+            if std::io::stderr().is_terminal()
+                && std::env::var_os("TERM").is_none_or(|term| term != "dumb") =>
+        {
             ProgressMode::Tty
         }
         ProgressMode::Auto => ProgressMode::Plain,

@@ -25,7 +25,13 @@ struct State<W> {
 
 impl<W: Write> Plain<W> {
     pub(crate) fn new(out: W) -> Self {
-        let state = State { out, labels: Labels::default(), lines: Lines::default(), started: HashMap::new(), last: None };
+        let state = State {
+            out,
+            labels: Labels::default(),
+            lines: Lines::default(),
+            started: HashMap::new(),
+            last: None,
+        };
         Self(Mutex::new(state))
     }
 }

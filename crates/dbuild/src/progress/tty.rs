@@ -189,7 +189,7 @@ impl Screen {
             frame.push(self.step_line(&word, *step, Some(running.since.elapsed())));
             let from = running.tail.len().saturating_sub(tail_room.min(TAIL));
             for line in running.progress.iter().take(tail_room).chain(running.tail.iter().skip(from)) {
-                let text = truncate_str(line, width.saturating_sub(10), "…").into_owned();
+                let text = truncate_str(line, width.saturating_sub(12), "…").into_owned();
                 frame.push(format!("         {}", dim.apply_to(format!("| {text}"))));
             }
         }
@@ -225,5 +225,9 @@ impl Screen {
 
 /// A line of a command without what would move the cursor or change colours.
 fn printable(line: &str) -> String {
-    strip_ansi_codes(line).chars().map(|c| if c == '\t' { ' ' } else { c }).filter(|c| !c.is_control()).collect()
+    strip_ansi_codes(line)
+        .chars()
+        .map(|c| if c == '\t' { ' ' } else { c })
+        .filter(|c| !c.is_control())
+        .collect()
 }
