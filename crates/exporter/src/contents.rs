@@ -7,6 +7,7 @@ use dbuild_plan::Platform;
 use dbuild_store::{Store, StoreError};
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
 
+use crate::layout::{FULL_NAME, REF_NAME};
 use crate::{ExportError, Image};
 
 /// Manifests and indexes are small; what is larger is none.
@@ -117,7 +118,16 @@ impl Image {
                 Platform::normalized(&os, &architecture, platform.variant().as_deref())
             }),
             config: None,
-            annotations: descriptor.annotations().clone().unwrap_or_default().into_iter().collect(),
+            // Names and origins are the store's business; an image that is written out gets those that are asked for.
+            annotations: descriptor
+                .annotations()
+                .iter()
+                .flatten()
+                .filter(|(key, _)| {
+                    ![FULL_NAME, REF_NAME].contains(&key.as_str()) && !key.starts_with("dbuild.")
+                })
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect(),
         })
     }
 

@@ -17,7 +17,7 @@ use crate::media::MediaTypes;
 use crate::{ExportError, Image};
 
 const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
+pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// What containerd, Docker and BuildKit call an image in a layout, in full.
 pub(crate) const FULL_NAME: &str = "io.containerd.image.name";
 

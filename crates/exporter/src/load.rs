@@ -18,7 +18,7 @@ use serde::Deserialize;
 use crate::assemble::{Entry, put_manifest};
 use crate::contents::{Contents, Document, digest_of, parse};
 use crate::error::Context;
-use crate::layout::{DockerImage, FULL_NAME};
+use crate::layout::{DockerImage, FULL_NAME, REF_NAME};
 use crate::media::MediaTypes;
 use crate::{ExportError, Image, assemble_index};
 
@@ -189,8 +189,7 @@ impl Reading<'_> {
             let name = descriptor.annotations().as_ref().and_then(|annotations| {
                 let named = |key: &str| annotations.get(key).cloned();
                 // `ref.name` is a name in full only in some layouts; in most it is a tag.
-                named(FULL_NAME)
-                    .or_else(|| named("org.opencontainers.image.ref.name").filter(|name| name.contains('/')))
+                named(FULL_NAME).or_else(|| named(REF_NAME).filter(|name| name.contains('/')))
             });
             let name = match name {
                 Some(name) => {

@@ -40,7 +40,7 @@ impl BlobSource for Registry {
 }
 
 impl Registry {
-    /// Pulls a whole image: resolves it and fetches its layers side by side. `progress` is told of each layer's index
+    /// Pulls a whole image: resolves it, fetches its layers side by side, and tags it in the store. `progress` is told of each layer's index
     /// and of its bytes so far.
     pub async fn pull(
         &self,
@@ -59,6 +59,8 @@ impl Registry {
             .buffer_unordered(self.transport.limits.connections)
             .try_collect::<()>()
             .await?;
+        let parsed: Reference = name.parse()?;
+        self.local.tag_pulled(&image).await.map_err(|p| failed("pull", &parsed, local_attempt(p)))?;
         Ok(image)
     }
 

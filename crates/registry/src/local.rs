@@ -3,13 +3,18 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use dbuild_digest::BlobDigest;
-use dbuild_store::{ResolvedReference, Store};
+use dbuild_store::{Descriptor, ImageEntry, ResolvedReference, Store, StoreError};
+use oci_spec::image::Digest;
 
 use crate::error::Problem;
 use crate::limits::Limits;
 use crate::manifest::{Document, Platform, select};
 use crate::reference::Reference;
 use crate::resolve::{ResolvedImage, image};
+
+/// On the descriptor of an image that was pulled: the name that it was pulled under. There the same name may mean something
+/// newer by now; other names that people give the image are their own.
+const PULLED_AS: &str = "dbuild.pulled-as";
 
 #[derive(Clone, Debug)]
 pub(crate) struct Local {
@@ -50,21 +55,21 @@ impl Local {
         .await
     }
 
-    /// The image that a build here gave exactly this name, if it is not simply what was pulled under it.
+    /// The image that a build (or `load`) here gave exactly this name.
     pub(crate) async fn built_here(
         &self,
         reference: &Reference,
         platform: &Platform,
-        pulled: Option<&Remembered>,
     ) -> Result<Option<ResolvedImage>, Problem> {
         let (reference, platform) = (reference.clone(), platform.clone());
-        let pulled = pulled.map(|pulled| (pulled.image.top, pulled.image.digest));
         self.blocking(move |store| {
             let name = reference.to_string();
             let entry = store.images()?.into_iter().find(|entry| entry.name == name);
-            let top = entry.and_then(|entry| entry.descriptor.digest().to_string().parse().ok());
-            let top =
-                top.filter(|top| pulled.is_none_or(|(index, manifest)| *top != index && *top != manifest));
+            let pulled = |entry: &ImageEntry| {
+                let annotations = entry.descriptor.annotations().as_ref();
+                annotations.is_some_and(|annotations| annotations.get(PULLED_AS) == Some(&entry.name))
+            };
+            let top = entry.filter(|entry| !pulled(entry)).and_then(|entry| entry.digest());
             Ok(top.and_then(|top| read_image(store, &reference, &platform, top)))
         })
         .await
@@ -85,6 +90,21 @@ impl Local {
             fetched_ms: now.as_millis() as u64,
         };
         self.blocking(move |store| store.remember_reference(&name, &platform, &known)).await
+    }
+
+    /// Gives an image whose layers are there the name that it was pulled under.
+    pub(crate) async fn tag_pulled(&self, image: &ResolvedImage) -> Result<(), Problem> {
+        let (name, digest) = (image.reference.clone(), image.digest);
+        let media_type = image.media_type.clone();
+        let parsed: Digest =
+            digest.to_string().parse().map_err(|error| Problem::Malformed(format!("{digest}: {error}")))?;
+        self.blocking(move |store| {
+            let size = store.has_blob(&digest).ok_or(StoreError::NoSuchBlob { digest })?;
+            let mut descriptor = Descriptor::new(media_type.as_str().into(), size, parsed);
+            descriptor.set_annotations(Some([(PULLED_AS.to_owned(), name.clone())].into()));
+            store.tag(&name, &descriptor)
+        })
+        .await
     }
 
     /// A small blob, if it is there and whole.
@@ -110,7 +130,7 @@ impl Local {
 
     async fn blocking<T: Send + 'static>(
         &self,
-        ask: impl FnOnce(&Store) -> Result<T, dbuild_store::StoreError> + Send + 'static,
+        ask: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, Problem> {
         let store = self.store.clone();
         let asked = tokio::task::spawn_blocking(move || ask(&store)).await;

@@ -15,6 +15,9 @@ pub(crate) const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, applic
 const CONFIG_TYPES: [&str; 2] =
     ["application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
 
+const MANIFEST_TYPES: [&str; 2] =
+    ["application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json"];
+
 /// An operating system and processor in OCI's words, as `plan::Platform` has it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Platform {
@@ -53,6 +56,7 @@ pub(crate) struct Variant {
 
 #[derive(Debug)]
 pub(crate) struct Manifest {
+    pub media_type: String,
     pub config: BlobDescriptor,
     pub layers: Vec<BlobDescriptor>,
 }
@@ -119,7 +123,11 @@ impl Document {
             return Err(Problem::Unsupported(format!("it is an artifact ({media_type}), not an image")));
         }
         let layers = manifest.layers().iter().map(descriptor).collect::<Result<_, _>>()?;
-        Ok(Self::Image(Manifest { config, layers }))
+        // Early manifests do not say what they are; their configs do.
+        let family = |oci, docker| if config.media_type == CONFIG_TYPES[1] { docker } else { oci };
+        let media_type =
+            head.media_type.unwrap_or_else(|| family(MANIFEST_TYPES[0], MANIFEST_TYPES[1]).to_owned());
+        Ok(Self::Image(Manifest { media_type, config, layers }))
     }
 }
 

@@ -12,8 +12,8 @@
 //!
 //! A name that was built here (`dbuild build -t base .`, then `FROM base`) is used as it is, as people expect it of
 //! `docker build`: only [`PullPolicy::Always`] asks the registry first, and takes the local image where the
-//! registry does not have one, with a note. A name that was *pulled* into the store is not built here; it is checked
-//! like any other.
+//! registry does not have one, with a note. A name that [`Registry::pull`] gave is not built here; it is checked like
+//! any other.
 
 use std::sync::Arc;
 
@@ -50,6 +50,8 @@ pub struct ResolvedImage {
     pub reference: String,
     /// The digest of the manifest (not of the index above it).
     pub digest: BlobDigest,
+    /// The media type of the manifest.
+    pub media_type: String,
     /// The digest that the tag stands for: of the index, or of the manifest where there is none.
     pub top: BlobDigest,
     /// What the config says that the image is for. Differs from what was asked for where an image has one variant only.
@@ -80,18 +82,18 @@ impl Registry {
         let reference: Reference = reference.parse()?;
         let fail = |attempts| failed("pull", &reference, attempts);
         let cached = self.local.remembered(&reference, platform).await.map_err(|p| fail(local_attempt(p)))?;
-        match (&cached, policy) {
-            (Some(cached), _) if reference.digest().is_some() => return Ok(cached.image.clone()),
-            (Some(cached), PullPolicy::PreferCached) => {
+        if let (Some(cached), Some(_)) = (&cached, reference.digest()) {
+            return Ok(cached.image.clone());
+        }
+        let built = self.local.built_here(&reference, platform).await;
+        let built = built.map_err(|problem| fail(local_attempt(problem)))?;
+        match (&built, &cached, policy) {
+            (_, _, PullPolicy::Always) | (None, None, _) | (None, Some(_), PullPolicy::CheckTag) => {}
+            (Some(built), _, _) => return Ok(built.clone()),
+            (None, Some(cached), PullPolicy::PreferCached) => {
                 return Ok(cached
                     .noted(format!("{reference}: not checked for updates, using the copy in the store")));
             }
-            _ => {}
-        }
-        let built = self.local.built_here(&reference, platform, cached.as_ref()).await;
-        let built = built.map_err(|problem| fail(local_attempt(problem)))?;
-        if let (Some(built), true) = (&built, policy != PullPolicy::Always) {
-            return Ok(built.clone());
         }
         let attempts = match self.ask(&reference, platform, cached.as_ref()).await {
             Ok(image) => return Ok(image),
@@ -315,6 +317,7 @@ pub(crate) fn image(
     Ok(ResolvedImage {
         reference: reference.to_string(),
         digest,
+        media_type: manifest.media_type,
         top,
         platform,
         config_descriptor: manifest.config,

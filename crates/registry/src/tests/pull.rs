@@ -40,7 +40,11 @@ async fn a_tag_that_moved_is_pulled_again() {
     let fake = Fake::good(Content::app(b"one")).await;
     let bench = Bench::new();
     let one = bench.registry.resolve(&fake.app(), &amd64(), CheckTag).await.unwrap();
+    bench.registry.pull(&fake.app(), &amd64(), CheckTag, &|_, _| {}).await.unwrap();
+    assert_eq!(bench.store.image(&fake.app()).unwrap().digest(), Some(one.digest), "a pull gives a name");
     *fake.content.lock().unwrap() = Content::app(b"two");
+    bench.registry.resolve(&fake.app(), &amd64(), CheckTag).await.unwrap();
+    // The name in the store still means the first, and is no reason to use it.
     let two = bench.registry.resolve(&fake.app(), &amd64(), CheckTag).await.unwrap();
     assert_ne!(one.digest, two.digest);
     assert_eq!(two.layers[0].digest, BlobDigest::of(b"two"));
@@ -106,25 +110,45 @@ async fn a_registry_that_fails_counts_as_no_answer_but_a_clear_no_does_not() {
     ");
 }
 
+/// Puts an image into the store and tags it, as a build does.
+fn keep(bench: &Bench, name: &str, content: &Content) -> BlobDigest {
+    let manifest = content.manifest("latest");
+    for bytes in content.blobs.values().chain([&manifest]) {
+        bench.store.put_blob(bytes).unwrap();
+    }
+    let digest = BlobDigest::of(&manifest);
+    let media_type = "application/vnd.oci.image.manifest.v1+json";
+    let descriptor = serde_json::json!({"mediaType": media_type, "digest": digest, "size": manifest.len()});
+    bench.store.tag(name, &serde_json::from_value::<Descriptor>(descriptor).unwrap()).unwrap();
+    digest
+}
+
 #[tokio::test]
 async fn an_image_that_was_built_here_needs_no_registry() {
     let bench = Bench::new();
-    let content = Content::app(b"built");
-    for bytes in content.blobs.values().chain([&content.manifest("latest")]) {
-        bench.store.put_blob(bytes).unwrap();
-    }
-    let manifest = content.manifest("latest");
-    let descriptor: Descriptor = serde_json::from_value(serde_json::json!({
-        "mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": BlobDigest::of(&manifest), "size": manifest.len(),
-    }))
-    .unwrap();
     let host = nobody().await;
     let app = format!("{host}/app");
-    bench.store.tag(&format!("{app}:latest"), &descriptor).unwrap();
+    let digest = keep(&bench, &format!("{app}:latest"), &Content::app(b"built"));
     let built = bench.registry.resolve(&app, &amd64(), CheckTag).await.unwrap();
-    assert_eq!((built.digest, built.from_cache), (BlobDigest::of(&manifest), None));
+    assert_eq!((built.digest, built.from_cache), (digest, None));
     let built = bench.registry.resolve(&app, &amd64(), Always).await.unwrap();
     insta::assert_snapshot!(words(built.from_cache.unwrap(), &[(&host, "HOST")]), @"HOST/app:latest: HOST cannot be reached; using the image that was built here");
+}
+
+#[tokio::test]
+async fn a_build_under_the_name_of_a_pulled_image_hides_it() {
+    let fake = Fake::good(Content::app(b"pulled")).await;
+    let bench = Bench::new();
+    bench.registry.resolve(&fake.app(), &amd64(), CheckTag).await.unwrap();
+    let built = keep(&bench, &format!("{}:latest", fake.app()), &Content::app(b"built"));
+    fake.take_requests();
+    for policy in [CheckTag, PreferCached] {
+        let image = bench.registry.resolve(&fake.app(), &amd64(), policy).await.unwrap();
+        assert_eq!((image.digest, image.from_cache), (built, None));
+    }
+    assert_eq!(fake.take_requests(), [""; 0]);
+    let image = bench.registry.resolve(&fake.app(), &amd64(), Always).await.unwrap();
+    assert_eq!(image.layers[0].digest, BlobDigest::of(b"pulled"), "--pull asks the registry");
 }
 
 #[tokio::test]
