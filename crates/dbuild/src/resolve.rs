@@ -71,7 +71,13 @@ async fn find(
             .help("load the layout with `dbuild load` and name the image"));
     }
     let failed = |error: RegistryError| {
-        Diagnostic::error(request.span, error.to_string()).label("this image cannot be had")
+        let text = error.to_string();
+        // What to try stands on a line of its own.
+        let (message, help) = match text.split_once("\n  help: ").or_else(|| text.split_once("\nhelp: ")) {
+            Some((message, help)) => (message.to_owned(), Some(help.to_owned())),
+            None => (text, None),
+        };
+        Diagnostic::error(request.span, message).label("this image cannot be had").maybe_help(help)
     };
     let platform = &request.platform;
     let asked = dbuild_registry::Platform {

@@ -90,7 +90,7 @@ impl<'a> StepInputs<'a> {
         let step = self.plan.step(from);
         match &step.kind {
             StepKind::Context(context) => match &context.name {
-                None => " in the build context (is it ignored by .dockerignore?)".to_owned(),
+                None => " in the build context".to_owned(),
                 Some(name) => format!(" in the context `{name}`"),
             },
             StepKind::Image(image) => format!(" in the image {}", image.image.reference),

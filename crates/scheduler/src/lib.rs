@@ -11,6 +11,7 @@ mod command;
 mod error;
 mod files;
 mod keys;
+mod missing;
 mod output;
 mod pack;
 mod request;

@@ -195,7 +195,7 @@ impl Shared {
         inputs: &StepInputs<'_>,
         cancel: &Cancel,
     ) -> Result<Output, StepError> {
-        let (key, ingredients) = self.key(step, inputs)?;
+        let (key, ingredients) = self.key(step, inputs).map_err(|error| self.explain_missing(step, error))?;
         let below = match step.parent() {
             Some(parent) => Arc::clone(inputs.output_of(parent)?),
             None => Arc::new(Output {

@@ -1,6 +1,7 @@
 //! Errors of a build with their place in the Dockerfile.
 
-use dbuild_frontend::{Diagnostic, Diagnostics, Lowered, Source, render};
+use dbuild_frontend::{Diagnostic, Diagnostics, Lowered, Source, Span, render};
+use dbuild_layer::CopyError;
 use dbuild_plan::StepId;
 use dbuild_scheduler::StepError;
 
@@ -26,10 +27,14 @@ pub(crate) fn render_step(
         StepError::Command { how, .. } => {
             (format!("a command of stage `{stage}` failed: {how}"), how.clone())
         }
+        StepError::Copy { error: CopyError::NotFound { path, .. }, from } => {
+            let place = from.as_deref().unwrap_or_default();
+            (format!("there is no `{path}`{place}"), "this is not there".to_owned())
+        }
         other => (other.to_string(), format!("in stage `{stage}`")),
     };
     let diagnostic = match lowered.source_of(id) {
-        Some(place) => Diagnostic::error(place.span, message).label(label),
+        Some(place) => Diagnostic::error(words(error, place.span, source), message).label(label),
         None => Diagnostic::placeless(message),
     };
     let mut text = render(&diagnostic.maybe_help(help(error)), source, color);
@@ -42,8 +47,22 @@ pub(crate) fn render_step(
     Error::rendered(text)
 }
 
+/// The words of an instruction that an error is about; all of it where they are not there as they are (a variable was
+/// expanded, say).
+fn words(error: &StepError, instruction: Span, source: &Source) -> Span {
+    let StepError::Copy { error: CopyError::NotFound { path, .. }, .. } = error else { return instruction };
+    let found = source.slice(instruction).find(path.as_str()).filter(|_| !path.is_empty());
+    found.map_or(instruction, |at| Span {
+        start: instruction.start + at,
+        end: instruction.start + at + path.len(),
+    })
+}
+
 fn help(error: &StepError) -> Option<String> {
     let text = match error {
+        StepError::Copy { error: CopyError::NotFound { near: Some(near), .. }, .. } => {
+            return Some(format!("did you mean `{near}`?"));
+        }
         StepError::Command { code: 127, .. } => {
             "exit code 127 means that a program was not found: is it installed in this stage?"
         }
