@@ -45,7 +45,7 @@ impl Bases {
     /// The layers of an image, unpacked, lowest first. `step` is the one that names the image: what is done is
     /// shown as its work.
     pub(crate) fn layers(&self, step: StepId, image: &BaseImage) -> Result<Arc<Vec<Snapshot>>, StepError> {
-        let chains = chain_ids(&image.layers);
+        let chains = chains_of(image);
         let Some(top) = chains.last() else { return Ok(Arc::default()) };
         // Whoever comes second waits here for the first.
         let slot = Arc::clone(lock(&self.known).entry(*top).or_default());
@@ -64,12 +64,12 @@ impl Bases {
 
     /// Whether nothing would have to be pulled or unpacked.
     pub(crate) fn is_present(&self, image: &BaseImage) -> bool {
-        chain_ids(&image.layers).iter().all(|chain| self.store.base_snapshot(chain).is_some())
+        chains_of(image).iter().all(|chain| self.store.base_snapshot(chain).is_some())
     }
 
     /// The indexes of an image's layers, if it is unpacked.
     pub(crate) fn if_present(&self, image: &BaseImage) -> Option<Vec<Arc<dbuild_layer::Tree>>> {
-        let layers = self.present(&chain_ids(&image.layers))?;
+        let layers = self.present(&chains_of(image))?;
         Some(layers.into_iter().map(|layer| layer.tree).collect())
     }
 
@@ -239,16 +239,21 @@ fn bad_layer(image: &BaseImage, layer: &LayerDescriptor, problem: String) -> Ste
     StepError::BadLayer { reference: image.reference.clone(), digest: layer.digest.to_string(), problem }
 }
 
-/// The chain ids of layers, lowest first, as the OCI image specification defines them.
-pub fn chain_ids(layers: &[LayerDescriptor]) -> Vec<BlobDigest> {
-    let mut chains: Vec<BlobDigest> = Vec::with_capacity(layers.len());
-    for layer in layers {
-        chains.push(match chains.last() {
-            None => layer.diff_id,
-            Some(below) => BlobDigest::of(format!("{below} {}", layer.diff_id).as_bytes()),
-        });
-    }
-    chains
+/// The chain ids of layers by their diff_ids, lowest first, as the OCI image specification defines them.
+pub(crate) fn chain_ids(diff_ids: impl Iterator<Item = BlobDigest>) -> Vec<BlobDigest> {
+    let chain = diff_ids.scan(None, |below: &mut Option<BlobDigest>, diff_id| {
+        let chain = match below {
+            None => diff_id,
+            Some(below) => BlobDigest::of(format!("{below} {diff_id}").as_bytes()),
+        };
+        *below = Some(chain);
+        Some(chain)
+    });
+    chain.collect()
+}
+
+fn chains_of(image: &BaseImage) -> Vec<BlobDigest> {
+    chain_ids(image.layers.iter().map(|layer| layer.diff_id))
 }
 
 /// The lock under which an image is unpacked.

@@ -9,7 +9,7 @@ use dbuild_plan::{Plan, StageId, StepId, StepKind};
 use dbuild_store::{BlobSource, Event, EventSink, PackedLayer, Store};
 use tokio::runtime::Handle;
 
-use crate::base::Bases;
+use crate::base::{Bases, chain_ids};
 use crate::cancel::Cancel;
 use crate::command::directories;
 use crate::error::{BuildError, StepError};
@@ -110,6 +110,9 @@ async fn finish(
                 layers.push(layer.clone());
             }
         }
+        if shared.packer.is_some() {
+            link_chains(shared.store(), &files, &layers);
+        }
         let base_layers = files.image().map_or(0, |image| image.layers.len());
         let own_times = files.own_layers().iter().map(|layer| Some(layer.snapshot.created_ms));
         let times = std::iter::repeat_n(None, base_layers).chain(own_times).collect();
@@ -122,6 +125,18 @@ async fn finish(
         });
     }
     Ok(targets)
+}
+
+/// Lets whoever starts from this image, or starts it, find its layers unpacked.
+fn link_chains(store: &Store, files: &FileSystem, layers: &[PackedLayer]) {
+    let chains = chain_ids(layers.iter().map(|layer| layer.diff_id));
+    let own = files.own_layers();
+    for (chain, layer) in chains.iter().skip(layers.len() - own.len()).zip(own) {
+        if let Err(error) = store.link_chain(chain, &layer.snapshot.id) {
+            // It will only be unpacked again.
+            tracing::warn!("link {chain}: {error}");
+        }
+    }
 }
 
 fn unpacked(shared: &Shared, files: &FileSystem) -> u64 {

@@ -19,7 +19,6 @@ mod schedule;
 mod summary;
 mod worker;
 
-pub use base::chain_ids;
 pub use build::{Built, BuiltTarget, ImageFiles, build, image_files};
 pub use cancel::{Cancel, Canceller};
 pub use command::hosts_file;

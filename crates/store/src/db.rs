@@ -42,9 +42,11 @@ const KEPT_CONNECTIONS: usize = 8;
 const SCHEMA: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE snapshots (
-    id TEXT PRIMARY KEY, chain BLOB UNIQUE, size INTEGER NOT NULL, boot TEXT, created_ms INTEGER NOT NULL,
-    last_used_ms INTEGER NOT NULL, hits INTEGER NOT NULL DEFAULT 0, clock REAL NOT NULL DEFAULT 0, seal BLOB NOT NULL);
+    id TEXT PRIMARY KEY, size INTEGER NOT NULL, boot TEXT, created_ms INTEGER NOT NULL,
+    last_used_ms INTEGER NOT NULL, hits INTEGER NOT NULL DEFAULT 0, clock REAL NOT NULL DEFAULT 0);
 CREATE INDEX snapshots_boot ON snapshots (boot) WHERE boot IS NOT NULL;
+CREATE TABLE chains (chain BLOB PRIMARY KEY, snapshot TEXT NOT NULL, seal BLOB NOT NULL) WITHOUT ROWID;
+CREATE INDEX chains_snapshot ON chains (snapshot);
 CREATE TABLE records (
     key BLOB PRIMARY KEY, strategy TEXT NOT NULL, definition BLOB NOT NULL, layer BLOB NOT NULL, snapshot TEXT,
     created_ms INTEGER NOT NULL, duration_ms INTEGER NOT NULL, last_used_ms INTEGER NOT NULL,

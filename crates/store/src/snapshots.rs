@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::fs::{self, DirBuilder};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -141,28 +142,49 @@ impl Store {
                 })
             }
             Err(error) => {
-                self.warn(format!("a snapshot is dropped: {error}"));
-                self.drop_snapshot(id);
+                if is_damage(&error) {
+                    self.warn(format!("a snapshot is dropped: {error}"));
+                    self.drop_snapshot(id);
+                } else {
+                    self.warn(format!("a snapshot is not used: {error}"));
+                }
                 None
             }
         }
     }
 
-    /// The snapshot of a base image's layer.
+    /// The snapshot of an image's layer, by the chain id of the layer and all below it: unpacked from a blob, or made by
+    /// a step here.
     pub fn base_snapshot(&self, chain_id: &BlobDigest) -> Option<Snapshot> {
         let row = self.inner.db.read(|db| {
-            db.prepare_cached("SELECT id, seal FROM snapshots WHERE chain=?1")?
+            db.prepare_cached("SELECT snapshot, seal FROM chains WHERE chain=?1")?
                 .query_row([chain_id.as_bytes()], |row| {
                     Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?))
                 })
                 .optional()
         });
         let (id, sealed) = row.ok().flatten()?;
-        if sealed != snapshot_seal(&id, Some(chain_id)) {
-            self.drop_snapshot(&SnapshotId(id));
+        if sealed != chain_seal(&id, chain_id) {
+            self.warn("a damaged row about a layer is dropped; the layer is unpacked again".to_owned());
+            let _ = self
+                .inner
+                .db
+                .write(|db| db.execute("DELETE FROM chains WHERE chain=?1", [chain_id.as_bytes()]));
             return None;
         }
         self.snapshot(&SnapshotId(id))
+    }
+
+    /// Makes the snapshot of a step the one of a chain id, so that an image that was built here need not be unpacked to
+    /// be built on. A chain that has a snapshot keeps it.
+    pub fn link_chain(&self, chain_id: &BlobDigest, id: &SnapshotId) -> Result<(), StoreError> {
+        self.inner.db.write(|db| {
+            let there = db.prepare_cached("SELECT 1 FROM snapshots WHERE id=?1")?.exists([&id.0])?;
+            if there && chain_of(db, chain_id)?.is_none() {
+                put_chain(db, chain_id, &id.0)?;
+            }
+            Ok(())
+        })
     }
 
     /// Makes everything that was published so far survive a crash of the machine: one `syncfs`. Called at the end of a build.
@@ -225,7 +247,7 @@ impl Store {
     pub(crate) fn to_trash(&self, path: &Path) -> Result<PathBuf, StoreError> {
         let trash = self.scratch_path();
         match fs::rename(path, &trash) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(trash),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(trash),
             other => other.on("remove", path).map(|()| trash),
         }
     }
@@ -275,40 +297,53 @@ impl Store {
         let on_disk = size_on_disk(&tree) + encoded.len() as u64;
         let guard = self.publishing()?;
         publish(&draft.dir, &dir, Durability::Later)?;
-        let now = int(self.stamp());
-        let inserted = self.inner.db.write(|db| {
-            let rows = db
-                .prepare_cached(
-                "INSERT OR IGNORE INTO snapshots (id, chain, size, boot, created_ms, last_used_ms, clock, seal) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?5, (SELECT coalesce(max(value), 0.0) FROM meta WHERE key='clock'), ?6)",
-            )?
-            .execute((
-                &id.0,
-                chain.map(|chain| chain.as_bytes()),
-                int(on_disk),
-                &self.inner.boot,
-                now,
-                snapshot_seal(&id.0, chain),
-            ))?;
-            if rows > 0 {
-                read_back(db, "SELECT 1 FROM snapshots WHERE id=?1", [&id.0])?;
-            }
-            Ok(rows)
-        });
+        let now = self.stamp();
+        let mut inserted = self.insert_snapshot(&id, on_disk, now, chain, false);
         drop(guard);
-        if !matches!(inserted, Ok(1)) {
-            let _ = remove_tree(&dir);
-        }
         // Another process was faster with the same base layer.
-        if inserted? == 0
-            && let Some(snapshot) = chain.and_then(|chain| self.base_snapshot(chain))
-        {
-            return Ok(snapshot);
+        if let Ok(Some(other)) = &inserted {
+            if let Some(snapshot) = self.snapshot(other) {
+                let _ = remove_tree(&dir);
+                return Ok(snapshot);
+            }
+            // But not with a whole one.
+            inserted = self.insert_snapshot(&id, on_disk, now, chain, true);
+        }
+        if let Err(error) = inserted {
+            let _ = remove_tree(&dir);
+            return Err(error);
         }
         let size = tree.unpacked_size();
         let tree = Arc::new(tree);
         self.remember_tree(&id, &tree);
-        Ok(Snapshot { dir: dir.join("fs"), id, tree, size, created_ms: uint(now) })
+        Ok(Snapshot { dir: dir.join("fs"), id, tree, size, created_ms: now })
+    }
+
+    /// Writes a snapshot's row. If its chain has another snapshot, that one's id is the result and nothing is written,
+    /// unless it is to be replaced.
+    fn insert_snapshot(
+        &self,
+        id: &SnapshotId,
+        size: u64,
+        now_ms: u64,
+        chain: Option<&BlobDigest>,
+        replace: bool,
+    ) -> Result<Option<SnapshotId>, StoreError> {
+        self.inner.db.write(|db| {
+            if let Some(chain) = chain {
+                if let Some(other) = chain_of(db, chain)?.filter(|_| !replace) {
+                    return Ok(Some(SnapshotId(other)));
+                }
+                put_chain(db, chain, &id.0)?;
+            }
+            db.prepare_cached(
+                "INSERT OR REPLACE INTO snapshots (id, size, boot, created_ms, last_used_ms, clock) \
+                 VALUES (?1, ?2, ?3, ?4, ?4, (SELECT coalesce(max(value), 0.0) FROM meta WHERE key='clock'))",
+            )?
+            .execute((&id.0, int(size), &self.inner.boot, int(now_ms)))?;
+            read_back(db, "SELECT 1 FROM snapshots WHERE id=?1", [&id.0])?;
+            Ok(None)
+        })
     }
 
     fn load_tree(&self, id: &SnapshotId) -> Result<Arc<Tree>, StoreError> {
@@ -344,6 +379,7 @@ impl Store {
 pub(crate) fn delete_snapshot_rows(db: &Transaction<'_>, id: &str) -> rusqlite::Result<usize> {
     db.prepare_cached("DELETE FROM records WHERE snapshot=?1")?.execute([id])?;
     db.prepare_cached("DELETE FROM packed WHERE snapshot=?1")?.execute([id])?;
+    db.prepare_cached("DELETE FROM chains WHERE snapshot=?1")?.execute([id])?;
     db.prepare_cached("DELETE FROM snapshots WHERE id=?1")?.execute([id])
 }
 
@@ -351,9 +387,34 @@ pub(crate) fn touch_snapshot(db: &Transaction<'_>, id: &str, now: i64) -> rusqli
     db.prepare_cached("UPDATE snapshots SET last_used_ms=?2 WHERE id=?1")?.execute((id, now))
 }
 
-fn snapshot_seal(id: &str, chain: Option<&BlobDigest>) -> Vec<u8> {
-    let chain = chain.map_or(&[][..], |chain| chain.as_bytes().as_slice());
-    seal("snapshots", &[id.as_bytes(), chain], b"")
+/// The snapshot that a chain has, whether it is whole or not.
+fn chain_of(db: &Transaction<'_>, chain: &BlobDigest) -> rusqlite::Result<Option<String>> {
+    db.prepare_cached("SELECT s.id FROM chains c JOIN snapshots s ON s.id=c.snapshot WHERE c.chain=?1")?
+        .query_row([chain.as_bytes()], |row| row.get(0))
+        .optional()
+}
+
+fn put_chain(db: &Transaction<'_>, chain: &BlobDigest, id: &str) -> rusqlite::Result<()> {
+    db.prepare_cached("INSERT OR REPLACE INTO chains (chain, snapshot, seal) VALUES (?1, ?2, ?3)")?
+        .execute((chain.as_bytes(), id, chain_seal(id, chain)))
+        .map(drop)
+}
+
+fn chain_seal(id: &str, chain: &BlobDigest) -> Vec<u8> {
+    seal("chains", &[chain.as_bytes()], id.as_bytes())
+}
+
+/// Whether a snapshot is gone or broken, rather than out of reach for now (as without file descriptors).
+fn is_damage(error: &StoreError) -> bool {
+    match error {
+        StoreError::Damaged { .. } => true,
+        StoreError::Io { source, .. } => {
+            matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+                // The disk cannot read it.
+                || source.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
+        }
+        _ => false,
+    }
 }
 
 /// What the files of a layer take in blocks of 4 KiB; hardlinks into other snapshots are counted as if they were copies.
@@ -366,4 +427,116 @@ fn size_on_disk(tree: &Tree) -> u64 {
     });
     // The snapshot's own two directories.
     entries.sum::<u64>() + 2 * 4096
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::{fs, io};
+
+    use dbuild_digest::{BlobDigest, ContentDigest};
+    use dbuild_layer::{Entry, EntryKind, OverlayFlavor, Tree, TreePath};
+
+    use super::{Snapshot, SnapshotDraft, is_damage};
+    use crate::{PruneOptions, Store, StoreError, UsageKind};
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("store"), OverlayFlavor::Trusted).unwrap();
+        (dir, store)
+    }
+
+    fn chain(text: &str) -> BlobDigest {
+        BlobDigest::of(text.as_bytes())
+    }
+
+    /// A layer with one file.
+    fn draft(store: &Store, content: &str) -> (SnapshotDraft, Tree) {
+        let draft = store.new_snapshot().unwrap();
+        fs::write(draft.fs_dir().join("file"), content).unwrap();
+        let kind =
+            EntryKind::File { size: content.len() as u64, content: ContentDigest::of(content.as_bytes()) };
+        let path = TreePath::from_bytes(b"file").unwrap();
+        let entry = Entry { kind, mode: 0o644, ..Entry::new_dir(path) };
+        (draft, Tree::from_entries(vec![entry]).unwrap())
+    }
+
+    fn made(store: &Store, content: &str) -> Snapshot {
+        let (draft, tree) = draft(store, content);
+        store.publish_snapshot(draft, tree).unwrap()
+    }
+
+    #[test]
+    fn what_a_step_made_serves_the_chains_that_are_linked_to_it() {
+        let (_dir, store) = store();
+        let snapshot = made(&store, "a");
+        assert!(store.base_snapshot(&chain("1")).is_none());
+        store.link_chain(&chain("1"), &snapshot.id).unwrap();
+        store.link_chain(&chain("2"), &snapshot.id).unwrap();
+        for name in ["1", "2"] {
+            assert_eq!(store.base_snapshot(&chain(name)).unwrap().id, snapshot.id);
+        }
+        // The first result stays.
+        store.link_chain(&chain("1"), &made(&store, "b").id).unwrap();
+        assert_eq!(store.base_snapshot(&chain("1")).unwrap().id, snapshot.id);
+    }
+
+    #[test]
+    fn of_two_that_unpack_the_same_layer_one_stays() {
+        let (_dir, store) = store();
+        let (one, other) = (draft(&store, "a"), draft(&store, "a"));
+        let first = store.publish_any(one.0, one.1, Some(&chain("1"))).unwrap();
+        let second = store.publish_any(other.0, other.1, Some(&chain("1"))).unwrap();
+        assert_eq!(first.id, second.id);
+        assert_eq!(fs::read_dir(store.room("snapshots")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_layer_that_was_damaged_is_replaced_by_the_next_one() {
+        let (_dir, store) = store();
+        let (one, other) = (draft(&store, "a"), draft(&store, "a"));
+        let first = store.publish_any(one.0, one.1, Some(&chain("1"))).unwrap();
+        let index = store.snapshot_dir(&first.id).join("index");
+        fs::remove_dir_all(&first.dir).unwrap();
+        fs::write(index, "nonsense").unwrap();
+        let second = store.publish_any(other.0, other.1, Some(&chain("1"))).unwrap();
+        assert_ne!(first.id, second.id);
+        assert!(second.dir.join("file").exists());
+        assert_eq!(store.base_snapshot(&chain("1")).unwrap().id, second.id);
+    }
+
+    #[test]
+    fn a_damaged_row_of_a_chain_is_a_miss() {
+        let (_dir, store) = store();
+        let (wrong, right) = (made(&store, "wrong"), made(&store, "right"));
+        store.link_chain(&chain("1"), &right.id).unwrap();
+        store.inner.db.write(|db| db.execute("UPDATE chains SET snapshot=?1", [wrong.id.as_str()])).unwrap();
+        assert!(store.base_snapshot(&chain("1")).is_none());
+        assert!(store.snapshot(&wrong.id).is_some(), "the snapshot itself is not to blame");
+        assert_eq!(store.take_warnings().len(), 1);
+    }
+
+    #[test]
+    fn only_what_is_broken_is_dropped() {
+        let failed = |kind: io::ErrorKind| {
+            is_damage(&StoreError::Io { action: "read", path: PathBuf::from("index"), source: kind.into() })
+        };
+        assert!(failed(io::ErrorKind::NotFound));
+        assert!(!failed(io::ErrorKind::PermissionDenied) && !failed(io::ErrorKind::OutOfMemory));
+        let no_descriptors = io::Error::from(rustix::io::Errno::MFILE);
+        assert!(!is_damage(&StoreError::Io { action: "read", path: PathBuf::new(), source: no_descriptors }));
+    }
+
+    #[test]
+    fn a_collected_snapshot_leaves_no_chain() {
+        let (_dir, store) = store();
+        let snapshot = made(&store, "a");
+        store.link_chain(&chain("1"), &snapshot.id).unwrap();
+        assert_eq!(store.disk_usage().unwrap().entries[0].kind, UsageKind::BaseSnapshot);
+        let pruned = store.prune(&PruneOptions { all: true, ..PruneOptions::default() }).unwrap();
+        assert_eq!(pruned.snapshots, 1);
+        assert!(store.base_snapshot(&chain("1")).is_none());
+        let left = store.inner.db.read(|db| db.prepare("SELECT 1 FROM chains")?.exists([]));
+        assert!(!left.unwrap());
+    }
 }

@@ -64,6 +64,7 @@ pub struct DiskUsage {
 /// A row of `snapshots` with the step that made it.
 pub(crate) struct SnapshotRow {
     pub(crate) id: String,
+    /// It was pulled. What a step made here is not, although an image that was built here may begin with it.
     pub(crate) is_base: bool,
     pub(crate) size: u64,
     pub(crate) created_ms: u64,
@@ -142,7 +143,7 @@ impl Store {
     pub(crate) fn snapshot_rows(&self) -> Result<Vec<SnapshotRow>, StoreError> {
         self.inner.db.read(|db| {
             let mut query = db.prepare_cached(
-                "SELECT s.id, s.chain IS NOT NULL, s.size, s.created_ms, s.last_used_ms, s.hits, s.clock, \
+                "SELECT s.id, count(r.key)=0 AND EXISTS (SELECT 1 FROM chains c WHERE c.snapshot=s.id), s.size, s.created_ms, s.last_used_ms, s.hits, s.clock, \
                  coalesce(max(r.duration_ms), 0), coalesce(r.text, '') \
                  FROM snapshots s LEFT JOIN records r ON r.snapshot=s.id GROUP BY s.id ORDER BY s.rowid",
             )?;

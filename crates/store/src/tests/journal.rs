@@ -47,6 +47,7 @@ fn all(build: &BuildId) -> Vec<Event> {
             names: vec!["app".into()],
             digest: Some(digest),
             size: 1,
+            unpacked: 9,
         },
         Event::StageSummary {
             stage: 0,
