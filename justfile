@@ -20,9 +20,10 @@ lint:
     cargo clippy --workspace --all-targets -- -D warnings
     cargo test -q -p dbuild-integration-tests --test it house::
 
-# The benches of the inner loops
+# Times dbuild against buildah (where it is installed) on the same work; needs root
 bench *ARGS:
-    cargo bench --workspace {{ARGS}}
+    cargo build --release
+    scripts/bench.py {{ARGS}}
 
 # Formats everything
 fmt:
