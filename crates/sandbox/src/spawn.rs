@@ -394,6 +394,16 @@ mod tests {
         }
     }
 
+    /// A process in a container can get hold of the file that it was executed from.
+    #[test]
+    fn helpers_run_from_a_file_that_cannot_be_written_to() {
+        let Some(file) = super::readonly_self() else {
+            return assert!(!rustix::process::geteuid().is_root());
+        };
+        let mount = rustix::fs::fstatvfs(file).unwrap();
+        assert!(mount.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY));
+    }
+
     #[test]
     fn signals_are_said_as_shells_say_them() {
         assert_eq!(ExitStatus::Signal(9).shell_code(), 137);

@@ -162,8 +162,7 @@ fn fits(place: OwnedFd, directory: bool) -> Result<OwnedFd, String> {
         (_, true) => return Err("it is a file, and a directory goes there".to_owned()),
         (_, false) => {}
     }
-    let inside_proc = rustix::fs::fstatfs(&place)
-        .is_ok_and(|fs| fs.f_type as i64 == i64::from(libc::PROC_SUPER_MAGIC as i32));
+    let inside_proc = rustix::fs::fstatfs(&place).is_ok_and(|fs| fs.f_type == libc::PROC_SUPER_MAGIC);
     if inside_proc { Err("nothing can be mounted inside /proc".to_owned()) } else { Ok(place) }
 }
 

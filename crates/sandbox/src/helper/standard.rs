@@ -120,8 +120,7 @@ fn sysfs(spec: &Spec) -> Result<OwnedFd, SandboxError> {
 
 fn mount_cgroups(spec: &Spec, points: &MountPoints, stage: &Stage) -> Result<(), SandboxError> {
     let Ok(place) = open_in(points.root(), b"sys/fs/cgroup", OFlags::DIRECTORY) else { return Ok(()) };
-    let unified = rustix::fs::statfs("/sys/fs/cgroup")
-        .is_ok_and(|fs| fs.f_type as i64 == i64::from(libc::CGROUP2_SUPER_MAGIC as i32));
+    let unified = rustix::fs::statfs("/sys/fs/cgroup").is_ok_and(|fs| fs.f_type == libc::CGROUP2_SUPER_MAGIC);
     let mount = if unified { new_filesystem("cgroup2", &[], read_only_by_default(spec)).ok() } else { None };
     // An empty directory rather than the host's groups.
     match mount {

@@ -3,12 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write as _;
 
 use dbuild_sandbox::rootless::{Identity, identity};
 use dbuild_sandbox::{ExitStatus, Mount, MountSource, Network, Security};
 
-use crate::support::{ROLE, Scene};
+use crate::support::{ROLE, Scene, say};
 use crate::{Needs, Test};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -138,7 +137,7 @@ pub(crate) fn make_calls() {
         // SAFETY: the calls are refused, or harmless with these arguments: null pointers and small numbers.
         let result = unsafe { libc::syscall(number, arguments[0], arguments[1], arguments[2], null, 0) };
         let errno = if result < 0 { std::io::Error::last_os_error().raw_os_error().unwrap() } else { 0 };
-        writeln!(std::io::stdout(), "{name} {errno}").unwrap();
+        say(&format!("{name} {errno}"));
     };
     let stream = libc::SOCK_STREAM.into();
     call("mount", libc::SYS_mount, [0; 3]);
@@ -169,7 +168,7 @@ pub(crate) fn make_calls() {
             );
         }
         let result = result as i32;
-        writeln!(std::io::stdout(), "{name} {}", if result < 0 { -result } else { 0 }).unwrap();
+        say(&format!("{name} {}", if result < 0 { -result } else { 0 }));
     }
 }
 

@@ -11,7 +11,7 @@ use dbuild_sandbox::{ExitStatus, Output, SandboxError, Stdin, probe};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags};
 
-use crate::support::{ROLE, Scene, finish, host_mounts, names};
+use crate::support::{BASE_OF_PARENT, ROLE, Scene, base, finish, host_mounts, names, say};
 use crate::{Needs, Test, isolation};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -40,7 +40,7 @@ pub(crate) fn play(role: &OsStr) {
             let scene =
                 Scene::sh(&format!("(setsid sleep {seconds} &); trap '' TERM INT HUP; sleep {seconds}"));
             let running = scene.spawn();
-            writeln!(std::io::stdout(), "{} {}", running.pid(), scene.path("").display()).unwrap();
+            say(&format!("{} {}", running.pid(), scene.path("").display()));
             let _ = std::io::stdin().read(&mut [0]);
         }
         other => panic!("no such part: {other:?}"),
@@ -140,6 +140,7 @@ fn dies_with_dbuild() {
     let seconds = 100_000 + std::process::id();
     let mut dbuild = Command::new("/proc/self/exe")
         .env(ROLE, "dbuild")
+        .env(BASE_OF_PARENT, base())
         .env("SECONDS", seconds.to_string())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::process::Command;
 
-use crate::support::{Scene, base};
+use crate::support::{Scene, make_base};
 use crate::{Needs, Test};
 
 pub(crate) const TESTS: &[Test] = &[("it_looks_like_a_container_of_runc", Needs::Root, like_runc)];
@@ -65,6 +65,8 @@ fn like_runc() {
 
 fn in_runc() -> String {
     let dir = tempfile::tempdir().unwrap();
+    // It makes mount points there and leaves them.
+    let root = make_base();
     let spec = Command::new("runc").arg("spec").current_dir(dir.path()).status();
     assert!(spec.expect("there is no runc: run scripts/test.sh").success());
     let config = dir.path().join("config.json");
@@ -93,7 +95,7 @@ fn in_runc() -> String {
     process["capabilities"] =
         serde_json::json!({"bounding": capabilities, "effective": capabilities, "permitted": capabilities});
     process["rlimits"] = serde_json::json!([]);
-    spec["root"] = serde_json::json!({"path": base(), "readonly": false});
+    spec["root"] = serde_json::json!({"path": root.path(), "readonly": false});
     spec["linux"]["maskedPaths"] = serde_json::json!(MASKED);
     spec["linux"]["seccomp"] = serde_json::json!({
         "defaultAction": "SCMP_ACT_ALLOW",

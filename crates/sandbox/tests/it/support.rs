@@ -1,7 +1,7 @@
 //! A root file system of busybox, and short ways to run something in it.
 
 use std::fs::{self, File};
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
@@ -16,8 +16,14 @@ pub(crate) const ROLE: &str = "DBUILD_SANDBOX_TEST_ROLE";
 
 static BASE: Mutex<Option<TempDir>> = Mutex::new(None);
 
+/// Names the [`base`] of the program that started this one.
+pub(crate) const BASE_OF_PARENT: &str = "DBUILD_SANDBOX_TEST_BASE";
+
 /// A directory with a busybox, made once. It has no `/proc`, `/dev` and `/sys`.
 pub(crate) fn base() -> PathBuf {
+    if let Some(path) = std::env::var_os(BASE_OF_PARENT) {
+        return path.into();
+    }
     let mut base = BASE.lock().unwrap();
     base.get_or_insert_with(make_base).path().to_owned()
 }
@@ -27,7 +33,8 @@ pub(crate) fn clean_up() {
     BASE.lock().unwrap().take();
 }
 
-fn make_base() -> TempDir {
+/// A [`base`] that may be written to.
+pub(crate) fn make_base() -> TempDir {
     let dir = TempDir::with_prefix("dbuild-sandbox-base-").unwrap();
     open_to_all(dir.path());
     let busybox = ["/usr/bin/busybox", "/bin/busybox"].into_iter().find(|path| Path::new(path).exists());
@@ -149,4 +156,10 @@ pub(crate) fn names(dir: &Path) -> Vec<String> {
         .collect();
     names.sort();
     names
+}
+
+/// Tells the program that started this one.
+pub(crate) fn say(line: &str) {
+    let mut stdout = std::io::stdout();
+    writeln!(stdout, "{line}").unwrap();
 }
