@@ -11,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use dbuild_digest::Framed;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
 use crate::error::Context;
@@ -117,6 +118,16 @@ impl Db {
             transaction.commit()?;
             Ok(value)
         })
+    }
+
+    /// Makes all transactions so far survive a crash of the machine.
+    pub(crate) fn sync(&self) -> Result<(), StoreError> {
+        let log = with_suffix(&self.path, "-wal");
+        match fs::File::open(&log).and_then(|file| file.sync_data()) {
+            // Then it has been copied into the database, which was synced.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            other => other.on("sync", &log),
+        }
     }
 
     /// The files of the database.
@@ -280,8 +291,12 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     // exists; must come first in a new one.
     connection.execute_batch(
         "PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; \
-         PRAGMA temp_store=MEMORY; PRAGMA journal_size_limit=4194304; PRAGMA cell_size_check=ON;",
+         PRAGMA temp_store=MEMORY; \
+         PRAGMA wal_autocheckpoint=400; PRAGMA journal_size_limit=4194304; PRAGMA cell_size_check=ON;",
     )?;
+    // Whoever closes last would copy the log into the database and sync both: milliseconds at the end of every command. The
+    // log stays instead, and is copied when it has grown, as it is while a store is in use.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
 }

@@ -207,7 +207,8 @@ impl Store {
             snapshots.iter().try_for_each(|row| one.execute([row]).map(drop))?;
             let mut one = db.prepare_cached("UPDATE blobs SET boot=NULL WHERE rowid=?1")?;
             blobs.iter().try_for_each(|row| one.execute([row]).map(drop))
-        })
+        })?;
+        self.inner.db.sync()
     }
 
     /// Forgets what was published in another boot and not made durable; gives the files to remove. Of blobs only the rows

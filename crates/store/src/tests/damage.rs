@@ -93,6 +93,11 @@ fn missing(store: &Store, truth: &Truth, told: &str) -> Vec<&'static str> {
     missing
 }
 
+/// Brings everything into the database file itself.
+fn checkpoint(store: &Store) {
+    store.inner.db.read(|db| db.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")).unwrap();
+}
+
 /// Damages one file of a full store, in one way, and looks what it knows then.
 fn damaged(
     told: &str,
@@ -103,6 +108,7 @@ fn damaged(
     let store = space.open();
     let truth = fill(&store);
     assert_eq!(check(&store, &truth, told), 9);
+    checkpoint(&store);
     drop(store);
     damage(&victim(&space.root(), &truth));
     let store = space.open();
@@ -183,6 +189,21 @@ fn the_database() {
 }
 
 #[test]
+fn the_databases_log() {
+    for part in 0..24 {
+        let space = Space::new();
+        let store = space.open();
+        let truth = fill(&store);
+        drop(store);
+        flip(part, 24)(&space.root().join("dbuild.db-wal"));
+        let store = space.open();
+        check(&store, &truth, &format!("log flipped at {part}/24"));
+        let again = fill(&store);
+        assert_eq!(missing(&store, &again, "log"), [""; 0]);
+    }
+}
+
+#[test]
 fn the_database_anywhere() {
     for part in 0..48 {
         damaged(&format!("database flipped at {part}/48"), |root, _| root.join("dbuild.db"), flip(part, 48));
@@ -198,7 +219,9 @@ fn the_image_layouts_version() {
 #[test]
 fn another_programs_database_is_moved_aside() {
     let foreign = |path: &Path| {
-        fs::remove_file(path).unwrap();
+        for suffix in ["", "-wal"] {
+            fs::remove_file(path.with_file_name(format!("dbuild.db{suffix}"))).unwrap();
+        }
         let other = rusqlite::Connection::open(path).unwrap();
         other.execute_batch("CREATE TABLE precious (data); INSERT INTO precious VALUES (1);").unwrap();
     };
@@ -221,7 +244,7 @@ fn a_database_that_is_damaged_under_a_running_build_is_replaced() {
     let space = Space::new();
     let store = space.open();
     let truth = fill(&store);
-    store.inner.db.read(|db| db.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")).unwrap();
+    checkpoint(&store);
     let path = space.root().join("dbuild.db");
     let length = usize::try_from(fs::metadata(&path).unwrap().len()).unwrap();
     // In place, as a failing disk would: every page but the first.
