@@ -73,7 +73,10 @@ impl Shared {
         spec.hosts =
             Some(hosts_file(&spec.hostname, self.request.machine.extra_hosts.iter().chain(&run.extra_hosts)));
         let mut held = Held::default();
-        for mount in &run.mounts {
+        // By target, as the key has them: a mount inside another one comes after it, however they are written.
+        let mut mounts: Vec<&Mount> = run.mounts.iter().collect();
+        mounts.sort_by(|a, b| a.target.cmp(&b.target));
+        for mount in mounts {
             self.mount(mount, inputs, &mut spec, &mut held)?;
         }
         if let Some(script) = &run.script {
