@@ -276,7 +276,8 @@ fn onbuild_runs_in_the_child_of_an_image() {
     let base = format!("{}/team/base:1", registry.address());
     let dockerfile = "FROM busybox\nONBUILD COPY file /file\nONBUILD RUN cp /file /copy\n";
     space.write("context/file", "from the child");
-    space.build(dockerfile, ["-t", &base, "--push"]).run().expect_ok();
+    space.write("context/Dockerfile", dockerfile);
+    space.dbuild(["build", "-t", &base, "--push", "context"]).run().expect_ok();
 
     let other = TestSpace::new();
     other.write("context/file", "from the child");
@@ -316,7 +317,8 @@ fn a_cached_base_does_when_its_registry_is_gone() {
     let space = TestSpace::new();
     let registry = Registry::start(&space.path("registry"));
     let base = format!("{}/base:1", registry.address());
-    space.build("FROM busybox\nRUN echo base > /base\n", ["-t", &base, "--push"]).run().expect_ok();
+    space.write("context/Dockerfile", "FROM busybox\nRUN echo base > /base\n");
+    space.dbuild(["build", "-t", &base, "--push", "context"]).run().expect_ok();
 
     let other = TestSpace::new();
     let dockerfile = format!("FROM {base}\nRUN cat /base\n");

@@ -9,8 +9,13 @@ use rustix::process::Signal;
 fn dockerfile(marker: &str) -> String {
     format!(
         "FROM busybox\nRUN cat /proc/sys/kernel/random/uuid > /id\n\
-         RUN (sleep {marker} & sleep {marker} & echo now-endless; wait)\n"
+         RUN (sleep {marker} & sleep {marker} & echo endless-$((6 * 7)); wait)\n"
     )
+}
+
+/// A number of seconds that no other process of this machine sleeps for.
+fn marker(number: u32) -> String {
+    (100_000_000 + std::process::id() * 10 + number).to_string()
 }
 
 /// Whether a process of this machine has this word in its command line.
@@ -18,7 +23,7 @@ fn is_running(word: &str) -> bool {
     let processes = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
     processes
         .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
-        .any(|line| line.split(|byte| *byte == 0).any(|part| part == word.as_bytes()))
+        .any(|line| String::from_utf8_lossy(&line).contains(word))
 }
 
 /// Waits until nothing of the build is left, for two seconds.
@@ -44,22 +49,22 @@ fn assert_gone(space: &TestSpace, marker: &str, since: Instant) {
 
 fn start(space: &TestSpace, marker: &str) -> Background {
     let mut build = Background::start(space.build(&dockerfile(marker), [""; 0]).into_command());
-    build.wait_for_line("now-endless");
+    build.wait_for_line("endless-42");
     assert!(is_running(marker));
     build
 }
 
 #[test]
 fn a_signal_ends_the_whole_build() {
-    for (signal, marker) in [(Signal::INT, "86411"), (Signal::TERM, "86412")] {
+    for (signal, marker) in [(Signal::INT, marker(1)), (Signal::TERM, marker(2))] {
         let space = TestSpace::new();
-        let build = start(&space, marker);
+        let build = start(&space, &marker);
         let sent = Instant::now();
         build.signal(signal);
         let (status, output) = build.wait();
         assert!(sent.elapsed() < Duration::from_secs(2), "it took {:?}", sent.elapsed());
         assert_eq!(status.code(), Some(130), "{output}");
-        assert_gone(&space, marker, sent);
+        assert_gone(&space, &marker, sent);
         let again = "FROM busybox\nRUN cat /proc/sys/kernel/random/uuid > /id\n";
         space.build(again, [""; 0]).run().expect_ok().stderr_has(&["CACHED"]);
     }
@@ -68,11 +73,12 @@ fn a_signal_ends_the_whole_build() {
 #[test]
 fn a_killed_build_takes_its_processes_along() {
     let space = TestSpace::new();
-    let build = start(&space, "86413");
+    let marker = marker(3);
+    let build = start(&space, &marker);
     let sent = Instant::now();
     build.signal(Signal::KILL);
     let _ = build.wait();
-    assert_gone(&space, "86413", sent);
+    assert_gone(&space, &marker, sent);
     let again = "FROM busybox\nRUN cat /proc/sys/kernel/random/uuid > /id\n";
     space.build(again, [""; 0]).run().expect_ok().stderr_has(&["CACHED"]);
     // What the killed build had begun is swept by the next one.

@@ -1,3 +1,12 @@
 //! Everything in one test binary: it links once.
 
+mod build;
+mod cli;
+mod damage;
+mod errors;
+mod export;
 mod house;
+mod interrupt;
+mod rootless;
+mod sandbox;
+mod tutorials;
