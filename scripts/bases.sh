@@ -7,13 +7,13 @@
 # all     small, and the stand-ins of fixtures/bases, made by dbuild of Debian
 #
 # Everything lies in target/fixtures (FIXTURES_DIR), is made again when what it is made of changes, and is
-# safe to ask for from several processes at once. DBUILD is the program, by default target/debug/dbuild.
+# safe to ask for from several processes at once. DBUILD is the program, by default what cargo built.
 set -eu
 root=$(CDPATH= cd -- "$(dirname -- "$0")/.." && pwd)
 PATH=$PATH:/usr/sbin:/sbin
 what=${1:-all}
 out=${FIXTURES_DIR:-$root/target/fixtures}
-dbuild=${DBUILD:-$root/target/debug/dbuild}
+dbuild=${DBUILD:-${CARGO_TARGET_DIR:-$root/target}/debug/dbuild}
 mkdir -p "$out/registry"
 exec 9> "$out/lock"
 flock 9
