@@ -13,7 +13,7 @@ pub(crate) use values::{Age, ByteSize, KeyValue, NamedContextArg};
 
 /// Builds container images from Dockerfiles: no daemon, no root, one binary.
 #[derive(Debug, Parser)]
-#[command(name = "dbuild", version, about, max_term_width = 100, disable_help_subcommand = true)]
+#[command(name = "dbuild", version, max_term_width = 100, disable_help_subcommand = true)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -179,7 +179,7 @@ pub(crate) enum CacheCommand {
 /// `dbuild cache prune`.
 #[derive(Debug, Args)]
 pub(crate) struct PruneArgs {
-    /// Remove every record, also those used lately
+    /// Remove also the layers of base images, the cache mounts and the journal
     #[arg(long, short = 'a')]
     pub(crate) all: bool,
     /// Stop when no more than this is left, such as 10GB

@@ -11,6 +11,9 @@ mod image;
 mod stage;
 mod step;
 
+/// What a checksum of a plan is.
+pub use dbuild_digest::BlobDigest;
+
 pub use config::{Healthcheck, ImageConfig, PortSet};
 pub use dag::{Plan, PlanBuilder, PlanError};
 pub use image::{BaseImage, HistoryEntry, LayerDescriptor, Platform, PlatformError};

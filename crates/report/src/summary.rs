@@ -43,7 +43,12 @@ impl Summary {
         self.labels.learn(event);
         match event {
             Event::StepCached { .. } => self.cached += 1,
-            Event::StepFinished { .. } => self.run += 1,
+            // The context is read every time: it is no step that could be cached.
+            Event::StepFinished { step, .. }
+                if self.labels.step(*step).is_none_or(|step| step.kind != "context") =>
+            {
+                self.run += 1;
+            }
             Event::StageSummary { stage, base_bytes, made_bytes, shipped_bytes, left_bytes, .. } => {
                 let (base, made) = (*base_bytes, *made_bytes);
                 let bytes = StageBytes { base, made, shipped: *shipped_bytes, left: *left_bytes };

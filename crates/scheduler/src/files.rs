@@ -46,11 +46,10 @@ impl Shared {
 
     pub(crate) fn workdir(&self, step: &WorkdirStep, inputs: &StepInputs<'_>) -> Result<Executed, StepError> {
         let parent = inputs.stack_of(step.parent)?;
-        // A user that does not exist yet makes the directory root's, as a later RUN may add them.
-        let owner = match users::user(&parent, &step.user) {
-            Ok(user) => (user.uid, user.gid),
-            Err(users::UserError::Unknown { .. }) => (0, 0),
-            Err(error) => return Err(error.into()),
+        // As --chown reads it: `USER 7` is 7:7 here, and a user that does not exist yet is root.
+        let owner = match step.user.as_str() {
+            "" => (0, 0),
+            words => users::owner(Some(&parent), words)?,
         };
         let draft = self.store().new_snapshot()?;
         let made = make_dir(&parent, &step.path, owner.0, owner.1, &draft.fs_dir(), self.store().flavor())

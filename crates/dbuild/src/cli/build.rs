@@ -29,7 +29,7 @@ pub(crate) struct BuildArgs {
     /// A secret for RUN --mount=type=secret: id=ID[,src=FILE|,env=VARIABLE]
     #[arg(long, value_name = "id=ID,…")]
     pub(crate) secret: Vec<String>,
-    /// An ssh agent or keys for RUN --mount=type=ssh: default|ID[=SOCKET]
+    /// The socket of an ssh agent for RUN --mount=type=ssh: default|ID[=SOCKET]
     #[arg(long, value_name = "ID[=SOCKET]")]
     pub(crate) ssh: Vec<String>,
     /// Build for these platforms, such as linux/arm64
@@ -53,7 +53,7 @@ pub(crate) struct BuildArgs {
     /// The network of RUN steps that do not say: default, host or none
     #[arg(long, value_name = "MODE", default_value = "default")]
     pub(crate) network: String,
-    /// What RUN may ask for beyond the sandbox: security.insecure, network.host
+    /// What RUN may ask for beyond the sandbox: security.insecure (network.host needs no permission)
     #[arg(long, value_name = "ENTITLEMENT", value_delimiter = ',')]
     pub(crate) allow: Vec<String>,
     /// Where the result goes: type=oci|docker|local|tar|image|registry,dest=PATH,…; a bare path is type=local
@@ -77,7 +77,7 @@ pub(crate) struct BuildArgs {
     /// Print only the image's id
     #[arg(long, short = 'q')]
     pub(crate) quiet: bool,
-    /// How many steps may run at the same time [default: 8, or twice the cores]
+    /// How many steps may run at the same time [default: 10, or twice the cores]
     #[arg(long, short = 'j', value_name = "N")]
     pub(crate) jobs: Option<std::num::NonZeroUsize>,
     /// How steps are keyed: linear, content or output

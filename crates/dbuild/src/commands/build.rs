@@ -185,6 +185,10 @@ fn outputs(flags: &BuildArgs) -> Result<Vec<OutputSpec>, Error> {
             None => outputs.push(OutputSpec { push: true, ..OutputSpec::new(OutputKind::Image, None) }),
         }
     }
+    let entitlements = ["security.insecure", "network.host"];
+    if let Some(word) = flags.allow.iter().find(|word| !entitlements.contains(&word.as_str())) {
+        return Err(Error::usage(format!("`--allow {word}`: expected security.insecure or network.host")));
+    }
     if outputs.is_empty() {
         outputs.push(OutputSpec::new(OutputKind::Image, None));
     }

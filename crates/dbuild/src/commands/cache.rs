@@ -16,13 +16,13 @@ pub(crate) fn du(global: &Global, args: ListArgs) -> Result<(), Error> {
     if args.json {
         return print_json(&usage);
     }
-    print(&format!("{:10}  {:>8}  {:>4}  WHAT", "KIND", "SIZE", "HITS"))?;
+    print(&format!("{:12}  {:>8}  {:>4}  WHAT", "KIND", "SIZE", "HITS"))?;
     for entry in &usage.entries {
         let kind = format!("{:?}", entry.kind).to_lowercase();
-        print(&format!("{kind:10}  {:>8}  {:>4}  {}", Bytes(entry.size), entry.hits, entry.text))?;
+        print(&format!("{kind:12}  {:>8}  {:>4}  {}", Bytes(entry.size), entry.hits, entry.text))?;
     }
     print(&format!(
-        "total: {}, of it {} can be removed with `dbuild cache prune`",
+        "total: {}, of it {} can be removed with `dbuild cache prune --all`",
         Bytes(usage.total),
         Bytes(usage.reclaimable)
     ))

@@ -68,8 +68,11 @@ async fn find(session: &Session, name: &str) -> Result<dbuild_plan::BaseImage, E
     let host = Platform::host();
     let asked =
         dbuild_registry::Platform { os: host.os, architecture: host.architecture, variant: host.variant };
-    let image =
-        session.registry.resolve(&name, &asked, PullPolicy::PreferCached).await.map_err(Error::failed)?;
+    let found = session.registry.resolve(&name, &asked, PullPolicy::PreferCached).await;
+    let image = found.map_err(|error| {
+        let text = format!("the store has no image `{name}`, and {error}");
+        Error::failed(text).hint("`dbuild images` lists what the store has")
+    })?;
     base_image(&image)
         .map_err(|error| Error::failed(format!("{name}: its config cannot be understood: {error}")))
 }

@@ -83,6 +83,8 @@ impl<W: Write> State<W> {
                 writeln!(self.out, "[{}] SKIPPED: {reason}", name.unwrap_or_default())
             }
             Event::StepSkipped { step, reason } => self.line(step, &format!("SKIPPED: {reason}")),
+            // A finding of a check brings its own heading.
+            Event::Warning { text } if text.contains("warning[") => writeln!(self.out, "{text}"),
             Event::Warning { text } => writeln!(self.out, "warning: {text}"),
             Event::Note { text } => writeln!(self.out, "note: {text}"),
             Event::ExportStarted { output } => writeln!(self.out, "exporting {output}"),

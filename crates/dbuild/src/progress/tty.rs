@@ -137,6 +137,10 @@ impl Screen {
                 let word = Style::new().for_stderr().dim().apply_to("SKIPPED ").to_string();
                 self.above.push(format!("{word} [{}] {reason}", name.unwrap_or_default()));
             }
+            // A finding of a check brings its own heading.
+            Event::Warning { text } if text.contains("warning[") => {
+                self.above.extend(text.lines().map(str::to_owned))
+            }
             Event::Warning { text } => {
                 let word = Style::new().for_stderr().yellow().apply_to("warning:").to_string();
                 self.above.push(format!("{word} {text}"));

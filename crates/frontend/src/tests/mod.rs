@@ -8,7 +8,7 @@ mod stages;
 
 use std::fmt::Write as _;
 
-use dbuild_digest::BlobDigest;
+use dbuild_plan::BlobDigest;
 use dbuild_plan::{
     BaseImage, CopySource, HistoryEntry, ImageConfig, LayerDescriptor, MountKind, Plan, StepId, StepKind,
 };
