@@ -90,8 +90,20 @@ fn copy_words(copy: &CopyStep, sink: &mut dyn Sink) {
 }
 
 fn run_words(run: &RunStep, sink: &mut dyn Sink) {
-    let RunStep { parent: _, argv, script, env, args, workdir, user, mounts, network, security, extra_hosts } =
-        run;
+    let RunStep {
+        parent: _,
+        argv,
+        script,
+        env,
+        args,
+        proxies: _,
+        workdir,
+        user,
+        mounts,
+        network,
+        security,
+        extra_hosts,
+    } = run;
     sink.add(Kind::Instruction, "", "RUN");
     // Of strings alone: cannot fail.
     sink.add(Kind::Command, "", &serde_json::to_string(argv).unwrap_or_default());

@@ -108,6 +108,7 @@ pub(crate) struct ListArgs {
 
 /// `dbuild run`.
 #[derive(Debug, Args)]
+#[command(args_override_self = true)]
 pub(crate) struct RunArgs {
     /// A name or the first digits of a digest
     pub(crate) image: String,

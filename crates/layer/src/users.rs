@@ -12,7 +12,7 @@ pub struct User {
     pub uid: u32,
     /// Primary group.
     pub gid: u32,
-    /// Supplementary groups, sorted, without the primary one.
+    /// Supplementary groups, sorted, with the primary one; none where the group was named with the user.
     pub groups: Vec<u32>,
     /// The home directory, `/` if none is known.
     pub home: String,
@@ -78,10 +78,14 @@ pub fn user(stack: &Stack, words: &str) -> Result<User, UserError> {
         };
         return Ok(User { uid, gid, groups: Vec::new(), home });
     }
-    let groups = match account {
+    let mut groups = match account {
         Some(account) => memberships(stack, &account.name, gid)?,
         None => Vec::new(),
     };
+    // A file that its group may not read must not become readable by leaving that group out (CVE-2023-25173).
+    if let Err(place) = groups.binary_search(&gid) {
+        groups.insert(place, gid);
+    }
     Ok(User { uid, gid, groups, home })
 }
 

@@ -162,8 +162,11 @@ pub struct RunStep {
     pub argv: Vec<String>,
     /// A script that the command needs as a file: the body of a here-document with a shebang.
     pub script: Option<ScriptFile>,
-    /// The whole environment of the command, in order, names unique. HOME is not in it unless it was set.
+    /// The environment of the command, in order, names unique. HOME is not in it unless it was set.
     pub env: Vec<(String, String)>,
+    /// Variables with proxies that the command gets besides, where `env` does not have them: they say how a network
+    /// is reached, and are no part of what the step is. Their values can hold passwords.
+    pub proxies: Vec<(String, String)>,
     /// The names in `env` that come from ARG (for explanations: `ARG VERSION 1.2 → 1.3`).
     pub args: Vec<String>,
     /// Absolute.

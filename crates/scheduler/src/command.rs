@@ -50,6 +50,11 @@ impl Shared {
             run.argv.clone(),
         );
         spec.env = run.env.clone();
+        for (name, value) in &run.proxies {
+            if !spec.env.iter().any(|(known, _)| known == name) {
+                spec.env.push((name.clone(), value.clone()));
+            }
+        }
         if !spec.env.iter().any(|(name, _)| name == "HOME") {
             spec.env.push(("HOME".to_owned(), user.home.clone()));
         }

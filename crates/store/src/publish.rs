@@ -41,7 +41,9 @@ pub(crate) fn publish(temp: &Path, place: &Path, durability: Durability) -> Resu
     }
     fs::rename(temp, place).on("write", place)?;
     if durability == Durability::Now {
-        sync_dir(place.parent().unwrap_or(Path::new(".")))?;
+        // The parent of a bare name is empty.
+        let parent = place.parent().filter(|parent| !parent.as_os_str().is_empty());
+        sync_dir(parent.unwrap_or(Path::new(".")))?;
     }
     Ok(())
 }

@@ -41,7 +41,7 @@ const TABLE: [(&str, &[&str]); 13] = [
 ];
 
 /// External crates that only one of ours may name.
-const PRIVATE: [(&str, &str); 2] = [("oci-client", "registry"), ("petgraph", "plan")];
+const PRIVATE: [(&str, &str); 3] = [("reqwest", "registry"), ("petgraph", "plan"), ("rusqlite", "store")];
 
 /// The longest that a source file may be, in lines.
 const LONGEST: usize = 600;

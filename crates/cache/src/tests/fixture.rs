@@ -66,6 +66,7 @@ pub(super) fn run() -> RunStep {
         script: Some(ScriptFile { path: "/dev/pipes/EOF".into(), content: "echo".into() }),
         env: vec![("PATH".into(), "/bin".into()), ("VERSION".into(), "1.2".into())],
         args: vec!["VERSION".into()],
+        proxies: vec![("HTTP_PROXY".into(), "http://user:password@proxy".into())],
         workdir: "/src".into(),
         user: "app".into(),
         mounts: vec![

@@ -94,6 +94,7 @@ fn what_a_run_cannot_see_does_not_count() {
         StepKind::Run,
         &[
             ("ARG or ENV", |run| run.args.clear()),
+            ("proxies", |run| run.proxies.clear()),
             ("order of --add-host", |run| run.extra_hosts.reverse()),
             ("order of --mount of other things", |run| run.mounts[3..].reverse()),
             ("sharing of a cache", |run| {

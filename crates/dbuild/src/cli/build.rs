@@ -6,8 +6,9 @@ use clap::{Args, ValueEnum};
 
 use super::{KeyValue, NamedContextArg};
 
-/// `dbuild build`.
+/// `dbuild build`. Of a flag that is given twice and takes one value the last one counts, as in Docker.
 #[derive(Debug, Args)]
+#[command(args_override_self = true)]
 pub(crate) struct BuildArgs {
     /// The build context: a directory
     pub(crate) context: PathBuf,

@@ -38,6 +38,7 @@ impl StageLowering<'_> {
             script,
             env,
             args,
+            proxies: self.proxies(),
             workdir: if self.workdir.is_empty() { "/".to_owned() } else { self.workdir.clone() },
             user: self.config.user.clone(),
             mounts,
@@ -85,11 +86,6 @@ impl StageLowering<'_> {
         let socket = mounts.iter().find(|mount| matches!(mount.kind, MountKind::Ssh { .. }));
         if let Some(socket) = socket.filter(|_| env.get("SSH_AUTH_SOCK").is_none()) {
             env.set("SSH_AUTH_SOCK", &socket.target);
-        }
-        for (name, value) in self.proxies() {
-            if env.get(&name).is_none() {
-                env.set_arg(&name, &value);
-            }
         }
         (env.pairs(), env.arg_names())
     }

@@ -2,6 +2,8 @@
 
 use insta::assert_snapshot;
 
+use dbuild_plan::{StepId, StepKind};
+
 use super::{args, build, built, config, history, steps, with_args};
 use crate::{BuildArgs, NamedContext};
 
@@ -430,8 +432,10 @@ fn env_keeps_its_place_in_the_config() {
 fn proxies_need_no_declaration() {
     let text = "FROM scratch\nRUN x\n";
     let lowered = built(text, &with_args(&[("http_proxy", "p")]));
-    let plan = steps(&lowered.plan);
-    assert!(plan.contains("(\"HTTP_PROXY\", \"p\"), (\"http_proxy\", \"p\")"), "{plan}");
+    let StepKind::Run(run) = &lowered.plan.step(StepId(1)).kind else { panic!("{:?}", lowered.plan) };
+    let pair = |name: &str| (name.to_owned(), "p".to_owned());
+    assert_eq!(run.proxies, [pair("HTTP_PROXY"), pair("http_proxy")]);
+    assert!(run.env.iter().all(|(_, value)| value != "p"));
     assert!(!history(text, &with_args(&[("http_proxy", "p")])).contains("proxy"));
 }
 

@@ -19,12 +19,12 @@ fn check(words: &str, uid: u32, gid: u32, groups: &[u32], home: &str) {
 /// 3
 #[test]
 fn users_have_what_the_files_say() {
-    check("app", 1001, 1002, &[10, 50], "/home/app");
-    check("1001", 1001, 1002, &[10, 50], "/home/app");
-    check("", 0, 0, &[10], "/root");
-    check("4242", 4242, 0, &[], "/");
-    check("7", 7, 8, &[], "/n");
-    check("empty", 9, 9, &[], "/");
+    check("app", 1001, 1002, &[10, 50, 1002], "/home/app");
+    check("1001", 1001, 1002, &[10, 50, 1002], "/home/app");
+    check("", 0, 0, &[0, 10], "/root");
+    check("4242", 4242, 0, &[0], "/");
+    check("7", 7, 8, &[8], "/n");
+    check("empty", 9, 9, &[9], "/");
     check("app:net", 1001, 90, &[], "/home/app");
     check("app:77", 1001, 77, &[], "/home/app");
     check(":net", 0, 90, &[], "/root");
