@@ -110,11 +110,9 @@ pub(crate) struct ListArgs {
 #[derive(Debug, Args)]
 #[command(args_override_self = true)]
 pub(crate) struct RunArgs {
-    /// A name or the first digits of a digest
-    pub(crate) image: String,
-    /// The command; without it the image's own is started
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    pub(crate) command: Vec<String>,
+    /// A name or the first digits of a digest, then the command; without one the image's own is started
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_names = ["IMAGE", "COMMAND"])]
+    pub(crate) image_and_command: Vec<String>,
     /// Replace the image's entrypoint
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) entrypoint: Option<String>,

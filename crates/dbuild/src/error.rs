@@ -47,6 +47,12 @@ impl Error {
         Self { message: String::new(), rendered: true, hint: None, code }
     }
 
+    /// The same with another exit code.
+    pub(crate) fn with_code(mut self, code: u8) -> Self {
+        self.code = code;
+        self
+    }
+
     /// Adds what to try.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());

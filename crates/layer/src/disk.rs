@@ -111,6 +111,12 @@ impl Root {
     pub(crate) fn open_file(&self, path: &TreePath) -> Result<(File, Stat), LayerError> {
         let full = || self.full(path);
         let opened = self.open_below(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY);
+        if let (Err(Errno::NXIO), true) = (&opened, self.live) {
+            // A socket: as a context has it, an empty file.
+            let stat = self.stat(path).map_err(LayerError::io("stat", full()))?;
+            let empty = File::open("/dev/null").map_err(LayerError::std("open", "/dev/null"))?;
+            return Ok((empty, Stat { kind: FileType::RegularFile, size: 0, ..stat }));
+        }
         let file = File::from(opened.map_err(LayerError::io("open", full()))?);
         let stat = stat_fd(&file).map_err(LayerError::io("stat", full()))?;
         match stat.kind {

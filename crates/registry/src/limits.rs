@@ -30,12 +30,12 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            attempts: 5,
+            attempts: 4,
             connect_attempts: 2,
             first_delay: Duration::from_millis(250),
             max_delay: Duration::from_secs(60),
             connect: Duration::from_secs(5),
-            stall: Duration::from_secs(30),
+            stall: Duration::from_secs(20),
             connections: 6,
             manifest_bytes: 4 << 20,
             config_bytes: 16 << 20,

@@ -55,7 +55,11 @@ impl Bases {
         }
         let layers = match self.present(&chains) {
             Some(layers) => layers,
-            None => self.bring(step, image, &chains)?,
+            // It is the image's trouble, whoever asked for its files.
+            None => self.bring(step, image, &chains).map_err(|error| match error {
+                StepError::Stopped => StepError::Stopped,
+                error => StepError::OfImage(step, Box::new(error)),
+            })?,
         };
         let layers = Arc::new(layers);
         *slot = Some(Arc::clone(&layers));
@@ -194,9 +198,15 @@ impl Bases {
 
     /// Brings the blobs of an image that will be exported, where they are not here.
     pub(crate) fn ensure_blobs(&self, step: StepId, image: &BaseImage) -> Result<(), StepError> {
+        let missing = image.layers.iter().any(|layer| self.store.has_blob(&layer.digest).is_none());
+        let shown = missing && self.announce(step);
+        let began = Instant::now();
+        if shown {
+            self.events.emit(Event::StepStarted { step: step.0 });
+        }
         let progress =
             Progress { step, events: &*self.events, done: AtomicU64::new(0), total: total_size(image) };
-        std::thread::scope(|scope| {
+        let fetched = std::thread::scope(|scope| {
             let fetches: Vec<_> = image
                 .layers
                 .iter()
@@ -206,7 +216,19 @@ impl Bases {
                 Ok(fetched) => fetched,
                 Err(panic) => std::panic::resume_unwind(panic),
             })
-        })
+        });
+        if shown && fetched.is_ok() {
+            let duration_ms = began.elapsed().as_millis() as u64;
+            let key = chain_key(&chains_of(image));
+            self.events.emit(Event::StepFinished {
+                step: step.0,
+                key,
+                duration_ms,
+                layer_bytes: 0,
+                files: 0,
+            });
+        }
+        fetched
     }
 }
 

@@ -61,8 +61,10 @@ pub async fn build(request: Request) -> Result<Built, BuildError> {
             Stop::Failed(id, error) => BuildError::Step(id, error),
             Stop::Canceled => BuildError::Canceled,
         })?;
-    let targets =
-        finish(&shared, &plan, &outputs).await.map_err(|(id, error)| BuildError::Step(id, error))?;
+    let targets = finish(&shared, &plan, &outputs).await.map_err(|(id, error)| match error {
+        StepError::Stopped => BuildError::Canceled,
+        error => BuildError::Step(id, error),
+    })?;
     tell_unused_images(&shared, &plan, &outputs);
     let telling = Arc::clone(&shared);
     let told = outputs.clone();

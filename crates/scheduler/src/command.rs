@@ -1,6 +1,6 @@
 //! RUN: a command in a sandbox, and the layer that it leaves.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
@@ -29,7 +29,8 @@ const TAIL_LINES: usize = 20;
 #[derive(Default)]
 struct Held {
     drafts: Vec<SnapshotDraft>,
-    caches: Vec<CacheMount>,
+    /// By id: two mounts of one id are one directory.
+    caches: BTreeMap<String, CacheMount>,
 }
 
 impl Shared {
@@ -79,6 +80,7 @@ impl Shared {
             Some(hosts_file(&spec.hostname, self.request.machine.extra_hosts.iter().chain(&run.extra_hosts)));
         let mut held = Held::default();
         // By target, as the key has them: a mount inside another one comes after it, however they are written.
+        self.take_caches(run, inputs, &mut held)?;
         let mut mounts: Vec<&Mount> = run.mounts.iter().collect();
         mounts.sort_by(|a, b| a.target.cmp(&b.target));
         for mount in mounts {
@@ -170,23 +172,9 @@ impl Shared {
                 let writable = writable.then(|| self.writable(held)).transpose()?;
                 MountSource::OverlayBind { lower: directories(&lower)?, subpath: source.clone(), writable }
             }
-            MountKind::Cache { id, sharing, from, source, readonly, mode, uid, gid } => {
-                let sharing = match sharing {
-                    CacheSharing::Shared => Sharing::Shared,
-                    CacheSharing::Private => Sharing::Private,
-                    CacheSharing::Locked => Sharing::Locked,
-                };
-                let first = from.map(|from| self.mountable(from, inputs)).transpose()?;
-                let flavor = self.store().flavor();
-                let cache = self.store().cache_mount(id, sharing, |dir| {
-                    if let Some(stack) = &first {
-                        fill(stack, source, dir, flavor).map_err(std::io::Error::other)?;
-                    }
-                    own(dir, *mode, *uid, *gid)
-                })?;
-                let path = cache.dir().to_owned();
-                held.caches.push(cache);
-                MountSource::Bind { path, readonly: *readonly }
+            MountKind::Cache { id, readonly, .. } => {
+                let cache = held.caches.get(id).ok_or(StepError::Internal("a cache was not taken"))?;
+                MountSource::Bind { path: cache.dir().to_owned(), readonly: *readonly }
             }
             MountKind::Tmpfs { size } => MountSource::Tmpfs { size: *size, mode: 0o1777 },
             MountKind::Secret { id, env, required, mode, uid, gid } => {
@@ -214,6 +202,40 @@ impl Shared {
             }
         };
         spec.mounts.push(sandbox::Mount { target, source });
+        Ok(())
+    }
+
+    /// Takes the cache directories of a step, in the order of their ids: steps that want the same ones never wait for each
+    /// other in a circle.
+    fn take_caches(&self, run: &RunStep, inputs: &StepInputs<'_>, held: &mut Held) -> Result<(), StepError> {
+        let mut kinds: Vec<&MountKind> = run.mounts.iter().map(|mount| &mount.kind).collect();
+        kinds.sort_by_key(|kind| match kind {
+            // Of two mounts of one id the stricter one is taken.
+            MountKind::Cache { id, sharing, .. } => (id.as_str(), *sharing != CacheSharing::Locked),
+            _ => ("", false),
+        });
+        for kind in kinds {
+            let MountKind::Cache { id, sharing, from, source, readonly: _, mode, uid, gid } = kind else {
+                continue;
+            };
+            if held.caches.contains_key(id) {
+                continue;
+            }
+            let sharing = match sharing {
+                CacheSharing::Shared => Sharing::Shared,
+                CacheSharing::Private => Sharing::Private,
+                CacheSharing::Locked => Sharing::Locked,
+            };
+            let first = from.map(|from| self.mountable(from, inputs)).transpose()?;
+            let flavor = self.store().flavor();
+            let cache = self.store().cache_mount(id, sharing, |dir| {
+                if let Some(stack) = &first {
+                    fill(stack, source, dir, flavor).map_err(std::io::Error::other)?;
+                }
+                own(dir, *mode, *uid, *gid)
+            })?;
+            held.caches.insert(id.clone(), cache);
+        }
         Ok(())
     }
 

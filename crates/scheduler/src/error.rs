@@ -55,6 +55,9 @@ pub enum StepError {
     /// A base image that cannot be had.
     #[error("{0}")]
     Pull(BlobSourceError),
+    /// An image that another step needed.
+    #[error("{1}")]
+    OfImage(StepId, Box<StepError>),
     /// A layer of an image that is not what it should be.
     #[error("layer {digest} of {reference}: {problem}")]
     BadLayer {

@@ -59,6 +59,7 @@ impl Run for Worker {
             if let Err(error) = &done
                 && !cancel.is_canceled()
             {
+                let step = if let StepError::OfImage(image, _) = error { *image } else { step };
                 shared.emit(Event::StepFailed { step: step.0, error: error.to_string() });
             }
             done
@@ -219,13 +220,21 @@ impl Shared {
         if let Some(hit) = self.look_up(step, &key) {
             return Ok(found(self, hit));
         }
-        // Another thread or process may be at the same work; then its result is ours.
-        let lock = self.store().lock_key_unless(&key, &|| cancel.is_canceled());
-        let _lock = self.or_trouble(lock);
+        // Another thread or process may be at the same work; then its result is ours, with --no-cache too.
+        let asked_ms = now_ms();
+        let lock = match self.or_trouble(self.store().try_lock_key(&key)) {
+            Some(lock) => Some(lock),
+            None => {
+                self.emit(Event::Note {
+                    text: format!("waiting for another build that is at it: {}", step.text),
+                });
+                self.or_trouble(self.store().lock_key_unless(&key, &|| cancel.is_canceled()))
+            }
+        };
         if cancel.is_canceled() {
             return Err(StepError::Stopped);
         }
-        if let Some(hit) = self.look_up(step, &key) {
+        if let Some(hit) = self.look_up(step, &key).or_else(|| self.made_since(&key, asked_ms)) {
             return Ok(found(self, hit));
         }
         self.emit(Event::StepStarted { step: id.0 });
@@ -234,6 +243,7 @@ impl Shared {
         let duration_ms = began.elapsed().as_millis() as u64;
         let (files, layer_bytes) = (executed.tree.entries().len() as u64, executed.tree.unpacked_size());
         let (snapshot, layer) = self.keep(step, key, ingredients, &below, executed, duration_ms)?;
+        drop(lock);
         self.emit(Event::StepFinished { step: id.0, key, duration_ms, layer_bytes, files });
         Ok(finish(snapshot, layer, false))
     }
@@ -250,10 +260,12 @@ impl Shared {
     }
 
     fn look_up(&self, step: &Step, key: &StepKey) -> Option<(Snapshot, TreeDigest)> {
-        if !self.may_use_cache(step, key) {
-            return None;
-        }
-        let record = self.store().record(key)?;
+        self.made_since(key, if self.may_use_cache(step, key) { 0 } else { return None })
+    }
+
+    /// A result that is not older than `since_ms`.
+    fn made_since(&self, key: &StepKey, since_ms: u64) -> Option<(Snapshot, TreeDigest)> {
+        let record = self.store().record(key).filter(|record| record.created_ms >= since_ms)?;
         let snapshot = self.store().snapshot(record.snapshot.as_ref()?)?;
         self.store().record_hit(key);
         Some((snapshot, record.layer))

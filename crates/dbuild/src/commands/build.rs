@@ -30,6 +30,7 @@ const GRACE: Duration = Duration::from_millis(700);
 /// Builds, and prints what there is to say about it.
 pub(crate) fn run(global: &Global, flags: &BuildArgs) -> Result<(), Error> {
     let outputs = outputs(flags)?;
+    super::export::check(flags, &outputs)?;
     let strategy = dbuild_cache::strategy(&flags.strategy).map_err(Error::usage)?;
     let session = Session::open(global)?;
     let inputs = inputs::read(flags)?;
@@ -161,12 +162,12 @@ async fn build(
 /// The last lines: on standard error what people read, on standard output what scripts read.
 fn finish(flags: &BuildArgs, kept: &Collector, id: Option<&str>) -> Result<(), Error> {
     use std::io::Write as _;
-    if flags.quiet {
+    if flags.quiet || flags.progress == ProgressMode::Quiet {
         if let Some(id) = id {
             writeln!(std::io::stdout(), "{id}")
                 .map_err(|error| Error::failed(format!("cannot write the id: {error}")))?;
         }
-    } else if flags.progress != ProgressMode::Rawjson && flags.progress != ProgressMode::Quiet {
+    } else if flags.progress != ProgressMode::Rawjson {
         progress::say(&Summary::of(&kept.events()).to_string());
     }
     Ok(())

@@ -21,6 +21,9 @@ pub(crate) fn render_step(
     source: &Source,
     color: bool,
 ) -> Error {
+    if let StepError::OfImage(image, error) = error {
+        return render_step(*image, error, lowered, source, color);
+    }
     let step = lowered.plan.step(id);
     let stage = &lowered.plan.stage(step.stage).name;
     let (message, label) = match error {
@@ -30,6 +33,12 @@ pub(crate) fn render_step(
         StepError::Copy { error: CopyError::NotFound { path, .. }, from } => {
             let place = from.as_deref().unwrap_or_default();
             (format!("there is no `{path}`{place}"), "this is not there".to_owned())
+        }
+        StepError::Pull(_) | StepError::BadLayer { .. } => {
+            let text = error.to_string();
+            // What to try is told below.
+            let message = text.split("\n  help: ").next().unwrap_or_default().to_owned();
+            (message, "this image cannot be had".to_owned())
         }
         other => (other.to_string(), format!("in stage `{stage}`")),
     };
@@ -60,6 +69,12 @@ fn words(error: &StepError, instruction: Span, source: &Source) -> Span {
 
 fn help(error: &StepError) -> Option<String> {
     let text = match error {
+        StepError::Pull(error) => {
+            return error.to_string().split_once("\n  help: ").map(|(_, help)| help.to_owned());
+        }
+        StepError::BadLayer { .. } => {
+            "the registry or a mirror gives other bytes than the image names: try again, or another mirror"
+        }
         StepError::Copy { error: CopyError::NotFound { near: Some(near), .. }, .. } => {
             return Some(format!("did you mean `{near}`?"));
         }

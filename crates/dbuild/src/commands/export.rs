@@ -130,7 +130,7 @@ impl Exporting<'_> {
                 layer += 1;
             }
             if entry.created.is_none() {
-                entry.created = now.map(|ms| rfc3339(ms));
+                entry.created = now.map(rfc3339);
             }
         }
         (history, now.map(|ms| SystemTime::UNIX_EPOCH + Duration::from_millis(ms)))
@@ -212,6 +212,41 @@ impl Exporting<'_> {
             write_metadata_file(path, &metadata(image, names, None)).map_err(failed)?;
         }
         Ok(())
+    }
+}
+
+/// What can be known to be wrong before anything runs.
+pub(crate) fn check(flags: &BuildArgs, outputs: &[OutputSpec]) -> Result<(), Error> {
+    names(&flags.tag)?;
+    for output in outputs {
+        names(&output.names)?;
+        engine(output)?;
+        if let Some(dbuild_exporter::Destination::Path(path)) = &output.dest {
+            let is_file = matches!(
+                output.kind,
+                OutputKind::Oci { tar: true } | OutputKind::Docker { tar: true } | OutputKind::Tar
+            );
+            if is_file && path.is_dir() {
+                return Err(Error::usage(format!(
+                    "{} is a directory, and {} is a file",
+                    path.display(),
+                    label(output)
+                ))
+                .hint("name a file in it"));
+            }
+        }
+    }
+    [&flags.iidfile, &flags.metadata_file].into_iter().flatten().try_for_each(|path| writable_place(path))
+}
+
+/// A file is made beside its place, so the directory must be there.
+fn writable_place(path: &std::path::Path) -> Result<(), Error> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    match parent {
+        Some(parent) if !parent.is_dir() => {
+            Err(Error::usage(format!("there is no directory {} for {}", parent.display(), path.display())))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -23,9 +23,13 @@ pub(crate) fn run(global: &Global, args: &RunArgs) -> Result<(), Error> {
         NetworkMode::None => sandbox::Network::None,
         NetworkMode::Default | NetworkMode::Host => sandbox::Network::Host,
     };
+    let (image_name, words) = args
+        .image_and_command
+        .split_first()
+        .ok_or_else(|| Error::usage("name an image: dbuild run IMAGE"))?;
     let session = Session::open(global)?;
     let _lease = session.store.lease().map_err(Error::failed)?;
-    let image = session.runtime.block_on(find(&session, &args.image))?;
+    let image = session.runtime.block_on(find(&session, image_name))?;
     let config = image.config.clone();
     let (_canceller, cancel) = Canceller::new();
     let blobs = Arc::new(session.registry.clone());
@@ -40,7 +44,7 @@ pub(crate) fn run(global: &Global, args: &RunArgs) -> Result<(), Error> {
         users::user(&files.stack, args.user.as_deref().unwrap_or(&config.user)).map_err(Error::failed)?;
 
     let rootfs = Rootfs::Overlay { lower: files.directories, upper: draft.fs_dir(), work: draft.work_dir() };
-    let mut spec = Spec::new(rootfs, command(&config, args)?);
+    let mut spec = Spec::new(rootfs, command(&config, args, image_name, words)?);
     spec.env = environment(&config, args, &user.home);
     let workdir = args.workdir.clone().unwrap_or(config.working_dir);
     spec.cwd = if workdir.is_empty() { "/".to_owned() } else { workdir };
@@ -77,23 +81,28 @@ async fn find(session: &Session, name: &str) -> Result<dbuild_plan::BaseImage, E
         .map_err(|error| Error::failed(format!("{name}: its config cannot be understood: {error}")))
 }
 
-fn command(config: &ImageConfig, args: &RunArgs) -> Result<Vec<String>, Error> {
+fn command(
+    config: &ImageConfig,
+    args: &RunArgs,
+    image: &str,
+    words: &[String],
+) -> Result<Vec<String>, Error> {
     let entrypoint = match &args.entrypoint {
         // An empty one clears the image's.
         Some(program) if program.is_empty() => Vec::new(),
         Some(program) => vec![program.clone()],
         None => config.entrypoint.clone().unwrap_or_default(),
     };
-    let rest = match args.command.is_empty() {
-        false => args.command.clone(),
+    let rest = match words.is_empty() {
+        false => words.to_vec(),
         // As in Docker, another entrypoint does not get the image's CMD.
         true if args.entrypoint.is_some() => Vec::new(),
         true => config.cmd.clone().unwrap_or_default(),
     };
     let argv = [entrypoint, rest].concat();
     match argv.is_empty() {
-        true => Err(Error::failed(format!("the image {} says no command", args.image))
-            .hint(format!("name one: dbuild run {} COMMAND", args.image))),
+        true => Err(Error::failed(format!("the image {} says no command", image))
+            .hint(format!("name one: dbuild run {} COMMAND", image))),
         false => Ok(argv),
     }
 }
@@ -155,7 +164,13 @@ fn volume(text: &str) -> Result<Mount, Error> {
 
 /// Runs it to its end. Signals that dbuild gets end it.
 fn wait(session: &Session, spec: &Spec) -> Result<u8, Error> {
-    let mut running = sandbox::spawn(spec).map_err(Error::failed)?;
+    let mut running = sandbox::spawn(spec).map_err(|error| match &error {
+        // As a shell and Docker have it: 127 for a program that is not there, 126 for one that cannot be run.
+        sandbox::SandboxError::Exec(exec) => {
+            Error::failed(&error).with_code(u8::try_from(exec.exit_code()).unwrap_or(126))
+        }
+        _ => Error::failed(error),
+    })?;
     let killer = running.killer();
     let watch = session.runtime.spawn(async move {
         use tokio::signal::unix::{SignalKind, signal};
