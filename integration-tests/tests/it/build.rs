@@ -341,3 +341,42 @@ fn the_dockerfile_can_come_from_elsewhere() {
     build("-").stdin("FROM busybox\nCOPY file /piped\n").run().expect_ok();
     assert_eq!(space.run_in("app", &["cat", "/piped"]), "x");
 }
+
+/// Steps that lock the same caches in different orders do not wait for each other for ever, and one step may mount a cache
+/// twice.
+#[test]
+fn locked_caches_are_taken_in_one_order() {
+    let space = TestSpace::new();
+    let mount = |id: &str, target: &str| format!("--mount=type=cache,id={id},target={target},sharing=locked");
+    let dockerfile = format!(
+        "FROM busybox AS a\nRUN {} {} sleep 0.2\nFROM busybox AS b\nRUN {} {} sleep 0.3\n\
+         FROM busybox\nCOPY --from=a /etc/passwd /a\nCOPY --from=b /etc/passwd /b\n\
+         RUN {} {} echo shared > /one/file && cat /two/file\n",
+        mount("x", "/1"),
+        mount("y", "/2"),
+        mount("y", "/1"),
+        mount("x", "/2"),
+        mount("z", "/one"),
+        mount("z", "/two"),
+    );
+    space.build(&dockerfile, [""; 0]).run().expect_ok().stderr_has(&["shared"]);
+}
+
+#[test]
+fn a_socket_in_the_context_is_an_empty_file() {
+    let space = TestSpace::new();
+    let _socket = std::os::unix::net::UnixListener::bind(space.path("context/socket")).unwrap();
+    space.build("FROM busybox\nCOPY . /c\n", [""; 0]).run().expect_ok();
+    assert_eq!(space.run_in("app", &["stat", "-c", "%F", "/c/socket"]), "regular empty file\n");
+}
+
+/// Files that are named without a directory lie where dbuild was started.
+#[test]
+fn outputs_may_be_bare_names() {
+    let space = TestSpace::new();
+    let words = ["-o", "type=tar,dest=files.tar", "-o", "type=oci,dest=image.tar", "--iidfile", "id"];
+    space.build("FROM busybox\n", words).args(["--metadata-file", "metadata"]).run().expect_ok();
+    for name in ["files.tar", "image.tar", "id", "metadata"] {
+        assert!(space.path(name).is_file(), "{name}");
+    }
+}

@@ -38,7 +38,10 @@ fn run_passes_on_the_command_and_its_end() {
         .expect_code(3)
         .stdout_has(&["out"])
         .stderr_has(&["err"]);
-    space.dbuild(["run", "app", "no-such-program"]).run().stderr_has(&["no-such-program"]);
+    space.dbuild(["run", "app", "no-such-program"]).run().expect_code(127).stderr_has(&["no-such-program"]);
+    space.dbuild(["run", "app", "/file"]).run().expect_code(126).stderr_has(&["/file"]);
+    // What comes after the image is the command's, also where dbuild knows such a flag.
+    assert_eq!(space.run_in("app", &["echo", "--help", "-e", "A=1"]), "--help -e A=1\n");
     // What a container writes is thrown away.
     space.run_in("app", &["sh", "-c", "echo changed > /file"]);
     assert_eq!(space.run_in("app", &[]), "content\n");

@@ -168,7 +168,25 @@ fn a_registry_lies_about_a_layer() {
         let dockerfile = format!("FROM {base}\nRUN [\"/bin/sh\", \"-c\", \"echo fine\"]\n");
         let outcome = space.build(&dockerfile, [""; 0]).run().expect_code(1).lacks(&["panicked"]);
         assert!(outcome.stderr.contains(&base), "{how}: the reference is named\n{outcome}");
+        let place = "context/Dockerfile:1:";
+        assert!(outcome.stderr.contains(place), "{how}: it is FROM that cannot be done\n{outcome}");
         std::fs::write(&blob, whole).unwrap();
         space.build(&dockerfile, [""; 0]).run().expect_ok();
+    }
+}
+
+/// What is wrong with the command line is told before anything runs.
+#[test]
+fn names_and_places_of_outputs_are_checked_first() {
+    let space = TestSpace::new();
+    space.write("context/directory/file", "");
+    for words in [
+        &["-t", "Bad Name"][..],
+        &["--iidfile", "no/such/directory/id"],
+        &["-o", "type=tar,dest=context/directory"],
+        &["--allow", "everything"],
+    ] {
+        let build = space.build("FROM busybox\nRUN echo it ran\n", words);
+        build.run().expect_code(2).stderr_has(&[words[1].split('=').next_back().unwrap()]).lacks(&["it ran"]);
     }
 }
