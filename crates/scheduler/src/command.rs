@@ -76,8 +76,7 @@ impl Shared {
             }
         };
         spec.resolv_conf = Some(self.request.machine.resolv_conf.clone());
-        spec.hosts =
-            Some(hosts_file(&spec.hostname, self.request.machine.extra_hosts.iter().chain(&run.extra_hosts)));
+        spec.hosts = Some(hosts_file(&spec.hostname, run.extra_hosts.iter()));
         let mut held = Held::default();
         // By target, as the key has them: a mount inside another one comes after it, however they are written.
         self.take_caches(run, inputs, &mut held)?;

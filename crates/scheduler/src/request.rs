@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use dbuild_cache::Strategy;
 use dbuild_layer::{Ignore, PackOptions};
-use dbuild_plan::{HostEntry, Plan};
+use dbuild_plan::Plan;
 use dbuild_store::{BlobSource, EventSink, Store};
 
 use crate::cancel::Cancel;
@@ -77,12 +77,8 @@ pub enum Secret {
 pub struct Machine {
     /// What they read as `/etc/resolv.conf`.
     pub resolv_conf: Vec<u8>,
-    /// Lines for `/etc/hosts` besides those of the loopback device.
-    pub extra_hosts: Vec<HostEntry>,
-    /// `--network=host` was allowed (it is the default network where there is no other).
+    /// `RUN --security=insecure` was allowed.
     pub allow_insecure: bool,
-    /// Only the ids below this exist here (rootless); `None`: all.
-    pub ids: Option<u32>,
 }
 
 impl std::fmt::Debug for Request {

@@ -11,17 +11,16 @@ use dbuild_layer::PackOptions;
 use dbuild_plan::{Plan, StepKind};
 use dbuild_registry::PullPolicy;
 use dbuild_report::Summary;
-use dbuild_sandbox::rootless::Identity;
-use dbuild_scheduler::{BuildError, CacheUse, Canceller, Machine, Request};
+use dbuild_scheduler::{BuildError, CacheUse, Cancel, Canceller, Machine, Request};
 use dbuild_store::{BuildId, BuildInfo, Collector, Event, EventSink, Fanout, Outcome, StageInfo, StepInfo};
 
 use super::build_error::{render_all, render_step};
-use super::export::{Exporting, export};
+use super::export::{Exported, Exporting, export};
 use crate::cli::{BuildArgs, Global, ProgressMode};
 use crate::error::Error;
 use crate::inputs::{self, Inputs};
 use crate::progress::{self, View};
-use crate::resolve::resolve;
+use crate::resolve::{Images, resolve};
 use crate::session::Session;
 
 /// After the signal, what can be waited for is waited for so long; the rest dies with the process.
@@ -34,141 +33,168 @@ pub(crate) fn run(global: &Global, flags: &BuildArgs) -> Result<(), Error> {
     let strategy = dbuild_cache::strategy(&flags.strategy).map_err(Error::usage)?;
     let session = Session::open(global)?;
     let inputs = inputs::read(flags)?;
-    let done = session.runtime.block_on(build(&session, flags, strategy, outputs, inputs));
+    let color = progress::color();
+    let view = progress::view(flags.progress, flags.quiet);
+    let build = Build { session: &session, flags, strategy, outputs, inputs, view, color };
+    let done = session.runtime.block_on(build.run());
+    build.view.close();
+    drop(build);
     // Threads that are still copying must not hold up the end; what they write is below `tmp/`.
     session.runtime.shutdown_background();
-    done
+    done.and_then(|done| finish(flags, &done))
 }
 
-async fn build(
-    session: &Session,
-    flags: &BuildArgs,
+/// One build, from the flags to the written image.
+struct Build<'a> {
+    session: &'a Session,
+    flags: &'a BuildArgs,
     strategy: &'static dyn Strategy,
     outputs: Vec<OutputSpec>,
     inputs: Inputs,
-) -> Result<(), Error> {
-    let began = Instant::now();
-    let color = progress::color();
-    let source = inputs.source.clone();
-    let bad = |errors: &Diagnostics| render_all(errors, &source, color);
-    let ast = parse(&source).into_result().map_err(|errors| bad(&errors))?;
-    let view = progress::view(flags.progress, flags.quiet);
-    let (canceller, cancel) = Canceller::new();
-    let mut interrupted = cancel.clone();
-    let signals = tokio::spawn(cancel_on_signal(canceller));
+    view: Arc<dyn View>,
+    color: bool,
+}
 
-    let policy = match flags.pull {
-        Some(true) => PullPolicy::Always,
-        Some(false) => PullPolicy::PreferCached,
-        None => PullPolicy::CheckTag,
-    };
-    let events = Notes(Arc::clone(&view));
-    let resolving = resolve(&session.registry, &ast, &inputs.args, policy, &events);
-    let images = tokio::select! {
-        images = resolving => images,
-        () = interrupted.canceled() => {
-            view.close();
-            return Err(Error::interrupted());
+/// What there is to say about a build that is done.
+struct Done {
+    summary: Summary,
+    id: Option<String>,
+}
+
+impl Build<'_> {
+    async fn run(&self) -> Result<Done, Error> {
+        let began = Instant::now();
+        let (canceller, cancel) = Canceller::new();
+        let signals = tokio::spawn(cancel_on_signal(canceller));
+        let (images, lowered) = self.plan(cancel.clone()).await?;
+
+        // Nothing that this build uses is collected before its end.
+        let lease = self.session.store.lease().map_err(Error::failed)?;
+        let build = self.session.store.begin_build(&self.info()).map_err(Error::failed)?;
+        let journal = Arc::new(self.session.store.journal(&build).map_err(Error::failed)?);
+        let kept = Arc::new(Collector::default());
+        let sinks: Vec<Arc<dyn EventSink>> = vec![
+            Arc::new(AsSink(Arc::clone(&self.view))),
+            Arc::clone(&journal) as _,
+            Arc::new(SummaryOnly(Arc::clone(&kept))),
+        ];
+        let events: Arc<dyn EventSink> = Arc::new(Fanout::new(sinks));
+        events.emit(announce(build, &lowered, &self.inputs.source, self.strategy));
+        for warning in &lowered.warnings {
+            events.emit(Event::Warning { text: render(warning, &self.inputs.source, self.color) });
         }
-    };
-    let lowered = images
-        .and_then(|images| lower(&ast, &inputs.args, &images.resolved).map(|lowered| (images, lowered)));
-    let (images, lowered) = lowered.map_err(|errors| {
-        view.close();
-        bad(&errors)
-    })?;
-
-    let lease = session.store.lease().map_err(Error::failed)?;
-    let info = BuildInfo {
-        dockerfile: source.name.clone(),
-        context: flags.context.display().to_string(),
-        target: flags.target.clone().unwrap_or_default(),
-        strategy: strategy.name().to_owned(),
-        names: flags.tag.clone(),
-    };
-    let build = session.store.begin_build(&info).map_err(Error::failed)?;
-    let journal = Arc::new(session.store.journal(&build).map_err(Error::failed)?);
-    let kept = Arc::new(Collector::default());
-    let sinks: Vec<Arc<dyn EventSink>> = vec![
-        Arc::new(Notes(Arc::clone(&view))),
-        Arc::clone(&journal) as _,
-        Arc::new(SummaryOnly(Arc::clone(&kept))),
-    ];
-    let events: Arc<dyn EventSink> = Arc::new(Fanout::new(sinks));
-    events.emit(announce(build, &lowered, &source, strategy));
-    for warning in &lowered.warnings {
-        events.emit(Event::Warning { text: render(warning, &source, color) });
+        let result = self.execute(&lowered, &images, &events, cancel).await;
+        signals.abort();
+        let outcome = match &result {
+            Ok(Ok(_)) => Outcome::Done,
+            Ok(Err(_)) | Err(BuildError::Step(..)) => Outcome::Failed,
+            Err(BuildError::Canceled) => Outcome::Canceled,
+        };
+        let duration_ms = began.elapsed().as_millis() as u64;
+        events.emit(Event::BuildFinished { outcome, duration_ms });
+        journal.flush();
+        drop(lease);
+        match result {
+            Ok(exported) => {
+                let exported = exported?;
+                // A crash of the machine from here on costs nothing; one before costs what this build made.
+                if let Err(error) = self.session.store.make_durable() {
+                    events.emit(Event::Warning { text: error.to_string() });
+                }
+                Ok(Done { summary: Summary::of(&kept.events()), id: exported.id })
+            }
+            Err(BuildError::Step(id, error)) => {
+                Err(render_step(id, &error, &lowered, &self.inputs.source, self.color))
+            }
+            Err(BuildError::Canceled) => Err(Error::interrupted()),
+        }
     }
 
-    let plan = Arc::new(lowered.plan.clone());
-    let request = Request {
-        plan: Arc::clone(&plan),
-        store: session.store.clone(),
-        blobs: Arc::new(session.registry.clone()),
-        events: Arc::clone(&events),
-        contexts: inputs.contexts.clone(),
-        strategy,
-        cache: cache_use(flags),
-        jobs: flags.jobs.unwrap_or_else(default_jobs),
-        pack: pack_options(&outputs, inputs.epoch)?,
-        secrets: inputs.secrets.clone(),
-        ssh: inputs.ssh.clone(),
-        machine: Machine {
-            resolv_conf: std::fs::read("/etc/resolv.conf").unwrap_or_default(),
-            extra_hosts: Vec::new(),
-            allow_insecure: flags.allow.iter().any(|word| word == "security.insecure"),
-            ids: match &session.identity {
-                Identity::Root => None,
-                Identity::Rootless { ids, .. } => Some(*ids),
-            },
-        },
-        cancel,
-    };
-    let building = async {
-        let built = dbuild_scheduler::build(request).await?;
-        let exporting =
-            Exporting { session, flags, plan: &plan, images: &images, built: &built, epoch: inputs.epoch };
-        Ok::<_, BuildError>(export(exporting, &outputs, &events).await)
-    };
-    let result = tokio::select! {
-        result = building => result,
-        () = async { interrupted.canceled().await; tokio::time::sleep(GRACE).await } => Err(BuildError::Canceled),
-    };
-    signals.abort();
-    let outcome = match &result {
-        Ok(Ok(_)) => Outcome::Done,
-        Ok(Err(_)) | Err(BuildError::Step(..)) => Outcome::Failed,
-        Err(BuildError::Canceled) => Outcome::Canceled,
-    };
-    let duration_ms = began.elapsed().as_millis() as u64;
-    events.emit(Event::BuildFinished { outcome, duration_ms });
-    view.close();
-    journal.flush();
-    drop(lease);
-    match result {
-        Ok(Ok(exported)) => {
-            // A crash of the machine from here on costs nothing; one before costs what this build made.
-            if let Err(error) = session.store.make_durable() {
-                progress::say(&format!("warning: {error}"));
-            }
-            finish(flags, &kept, exported.id.as_deref())
+    /// Reads the Dockerfile, finds the images that it names, and lowers it.
+    async fn plan(&self, mut cancel: Cancel) -> Result<(Images, Lowered), Error> {
+        let Inputs { source, args, .. } = &self.inputs;
+        let bad = |errors: Diagnostics| render_all(&errors, source, self.color);
+        let ast = parse(source).into_result().map_err(bad)?;
+        let policy = match self.flags.pull {
+            Some(true) => PullPolicy::Always,
+            Some(false) => PullPolicy::PreferCached,
+            None => PullPolicy::CheckTag,
+        };
+        let events = AsSink(Arc::clone(&self.view));
+        let images = tokio::select! {
+            images = resolve(&self.session.registry, &ast, args, policy, &events) => images.map_err(bad)?,
+            () = cancel.canceled() => return Err(Error::interrupted()),
+        };
+        let lowered = lower(&ast, args, &images.resolved).map_err(bad)?;
+        Ok((images, lowered))
+    }
+
+    /// Runs the steps and writes the outputs. After a signal it ends soon, whatever still runs.
+    async fn execute(
+        &self,
+        lowered: &Lowered,
+        images: &Images,
+        events: &Arc<dyn EventSink>,
+        mut cancel: Cancel,
+    ) -> Result<Result<Exported, Error>, BuildError> {
+        let plan = Arc::new(lowered.plan.clone());
+        let request = self.request(Arc::clone(&plan), Arc::clone(events), cancel.clone());
+        let building = async {
+            let built = dbuild_scheduler::build(request).await?;
+            let Self { session, flags, .. } = self;
+            let exporting =
+                Exporting { session, flags, plan: &plan, images, built: &built, epoch: self.inputs.epoch };
+            Ok(export(exporting, &self.outputs, events).await)
+        };
+        tokio::select! {
+            result = building => result,
+            () = async { cancel.canceled().await; tokio::time::sleep(GRACE).await } => Err(BuildError::Canceled),
         }
-        Ok(Err(error)) => Err(error),
-        Err(BuildError::Step(id, error)) => Err(render_step(id, &error, &lowered, &source, color)),
-        Err(BuildError::Canceled) => Err(Error::interrupted()),
+    }
+
+    fn request(&self, plan: Arc<Plan>, events: Arc<dyn EventSink>, cancel: Cancel) -> Request {
+        let Self { session, flags, inputs, .. } = self;
+        Request {
+            plan,
+            store: session.store.clone(),
+            blobs: Arc::new(session.registry.clone()),
+            events,
+            contexts: inputs.contexts.clone(),
+            strategy: self.strategy,
+            cache: cache_use(flags),
+            jobs: flags.jobs.unwrap_or_else(default_jobs),
+            pack: pack_options(&self.outputs, inputs.epoch),
+            secrets: inputs.secrets.clone(),
+            ssh: inputs.ssh.clone(),
+            machine: Machine {
+                resolv_conf: std::fs::read("/etc/resolv.conf").unwrap_or_default(),
+                allow_insecure: flags.allow.iter().any(|word| word == "security.insecure"),
+            },
+            cancel,
+        }
+    }
+
+    fn info(&self) -> BuildInfo {
+        BuildInfo {
+            dockerfile: self.inputs.source.name.clone(),
+            context: self.flags.context.display().to_string(),
+            target: self.flags.target.clone().unwrap_or_default(),
+            strategy: self.strategy.name().to_owned(),
+            names: self.flags.tag.clone(),
+        }
     }
 }
 
 /// The last lines: on standard error what people read, on standard output what scripts read.
-fn finish(flags: &BuildArgs, kept: &Collector, id: Option<&str>) -> Result<(), Error> {
+fn finish(flags: &BuildArgs, done: &Done) -> Result<(), Error> {
     use std::io::Write as _;
     if flags.quiet || flags.progress == ProgressMode::Quiet {
-        if let Some(id) = id {
+        if let Some(id) = &done.id {
             writeln!(std::io::stdout(), "{id}")
                 .map_err(|error| Error::failed(format!("cannot write the id: {error}")))?;
         }
     } else if flags.progress != ProgressMode::Rawjson {
-        progress::say(&Summary::of(&kept.events()).to_string());
+        progress::say(&done.summary.to_string());
     }
     Ok(())
 }
@@ -193,6 +219,13 @@ fn outputs(flags: &BuildArgs) -> Result<Vec<OutputSpec>, Error> {
     if outputs.is_empty() {
         outputs.push(OutputSpec::new(OutputKind::Image, None));
     }
+    let mut compressions =
+        outputs.iter().filter(|output| takes_image(output)).map(|o| (o.compression, o.compression_level));
+    let first = compressions.next();
+    if compressions.any(|other| Some(other) != first) {
+        return Err(Error::usage("two outputs of one build cannot have different compressions")
+            .hint("build twice: the second build finds every step in the cache"));
+    }
     if outputs.iter().any(|output| output.force_compression) {
         return Err(Error::usage(
             "`force-compression` is not supported: layers of the base keep their compression",
@@ -207,17 +240,15 @@ fn outputs(flags: &BuildArgs) -> Result<Vec<OutputSpec>, Error> {
     Ok(outputs)
 }
 
-/// How layers are packed; `None` where every output takes files.
-fn pack_options(outputs: &[OutputSpec], epoch: Option<u64>) -> Result<Option<PackOptions>, Error> {
-    let images = outputs.iter().filter(|output| !output.is_files() && output.kind != OutputKind::Nothing);
-    let mut options = images.map(|output| (output.compression, output.compression_level));
-    let Some(first) = options.next() else { return Ok(None) };
-    if options.any(|other| other != first) {
-        return Err(Error::usage("two outputs of one build cannot have different compressions")
-            .hint("build twice: the second build finds every step in the cache"));
-    }
+/// How layers are packed; `None` where every output takes files. [`outputs`] has seen to it that all want the same.
+fn pack_options(outputs: &[OutputSpec], epoch: Option<u64>) -> Option<PackOptions> {
+    let image = outputs.iter().find(|output| takes_image(output))?;
     let clamp_mtime = epoch.map(|seconds| i64::try_from(seconds).unwrap_or(i64::MAX));
-    Ok(Some(PackOptions { compression: first.0, level: first.1, clamp_mtime }))
+    Some(PackOptions { compression: image.compression, level: image.compression_level, clamp_mtime })
+}
+
+fn takes_image(output: &OutputSpec) -> bool {
+    !output.is_files() && output.kind != OutputKind::Nothing
 }
 
 fn cache_use(flags: &BuildArgs) -> CacheUse {
@@ -300,9 +331,9 @@ async fn cancel_on_signal(canceller: Canceller) {
 }
 
 /// A view as a plain sink.
-struct Notes(Arc<dyn View>);
+struct AsSink(Arc<dyn View>);
 
-impl EventSink for Notes {
+impl EventSink for AsSink {
     fn emit(&self, event: Event) {
         self.0.emit(event);
     }
