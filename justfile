@@ -33,3 +33,7 @@ fmt:
 bases:
     cargo build --workspace
     scripts/bases.sh all
+
+# Builds every case with dbuild and a reference builder, and compares
+conformance *ARGS:
+    scripts/conformance.py {{ARGS}}
