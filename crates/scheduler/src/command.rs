@@ -9,8 +9,8 @@ use std::sync::Mutex;
 
 use dbuild_digest::{Framed, StepKey};
 use dbuild_layer::{
-    CopyRequest, Files, OverlayFlavor, SelectOptions, Source, Stack, copy, prepare_upper, scan_upper, select,
-    users,
+    CopyRequest, Files, OverlayFlavor, SelectOptions, Source, Stack, copy, make_dir, prepare_upper,
+    scan_upper, select, users,
 };
 use dbuild_plan::{CacheSharing, HostEntry, Mount, MountKind, NetworkMode, RunStep, SecurityMode, StepId};
 use dbuild_sandbox::{self as sandbox, MountSource, OverlayDirs, Rootfs, Spec};
@@ -45,6 +45,7 @@ impl Shared {
         let user = users::user(&lower, &run.user)?;
         let draft = self.store().new_snapshot()?;
         let flavor = self.store().flavor();
+        enterable(&lower, &run.workdir, &draft.fs_dir(), flavor)?;
         prepare_upper(&draft.fs_dir(), &lower, flavor)?;
         let mut spec = Spec::new(
             Rootfs::Overlay { lower: directories(&lower)?, upper: draft.fs_dir(), work: draft.work_dir() },
@@ -321,6 +322,16 @@ pub(crate) fn directories(stack: &Stack) -> Result<Vec<PathBuf>, StepError> {
         Files::Absent | Files::Live(_) => Err(StepError::Internal("a layer without files was to be mounted")),
     })
     .collect()
+}
+
+/// Makes the working directory where an earlier step (or the base image) has taken it away: as runc does, root's and 0755.
+pub fn enterable(lower: &Stack, workdir: &str, upper: &Path, flavor: OverlayFlavor) -> Result<(), StepError> {
+    let missing = lower.resolve(workdir, true).is_ok_and(|resolved| resolved.found.is_none());
+    if missing && workdir != "/" {
+        make_dir(lower, workdir, 0, 0, upper, flavor)
+            .map_err(|error| StepError::Copy { error, from: None })?;
+    }
+    Ok(())
 }
 
 /// What a RUN reads as `/etc/hosts`.

@@ -21,7 +21,7 @@ mod worker;
 
 pub use build::{Built, BuiltTarget, ImageFiles, build, image_files};
 pub use cancel::{Cancel, Canceller};
-pub use command::hosts_file;
+pub use command::{enterable, hosts_file};
 pub use error::{BuildError, StepError};
 pub use output::{FileSystem, Output, OwnLayer};
 pub use pack::pack_key;

@@ -42,6 +42,11 @@ fn run_passes_on_the_command_and_its_end() {
     space.dbuild(["run", "app", "/file"]).run().expect_code(126).stderr_has(&["/file"]);
     // What comes after the image is the command's, also where dbuild knows such a flag.
     assert_eq!(space.run_in("app", &["echo", "--help", "-e", "A=1"]), "--help -e A=1\n");
+    // A directory to start in is made, as in Docker.
+    assert_eq!(
+        space.dbuild(["run", "-w", "/new/place", "app", "pwd"]).run().expect_ok().stdout,
+        "/new/place\n"
+    );
     // What a container writes is thrown away.
     space.run_in("app", &["sh", "-c", "echo changed > /file"]);
     assert_eq!(space.run_in("app", &[]), "content\n");

@@ -7,7 +7,7 @@ use dbuild_layer::users;
 use dbuild_plan::{ImageConfig, NetworkMode, Platform};
 use dbuild_registry::PullPolicy;
 use dbuild_sandbox::{self as sandbox, Mount, MountSource, Rootfs, Spec, Stdin};
-use dbuild_scheduler::{Canceller, hosts_file, image_files};
+use dbuild_scheduler::{Canceller, enterable, hosts_file, image_files};
 use dbuild_store::NoEvents;
 
 use crate::cli::{Global, RunArgs};
@@ -38,6 +38,9 @@ pub(crate) fn run(global: &Global, args: &RunArgs) -> Result<(), Error> {
         .block_on(image_files(&session.store, blobs, Arc::new(NoEvents), image, cancel))
         .map_err(Error::failed)?;
     let draft = session.store.new_snapshot().map_err(Error::failed)?;
+    let workdir = args.workdir.clone().unwrap_or_else(|| config.working_dir.clone());
+    let workdir = if workdir.is_empty() { "/".to_owned() } else { workdir };
+    enterable(&files.stack, &workdir, &draft.fs_dir(), session.store.flavor()).map_err(Error::failed)?;
     dbuild_layer::prepare_upper(&draft.fs_dir(), &files.stack, session.store.flavor())
         .map_err(Error::failed)?;
     let user =
@@ -46,8 +49,7 @@ pub(crate) fn run(global: &Global, args: &RunArgs) -> Result<(), Error> {
     let rootfs = Rootfs::Overlay { lower: files.directories, upper: draft.fs_dir(), work: draft.work_dir() };
     let mut spec = Spec::new(rootfs, command(&config, args, image_name, words)?);
     spec.env = environment(&config, args, &user.home);
-    let workdir = args.workdir.clone().unwrap_or(config.working_dir);
-    spec.cwd = if workdir.is_empty() { "/".to_owned() } else { workdir };
+    spec.cwd = workdir;
     (spec.uid, spec.gid, spec.groups) = (user.uid, user.gid, user.groups);
     spec.network = network;
     spec.resolv_conf = Some(std::fs::read("/etc/resolv.conf").unwrap_or_default());
