@@ -14,6 +14,8 @@ scripts/bases.sh all
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 status=0
+echo "the cases of fixtures/cases:"
+scripts/conformance.py --expect || status=$?
 cargo test --workspace --locked --no-fail-fast "$@" 2>&1 | tee "$log" || status=$?
 awk '/^test result:/ { passed += $4; failed += $6; ignored += $8 }
      END { printf "%d passed, %d failed, %d ignored\n", passed, failed, ignored }' "$log"
