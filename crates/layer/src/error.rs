@@ -32,7 +32,7 @@ pub enum LayerError {
     },
     /// A file of a layer is not the one of its index.
     #[error(
-        "{path} in {} is not what its layer's index says ({why}); run `dbuild cache verify --repair`",
+        "{path} in {} is not what its layer's index says ({why}); remove it with `dbuild cache prune --all` and build again",
         dir.display()
     )]
     Damaged {

@@ -110,7 +110,7 @@ pub enum StoreError {
         reason: String,
     },
     /// No build has this id.
-    #[error("there is no build `{id}`: `dbuild history` lists them")]
+    #[error("the journal has no build `{id}`")]
     NoSuchBuild {
         /// What was asked for.
         id: String,
