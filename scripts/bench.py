@@ -35,7 +35,7 @@ class Dbuild:
         self.program, self.root, self.store = program, root, root / "dbuild"
 
     def call(self, *words):
-        run([self.program, *words, "--store", self.store])
+        run([self.program, "--store", self.store, *words])
 
     def base(self):
         self.call("image", "from-host", "-t", BASE)
