@@ -116,6 +116,9 @@ fn help_and_version() {
 #[test]
 fn the_demo_needs_no_registry() {
     let space = TestSpace::offline();
-    space.dbuild(["demo"]).run().expect_ok().lacks(&["panicked"]);
+    // The store of the command line is that of all that the demo starts.
+    let words = ["--store", "another-store", "demo"];
+    space.dbuild(words).run().expect_ok().stdout_has(&["Pages of this site"]).lacks(&["panicked"]);
     assert!(space.path("dbuild-demo/Dockerfile").exists());
+    assert!(space.path("another-store/index.json").exists() && !space.path("store").exists());
 }

@@ -75,12 +75,13 @@ fn command(global: &Global, args: &[&str]) -> Result<Command, Error> {
     let program = std::env::current_exe()
         .map_err(|error| Error::failed(format!("cannot find dbuild itself: {error}")))?;
     let mut command = Command::new(program);
-    command.args(args);
     for (flag, value) in [("--store", &global.store), ("--config", &global.config)] {
         if let Some(value) = value {
             command.arg(flag).arg(value);
         }
     }
+    // After the image of `run` every word is the command's.
+    command.args(args);
     Ok(command)
 }
 
