@@ -161,8 +161,8 @@ mod tests {
                 steps: Vec::new(),
                 strategy: "output".to_owned(),
             },
-            Event::StepCached { step: 0, key },
-            Event::StepFinished { step: 1, key, duration_ms: 5, layer_bytes: 1, files: 1 },
+            Event::StepCached { step: 0, key, layer_bytes: 1, files: 1, snapshot: None },
+            Event::StepFinished { step: 1, key, duration_ms: 5, layer_bytes: 1, files: 1, snapshot: None },
             sum(0, 412_000_000, 38_000_000, 12_000_000, 438_000_000),
             sum(2, 0, 12_000_000, 12_000_000, 0),
             Event::ExportFinished {

@@ -144,7 +144,14 @@ impl Bases {
             let files = layers.iter().map(|layer| layer.tree.entries().len() as u64).sum();
             let layer_bytes = layers.iter().map(|layer| layer.tree.unpacked_size()).sum();
             let duration_ms = began.elapsed().as_millis() as u64;
-            self.events.emit(Event::StepFinished { step: step.0, key, duration_ms, layer_bytes, files });
+            self.events.emit(Event::StepFinished {
+                step: step.0,
+                key,
+                duration_ms,
+                layer_bytes,
+                files,
+                snapshot: None,
+            });
         }
         Ok(layers)
     }
@@ -226,6 +233,7 @@ impl Bases {
                 duration_ms,
                 layer_bytes: 0,
                 files: 0,
+                snapshot: None,
             });
         }
         fetched

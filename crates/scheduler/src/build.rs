@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use dbuild_cache::definition;
+use dbuild_digest::BlobDigest;
 use dbuild_layer::Stack;
 use dbuild_plan::{Plan, StageId, StepId, StepKind};
-use dbuild_store::{BlobSource, Event, EventSink, PackedLayer, Store};
+use dbuild_store::{BlobSource, Event, EventSink, LayerInfo, PackedLayer, Store};
 use tokio::runtime::Handle;
 
 use crate::base::{Bases, chain_ids};
@@ -113,7 +114,10 @@ async fn finish(
             }
         }
         if shared.packer.is_some() {
-            link_chains(shared.store(), &files, &layers);
+            let chains = chain_ids(layers.iter().map(|layer| layer.diff_id));
+            link_chains(shared.store(), &files, &chains);
+            let layers = layer_infos(&files, &layers, &chains);
+            shared.emit(Event::ImageAssembled { stage: target.stage.0, layers });
         }
         let base_layers = files.image().map_or(0, |image| image.layers.len());
         let own_times = files.own_layers().iter().map(|layer| Some(layer.snapshot.created_ms));
@@ -130,15 +134,48 @@ async fn finish(
 }
 
 /// Lets whoever starts from this image, or starts it, find its layers unpacked.
-fn link_chains(store: &Store, files: &FileSystem, layers: &[PackedLayer]) {
-    let chains = chain_ids(layers.iter().map(|layer| layer.diff_id));
+fn link_chains(store: &Store, files: &FileSystem, chains: &[BlobDigest]) {
     let own = files.own_layers();
-    for (chain, layer) in chains.iter().skip(layers.len() - own.len()).zip(own) {
+    for (chain, layer) in chains.iter().skip(chains.len() - own.len()).zip(own) {
         if let Err(error) = store.link_chain(chain, &layer.snapshot.id) {
             // It will only be unpacked again.
             tracing::warn!("link {chain}: {error}");
         }
     }
+}
+
+/// The layers of a target as the journal has them.
+fn layer_infos(files: &FileSystem, layers: &[PackedLayer], chains: &[BlobDigest]) -> Vec<LayerInfo> {
+    let of_base = layers.len() - files.own_layers().len();
+    let steps =
+        std::iter::repeat_n(None, of_base).chain(files.own_layers().iter().map(|layer| Some(layer.step.0)));
+    let infos = layers.iter().zip(chains).zip(steps).map(|((layer, chain), step)| LayerInfo {
+        digest: layer.digest,
+        size: layer.size,
+        chain: *chain,
+        step,
+    });
+    infos.collect()
+}
+
+/// The images that the steps of a plan stand for, as the journal has them.
+pub fn pinned_images(plan: &Plan) -> Vec<Event> {
+    let images = plan.steps().filter_map(|(id, step)| match &step.kind {
+        StepKind::Image(image) => Some((id, &image.image)),
+        _ => None,
+    });
+    let events = images.map(|(id, image)| {
+        let chains = chain_ids(image.layers.iter().map(|layer| layer.diff_id));
+        let layers = image.layers.iter().zip(chains).map(|(layer, chain)| LayerInfo {
+            digest: layer.digest,
+            size: layer.size,
+            chain,
+            step: None,
+        });
+        let layers = layers.collect();
+        Event::ImagePinned { step: id.0, reference: image.reference.clone(), digest: image.digest, layers }
+    });
+    events.collect()
 }
 
 fn unpacked(shared: &Shared, files: &FileSystem) -> u64 {
@@ -155,7 +192,13 @@ fn unpacked(shared: &Shared, files: &FileSystem) -> u64 {
 fn tell_unused_images(shared: &Shared, plan: &Plan, outputs: &[Arc<Output>]) {
     for ((id, step), output) in plan.steps().zip(outputs) {
         if matches!(step.kind, StepKind::Image(_)) && shared.bases.announce(id) {
-            shared.emit(Event::StepCached { step: id.0, key: output.key });
+            shared.emit(Event::StepCached {
+                step: id.0,
+                key: output.key,
+                layer_bytes: 0,
+                files: 0,
+                snapshot: None,
+            });
         }
     }
 }

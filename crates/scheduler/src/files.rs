@@ -67,7 +67,7 @@ impl Shared {
                 if changed.len() > 1 { format!(" and {} more", changed.len() - 1) } else { String::new() };
             let text =
                 format!("{first}{more} changed while it was copied: this step will run again next time");
-            self.emit(Event::Warning { text });
+            self.emit(Event::warning(text));
         }
         Ok(Executed { draft, tree, unkeyed: !changed.is_empty() })
     }

@@ -19,7 +19,7 @@ mod schedule;
 mod summary;
 mod worker;
 
-pub use build::{Built, BuiltTarget, ImageFiles, build, image_files};
+pub use build::{Built, BuiltTarget, ImageFiles, build, image_files, pinned_images};
 pub use cancel::{Cancel, Canceller};
 pub use command::{enterable, hosts_file};
 pub use error::{BuildError, StepError};

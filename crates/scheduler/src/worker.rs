@@ -118,7 +118,7 @@ impl Shared {
     fn or_trouble<T>(&self, result: Result<Option<T>, StoreError>) -> Option<T> {
         result.unwrap_or_else(|error| {
             if !self.trouble_told.swap(true, Ordering::Relaxed) {
-                self.emit(Event::Warning { text: format!("the cache cannot be used: {error}") });
+                self.emit(Event::warning(format!("the cache cannot be used: {error}")));
             }
             None
         })
@@ -144,7 +144,13 @@ impl Shared {
                 let (key, _) = self.key(step, &inputs)?;
                 // An image that is not here is brought when a step needs its files, and shown then.
                 if self.bases.is_present(&image.image) && self.bases.announce(id) {
-                    self.emit(Event::StepCached { step: id.0, key });
+                    self.emit(Event::StepCached {
+                        step: id.0,
+                        key,
+                        layer_bytes: 0,
+                        files: 0,
+                        snapshot: None,
+                    });
                 }
                 let image = Arc::new(image.image.clone());
                 if let Some(packer) = &self.packer {
@@ -184,7 +190,14 @@ impl Shared {
         let (key, _) = self.key(step, inputs)?;
         let (files, output) = (tree.entries().len() as u64, tree.digest());
         let duration_ms = began.elapsed().as_millis() as u64;
-        self.emit(Event::StepFinished { step: id.0, key, duration_ms, layer_bytes: 0, files });
+        self.emit(Event::StepFinished {
+            step: id.0,
+            key,
+            duration_ms,
+            layer_bytes: 0,
+            files,
+            snapshot: None,
+        });
         let files = FileSystem::new(Base::Context(Arc::new(tree), dir.root.clone()));
         Ok(Output { key, output, files, cached: false })
     }
@@ -213,8 +226,14 @@ impl Shared {
             let output = output_after(below.output, layer, snapshot.tree.is_empty());
             Output { key, output, files: below.files.with(id, snapshot), cached }
         };
-        let found = |shared: &Self, (snapshot, layer)| {
-            shared.emit(Event::StepCached { step: id.0, key });
+        let found = |shared: &Self, (snapshot, layer): (Snapshot, TreeDigest)| {
+            shared.emit(Event::StepCached {
+                step: id.0,
+                key,
+                layer_bytes: snapshot.size,
+                files: snapshot.tree.entries().len() as u64,
+                snapshot: Some(snapshot.id.clone()),
+            });
             finish(snapshot, layer, true)
         };
         if let Some(hit) = self.look_up(step, &key) {
@@ -244,7 +263,8 @@ impl Shared {
         let (files, layer_bytes) = (executed.tree.entries().len() as u64, executed.tree.unpacked_size());
         let (snapshot, layer) = self.keep(step, key, ingredients, &below, executed, duration_ms)?;
         drop(lock);
-        self.emit(Event::StepFinished { step: id.0, key, duration_ms, layer_bytes, files });
+        let made = Some(snapshot.id.clone());
+        self.emit(Event::StepFinished { step: id.0, key, duration_ms, layer_bytes, files, snapshot: made });
         Ok(finish(snapshot, layer, false))
     }
 

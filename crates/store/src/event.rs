@@ -11,6 +11,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use dbuild_digest::{BlobDigest, StepKey};
 use serde::{Deserialize, Serialize};
 
+use crate::SnapshotId;
+
 /// Names a build: a short text that sorts by the time at which builds began.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -102,10 +104,27 @@ pub struct StepInfo {
     /// Its line in the Dockerfile, from 1; `None` where no line stands for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<u32>,
+    /// The last line of its instruction.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_line: Option<u32>,
     /// The steps that it needs, parent first.
     pub inputs: Vec<u32>,
     /// `image`, `scratch`, `context`, `fetch`, `git`, `copy`, `run` or `workdir`.
     pub kind: String,
+}
+
+/// A layer of an image, as a build tells of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerInfo {
+    /// The blob.
+    pub digest: BlobDigest,
+    /// The blob's size in bytes.
+    pub size: u64,
+    /// Names the layer with all that is below it, as OCI defines it: by this [`crate::Store::base_snapshot`] finds its files.
+    pub chain: BlobDigest,
+    /// The step that made it; `None`: it comes with the base image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<u32>,
 }
 
 /// Where output came from.
@@ -147,6 +166,24 @@ pub enum Event {
         /// The cache strategy.
         strategy: String,
     },
+    /// What the build reads its steps from.
+    DockerfileRead {
+        /// The file, as the user named it.
+        name: String,
+        /// All of it.
+        text: String,
+    },
+    /// An image that a step stands for was pinned.
+    ImagePinned {
+        /// The step.
+        step: u32,
+        /// Its name in full.
+        reference: String,
+        /// The digest of its manifest.
+        digest: BlobDigest,
+        /// Its layers, lowest first.
+        layers: Vec<LayerInfo>,
+    },
     /// A step that was not cached begins.
     StepStarted {
         /// The step.
@@ -158,6 +195,15 @@ pub enum Event {
         step: u32,
         /// Its key.
         key: StepKey,
+        /// The unpacked size of its layer; 0 of an image.
+        #[serde(default)]
+        layer_bytes: u64,
+        /// The number of entries of its layer; 0 of an image.
+        #[serde(default)]
+        files: u64,
+        /// Its layer in the store, where it has one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        snapshot: Option<SnapshotId>,
     },
     /// A step has come so far.
     StepProgress {
@@ -198,6 +244,9 @@ pub enum Event {
         layer_bytes: u64,
         /// The number of entries of its layer.
         files: u64,
+        /// Its layer in the store, where it has one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        snapshot: Option<SnapshotId>,
     },
     /// A step failed, and with it the build.
     StepFailed {
@@ -238,11 +287,24 @@ pub enum Event {
     Warning {
         /// One or more lines.
         text: String,
+        /// The check that found it, under the name that `docker build --check` has for it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rule: Option<String>,
+        /// The line of the Dockerfile, from 1.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        line: Option<u32>,
     },
     /// Something that the user may want to know.
     Note {
         /// One line.
         text: String,
+    },
+    /// What an image consists of.
+    ImageAssembled {
+        /// The target stage.
+        stage: u32,
+        /// Its layers, lowest first.
+        layers: Vec<LayerInfo>,
     },
     /// An output begins to be written.
     ExportStarted {
@@ -294,6 +356,13 @@ pub enum Event {
     /// An event that this dbuild does not know. It is read, never written.
     #[serde(other)]
     Unknown,
+}
+
+impl Event {
+    /// A warning that no check has a name for.
+    pub fn warning(text: impl Into<String>) -> Self {
+        Self::Warning { text: text.into(), rule: None, line: None }
+    }
 }
 
 /// Takes the events of a build. An emitter never waits for slow readers longer than it takes to put the event away.

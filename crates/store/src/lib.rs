@@ -35,7 +35,8 @@ pub use blobs::{BlobReader, BlobWriter};
 pub use collect::{PruneOptions, Pruned};
 pub use error::StoreError;
 pub use event::{
-    BuildId, Collector, Event, EventSink, Fanout, LogStream, NoEvents, Outcome, StageInfo, Stamped, StepInfo,
+    BuildId, Collector, Event, EventSink, Fanout, LayerInfo, LogStream, NoEvents, Outcome, StageInfo,
+    Stamped, StepInfo,
 };
 pub use images::ImageEntry;
 pub use journal::{BuildInfo, BuildSummary, JournalWriter};

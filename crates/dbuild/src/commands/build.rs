@@ -11,7 +11,7 @@ use dbuild_layer::PackOptions;
 use dbuild_plan::{Plan, StepKind};
 use dbuild_registry::PullPolicy;
 use dbuild_report::Summary;
-use dbuild_scheduler::{BuildError, CacheUse, Cancel, Canceller, Machine, Request};
+use dbuild_scheduler::{BuildError, CacheUse, Cancel, Canceller, Machine, Request, pinned_images};
 use dbuild_store::{BuildId, BuildInfo, Collector, Event, EventSink, Fanout, Outcome, StageInfo, StepInfo};
 
 use super::build_error::{render_all, render_step};
@@ -79,9 +79,16 @@ impl Build<'_> {
             Arc::new(SummaryOnly(Arc::clone(&kept))),
         ];
         let events: Arc<dyn EventSink> = Arc::new(Fanout::new(sinks));
-        events.emit(announce(build, &lowered, &self.inputs.source, self.strategy));
+        let source = &self.inputs.source;
+        events.emit(announce(build, &lowered, source, self.strategy));
+        events.emit(Event::DockerfileRead { name: source.name.clone(), text: source.text.clone() });
+        pinned_images(&lowered.plan).into_iter().for_each(|event| events.emit(event));
         for warning in &lowered.warnings {
-            events.emit(Event::Warning { text: render(warning, &self.inputs.source, self.color) });
+            events.emit(Event::Warning {
+                text: render(warning, source, self.color),
+                rule: warning.rule.map(str::to_owned),
+                line: warning.line(source),
+            });
         }
         let result = self.execute(&lowered, &images, &events, cancel).await;
         signals.abort();
@@ -99,7 +106,7 @@ impl Build<'_> {
                 let exported = exported?;
                 // A crash of the machine from here on costs nothing; one before costs what this build made.
                 if let Err(error) = self.session.store.make_durable() {
-                    events.emit(Event::Warning { text: error.to_string() });
+                    events.emit(Event::warning(error.to_string()));
                 }
                 Ok(Done { summary: Summary::of(&kept.events()), id: exported.id })
             }
@@ -289,6 +296,7 @@ fn announce(build: BuildId, lowered: &Lowered, source: &Source, strategy: &dyn S
         stage: step.stage.0,
         text: step.text.clone(),
         line: lowered.source_of(id).map(|place| place.lines(source).0),
+        last_line: lowered.source_of(id).map(|place| place.lines(source).1),
         inputs: step.inputs().iter().map(|input| input.0).collect(),
         kind: kind_name(&step.kind).to_owned(),
     });

@@ -84,15 +84,18 @@ impl<W: Write> State<W> {
             }
             Event::StepSkipped { step, reason } => self.line(step, &format!("SKIPPED: {reason}")),
             // A finding of a check brings its own heading.
-            Event::Warning { text } if text.contains("warning[") => writeln!(self.out, "{text}"),
-            Event::Warning { text } => writeln!(self.out, "warning: {text}"),
+            Event::Warning { text, rule: Some(_), .. } => writeln!(self.out, "{text}"),
+            Event::Warning { text, .. } => writeln!(self.out, "warning: {text}"),
             Event::Note { text } => writeln!(self.out, "note: {text}"),
             Event::ExportStarted { output } => writeln!(self.out, "exporting {output}"),
             Event::BuildStarted { .. }
+            | Event::DockerfileRead { .. }
+            | Event::ImagePinned { .. }
             | Event::StepCanceled { .. }
             | Event::StepProgress { .. }
             | Event::StepExplained { .. }
             | Event::LayerPacked { .. }
+            | Event::ImageAssembled { .. }
             | Event::ExportFinished { .. }
             | Event::StageSummary { .. }
             | Event::BuildFinished { .. }

@@ -138,10 +138,8 @@ impl Screen {
                 self.above.push(format!("{word} [{}] {reason}", name.unwrap_or_default()));
             }
             // A finding of a check brings its own heading.
-            Event::Warning { text } if text.contains("warning[") => {
-                self.above.extend(text.lines().map(str::to_owned))
-            }
-            Event::Warning { text } => {
+            Event::Warning { text, rule: Some(_), .. } => self.above.extend(text.lines().map(str::to_owned)),
+            Event::Warning { text, .. } => {
                 let word = Style::new().for_stderr().yellow().apply_to("warning:").to_string();
                 self.above.push(format!("{word} {text}"));
             }

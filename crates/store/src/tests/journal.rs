@@ -3,7 +3,9 @@ use std::time::{Duration, Instant};
 use dbuild_digest::BlobDigest;
 
 use super::{Space, key};
-use crate::{BuildId, BuildInfo, Event, EventSink as _, LogStream, Outcome, StageInfo, Stamped, StepInfo};
+use crate::{
+    BuildId, BuildInfo, Event, EventSink as _, LayerInfo, LogStream, Outcome, StageInfo, Stamped, StepInfo,
+};
 
 fn info() -> BuildInfo {
     BuildInfo {
@@ -21,6 +23,7 @@ fn log(text: &str) -> Event {
 /// One of each.
 fn all(build: &BuildId) -> Vec<Event> {
     let digest = BlobDigest::of(b"");
+    let layer = LayerInfo { digest, size: 9, chain: digest, step: Some(1) };
     vec![
         Event::BuildStarted {
             build: build.clone(),
@@ -29,17 +32,27 @@ fn all(build: &BuildId) -> Vec<Event> {
             steps: vec![StepInfo { text: "RUN make".into(), line: Some(3), ..StepInfo::default() }],
             strategy: "output".into(),
         },
+        Event::DockerfileRead { name: "Dockerfile".into(), text: "FROM busybox\n".into() },
+        Event::ImagePinned { step: 0, reference: "docker.io/library/busybox".into(), digest, layers: vec![] },
+        Event::ImageAssembled { stage: 0, layers: vec![layer] },
         Event::StepStarted { step: 1 },
-        Event::StepCached { step: 0, key: key(1) },
+        Event::StepCached { step: 0, key: key(1), layer_bytes: 2, files: 1, snapshot: None },
         log("hello\n"),
         Event::StepExplained { step: 1, reasons: vec!["ARG VERSION 1.2 → 1.3".into()] },
-        Event::StepFinished { step: 1, key: key(2), duration_ms: 5, layer_bytes: 6, files: 7 },
+        Event::StepFinished {
+            step: 1,
+            key: key(2),
+            duration_ms: 5,
+            layer_bytes: 6,
+            files: 7,
+            snapshot: None,
+        },
         Event::StepFailed { step: 2, error: "exit 1".into() },
         Event::StepSkipped { step: 3, reason: "not needed".into() },
         Event::StageSkipped { stage: 3, reason: "not needed".into() },
         Event::StepCanceled { step: 4 },
         Event::LayerPacked { step: 1, digest, size: 9 },
-        Event::Warning { text: "careful".into() },
+        Event::warning("careful"),
         Event::Note { text: "by the way".into() },
         Event::ExportStarted { output: "type=image".into() },
         Event::ExportFinished {
