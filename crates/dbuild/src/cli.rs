@@ -2,6 +2,7 @@
 //! scripts carry over; what dbuild adds is named in plain words.
 
 mod build;
+mod journal;
 mod values;
 
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use build::{BuildArgs, ProgressMode};
+pub(crate) use journal::{HistoryArgs, LogsArgs};
 pub(crate) use values::{Age, ByteSize, KeyValue, NamedContextArg};
 
 /// Builds container images from Dockerfiles: no daemon, no root, one binary.
@@ -41,6 +43,10 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     /// Build an image from a Dockerfile
     Build(Box<BuildArgs>),
+    /// List the builds that the store remembers
+    History(HistoryArgs),
+    /// Show what the steps of a build wrote
+    Logs(LogsArgs),
     /// Run a command in an image of the store
     Run(RunArgs),
     /// List the images of the store

@@ -50,6 +50,11 @@ impl Labels {
         }
     }
 
+    /// Whether a step belongs to one stage alone.
+    pub fn is_of_stage(&self, step: u32) -> bool {
+        self.places.contains_key(&step)
+    }
+
     /// The instruction, on one line.
     pub fn text(&self, step: u32) -> &str {
         self.steps.get(&step).map_or("", |info| info.text.as_str())

@@ -31,6 +31,9 @@ mod tests;
 mod usage;
 mod verify;
 
+/// Trees of snapshots, for whoever reads the store without making layers.
+pub use dbuild_layer::{Entry, EntryKind, Files, Found, Stack, StackLayer, Tree, TreePath};
+
 pub use blobs::{BlobReader, BlobWriter};
 pub use collect::{PruneOptions, Pruned};
 pub use error::StoreError;

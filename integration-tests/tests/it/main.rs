@@ -7,6 +7,7 @@ mod errors;
 mod export;
 mod house;
 mod interrupt;
+mod journal;
 mod rootless;
 mod sandbox;
 mod tutorials;

@@ -7,6 +7,7 @@ mod demo;
 mod doctor;
 mod export;
 mod images;
+mod journal;
 mod run;
 
 use std::io::Write as _;
@@ -21,6 +22,8 @@ pub(crate) fn run(cli: Cli) -> Result<(), Error> {
     let global = &cli.global;
     match cli.command {
         Command::Build(flags) => build::run(global, &flags),
+        Command::History(args) => journal::history(global, &args),
+        Command::Logs(args) => journal::logs(global, &args),
         Command::Run(args) => run::run(global, &args),
         Command::Images(args) => images::list(global, args),
         Command::Tag { image, name } => images::tag(global, &image, &name),

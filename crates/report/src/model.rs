@@ -1,0 +1,551 @@
+//! One build as its readers see it: the graph, the page and the listings are made of this.
+//!
+//! A [`Build`] is a function of the events of one build, in order. An event that is missing (the process was killed, an
+//! older dbuild wrote the journal) leaves a gap and nothing else. Times are milliseconds since the build began.
+
+use std::collections::BTreeMap;
+
+use dbuild_digest::BlobDigest;
+use dbuild_store::{Event, LayerInfo, LogStream, Outcome, SnapshotId, Stamped, StepInfo};
+use serde::Serialize;
+
+use crate::Labels;
+use crate::timeline;
+
+/// A build.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Build {
+    /// The journal's name for it.
+    pub id: String,
+    /// When it began, in milliseconds since 1970.
+    pub started_ms: u64,
+    /// How long it took; of a build that did not end, until its last event.
+    pub duration_ms: u64,
+    /// How it ended. `None`: it runs, or its process was killed.
+    pub outcome: Option<Outcome>,
+    /// The cache strategy.
+    pub strategy: String,
+    /// The names of the target stages.
+    pub targets: Vec<String>,
+    /// What it was built from; `None` in journals of earlier versions.
+    pub dockerfile: Option<Dockerfile>,
+    /// All stages of the Dockerfile, in order.
+    pub stages: Vec<Stage>,
+    /// The steps that the targets need, in the order of the plan.
+    pub steps: Vec<Step>,
+    /// What was written.
+    pub exports: Vec<Export>,
+    /// What the images consist of.
+    pub images: Vec<Image>,
+    /// Warnings and notes, in order.
+    pub messages: Vec<Message>,
+}
+
+/// The file that the steps come from.
+#[derive(Clone, Debug, Serialize)]
+pub struct Dockerfile {
+    /// As the user named it.
+    pub name: String,
+    /// All of it.
+    pub text: String,
+}
+
+/// A stage.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Stage {
+    /// Its number.
+    pub id: u32,
+    /// What people call it.
+    pub name: String,
+    /// What FROM names.
+    pub base: String,
+    /// Its platform, where there are several.
+    pub platform: Option<String>,
+    /// Whether the target needs it.
+    pub reached: bool,
+    /// Why it was not needed.
+    pub skipped: Option<String>,
+    /// Where its bytes went; `None` while that is not known.
+    pub bytes: Option<StageBytes>,
+}
+
+/// What became of a stage's bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct StageBytes {
+    /// The files of the image that it begins with.
+    pub base: u64,
+    /// What its steps made.
+    pub made: u64,
+    /// What of both is in the image.
+    pub shipped: u64,
+    /// What of it is not.
+    pub left: u64,
+}
+
+/// Where a step is, or how it ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Nothing was heard of it.
+    #[default]
+    Waiting,
+    /// It began.
+    Running,
+    /// Its result was known.
+    Cached,
+    /// It was carried out.
+    Done,
+    /// It was not needed after all.
+    Skipped,
+    /// It was stopped, or never began, because the build ended.
+    Canceled,
+    /// It failed.
+    Failed,
+}
+
+impl State {
+    /// One word for it, as people read it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Waiting => "not started",
+            Self::Running => "unfinished",
+            Self::Cached => "cached",
+            Self::Done => "done",
+            Self::Skipped => "skipped",
+            Self::Canceled => "canceled",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// One sign for it, so that states can be told apart without colour.
+    pub fn sign(self) -> char {
+        match self {
+            Self::Waiting => '·',
+            Self::Running => '…',
+            Self::Cached => '=',
+            Self::Done => '+',
+            Self::Skipped => '-',
+            Self::Canceled => '/',
+            Self::Failed => '!',
+        }
+    }
+}
+
+/// A step.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Step {
+    /// Its number in the plan.
+    pub id: u32,
+    /// Its stage; `None` for what belongs to no stage alone (contexts, images that only a COPY names).
+    pub stage: Option<u32>,
+    /// `[build 2/5]`.
+    pub label: String,
+    /// The instruction, on one line.
+    pub text: String,
+    /// `image`, `scratch`, `context`, `fetch`, `git`, `copy`, `run` or `workdir`.
+    pub kind: String,
+    /// Its lines in the Dockerfile, first and last, from 1.
+    pub lines: Option<(u32, u32)>,
+    /// The steps that it needs, parent first.
+    pub inputs: Vec<u32>,
+    /// Where it is.
+    pub state: State,
+    /// When it began.
+    pub started_ms: Option<u64>,
+    /// When it ended, or when its result was found.
+    pub ended_ms: Option<u64>,
+    /// How long it took, if it was carried out.
+    pub duration_ms: u64,
+    /// The unpacked size of its layer.
+    pub layer_bytes: u64,
+    /// The number of entries of its layer.
+    pub files: u64,
+    /// Its layer in the store.
+    #[serde(skip)]
+    pub snapshot: Option<SnapshotId>,
+    /// Of an image: its digest and layers.
+    pub image: Option<Pinned>,
+    /// Its key.
+    pub key: Option<String>,
+    /// Why it was carried out, or why it was skipped.
+    pub reasons: Vec<String>,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// What its command wrote, line by line.
+    pub log: Vec<LogLine>,
+    /// The input that was done last, and so kept it from beginning earlier.
+    pub waited_for: Option<u32>,
+    /// How long it waited for a free place after its inputs were done.
+    pub queued_ms: u64,
+    /// No other step could have made the build shorter.
+    pub critical: bool,
+}
+
+/// An image that a step stands for.
+#[derive(Clone, Debug, Serialize)]
+pub struct Pinned {
+    /// Its name in full.
+    pub reference: String,
+    /// The digest of its manifest.
+    pub digest: BlobDigest,
+    /// Its layers, lowest first.
+    pub layers: Vec<LayerInfo>,
+}
+
+/// A line that a command wrote.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LogLine {
+    /// When the line began.
+    pub at_ms: u64,
+    /// To standard error.
+    pub stderr: bool,
+    /// The line as a terminal would show it, without colours.
+    pub text: String,
+}
+
+/// Something that was written.
+#[derive(Clone, Debug, Serialize)]
+pub struct Export {
+    /// `type=oci,dest=app.tar` or the like.
+    pub output: String,
+    /// The image's names.
+    pub names: Vec<String>,
+    /// The digest of the manifest or index.
+    pub digest: Option<BlobDigest>,
+    /// Its size.
+    pub size: u64,
+    /// The size of the image's files, unpacked; 0 where it is not known.
+    pub unpacked: u64,
+}
+
+/// An image that was put together.
+#[derive(Clone, Debug, Serialize)]
+pub struct Image {
+    /// The target stage.
+    pub stage: u32,
+    /// Its layers, lowest first.
+    pub layers: Vec<LayerInfo>,
+}
+
+/// A warning or a note.
+#[derive(Clone, Debug, Serialize)]
+pub struct Message {
+    /// Something should be changed.
+    pub warning: bool,
+    /// The check that found it.
+    pub rule: Option<String>,
+    /// The line of the Dockerfile.
+    pub line: Option<u32>,
+    /// One or more lines, without colours.
+    pub text: String,
+}
+
+impl Build {
+    /// The build that these events tell of.
+    pub fn of<'a>(events: impl IntoIterator<Item = &'a Stamped>) -> Self {
+        let mut reader = Reader::default();
+        for stamped in events {
+            reader.learn(stamped);
+        }
+        reader.finish()
+    }
+
+    /// A step by its number.
+    pub fn step(&self, id: u32) -> Option<&Step> {
+        // Steps are numbered from 0 without gaps, except in journals that are damaged.
+        self.steps
+            .get(id as usize)
+            .filter(|step| step.id == id)
+            .or_else(|| self.steps.iter().find(|step| step.id == id))
+    }
+
+    /// The steps that are told of: FROM scratch is nothing that could be seen to happen.
+    pub fn visible(&self) -> impl Iterator<Item = &Step> {
+        self.steps.iter().filter(|step| step.kind != "scratch")
+    }
+
+    /// The steps in the order in which they were done; what was not done comes last, in the order of the plan.
+    pub fn in_order(&self) -> Vec<&Step> {
+        let mut steps: Vec<&Step> = self.visible().collect();
+        steps.sort_by_key(|step| (step.ended_ms.unwrap_or(u64::MAX), step.id));
+        steps
+    }
+
+    /// How many steps were cached, and how many were cached or carried out. Contexts are read every time and do not count.
+    pub fn cached(&self) -> (usize, usize) {
+        let counted = |state| self.visible().filter(|s| s.state == state && s.kind != "context").count();
+        let cached = counted(State::Cached);
+        (cached, cached + counted(State::Done))
+    }
+
+    /// The names of the image that was built, or the target.
+    pub fn title(&self) -> String {
+        let names: Vec<&str> =
+            self.exports.iter().flat_map(|export| &export.names).map(String::as_str).collect();
+        match names.first() {
+            Some(name) => name.trim_start_matches("docker.io/library/").to_owned(),
+            None => self.targets.join(", "),
+        }
+    }
+
+    /// The layers of a step's file system that its build knows, from the step down to what it begins with.
+    pub fn chain(&self, id: u32) -> Vec<&Step> {
+        let mut chain = Vec::new();
+        let mut next = self.step(id);
+        while let Some(step) = next.filter(|_| chain.len() <= self.steps.len()) {
+            chain.push(step);
+            let stands_on_another = matches!(step.kind.as_str(), "copy" | "run" | "workdir");
+            next = step.inputs.first().filter(|_| stands_on_another).and_then(|parent| self.step(*parent));
+        }
+        chain
+    }
+}
+
+#[derive(Default)]
+struct Reader {
+    build: Build,
+    labels: Labels,
+    /// Lines that have no end yet, by step and stream.
+    open: BTreeMap<(u32, bool), LogLine>,
+}
+
+impl Reader {
+    fn learn(&mut self, stamped: &Stamped) {
+        if self.build.started_ms == 0 {
+            self.build.started_ms = stamped.at_ms;
+        }
+        let at = stamped.at_ms.saturating_sub(self.build.started_ms);
+        self.build.duration_ms = self.build.duration_ms.max(at);
+        self.labels.learn(&stamped.event);
+        match &stamped.event {
+            Event::BuildStarted { build, targets, stages, steps, strategy } => {
+                self.build.id = build.to_string();
+                self.build.targets.clone_from(targets);
+                self.build.strategy.clone_from(strategy);
+                self.build.stages = stages.iter().map(stage_of).collect();
+                self.build.steps = steps.iter().map(|step| self.step_of(step)).collect();
+            }
+            Event::DockerfileRead { name, text } => {
+                self.build.dockerfile = Some(Dockerfile { name: name.clone(), text: text.clone() });
+            }
+            Event::StageSkipped { stage, reason } => {
+                if let Some(stage) = self.stage(*stage) {
+                    stage.skipped = Some(reason.clone());
+                }
+            }
+            Event::StageSummary { stage, base_bytes, made_bytes, shipped_bytes, left_bytes, .. } => {
+                let (base, made) = (*base_bytes, *made_bytes);
+                let bytes = StageBytes { base, made, shipped: *shipped_bytes, left: *left_bytes };
+                if let Some(stage) = self.stage(*stage) {
+                    stage.bytes = Some(bytes);
+                }
+            }
+            Event::Warning { text, rule, line } => {
+                self.message(true, text, rule.clone(), *line);
+            }
+            Event::Note { text } => self.message(false, text, None, None),
+            Event::ImageAssembled { stage, layers } => {
+                self.build.images.push(Image { stage: *stage, layers: layers.clone() });
+            }
+            Event::ExportFinished { output, names, digest, size, unpacked } => {
+                self.build.exports.push(Export {
+                    output: output.clone(),
+                    names: names.clone(),
+                    digest: *digest,
+                    size: *size,
+                    unpacked: *unpacked,
+                });
+            }
+            Event::BuildFinished { outcome, duration_ms } => {
+                self.build.outcome = Some(*outcome);
+                self.build.duration_ms = *duration_ms;
+            }
+            event => self.learn_step(event, at),
+        }
+    }
+
+    fn learn_step(&mut self, event: &Event, at: u64) {
+        match event {
+            Event::StepLog { step, stream, text } => {
+                return self.log(*step, *stream == LogStream::Stderr, text, at);
+            }
+            Event::StepFinished { step, .. }
+            | Event::StepFailed { step, .. }
+            | Event::StepCanceled { step } => {
+                self.end_lines(*step);
+            }
+            _ => {}
+        }
+        let Some(step) = self.step_named(event) else { return };
+        match event {
+            Event::ImagePinned { reference, digest, layers, .. } => {
+                let (reference, digest, layers) = (reference.clone(), *digest, layers.clone());
+                step.image = Some(Pinned { reference, digest, layers });
+            }
+            Event::StepStarted { .. } => {
+                step.state = State::Running;
+                step.started_ms.get_or_insert(at);
+            }
+            Event::StepCached { key, layer_bytes, files, snapshot, .. } => {
+                step.end(State::Cached, at);
+                step.key = Some(key.to_string());
+                (step.layer_bytes, step.files) = (*layer_bytes, *files);
+                step.snapshot.clone_from(snapshot);
+            }
+            Event::StepExplained { reasons, .. } => step.reasons.extend(reasons.iter().cloned()),
+            Event::StepFinished { key, duration_ms, layer_bytes, files, snapshot, .. } => {
+                step.end(State::Done, at);
+                step.key = Some(key.to_string());
+                // An image can be told twice: it is downloaded, and it is unpacked.
+                step.duration_ms += *duration_ms;
+                (step.layer_bytes, step.files) = (*layer_bytes, *files);
+                step.snapshot.clone_from(snapshot);
+            }
+            Event::StepFailed { error, .. } => {
+                step.end(State::Failed, at);
+                step.duration_ms = at.saturating_sub(step.started_ms.unwrap_or(at));
+                step.error = Some(plain(error));
+            }
+            Event::StepSkipped { reason, .. } => {
+                step.end(State::Skipped, at);
+                step.reasons.push(reason.clone());
+            }
+            Event::StepCanceled { .. } => {
+                step.end(State::Canceled, at);
+                step.duration_ms = at.saturating_sub(step.started_ms.unwrap_or(at));
+            }
+            _ => {}
+        }
+    }
+
+    fn step_named(&mut self, event: &Event) -> Option<&mut Step> {
+        let id = match event {
+            Event::ImagePinned { step, .. }
+            | Event::StepStarted { step }
+            | Event::StepCached { step, .. }
+            | Event::StepExplained { step, .. }
+            | Event::StepFinished { step, .. }
+            | Event::StepFailed { step, .. }
+            | Event::StepSkipped { step, .. }
+            | Event::StepCanceled { step } => *step,
+            _ => return None,
+        };
+        self.step(id)
+    }
+
+    fn step(&mut self, id: u32) -> Option<&mut Step> {
+        self.build.steps.iter_mut().find(|step| step.id == id)
+    }
+
+    fn stage(&mut self, id: u32) -> Option<&mut Stage> {
+        self.build.stages.iter_mut().find(|stage| stage.id == id)
+    }
+
+    fn step_of(&self, info: &StepInfo) -> Step {
+        Step {
+            id: info.id,
+            stage: self.labels.is_of_stage(info.id).then_some(info.stage),
+            label: self.labels.bracket(info.id),
+            text: info.text.clone(),
+            kind: info.kind.clone(),
+            lines: info.line.map(|first| (first, info.last_line.unwrap_or(first).max(first))),
+            inputs: info.inputs.clone(),
+            ..Step::default()
+        }
+    }
+
+    fn message(&mut self, warning: bool, text: &str, rule: Option<String>, line: Option<u32>) {
+        self.build.messages.push(Message { warning, rule, line, text: plain(text) });
+    }
+
+    fn log(&mut self, step: u32, stderr: bool, text: &str, at: u64) {
+        for piece in text.split_inclusive('\n') {
+            let line = self.open.entry((step, stderr)).or_insert_with(|| LogLine {
+                at_ms: at,
+                stderr,
+                text: String::new(),
+            });
+            line.text.push_str(piece);
+            if piece.ends_with('\n')
+                && let Some(line) = self.open.remove(&(step, stderr))
+            {
+                self.put_line(step, line);
+            }
+        }
+    }
+
+    fn end_lines(&mut self, step: u32) {
+        for stderr in [false, true] {
+            if let Some(line) = self.open.remove(&(step, stderr)) {
+                self.put_line(step, line);
+            }
+        }
+    }
+
+    fn put_line(&mut self, step: u32, mut line: LogLine) {
+        let ended = line.text.trim_end_matches(['\n', '\r']);
+        line.text = plain(ended.rsplit('\r').next().unwrap_or_default());
+        if let Some(step) = self.step(step) {
+            step.log.push(line);
+        }
+    }
+
+    fn finish(mut self) -> Build {
+        let open: Vec<u32> = self.open.keys().map(|(step, _)| *step).collect();
+        open.into_iter().for_each(|step| self.end_lines(step));
+        timeline::complete(&mut self.build);
+        self.build
+    }
+}
+
+impl Step {
+    fn end(&mut self, state: State, at: u64) {
+        self.state = state;
+        self.ended_ms = Some(at);
+    }
+}
+
+fn stage_of(info: &dbuild_store::StageInfo) -> Stage {
+    Stage {
+        id: info.id,
+        name: info.name.clone(),
+        base: info.base.clone(),
+        platform: info.platform.clone(),
+        reached: info.reached,
+        ..Stage::default()
+    }
+}
+
+/// A text without the sequences that colour it or move a cursor.
+pub(crate) fn plain(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\u{1b}' => skip_escape(&mut chars),
+            '\n' | '\t' => out.push(c),
+            c if c.is_control() => {}
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// Drops what follows an escape character: a control sequence, a string (the title of a window), or one character.
+fn skip_escape(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) {
+    match chars.next() {
+        Some('[') => while chars.next().is_some_and(|c| !('\u{40}'..='\u{7e}').contains(&c)) {},
+        Some(']' | 'P' | '_' | '^') => {
+            while let Some(c) = chars.next() {
+                if c == '\u{7}' || (c == '\u{1b}' && chars.next_if_eq(&'\\').is_some()) {
+                    break;
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+#[path = "tests/model.rs"]
+pub(crate) mod tests;
