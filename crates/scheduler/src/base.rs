@@ -53,7 +53,7 @@ impl Bases {
         if let Some(known) = &*slot {
             return Ok(Arc::clone(known));
         }
-        let layers = match self.present(&chains) {
+        let layers = match present_chains(&self.store, &chains) {
             Some(layers) => layers,
             // It is the image's trouble, whoever asked for its files.
             None => self.bring(step, image, &chains).map_err(|error| match error {
@@ -68,22 +68,18 @@ impl Bases {
 
     /// Whether nothing would have to be pulled or unpacked.
     pub(crate) fn is_present(&self, image: &BaseImage) -> bool {
-        chains_of(image).iter().all(|chain| self.store.base_snapshot(chain).is_some())
+        present(&self.store, image).is_some()
     }
 
     /// The indexes of an image's layers, if it is unpacked.
     pub(crate) fn if_present(&self, image: &BaseImage) -> Option<Vec<Arc<dbuild_layer::Tree>>> {
-        let layers = self.present(&chains_of(image))?;
+        let layers = present(&self.store, image)?;
         Some(layers.into_iter().map(|layer| layer.tree).collect())
     }
 
     /// Marks the image's work as shown; false where it was already.
     pub(crate) fn announce(&self, step: StepId) -> bool {
         lock(&self.announced).insert(step, ()).is_none()
-    }
-
-    fn present(&self, chains: &[BlobDigest]) -> Option<Vec<Snapshot>> {
-        chains.iter().map(|chain| self.store.base_snapshot(chain)).collect()
     }
 
     /// Pulls and unpacks what is missing, all layers side by side, then completes them from the lowest up.
@@ -98,7 +94,7 @@ impl Bases {
         let Some(_lock) = self.store.lock_key_unless(&key, &|| cancel.is_canceled())? else {
             return Err(StepError::Stopped);
         };
-        if let Some(layers) = self.present(chains) {
+        if let Some(layers) = present_chains(&self.store, chains) {
             return Ok(layers);
         }
         let began = Instant::now();
@@ -284,6 +280,15 @@ pub(crate) fn chain_ids(diff_ids: impl Iterator<Item = BlobDigest>) -> Vec<BlobD
 
 fn chains_of(image: &BaseImage) -> Vec<BlobDigest> {
     chain_ids(image.layers.iter().map(|layer| layer.diff_id))
+}
+
+/// The layers of an image as snapshots, if all of them are unpacked.
+pub(crate) fn present(store: &Store, image: &BaseImage) -> Option<Vec<Snapshot>> {
+    present_chains(store, &chains_of(image))
+}
+
+fn present_chains(store: &Store, chains: &[BlobDigest]) -> Option<Vec<Snapshot>> {
+    chains.iter().map(|chain| store.base_snapshot(chain)).collect()
 }
 
 /// The lock under which an image is unpacked.

@@ -14,6 +14,7 @@ use crate::base::{Bases, chain_ids};
 use crate::cancel::Cancel;
 use crate::command::directories;
 use crate::error::{BuildError, StepError};
+use crate::forecast::guess_ms;
 use crate::output::{Base, FileSystem, Output};
 use crate::request::Request;
 use crate::schedule::{Stop, schedule};
@@ -206,13 +207,7 @@ fn tell_unused_images(shared: &Shared, plan: &Plan, outputs: &[Arc<Output>]) {
 /// How long a step will take, from what it took before, else from experience with its kind.
 fn expected_ms(store: &Store, plan: &Plan, id: StepId) -> u64 {
     let step = plan.step(id);
-    let guess = match &step.kind {
-        StepKind::Run(_) => 5_000,
-        StepKind::Fetch(_) | StepKind::Git(_) => 2_000,
-        StepKind::Image(_) => 1_000,
-        StepKind::Context(_) | StepKind::Copy(_) => 100,
-        StepKind::Scratch | StepKind::Workdir(_) => 1,
-    };
+    let guess = guess_ms(&step.kind);
     match &step.kind {
         StepKind::Run(_) | StepKind::Fetch(_) | StepKind::Git(_) => {
             let known = store.expected_duration(&definition(step));

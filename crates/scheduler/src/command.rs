@@ -273,7 +273,7 @@ impl Shared {
         if !stack.layers().iter().any(|layer| matches!(layer.files, Files::Live(_))) {
             return Ok(stack);
         }
-        let output = inputs.output_of(from)?.output;
+        let output = inputs.output_of(from)?;
         let mut framed = Framed::new("mounted-context", 1);
         framed.bytes(output.as_bytes());
         let key = StepKey::from_bytes(framed.finish());

@@ -1,5 +1,5 @@
-//! What a strategy asks about a step's inputs, answered from what is done. The same answers, with some of
-//! them missing, make a forecast.
+//! What a strategy asks about a step's inputs. In a build all of it is known, and what has to be looked into is pulled and
+//! unpacked; in a forecast some of it is missing. Both answer here, so that they cannot come to different keys.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -11,47 +11,67 @@ use dbuild_plan::{CopySource, CopyStep, MountKind, Plan, Step, StepId, StepKind}
 
 use crate::base::Bases;
 use crate::error::StepError;
-use crate::output::Output;
+use crate::output::{FileSystem, Output};
+
+/// Looks into the file systems that steps give.
+pub trait Select {
+    /// A file system, as far as it is known.
+    type Files: Clone;
+    /// What a source selects.
+    type Selection: Clone;
+
+    /// What a source selects from these files. `None`: that cannot be known before something was done.
+    fn select(&self, source: &Source<'_>, files: &Self::Files) -> Result<Option<Self::Selection>, StepError>;
+
+    /// The paths of a selection, complete and sorted, as [`Inputs::selected`] wants them.
+    fn paths(&self, selection: &Self::Selection) -> Vec<SelectedPath>;
+}
+
+/// One source of a step: what a path of a COPY or a mount of a RUN takes from another step.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a> {
+    /// The plan.
+    pub plan: &'a Plan,
+    /// The step.
+    pub step: &'a Step,
+    /// Counts through [`Step::sources`].
+    pub index: usize,
+    /// The step that it takes from.
+    pub from: StepId,
+}
+
+/// What is known of one input of a step.
+#[derive(Clone, Debug)]
+pub(crate) struct Given<F> {
+    pub(crate) key: Option<StepKey>,
+    pub(crate) output: Option<TreeDigest>,
+    pub(crate) files: Option<F>,
+}
 
 /// The inputs of one step that is about to be keyed, and what its sources select. Each selection is made once, when a
 /// strategy first asks, and used again when the step is carried out.
-pub(crate) struct StepInputs<'a> {
+pub(crate) struct StepInputs<'a, S: Select = Bases> {
     plan: &'a Plan,
     step: &'a Step,
-    bases: &'a Bases,
-    inputs: Vec<(StepId, Arc<Output>)>,
-    selections: RefCell<Vec<Option<Arc<Selection>>>>,
+    files: &'a S,
+    inputs: Vec<(StepId, Given<S::Files>)>,
+    selections: RefCell<Vec<Option<S::Selection>>>,
     /// The first thing that went wrong while a strategy asked; it is told when the key is.
     error: RefCell<Option<StepError>>,
 }
 
-impl<'a> StepInputs<'a> {
-    /// `outputs` are in the order of [`Step::inputs`].
-    pub(crate) fn new(plan: &'a Plan, step: &'a Step, bases: &'a Bases, outputs: Vec<Arc<Output>>) -> Self {
-        let inputs = step.inputs().into_iter().zip(outputs).collect();
+impl<'a, S: Select> StepInputs<'a, S> {
+    /// `inputs` are in the order of [`Step::inputs`].
+    pub(crate) fn new(plan: &'a Plan, step: &'a Step, files: &'a S, inputs: Vec<Given<S::Files>>) -> Self {
+        let inputs = step.inputs().into_iter().zip(inputs).collect();
         let selections = RefCell::new(vec![None; step.sources().len()]);
-        Self { plan, step, bases, inputs, selections, error: RefCell::new(None) }
+        Self { plan, step, files, inputs, selections, error: RefCell::new(None) }
     }
 
-    /// An input.
-    pub(crate) fn output_of(&self, id: StepId) -> Result<&Arc<Output>, StepError> {
+    /// What is known of an input.
+    pub(crate) fn given(&self, id: StepId) -> Result<&Given<S::Files>, StepError> {
         let found = self.inputs.iter().find(|(input, _)| *input == id);
-        found.map(|(_, output)| output).ok_or(StepError::Internal("a step asked for what is no input of it"))
-    }
-
-    /// The file system of an input.
-    pub(crate) fn stack_of(&self, id: StepId) -> Result<Stack, StepError> {
-        self.output_of(id)?.files.stack(self.bases)
-    }
-
-    /// What a source selects; `source` counts through [`Step::sources`].
-    pub(crate) fn selection(&self, source: usize) -> Result<Arc<Selection>, StepError> {
-        if let Some(known) = self.selections.borrow().get(source).and_then(Clone::clone) {
-            return Ok(known);
-        }
-        let made = Arc::new(self.select(source)?);
-        self.selections.borrow_mut()[source] = Some(Arc::clone(&made));
-        Ok(made)
+        found.map(|(_, given)| given).ok_or(StepError::Internal("a step asked for what is no input of it"))
     }
 
     /// The error that made a strategy stop, if that was the reason.
@@ -59,66 +79,69 @@ impl<'a> StepInputs<'a> {
         self.error.borrow_mut().take()
     }
 
-    fn select(&self, source: usize) -> Result<Selection, StepError> {
-        let from = *self.step.sources().get(source).ok_or(StepError::Internal("no such source"))?;
-        let stack = self.stack_of(from)?;
-        match &self.step.kind {
-            StepKind::Copy(copy) => {
-                let path = copied_path(copy, source).ok_or(StepError::Internal("a source without a path"))?;
-                let options = SelectOptions { exclude: copy.exclude.clone(), parents: copy.parents };
-                select(&stack, path, &options)
-                    .map_err(|error| StepError::Copy { error, from: Some(self.place_of(from)) })
-            }
-            StepKind::Run(run) => {
-                let sources = run.mounts.iter().filter_map(|mount| match &mount.kind {
-                    MountKind::Bind { source, .. } | MountKind::Cache { from: Some(_), source, .. } => {
-                        Some(source)
-                    }
-                    _ => None,
-                });
-                let path = sources.into_iter().nth(source).ok_or(StepError::Internal("no such mount"))?;
-                // A mount's source is one path, never a pattern, and shows all that is below it.
-                select(&stack, &literal(path), &SelectOptions::default())
-                    .map_err(|error| StepError::Copy { error, from: Some(self.place_of(from)) })
-            }
-            _ => Err(StepError::Internal("a step without sources")),
+    fn select(&self, index: usize) -> Result<Option<S::Selection>, StepError> {
+        if let Some(known) = self.selections.borrow().get(index).and_then(Clone::clone) {
+            return Ok(Some(known));
         }
-    }
-
-    /// Where a source was looked for, as the end of a sentence.
-    fn place_of(&self, from: StepId) -> String {
-        let step = self.plan.step(from);
-        match &step.kind {
-            StepKind::Context(context) => match &context.name {
-                None => " in the build context".to_owned(),
-                Some(name) => format!(" in the context `{name}`"),
-            },
-            StepKind::Image(image) => format!(" in the image {}", image.image.reference),
-            StepKind::Fetch(_) | StepKind::Git(_) => format!(" in {}", step.text),
-            _ => format!(" in the stage `{}`", self.plan.stage(step.stage).name),
-        }
+        let from = *self.step.sources().get(index).ok_or(StepError::Internal("no such source"))?;
+        let Some(files) = &self.given(from)?.files else { return Ok(None) };
+        let source = Source { plan: self.plan, step: self.step, index, from };
+        let made = self.files.select(&source, files)?;
+        self.selections.borrow_mut()[index].clone_from(&made);
+        Ok(made)
     }
 }
 
-impl Inputs for StepInputs<'_> {
+impl<'a> StepInputs<'a, Bases> {
+    /// Of a build: everything is known. `outputs` are in the order of [`Step::inputs`].
+    pub(crate) fn of_outputs(
+        plan: &'a Plan,
+        step: &'a Step,
+        bases: &'a Bases,
+        outputs: &[Arc<Output>],
+    ) -> Self {
+        let given = outputs.iter().map(|output| Given {
+            key: Some(output.key),
+            output: Some(output.output),
+            files: Some(Arc::clone(output)),
+        });
+        Self::new(plan, step, bases, given.collect())
+    }
+
+    /// What an input contains.
+    pub(crate) fn output_of(&self, id: StepId) -> Result<TreeDigest, StepError> {
+        self.given(id)?.output.ok_or(StepError::Internal("an input is not done"))
+    }
+
+    /// The file system of an input.
+    pub(crate) fn files_of(&self, id: StepId) -> Result<&FileSystem, StepError> {
+        let output = self.given(id)?.files.as_ref().ok_or(StepError::Internal("an input is not done"))?;
+        Ok(&output.files)
+    }
+
+    /// The file system of an input, unpacked.
+    pub(crate) fn stack_of(&self, id: StepId) -> Result<Stack, StepError> {
+        self.files_of(id)?.stack(self.files)
+    }
+
+    /// What a source selects; `source` counts through [`Step::sources`].
+    pub(crate) fn selection(&self, source: usize) -> Result<Arc<Selection>, StepError> {
+        self.select(source)?.ok_or(StepError::Internal("an input is not done"))
+    }
+}
+
+impl<S: Select> Inputs for StepInputs<'_, S> {
     fn key(&self, input: StepId) -> Option<StepKey> {
-        self.output_of(input).ok().map(|output| output.key)
+        self.given(input).ok()?.key
     }
 
     fn output(&self, input: StepId) -> Option<TreeDigest> {
-        self.output_of(input).ok().map(|output| output.output)
+        self.given(input).ok()?.output
     }
 
     fn selected(&self, source: usize) -> Option<Vec<SelectedPath>> {
-        match self.selection(source) {
-            Ok(selection) => Some(
-                selection
-                    .items()
-                    .map(|item| {
-                        SelectedPath::new(item.path, item.kind, item.mode, item.uid, item.gid, &item.rest)
-                    })
-                    .collect(),
-            ),
+        match self.select(source) {
+            Ok(selection) => selection.map(|selection| self.files.paths(&selection)),
             Err(error) => {
                 self.error.borrow_mut().get_or_insert(error);
                 None
@@ -128,6 +151,71 @@ impl Inputs for StepInputs<'_> {
 
     fn is_external(&self, input: StepId) -> bool {
         is_external(&self.plan.step(input).kind)
+    }
+}
+
+impl Select for Bases {
+    type Files = Arc<Output>;
+    type Selection = Arc<Selection>;
+
+    fn select(&self, source: &Source<'_>, done: &Arc<Output>) -> Result<Option<Arc<Selection>>, StepError> {
+        select_from(source, &done.files.stack(self)?).map(Some)
+    }
+
+    fn paths(&self, selection: &Arc<Selection>) -> Vec<SelectedPath> {
+        selected_paths(selection)
+    }
+}
+
+/// What a source selects in a file system.
+pub(crate) fn select_from(source: &Source<'_>, stack: &Stack) -> Result<Arc<Selection>, StepError> {
+    let (path, options) = source.pattern().ok_or(StepError::Internal("a source without a path"))?;
+    select(stack, &path, &options)
+        .map(Arc::new)
+        .map_err(|error| StepError::Copy { error, from: Some(source.place()) })
+}
+
+pub(crate) fn selected_paths(selection: &Selection) -> Vec<SelectedPath> {
+    let items = selection.items();
+    items
+        .map(|item| SelectedPath::new(item.path, item.kind, item.mode, item.uid, item.gid, &item.rest))
+        .collect()
+}
+
+impl Source<'_> {
+    /// What is selected: a path, possibly with wildcards, and what is left out.
+    pub fn pattern(&self) -> Option<(String, SelectOptions)> {
+        match &self.step.kind {
+            StepKind::Copy(copy) => {
+                let options = SelectOptions { exclude: copy.exclude.clone(), parents: copy.parents };
+                Some((copied_path(copy, self.index)?.to_owned(), options))
+            }
+            StepKind::Run(run) => {
+                let mut sources = run.mounts.iter().filter_map(|mount| match &mount.kind {
+                    MountKind::Bind { source, .. } | MountKind::Cache { from: Some(_), source, .. } => {
+                        Some(source)
+                    }
+                    _ => None,
+                });
+                // A mount's source is one path, never a pattern, and shows all that is below it.
+                Some((literal(sources.nth(self.index)?), SelectOptions::default()))
+            }
+            _ => None,
+        }
+    }
+
+    /// Where a source is looked for, as the end of a sentence.
+    fn place(&self) -> String {
+        let step = self.plan.step(self.from);
+        match &step.kind {
+            StepKind::Context(context) => match &context.name {
+                None => " in the build context".to_owned(),
+                Some(name) => format!(" in the context `{name}`"),
+            },
+            StepKind::Image(image) => format!(" in the image {}", image.image.reference),
+            StepKind::Fetch(_) | StepKind::Git(_) => format!(" in {}", step.text),
+            _ => format!(" in the stage `{}`", self.plan.stage(step.stage).name),
+        }
     }
 }
 

@@ -10,6 +10,8 @@ mod cancel;
 mod command;
 mod error;
 mod files;
+mod forecast;
+mod in_store;
 mod keys;
 mod missing;
 mod output;
@@ -17,12 +19,17 @@ mod pack;
 mod request;
 mod schedule;
 mod summary;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 pub use build::{Built, BuiltTarget, ImageFiles, build, image_files, pinned_images};
 pub use cancel::{Cancel, Canceller};
 pub use command::{enterable, hosts_file};
 pub use error::{BuildError, StepError};
+pub use forecast::{Asked, Forecast, Gave, Hit, Knowledge, Miss, StepForecast, Verdict, forecast};
+pub use in_store::InStore;
+pub use keys::{Select, Source};
 pub use output::{FileSystem, Output, OwnLayer};
 pub use pack::pack_key;
 pub use request::{CacheUse, ContextDir, Machine, Request, Secret};

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use dbuild_digest::{StepKey, TreeDigest};
 use dbuild_layer::{Files, Stack, StackLayer, Tree};
 use dbuild_plan::{BaseImage, StepId};
-use dbuild_store::Snapshot;
+use dbuild_store::{Snapshot, Store};
 
-use crate::base::Bases;
+use crate::base::{Bases, present};
 use crate::error::StepError;
 
 /// A step that is done.
@@ -77,15 +77,30 @@ impl FileSystem {
 
     /// All layers as one file system. Pulls and unpacks the base image where that has not been done.
     pub(crate) fn stack(&self, bases: &Bases) -> Result<Stack, StepError> {
-        let mut layers = match &self.base {
-            Base::Empty => Vec::new(),
-            Base::Image(step, image) => bases.layers(*step, image)?.iter().map(stack_layer).collect(),
-            Base::Context(tree, root) => {
-                vec![StackLayer { tree: Arc::clone(tree), files: Files::Live(root.clone()) }]
-            }
+        let base = match &self.base {
+            Base::Image(step, image) => bases.layers(*step, image)?,
+            Base::Empty | Base::Context(..) => Arc::default(),
         };
+        Ok(self.stack_on(&base))
+    }
+
+    /// All layers as one file system, if that takes no pulling and unpacking.
+    pub(crate) fn stack_if_present(&self, store: &Store) -> Option<Stack> {
+        let base = match &self.base {
+            Base::Image(_, image) => present(store, image)?,
+            Base::Empty | Base::Context(..) => Vec::new(),
+        };
+        Some(self.stack_on(&base))
+    }
+
+    /// `base` are the layers of the image that it begins with.
+    fn stack_on(&self, base: &[Snapshot]) -> Stack {
+        let mut layers: Vec<StackLayer> = base.iter().map(stack_layer).collect();
+        if let Base::Context(tree, root) = &self.base {
+            layers.push(StackLayer { tree: Arc::clone(tree), files: Files::Live(root.clone()) });
+        }
         layers.extend(self.layers.iter().map(|layer| stack_layer(&layer.snapshot)));
-        Ok(Stack::new(layers))
+        Stack::new(layers)
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use dbuild_cache::Strategy;
 use dbuild_layer::{Ignore, PackOptions};
-use dbuild_plan::Plan;
+use dbuild_plan::{Plan, Step};
 use dbuild_store::{BlobSource, EventSink, Store};
 
 use crate::cancel::Cancel;
@@ -61,6 +61,17 @@ pub enum CacheUse {
     Nothing,
     /// All but those of these stages, in lower case: `--no-cache-filter`.
     Except(BTreeSet<String>),
+}
+
+impl CacheUse {
+    /// Whether a step may take a result that was kept before this build.
+    pub(crate) fn allows(&self, plan: &Plan, step: &Step) -> bool {
+        match self {
+            Self::All => true,
+            Self::Nothing => false,
+            Self::Except(stages) => !stages.contains(&plan.stage(step.stage).name.to_ascii_lowercase()),
+        }
+    }
 }
 
 /// Where a secret's value is. It is read when a step needs it, and kept nowhere.

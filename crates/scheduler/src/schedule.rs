@@ -178,6 +178,22 @@ pub(crate) async fn schedule<R: Run>(
     Ok(outputs.into_iter().flatten().collect())
 }
 
+/// How long a build takes if each step takes `cost`, in the same unit and by the same order as [`schedule`].
+pub(crate) fn makespan(plan: &Plan, cost: impl Fn(StepId) -> u64, jobs: NonZeroUsize) -> u64 {
+    let mut states = States::new(plan, plan.longest_paths(&cost));
+    let mut running: BinaryHeap<std::cmp::Reverse<(u64, StepId)>> = BinaryHeap::new();
+    let mut now = 0;
+    loop {
+        while let Some(id) = states.take_ready(jobs) {
+            running.push(std::cmp::Reverse((now + cost(id), id)));
+        }
+        let Some(std::cmp::Reverse((end, id))) = running.pop() else { return now };
+        now = end;
+        states.set(id, State::Done);
+        plan.users(id).into_iter().for_each(|user| states.input_done(user));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::num::NonZeroUsize;
@@ -290,6 +306,16 @@ mod tests {
         let (result, started, _) = check(&plan(&[1, 3]), 1, cancel, |_, _| async { Ok(()) }).await;
         assert_eq!(result.unwrap(), 8);
         assert_eq!(started, [2, 3, 0, 4, 1, 5, 6, 7]);
+    }
+
+    #[test]
+    fn a_makespan_is_that_of_the_longest_path_or_of_the_work_that_must_queue() {
+        let jobs = |count| NonZeroUsize::new(count).unwrap();
+        // Lanes of 2 and 4 steps; the COPY and its parent follow.
+        let plan = plan(&[1, 3]);
+        assert_eq!(super::makespan(&plan, |_| 10, jobs(8)), 50);
+        assert_eq!(super::makespan(&plan, |_| 10, jobs(1)), 80);
+        assert_eq!(super::makespan(&plan, |_| 0, jobs(1)), 0);
     }
 
     #[tokio::test]

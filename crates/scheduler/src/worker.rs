@@ -19,7 +19,7 @@ use crate::error::StepError;
 use crate::keys::StepInputs;
 use crate::output::{Base, FileSystem, Output};
 use crate::pack::Packer;
-use crate::request::{CacheUse, Request};
+use crate::request::Request;
 use crate::schedule::Run;
 
 /// Carries out the steps of one build.
@@ -129,7 +129,7 @@ impl Shared {
             return Err(StepError::Stopped);
         }
         let step = self.plan().step(id);
-        let inputs = StepInputs::new(self.plan(), step, &self.bases, outputs);
+        let inputs = StepInputs::of_outputs(self.plan(), step, &self.bases, &outputs);
         match &step.kind {
             StepKind::Scratch => {
                 let (key, _) = self.key(step, &inputs)?;
@@ -210,21 +210,16 @@ impl Shared {
         cancel: &Cancel,
     ) -> Result<Output, StepError> {
         let (key, ingredients) = self.key(step, inputs).map_err(|error| self.explain_missing(step, error))?;
-        let below = match step.parent() {
-            Some(parent) => Arc::clone(inputs.output_of(parent)?),
-            None => Arc::new(Output {
-                key,
-                output: scratch_output(),
-                files: FileSystem::new(Base::Empty),
-                cached: true,
-            }),
+        let (below, files_below) = match step.parent() {
+            Some(parent) => (inputs.output_of(parent)?, inputs.files_of(parent)?.clone()),
+            None => (scratch_output(), FileSystem::new(Base::Empty)),
         };
         let finish = |snapshot: Snapshot, layer: TreeDigest, cached: bool| {
             if let Some(packer) = &self.packer {
                 packer.layer(id, &snapshot);
             }
-            let output = output_after(below.output, layer, snapshot.tree.is_empty());
-            Output { key, output, files: below.files.with(id, snapshot), cached }
+            let output = output_after(below, layer, snapshot.tree.is_empty());
+            Output { key, output, files: files_below.with(id, snapshot), cached }
         };
         let found = |shared: &Self, (snapshot, layer): (Snapshot, TreeDigest)| {
             shared.emit(Event::StepCached {
@@ -261,7 +256,7 @@ impl Shared {
         let executed = self.execute(id, step, inputs, cancel)?;
         let duration_ms = began.elapsed().as_millis() as u64;
         let (files, layer_bytes) = (executed.tree.entries().len() as u64, executed.tree.unpacked_size());
-        let (snapshot, layer) = self.keep(step, key, ingredients, &below, executed, duration_ms)?;
+        let (snapshot, layer) = self.keep(step, key, ingredients, below, executed, duration_ms)?;
         drop(lock);
         let made = Some(snapshot.id.clone());
         self.emit(Event::StepFinished { step: id.0, key, duration_ms, layer_bytes, files, snapshot: made });
@@ -269,14 +264,8 @@ impl Shared {
     }
 
     fn may_use_cache(&self, step: &Step, key: &StepKey) -> bool {
-        let allowed = match &self.request.cache {
-            CacheUse::All => true,
-            CacheUse::Nothing => false,
-            CacheUse::Except(stages) => {
-                !stages.contains(&self.plan().stage(step.stage).name.to_ascii_lowercase())
-            }
-        };
-        allowed || self.made_here.lock().unwrap_or_else(PoisonError::into_inner).contains(key)
+        self.request.cache.allows(self.plan(), step)
+            || self.made_here.lock().unwrap_or_else(PoisonError::into_inner).contains(key)
     }
 
     fn look_up(&self, step: &Step, key: &StepKey) -> Option<(Snapshot, TreeDigest)> {
@@ -298,7 +287,7 @@ impl Shared {
         step: &Step,
         key: StepKey,
         ingredients: Vec<Ingredient>,
-        below: &Output,
+        below: TreeDigest,
         executed: Executed,
         duration_ms: u64,
     ) -> Result<(Snapshot, TreeDigest), StepError> {
@@ -317,7 +306,7 @@ impl Shared {
                 strategy: self.request.strategy.name().to_owned(),
                 definition,
                 text: step.text.clone(),
-                output: output_after(below.output, layer, is_empty),
+                output: output_after(below, layer, is_empty),
                 layer,
                 layer_is_empty: is_empty,
                 snapshot: Some(snapshot.id.clone()),

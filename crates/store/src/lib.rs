@@ -35,7 +35,7 @@ mod verify;
 pub use dbuild_layer::{Entry, EntryKind, Files, Found, Stack, StackLayer, Tree, TreePath};
 
 pub use blobs::{BlobReader, BlobWriter};
-pub use collect::{PruneOptions, Pruned};
+pub use collect::{PULL_BYTES_PER_MS, PruneOptions, Pruned};
 pub use error::StoreError;
 pub use event::{
     BuildId, Collector, Event, EventSink, Fanout, LayerInfo, LogStream, NoEvents, Outcome, StageInfo,

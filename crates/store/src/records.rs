@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::chunks::{ChunkId, chunks_of, read_chunks, write_chunks};
 use crate::db::{int, read_back, seal, uint};
 use crate::snapshots::touch_snapshot;
-use crate::{SnapshotId, Store, StoreError};
+use crate::{Snapshot, SnapshotId, Store, StoreError};
 
 /// What a key led to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,6 +131,19 @@ impl Store {
         };
         self.use_records(&mut found);
         found
+    }
+
+    /// What a key led to, with its snapshot, as a look-up in a build would find it; but this is no use of it, and
+    /// what is damaged stays where it is.
+    pub fn peek(&self, key: &StepKey) -> Option<(Record, Snapshot)> {
+        let query = format!("SELECT {COLUMNS} FROM records WHERE key=?1 AND {WHOLE}");
+        let row = self
+            .inner
+            .db
+            .read(|db| db.prepare_cached(&query)?.query_row([key.as_bytes()], stored).optional());
+        let (_, record) = row.ok().flatten()?.open(key)?;
+        let snapshot = self.peek_snapshot(record.snapshot.as_ref()?)?;
+        Some((record, snapshot))
     }
 
     /// What the key of a record was made of.

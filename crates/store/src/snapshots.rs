@@ -131,16 +131,7 @@ impl Store {
     pub fn snapshot(&self, id: &SnapshotId) -> Option<Snapshot> {
         let created_ms = self.use_snapshot(id)?;
         match self.load_tree(id) {
-            Ok(tree) => {
-                let size = tree.unpacked_size();
-                Some(Snapshot {
-                    id: id.clone(),
-                    dir: self.snapshot_dir(id).join("fs"),
-                    tree,
-                    size,
-                    created_ms,
-                })
-            }
+            Ok(tree) => Some(self.loaded(id, tree, created_ms)),
             Err(error) => {
                 if is_damage(&error) {
                     self.warn(format!("a snapshot is dropped: {error}"));
@@ -151,6 +142,22 @@ impl Store {
                 None
             }
         }
+    }
+
+    /// A snapshot as [`Store::snapshot`] would find it. This is no use of it, and one that is damaged is left alone.
+    pub(crate) fn peek_snapshot(&self, id: &SnapshotId) -> Option<Snapshot> {
+        let created_ms = self.inner.db.read(|db| {
+            db.prepare_cached("SELECT created_ms FROM snapshots WHERE id=?1")?
+                .query_row([&id.0], |row| row.get(0).map(uint))
+                .optional()
+        });
+        let created_ms = created_ms.ok().flatten()?;
+        Some(self.loaded(id, self.load_tree(id).ok()?, created_ms))
+    }
+
+    fn loaded(&self, id: &SnapshotId, tree: Arc<Tree>, created_ms: u64) -> Snapshot {
+        let (dir, size) = (self.snapshot_dir(id).join("fs"), tree.unpacked_size());
+        Snapshot { id: id.clone(), dir, tree, size, created_ms }
     }
 
     /// The snapshot of an image's layer, by the chain id of the layer and all below it: unpacked from a blob, or made by

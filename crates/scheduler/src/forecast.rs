@@ -1,0 +1,396 @@
+//! What a build would do, without doing it: for each step whether its result is known, and why.
+//!
+//! The walk goes over the steps in the order of the plan. Each is keyed as a build keys it (the same strategy, the same
+//! [`StepInputs`]), with what is known of its inputs. A step whose key leads to a record is a hit, and what it gives
+//! is known; one that has none will run, and what it gives is not known; one whose key depends on that is unknown.
+//!
+//! What is known comes from a [`Knowledge`]: the store and the contexts as they are ([`crate::InStore`]), or a
+//! simulation, which also says what a step that runs would give, so that nothing stays unknown.
+
+use std::collections::{HashMap, HashSet};
+
+use dbuild_cache::{
+    Ingredient, Strategy, base_output, definition, depends_on_parent, key_of, output_after, scratch_output,
+};
+use dbuild_digest::{StepKey, TreeDigest};
+use dbuild_plan::{BaseImage, ContextStep, MountKind, Plan, Step, StepId, StepKind};
+
+use crate::error::StepError;
+use crate::keys::{Given, Select, StepInputs};
+use crate::request::CacheUse;
+
+/// What a forecast may know. It finds out whatever can be found out without carrying out a step.
+pub trait Knowledge: Select {
+    /// The file system of `FROM scratch`.
+    fn scratch(&mut self) -> Self::Files;
+
+    /// An image's file system, and whether its files are here.
+    fn image(&mut self, id: StepId, image: &BaseImage) -> (Self::Files, bool);
+
+    /// What a context contains.
+    fn context(&mut self, context: &ContextStep) -> Result<(TreeDigest, Self::Files), StepError>;
+
+    /// What a key led to.
+    fn record(&mut self, asked: &Asked<'_, Self::Files>) -> Option<Gave<Self::Files>>;
+
+    /// What a step that runs will give. Only a simulation can say.
+    fn executed(&mut self, _asked: &Asked<'_, Self::Files>) -> Option<Gave<Self::Files>> {
+        None
+    }
+
+    /// How many milliseconds steps of this definition ([`dbuild_cache::definition`]) take, by experience.
+    fn took_ms(&self, definition: &StepKey) -> Option<u64>;
+}
+
+/// A step that is looked up.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a, F> {
+    /// The plan.
+    pub plan: &'a Plan,
+    /// The step.
+    pub id: StepId,
+    /// Its key.
+    pub key: StepKey,
+    /// What the key was made of.
+    pub ingredients: &'a [Ingredient],
+    /// The file system below it, if it is known.
+    pub below: Option<&'a F>,
+    /// What the file system below contains, if that is known.
+    pub output_below: Option<TreeDigest>,
+}
+
+/// What a step gave.
+#[derive(Clone, Debug)]
+pub struct Gave<F> {
+    /// The digest of its layer.
+    pub layer: TreeDigest,
+    /// The layer has no entries.
+    pub layer_is_empty: bool,
+    /// The file system with the layer. `None`: what is below it is not known.
+    pub files: Option<F>,
+    /// How long it took, in milliseconds.
+    pub duration_ms: u64,
+}
+
+/// What will become of each step of a plan.
+#[derive(Debug)]
+pub struct Forecast {
+    /// In the order of the step ids.
+    pub steps: Vec<StepForecast>,
+}
+
+/// What will become of a step.
+#[derive(Debug)]
+pub struct StepForecast {
+    /// Whether it will run.
+    pub verdict: Verdict,
+    /// Its key, as far as it is known.
+    pub key: Option<StepKey>,
+    /// What the key is made of; empty where it is not known.
+    pub ingredients: Vec<Ingredient>,
+    /// What the step contains, as far as that is known.
+    pub output: Option<TreeDigest>,
+    /// How many milliseconds it takes, or took, to carry out.
+    pub duration_ms: u64,
+    /// The duration was measured here; else it is a guess by the kind of step.
+    pub is_measured: bool,
+}
+
+/// Whether a step will run.
+#[derive(Debug)]
+pub enum Verdict {
+    /// It is done every time: a context is read.
+    Always,
+    /// Its result is known.
+    Hit(Hit),
+    /// It will run.
+    Miss(Miss),
+    /// It may run or not: its key depends on what this step will give.
+    Unknown(StepId),
+    /// It cannot be done.
+    Fails(StepError),
+}
+
+/// Why a step will not run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hit {
+    /// There is a record of it.
+    Recorded,
+    /// There is nothing to be done: it is empty, or here.
+    Present,
+    /// This step does the same work, and one of them does it for both.
+    SameAs(StepId),
+}
+
+/// Why a step will run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Miss {
+    /// There is no record of it.
+    NoRecord,
+    /// Its record may not be used: `--no-cache`.
+    NotAllowed,
+    /// An image that is not here, and whose files a step needs.
+    Pulled,
+}
+
+/// Says what would become of each step of a plan, and carries out none.
+pub fn forecast<K: Knowledge>(
+    plan: &Plan,
+    strategy: &dyn Strategy,
+    cache: &CacheUse,
+    knowledge: &mut K,
+) -> Forecast {
+    let mut definitions: HashMap<StepKey, usize> = HashMap::new();
+    for (_, step) in plan.steps() {
+        *definitions.entry(definition(step)).or_default() += 1;
+    }
+    let mut walk = Walk {
+        plan,
+        strategy,
+        cache,
+        knowledge,
+        definitions,
+        running: HashMap::new(),
+        absent: HashSet::new(),
+        given: Vec::with_capacity(plan.len()),
+        pending: Vec::with_capacity(plan.len()),
+    };
+    let mut steps: Vec<StepForecast> = plan.steps().map(|(id, step)| walk.step(id, step)).collect();
+    let absent = std::mem::take(&mut walk.absent);
+    pull(plan, &absent, &mut steps);
+    Forecast { steps }
+}
+
+struct Walk<'a, K: Knowledge> {
+    plan: &'a Plan,
+    strategy: &'a dyn Strategy,
+    cache: &'a CacheUse,
+    knowledge: &'a mut K,
+    /// How many steps of the plan have these words.
+    definitions: HashMap<StepKey, usize>,
+    /// The keys of the steps that will run.
+    running: HashMap<StepKey, StepId>,
+    /// Images whose files are not here.
+    absent: HashSet<StepId>,
+    /// What is known of each step so far.
+    given: Vec<Given<K::Files>>,
+    /// For each step so far the one that must run before all is known of it.
+    pending: Vec<Option<StepId>>,
+}
+
+/// What is known of a step besides its key.
+struct Known<F> {
+    verdict: Verdict,
+    output: Option<TreeDigest>,
+    files: Option<F>,
+    duration_ms: Option<u64>,
+    pending: Option<StepId>,
+}
+
+impl<F> Known<F> {
+    fn all(verdict: Verdict, output: TreeDigest, files: F) -> Self {
+        Self { verdict, output: Some(output), files: Some(files), duration_ms: None, pending: None }
+    }
+
+    fn nothing(verdict: Verdict, pending: StepId) -> Self {
+        Self { verdict, output: None, files: None, duration_ms: None, pending: Some(pending) }
+    }
+}
+
+impl<K: Knowledge> Walk<'_, K> {
+    fn step(&mut self, id: StepId, step: &Step) -> StepForecast {
+        let (key, ingredients, known) = match self.key(step) {
+            Ok((key, ingredients)) => {
+                let known = self.known(id, step, key, &ingredients);
+                (Some(key), ingredients, known)
+            }
+            Err(NoKey::Unknown(input)) => {
+                let on = self.pending[input.index()].unwrap_or(input);
+                (None, Vec::new(), Known::nothing(self.without_key(step, on), id))
+            }
+            Err(NoKey::Failed(error)) => (None, Vec::new(), Known::nothing(Verdict::Fails(*error), id)),
+        };
+        let pending = match known.verdict {
+            Verdict::Unknown(on) => Some(on),
+            _ => known.pending,
+        };
+        self.given.push(Given { key, output: known.output, files: known.files });
+        self.pending.push(pending);
+        let measured = known.duration_ms.or_else(|| self.knowledge.took_ms(&definition(step)));
+        StepForecast {
+            verdict: known.verdict,
+            key,
+            ingredients,
+            output: known.output,
+            duration_ms: measured.unwrap_or_else(|| guess_ms(&step.kind)),
+            is_measured: measured.is_some(),
+        }
+    }
+
+    fn key(&self, step: &Step) -> Result<(StepKey, Vec<Ingredient>), NoKey> {
+        let given = step.inputs().iter().map(|input| self.given[input.index()].clone()).collect();
+        let inputs = StepInputs::new(self.plan, step, &*self.knowledge, given);
+        key_of(self.strategy, step, &inputs).map_err(|unknown| match inputs.take_error() {
+            Some(error) => NoKey::Failed(Box::new(error)),
+            None => NoKey::Unknown(unknown.input),
+        })
+    }
+
+    fn known(&mut self, id: StepId, step: &Step, key: StepKey, list: &[Ingredient]) -> Known<K::Files> {
+        match &step.kind {
+            StepKind::Scratch => {
+                Known::all(Verdict::Hit(Hit::Present), scratch_output(), self.knowledge.scratch())
+            }
+            StepKind::Image(image) => {
+                let (files, is_here) = self.knowledge.image(id, &image.image);
+                let output = base_output(&image.image);
+                if is_here {
+                    return Known::all(Verdict::Hit(Hit::Present), output, files);
+                }
+                self.absent.insert(id);
+                // Its output is known all the same; who looks into its files has to wait.
+                Known { pending: Some(id), ..Known::all(Verdict::Unknown(id), output, files) }
+            }
+            StepKind::Context(context) => match self.knowledge.context(context) {
+                Ok((output, files)) => Known::all(Verdict::Always, output, files),
+                Err(error) => Known::nothing(Verdict::Fails(error), id),
+            },
+            StepKind::Fetch(_)
+            | StepKind::Git(_)
+            | StepKind::Copy(_)
+            | StepKind::Run(_)
+            | StepKind::Workdir(_) => self.looked_up(id, step, key, list),
+        }
+    }
+
+    fn looked_up(&mut self, id: StepId, step: &Step, key: StepKey, list: &[Ingredient]) -> Known<K::Files> {
+        let parent = step.parent();
+        let given = parent.map(|parent| &self.given[parent.index()]);
+        let scratch = parent.is_none().then(|| self.knowledge.scratch());
+        let output_below = given.map_or(Some(scratch_output()), |given| given.output);
+        let asked = Asked {
+            plan: self.plan,
+            id,
+            key,
+            ingredients: list,
+            below: given.map_or(scratch.as_ref(), |given| given.files.as_ref()),
+            output_below,
+        };
+        let allowed = self.cache.allows(self.plan, step);
+        let same = self.running.get(&key).copied();
+        let recorded = match allowed || same.is_some() {
+            true => self.knowledge.record(&asked),
+            false => None,
+        };
+        let waits_for = parent.and_then(|parent| self.pending[parent.index()]);
+        if let Some(gave) = recorded {
+            let verdict = Verdict::Hit(same.map_or(Hit::Recorded, Hit::SameAs));
+            return known_after(verdict, gave, output_below, waits_for);
+        }
+        if let Some(same) = same {
+            return Known::nothing(Verdict::Hit(Hit::SameAs(same)), same);
+        }
+        let miss = Verdict::Miss(if allowed { Miss::NoRecord } else { Miss::NotAllowed });
+        let known = match self.knowledge.executed(&asked) {
+            Some(gave) => known_after(miss, gave, output_below, waits_for),
+            None => Known::nothing(miss, id),
+        };
+        self.running.insert(key, id);
+        known
+    }
+
+    /// A step whose key is not known runs in any case if it may not take a result from the cache, unless another one
+    /// of the plan turns out to be the same.
+    fn without_key(&self, step: &Step, on: StepId) -> Verdict {
+        let is_alone = self.definitions.get(&definition(step)).is_none_or(|count| *count < 2);
+        let runs = !self.cache.allows(self.plan, step) && is_alone;
+        if runs { Verdict::Miss(Miss::NotAllowed) } else { Verdict::Unknown(on) }
+    }
+}
+
+enum NoKey {
+    Unknown(StepId),
+    Failed(Box<StepError>),
+}
+
+fn known_after<F>(
+    verdict: Verdict,
+    gave: Gave<F>,
+    output_below: Option<TreeDigest>,
+    waits_for: Option<StepId>,
+) -> Known<F> {
+    let output = output_below.map(|below| output_after(below, gave.layer, gave.layer_is_empty));
+    let pending = waits_for.filter(|_| output.is_none() || gave.files.is_none());
+    Known { verdict, output, files: gave.files, duration_ms: Some(gave.duration_ms), pending }
+}
+
+/// An image that is not here is pulled when a step that runs needs its files.
+fn pull(plan: &Plan, absent: &HashSet<StepId>, steps: &mut [StepForecast]) {
+    if absent.is_empty() {
+        return;
+    }
+    let runs = |id: StepId| matches!(steps[id.index()].verdict, Verdict::Miss(_));
+    let needed: Vec<StepId> = plan
+        .steps()
+        .filter(|(id, _)| runs(*id))
+        .flat_map(|(_, step)| looks_into(step))
+        .map(|input| plan.chain(input)[0])
+        .filter(|first| absent.contains(first))
+        .collect();
+    for image in needed {
+        steps[image.index()].verdict = Verdict::Miss(Miss::Pulled);
+    }
+    for id in absent {
+        if let StepKind::Image(image) = &plan.step(*id).kind {
+            let bytes: u64 = image.image.layers.iter().map(|layer| layer.size).sum();
+            steps[id.index()].duration_ms = bytes / dbuild_store::PULL_BYTES_PER_MS;
+        }
+    }
+}
+
+/// The inputs whose files a step needs when it is carried out.
+fn looks_into(step: &Step) -> Vec<StepId> {
+    match &step.kind {
+        StepKind::Copy(copy) => {
+            step.parent().filter(|_| depends_on_parent(copy)).into_iter().chain(step.sources()).collect()
+        }
+        StepKind::Run(run) => {
+            let binds = run.mounts.iter().filter_map(|mount| match &mount.kind {
+                MountKind::Bind { from, .. } => Some(*from),
+                // What a cache mount begins with is looked at when it is new.
+                _ => None,
+            });
+            binds.chain([run.parent]).collect()
+        }
+        _ => step.parent().into_iter().collect(),
+    }
+}
+
+/// How long a step of a kind takes where nothing better is known.
+pub(crate) fn guess_ms(kind: &StepKind) -> u64 {
+    match kind {
+        StepKind::Run(_) => 5_000,
+        StepKind::Fetch(_) | StepKind::Git(_) => 2_000,
+        StepKind::Image(_) => 1_000,
+        StepKind::Context(_) | StepKind::Copy(_) => 100,
+        StepKind::Scratch | StepKind::Workdir(_) => 1,
+    }
+}
+
+impl Forecast {
+    /// Whether a step will run, if whatever is unknown does (or does not).
+    fn runs(&self, id: StepId, unknown: bool) -> bool {
+        match self.steps[id.index()].verdict {
+            Verdict::Miss(_) | Verdict::Always => true,
+            Verdict::Unknown(_) => unknown,
+            Verdict::Hit(_) | Verdict::Fails(_) => false,
+        }
+    }
+
+    /// How many milliseconds the build will take with so many steps at a time, if what is unknown runs (or does not).
+    /// The steps are taken in the order in which a build takes them.
+    pub fn expected_ms(&self, plan: &Plan, jobs: std::num::NonZeroUsize, unknown: bool) -> u64 {
+        let cost = |id: StepId| if self.runs(id, unknown) { self.steps[id.index()].duration_ms } else { 0 };
+        crate::schedule::makespan(plan, cost, jobs)
+    }
+}

@@ -1,0 +1,125 @@
+//! What is known without doing anything: the store's records and indexes, and the contexts as they are.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use dbuild_cache::SelectedPath;
+use dbuild_digest::{ContentDigest, Framed, StepKey, TreeDigest};
+use dbuild_layer::{Entry, EntryKind, Selection, Tree, TreePath, walk_context};
+use dbuild_plan::{BaseImage, ContextStep, StepId};
+use dbuild_store::Store;
+
+use crate::base::present;
+use crate::error::StepError;
+use crate::forecast::{Asked, Gave, Knowledge};
+use crate::keys::{Select, Source, select_from, selected_paths};
+use crate::output::{Base, FileSystem};
+use crate::request::ContextDir;
+
+/// The knowledge of a store. Nothing is pulled, unpacked or counted as used.
+#[derive(Debug)]
+pub struct InStore<'a> {
+    store: &'a Store,
+    contexts: &'a BTreeMap<Option<String>, ContextDir>,
+    /// Files that are taken to have another content, and whether a step wants them.
+    touched: Vec<(PathBuf, bool)>,
+}
+
+impl<'a> InStore<'a> {
+    /// The store and the contexts as they are.
+    pub fn new(store: &'a Store, contexts: &'a BTreeMap<Option<String>, ContextDir>) -> Self {
+        Self { store, contexts, touched: Vec::new() }
+    }
+
+    /// Takes these files (absolute; of a directory all files in it) to have a content that they never had.
+    pub fn touching(mut self, files: impl IntoIterator<Item = PathBuf>) -> Self {
+        self.touched.extend(files.into_iter().map(|file| (file, false)));
+        self
+    }
+
+    /// The touched files that no step of the forecast takes from a context.
+    pub fn untaken(&self) -> impl Iterator<Item = &Path> {
+        self.touched.iter().filter(|(_, taken)| !taken).map(|(file, _)| file.as_path())
+    }
+
+    fn touch(&mut self, root: &Path, tree: Tree) -> Result<Tree, StepError> {
+        let mut entries: Option<Vec<Entry>> = None;
+        for (file, taken) in &mut self.touched {
+            let Ok(relative) = file.strip_prefix(root) else { continue };
+            let path = std::os::unix::ffi::OsStrExt::as_bytes(relative.as_os_str());
+            let Ok(path) = TreePath::clean(path) else { continue };
+            if tree.subtree(&path).is_empty() {
+                continue;
+            }
+            *taken = true;
+            let entries = entries.get_or_insert_with(|| tree.entries().to_vec());
+            entries.iter_mut().filter(|entry| entry.path.starts_with(&path)).for_each(change);
+        }
+        match entries {
+            Some(entries) => Ok(Tree::from_entries(entries).map_err(dbuild_layer::LayerError::from)?),
+            None => Ok(tree),
+        }
+    }
+}
+
+/// Gives an entry a content that no file has.
+fn change(entry: &mut Entry) {
+    match &mut entry.kind {
+        EntryKind::File { content, .. } => {
+            let mut framed = Framed::new("touched", 1);
+            framed.bytes(content.as_bytes());
+            *content = ContentDigest::from_bytes(framed.finish());
+        }
+        EntryKind::Symlink { target } => *target = [&**target, b" (touched)"].concat().into(),
+        _ => {}
+    }
+}
+
+impl Select for InStore<'_> {
+    type Files = FileSystem;
+    type Selection = Arc<Selection>;
+
+    fn select(&self, source: &Source<'_>, files: &FileSystem) -> Result<Option<Arc<Selection>>, StepError> {
+        files.stack_if_present(self.store).map(|stack| select_from(source, &stack)).transpose()
+    }
+
+    fn paths(&self, selection: &Arc<Selection>) -> Vec<SelectedPath> {
+        selected_paths(selection)
+    }
+}
+
+impl Knowledge for InStore<'_> {
+    fn scratch(&mut self) -> FileSystem {
+        FileSystem::new(Base::Empty)
+    }
+
+    fn image(&mut self, id: StepId, image: &BaseImage) -> (FileSystem, bool) {
+        let is_here = present(self.store, image).is_some();
+        (FileSystem::new(Base::Image(id, Arc::new(image.clone()))), is_here)
+    }
+
+    fn context(&mut self, context: &ContextStep) -> Result<(TreeDigest, FileSystem), StepError> {
+        let dir = self.contexts.get(&context.name);
+        let dir = dir.ok_or(StepError::Internal("a context has no directory"))?;
+        let tree = walk_context(&dir.root, &dir.ignore, context.wanted.as_deref(), self.store)
+            .map_err(|error| StepError::Context { root: dir.root.clone(), error })?;
+        let root = dir.root.clone();
+        let tree = self.touch(&root, tree)?;
+        Ok((tree.digest(), FileSystem::new(Base::Context(Arc::new(tree), root))))
+    }
+
+    fn record(&mut self, asked: &Asked<'_, FileSystem>) -> Option<Gave<FileSystem>> {
+        let (record, snapshot) = self.store.peek(&asked.key)?;
+        Some(Gave {
+            layer: record.layer,
+            layer_is_empty: snapshot.tree.is_empty(),
+            files: asked.below.map(|below| below.with(asked.id, snapshot)),
+            duration_ms: record.duration_ms,
+        })
+    }
+
+    fn took_ms(&self, definition: &StepKey) -> Option<u64> {
+        self.store.expected_duration(definition).map(|known| known.as_millis() as u64)
+    }
+}
