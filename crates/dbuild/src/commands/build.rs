@@ -1,26 +1,25 @@
 //! `dbuild build`: from the flags to the written image.
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dbuild_cache::Strategy;
 use dbuild_exporter::{OutputKind, OutputSpec};
-use dbuild_frontend::{Diagnostics, Lowered, Source, lower, parse, render};
+use dbuild_frontend::{Lowered, render};
 use dbuild_layer::PackOptions;
-use dbuild_plan::{Plan, StepKind};
-use dbuild_registry::PullPolicy;
+use dbuild_plan::Plan;
 use dbuild_report::Summary;
-use dbuild_scheduler::{BuildError, CacheUse, Cancel, Canceller, Machine, Request, pinned_images};
-use dbuild_store::{BuildId, BuildInfo, Collector, Event, EventSink, Fanout, Outcome, StageInfo, StepInfo};
+use dbuild_scheduler::{BuildError, Cancel, Canceller, Machine, Request, pinned_images};
+use dbuild_store::{BuildInfo, Collector, Event, EventSink, Fanout, Outcome};
 
-use super::build_error::{render_all, render_step};
+use super::build_error::render_step;
 use super::export::{Exported, Exporting, export};
+use super::planning::{announce, cache_use, cancel_on_signal, default_jobs, prepare};
 use crate::cli::{BuildArgs, Global, ProgressMode};
 use crate::error::Error;
 use crate::inputs::{self, Inputs};
 use crate::progress::{self, View};
-use crate::resolve::{Images, resolve};
+use crate::resolve::Images;
 use crate::session::Session;
 
 /// After the signal, what can be waited for is waited for so long; the rest dies with the process.
@@ -66,7 +65,9 @@ impl Build<'_> {
         let began = Instant::now();
         let (canceller, cancel) = Canceller::new();
         let signals = tokio::spawn(cancel_on_signal(canceller));
-        let (images, lowered) = self.plan(cancel.clone()).await?;
+        let (images, lowered) =
+            prepare(self.session, self.flags, &self.inputs, &AsSink(Arc::clone(&self.view)), cancel.clone())
+                .await?;
 
         // Nothing that this build uses is collected before its end.
         let lease = self.session.store.lease().map_err(Error::failed)?;
@@ -115,25 +116,6 @@ impl Build<'_> {
             }
             Err(BuildError::Canceled) => Err(Error::interrupted()),
         }
-    }
-
-    /// Reads the Dockerfile, finds the images that it names, and lowers it.
-    async fn plan(&self, mut cancel: Cancel) -> Result<(Images, Lowered), Error> {
-        let Inputs { source, args, .. } = &self.inputs;
-        let bad = |errors: Diagnostics| render_all(&errors, source, self.color);
-        let ast = parse(source).into_result().map_err(bad)?;
-        let policy = match self.flags.pull {
-            Some(true) => PullPolicy::Always,
-            Some(false) => PullPolicy::PreferCached,
-            None => PullPolicy::CheckTag,
-        };
-        let events = AsSink(Arc::clone(&self.view));
-        let images = tokio::select! {
-            images = resolve(&self.session.registry, &ast, args, policy, &events) => images.map_err(bad)?,
-            () = cancel.canceled() => return Err(Error::interrupted()),
-        };
-        let lowered = lower(&ast, args, &images.resolved).map_err(bad)?;
-        Ok((images, lowered))
     }
 
     /// Runs the steps and writes the outputs. After a signal it ends soon, whatever still runs.
@@ -256,86 +238,6 @@ fn pack_options(outputs: &[OutputSpec], epoch: Option<u64>) -> Option<PackOption
 
 fn takes_image(output: &OutputSpec) -> bool {
     !output.is_files() && output.kind != OutputKind::Nothing
-}
-
-fn cache_use(flags: &BuildArgs) -> CacheUse {
-    if flags.no_cache {
-        return CacheUse::Nothing;
-    }
-    if flags.no_cache_filter.is_empty() {
-        return CacheUse::All;
-    }
-    CacheUse::Except(flags.no_cache_filter.iter().map(|stage| stage.to_ascii_lowercase()).collect())
-}
-
-/// Steps that wait (for a network, for a sleep) should not keep others from running, and steps that compute
-/// should not starve each other.
-fn default_jobs() -> NonZeroUsize {
-    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    NonZeroUsize::new((cores * 2).max(10)).unwrap_or(NonZeroUsize::MIN)
-}
-
-fn target_names(plan: &Plan) -> Vec<String> {
-    plan.targets().iter().map(|target| plan.stage(target.stage).name.clone()).collect()
-}
-
-/// The event that tells what is going to be built.
-fn announce(build: BuildId, lowered: &Lowered, source: &Source, strategy: &dyn Strategy) -> Event {
-    let plan = &lowered.plan;
-    let several = plan.targets().len() > 1;
-    let stages = plan.stages().iter().enumerate().map(|(id, stage)| StageInfo {
-        id: id as u32,
-        name: stage.name.clone(),
-        index: stage.index,
-        base: stage.base.clone(),
-        reached: stage.last.is_some(),
-        platform: several.then(|| stage.platform.to_string()),
-    });
-    let steps = plan.steps().map(|(id, step)| StepInfo {
-        id: id.0,
-        stage: step.stage.0,
-        text: step.text.clone(),
-        line: lowered.source_of(id).map(|place| place.lines(source).0),
-        last_line: lowered.source_of(id).map(|place| place.lines(source).1),
-        inputs: step.inputs().iter().map(|input| input.0).collect(),
-        kind: kind_name(&step.kind).to_owned(),
-    });
-    Event::BuildStarted {
-        build,
-        targets: target_names(plan),
-        stages: stages.collect(),
-        steps: steps.collect(),
-        strategy: strategy.name().to_owned(),
-    }
-}
-
-fn kind_name(kind: &StepKind) -> &'static str {
-    match kind {
-        StepKind::Image(_) => "image",
-        StepKind::Scratch => "scratch",
-        StepKind::Context(_) => "context",
-        StepKind::Fetch(_) => "fetch",
-        StepKind::Git(_) => "git",
-        StepKind::Copy(_) => "copy",
-        StepKind::Run(_) => "run",
-        StepKind::Workdir(_) => "workdir",
-    }
-}
-
-/// The first signal stops the build in order, the second at once.
-async fn cancel_on_signal(canceller: Canceller) {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        return;
-    };
-    for last in [false, true] {
-        tokio::select! { _ = int.recv() => {}, _ = term.recv() => {} }
-        if last {
-            std::process::exit(i32::from(crate::error::EXIT_INTERRUPTED));
-        }
-        canceller.cancel();
-    }
 }
 
 /// A view as a plain sink.

@@ -8,6 +8,7 @@ mod doctor;
 mod export;
 mod images;
 mod journal;
+mod planning;
 mod run;
 
 use std::io::Write as _;

@@ -1,0 +1,124 @@
+//! What stands before a build and before a forecast of one: from the flags to the plan.
+
+use std::num::NonZeroUsize;
+
+use dbuild_cache::Strategy;
+use dbuild_frontend::{Diagnostics, Lowered, Source, lower, parse};
+use dbuild_plan::{Plan, StepKind};
+use dbuild_registry::PullPolicy;
+use dbuild_scheduler::{CacheUse, Cancel, Canceller};
+use dbuild_store::{BuildId, Event, EventSink, StageInfo, StepInfo};
+
+use super::build_error::render_all;
+use crate::cli::BuildArgs;
+use crate::error::Error;
+use crate::inputs::Inputs;
+use crate::progress;
+use crate::resolve::{Images, resolve};
+use crate::session::Session;
+
+/// Reads the Dockerfile, finds the images that it names (their manifests and configs, and nothing else), and lowers it.
+pub(super) async fn prepare(
+    session: &Session,
+    flags: &BuildArgs,
+    inputs: &Inputs,
+    events: &dyn EventSink,
+    mut cancel: Cancel,
+) -> Result<(Images, Lowered), Error> {
+    let Inputs { source, args, .. } = inputs;
+    let color = progress::color();
+    let bad = |errors: Diagnostics| render_all(&errors, source, color);
+    let ast = parse(source).into_result().map_err(bad)?;
+    let policy = match flags.pull {
+        Some(true) => PullPolicy::Always,
+        Some(false) => PullPolicy::PreferCached,
+        None => PullPolicy::CheckTag,
+    };
+    let images = tokio::select! {
+        images = resolve(&session.registry, &ast, args, policy, events) => images.map_err(bad)?,
+        () = cancel.canceled() => return Err(Error::interrupted()),
+    };
+    let lowered = lower(&ast, args, &images.resolved).map_err(bad)?;
+    Ok((images, lowered))
+}
+
+/// Which steps may take a result from the cache.
+pub(super) fn cache_use(flags: &BuildArgs) -> CacheUse {
+    if flags.no_cache {
+        return CacheUse::Nothing;
+    }
+    if flags.no_cache_filter.is_empty() {
+        return CacheUse::All;
+    }
+    CacheUse::Except(flags.no_cache_filter.iter().map(|stage| stage.to_ascii_lowercase()).collect())
+}
+
+/// Steps that wait (for a network, for a sleep) should not keep others from running, and steps that compute
+/// should not starve each other.
+pub(super) fn default_jobs() -> NonZeroUsize {
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    NonZeroUsize::new((cores * 2).max(10)).unwrap_or(NonZeroUsize::MIN)
+}
+
+/// The event that tells what is going to be built.
+pub(super) fn announce(build: BuildId, lowered: &Lowered, source: &Source, strategy: &dyn Strategy) -> Event {
+    let plan = &lowered.plan;
+    let several = plan.targets().len() > 1;
+    let stages = plan.stages().iter().enumerate().map(|(id, stage)| StageInfo {
+        id: id as u32,
+        name: stage.name.clone(),
+        index: stage.index,
+        base: stage.base.clone(),
+        reached: stage.last.is_some(),
+        platform: several.then(|| stage.platform.to_string()),
+    });
+    let steps = plan.steps().map(|(id, step)| StepInfo {
+        id: id.0,
+        stage: step.stage.0,
+        text: step.text.clone(),
+        line: lowered.source_of(id).map(|place| place.lines(source).0),
+        last_line: lowered.source_of(id).map(|place| place.lines(source).1),
+        inputs: step.inputs().iter().map(|input| input.0).collect(),
+        kind: kind_name(&step.kind).to_owned(),
+    });
+    Event::BuildStarted {
+        build,
+        targets: target_names(plan),
+        stages: stages.collect(),
+        steps: steps.collect(),
+        strategy: strategy.name().to_owned(),
+    }
+}
+
+fn target_names(plan: &Plan) -> Vec<String> {
+    plan.targets().iter().map(|target| plan.stage(target.stage).name.clone()).collect()
+}
+
+fn kind_name(kind: &StepKind) -> &'static str {
+    match kind {
+        StepKind::Image(_) => "image",
+        StepKind::Scratch => "scratch",
+        StepKind::Context(_) => "context",
+        StepKind::Fetch(_) => "fetch",
+        StepKind::Git(_) => "git",
+        StepKind::Copy(_) => "copy",
+        StepKind::Run(_) => "run",
+        StepKind::Workdir(_) => "workdir",
+    }
+}
+
+/// The first signal stops the build in order, the second at once.
+pub(super) async fn cancel_on_signal(canceller: Canceller) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return;
+    };
+    for last in [false, true] {
+        tokio::select! { _ = int.recv() => {}, _ = term.recv() => {} }
+        if last {
+            std::process::exit(i32::from(crate::error::EXIT_INTERRUPTED));
+        }
+        canceller.cancel();
+    }
+}
