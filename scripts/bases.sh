@@ -18,8 +18,8 @@ mkdir -p "$out/registry"
 exec 9> "$out/lock"
 flock 9
 
-fingerprint() { # FILE…: of names and contents
-    find "$@" -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum | cut -d' ' -f1
+fingerprint() { # FILE…, below the checkout or absolute: of names and contents, wherever the checkout lies
+    (cd "$root" && find "$@" -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum | cut -d' ' -f1)
 }
 is_done() { [ "$(cat "$out/$1.made" 2>/dev/null || true)" = "$2" ]; }
 
@@ -78,7 +78,8 @@ make_busybox() {
 make_stand_ins() {
     [ -x "$dbuild" ] || { echo "$dbuild is not there: run \`cargo build\` first" >&2; exit 1; }
     context=$out/bases
-    sources=$(fingerprint "$root"/fixtures/bases/*.sh "$root/fixtures/bases/musl" "$root/fixtures/bases/python" \
+    sources=$(fingerprint fixtures/bases/host-apt-sources.sh fixtures/bases/make-context.sh fixtures/bases/musl-python.sh \
+        fixtures/bases/musl fixtures/bases/python \
         /etc/apt/sources.list.d /etc/ssl/certs/ca-certificates.crt)
     if ! is_done context "$sources"; then
         echo "making a Debian root file system…" >&2
@@ -106,14 +107,14 @@ make_stand_ins() {
     done
 }
 
-print=$(fingerprint "$(command -v busybox)" "$root/scripts/bases.sh")
+print=$(fingerprint "$(command -v busybox)" scripts/bases.sh)
 if ! is_done small "$print"; then
     make_busybox > "$out/small.log" 2>&1 || { cat "$out/small.log" >&2; exit 1; }
     echo "$print" > "$out/small.made"
 fi
 [ "$what" != small ] || exit 0
 
-print=$(fingerprint "$root/fixtures/bases" /etc/apt/sources.list.d /etc/ssl/certs/ca-certificates.crt)
+print=$(fingerprint fixtures/bases /etc/apt/sources.list.d /etc/ssl/certs/ca-certificates.crt)
 if ! is_done all "$print"; then
     make_stand_ins
     echo "$print" > "$out/all.made"

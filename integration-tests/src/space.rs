@@ -105,11 +105,30 @@ impl TestSpace {
 
     /// A call of dbuild in this space, started in [`Self::root`].
     pub fn dbuild<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Dbuild {
-        let mut command = bare_command(binary());
-        command.args(args).current_dir(self.root());
+        let mut command = self.command(binary());
+        command.args(args);
+        Dbuild { command, stdin: None }
+    }
+
+    /// What a line of shell prints, started in a directory below [`Self::root`]: both outputs together, as standard
+    /// output. `dbuild` is the program under test, with this space's store and configuration.
+    #[track_caller]
+    pub fn shell(&self, dir: impl AsRef<Path>, line: &str) -> Outcome {
+        let mut command = self.command("sh");
+        let binary = binary();
+        let bin = binary.parent().expect("the program lies in a directory");
+        let path = std::env::var("PATH").unwrap_or_default();
+        command.env("PATH", format!("{}:{path}:/usr/sbin:/sbin", bin.display()));
+        command.args(["-c", &format!("exec 2>&1\n{line}")]).current_dir(self.path(dir));
+        crate::run(&mut command)
+    }
+
+    fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = bare_command(program);
+        command.current_dir(self.root());
         command.env("HOME", self.path("home")).env("DBUILD_STORE", self.path("store"));
         command.env("DBUILD_CONFIG", self.path("config.toml"));
-        Dbuild { command, stdin: None }
+        command
     }
 
     /// Writes `context/Dockerfile`, and is the call that builds it under the name `app` with these further words.

@@ -91,11 +91,13 @@ pub(crate) enum Command {
     /// Look at the cache, and remove from it
     #[command(subcommand)]
     Cache(CacheCommand),
-    /// Write a small sample project, build it, run it, and explain what happened
+    /// Write a small sample project, build it, run it, and explain what happened; or write a lesson
     Demo {
-        /// Where the project is written
-        #[arg(default_value = "dbuild-demo")]
-        dir: PathBuf,
+        /// Where the project is written [default: dbuild-demo, or dbuild-lesson-N]
+        dir: Option<PathBuf>,
+        /// Write the project of lesson N instead; without N, list the lessons
+        #[arg(long, value_name = "N", num_args = 0..=1)]
+        lesson: Option<Option<usize>>,
     },
     /// Make images without a Dockerfile
     #[command(subcommand)]

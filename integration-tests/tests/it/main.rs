@@ -8,6 +8,7 @@ mod export;
 mod house;
 mod interrupt;
 mod journal;
+mod lessons;
 mod rootless;
 mod sandbox;
 mod tutorials;

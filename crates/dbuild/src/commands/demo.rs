@@ -120,14 +120,17 @@ fn write_project(dir: &Path) -> Result<(), Error> {
             .hint("name another directory: dbuild demo DIR"));
     }
     for (name, text) in PROJECT {
-        let path = dir.join(name);
-        let write = || {
-            fs::create_dir_all(path.parent().unwrap_or(dir))?;
-            fs::write(&path, text)
-        };
-        write().map_err(|error: std::io::Error| {
-            Error::failed(format!("cannot write {}: {error}", path.display()))
-        })?;
+        write_file(&dir.join(name), text.as_bytes())?;
     }
     Ok(())
+}
+
+/// Writes a file and the directories that it needs.
+pub(super) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let write = || {
+        fs::create_dir_all(path.parent().unwrap_or(path))?;
+        fs::write(path, bytes)
+    };
+    write()
+        .map_err(|error: std::io::Error| Error::failed(format!("cannot write {}: {error}", path.display())))
 }

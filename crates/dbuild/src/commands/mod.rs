@@ -8,10 +8,12 @@ mod doctor;
 mod export;
 mod images;
 mod journal;
+mod lessons;
 mod planning;
 mod run;
 
 use std::io::Write as _;
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -36,7 +38,11 @@ pub(crate) fn run(cli: Cli) -> Result<(), Error> {
         Command::Push { image } => images::push(global, &image),
         Command::Cache(CacheCommand::Du(args)) => cache::du(global, args),
         Command::Cache(CacheCommand::Prune(args)) => cache::prune(global, &args),
-        Command::Demo { dir } => demo::run(global, &dir),
+        Command::Demo { dir, lesson: None } => {
+            demo::run(global, dir.as_deref().unwrap_or(Path::new("dbuild-demo")))
+        }
+        Command::Demo { lesson: Some(None), .. } => lessons::list(),
+        Command::Demo { dir, lesson: Some(Some(number)) } => lessons::write(number, dir.as_deref()),
         Command::Image(ImageCommand::FromHost { tag, programs }) => demo::from_host(global, &tag, &programs),
         Command::Doctor(args) => doctor::run(args),
     }
