@@ -82,8 +82,10 @@ fn same_word(expected: &str, word: &str) -> bool {
         || matches!((bytes(&a), bytes(&b)), (Some(a), Some(b)) if (a - b).abs() <= 0.2 * a.max(b))
 }
 
+/// `0.13s`, `12ms`, or the `1.039` in front of a line that a step printed.
 fn seconds(word: &str) -> Option<f64> {
-    let number = word.strip_suffix("ms").or_else(|| word.strip_suffix('s'))?;
+    let bare = word.split_once('.').filter(|(_, decimals)| decimals.len() == 3).map(|_| word);
+    let number = word.strip_suffix("ms").or_else(|| word.strip_suffix('s')).or(bare)?;
     number.contains(|c: char| c.is_ascii_digit()).then(|| number.parse().ok()).flatten()
 }
 
