@@ -2,6 +2,7 @@
 //! scripts carry over; what dbuild adds is named in plain words.
 
 mod build;
+mod check;
 mod journal;
 mod values;
 
@@ -9,7 +10,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-pub(crate) use build::{BuildArgs, ProgressMode};
+pub(crate) use build::{BuildArgs, ProgressMode, SourceArgs};
+pub(crate) use check::{CheckArgs, FindingsFormat};
 pub(crate) use journal::{HistoryArgs, LogsArgs};
 pub(crate) use values::{Age, ByteSize, KeyValue, NamedContextArg};
 
@@ -47,6 +49,8 @@ pub(crate) enum Command {
     History(HistoryArgs),
     /// Show what the steps of a build wrote
     Logs(LogsArgs),
+    /// Read a Dockerfile and say what could be better
+    Check(Box<CheckArgs>),
     /// Run a command in an image of the store
     Run(RunArgs),
     /// List the images of the store

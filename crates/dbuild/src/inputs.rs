@@ -12,7 +12,7 @@ use dbuild_layer::{Ignore, TreePath};
 use dbuild_plan::{HostEntry, NetworkMode, Platform};
 use dbuild_scheduler::{ContextDir, Secret};
 
-use crate::cli::{BuildArgs, NamedContextArg};
+use crate::cli::{BuildArgs, NamedContextArg, SourceArgs};
 use crate::error::Error;
 
 /// More than this is no Dockerfile and no ignore file.
@@ -31,8 +31,21 @@ pub(crate) struct Inputs {
 
 /// Reads them all; what is wrong with one of them is told before anything runs.
 pub(crate) fn read(flags: &BuildArgs) -> Result<Inputs, Error> {
-    let root = context_dir(&flags.context)?;
-    let (source, path) = dockerfile(flags, &root)?;
+    let mut inputs = read_source(&flags.context, &flags.source)?;
+    let labels = flags.label.iter();
+    inputs.args.labels =
+        labels.map(|label| (label.key.clone(), label.value.clone().unwrap_or_default())).collect();
+    inputs.args.hosts = flags.add_host.iter().map(|text| host_entry(text)).collect::<Result<_, _>>()?;
+    inputs.args.network = network(&flags.network)?;
+    inputs.secrets = flags.secret.iter().map(|text| secret(text)).collect::<Result<_, _>>()?;
+    inputs.ssh = flags.ssh.iter().map(|text| ssh(text)).collect::<Result<_, _>>()?;
+    Ok(inputs)
+}
+
+/// Reads what a Dockerfile needs to be understood, and not what only a build needs.
+pub(crate) fn read_source(context: &Path, flags: &SourceArgs) -> Result<Inputs, Error> {
+    let root = context_dir(context)?;
+    let (source, path) = dockerfile(context, &root, flags.file.as_deref())?;
     let ignore = ignore_file(&root, path.as_deref())?;
     let (named, mut contexts) = named_contexts(&flags.build_context)?;
     let mut args = BTreeMap::new();
@@ -54,19 +67,11 @@ pub(crate) fn read(flags: &BuildArgs) -> Result<Inputs, Error> {
         args,
         target: flags.target.clone(),
         platforms: platforms.collect::<Result<_, _>>()?,
-        labels: flags
-            .label
-            .iter()
-            .map(|label| (label.key.clone(), label.value.clone().unwrap_or_default()))
-            .collect(),
         contexts: named,
-        hosts: flags.add_host.iter().map(|text| host_entry(text)).collect::<Result<_, _>>()?,
-        network: network(&flags.network)?,
         ignored,
         ..FrontendArgs::default()
     };
-    let secrets = flags.secret.iter().map(|text| secret(text)).collect::<Result<_, _>>()?;
-    let ssh = flags.ssh.iter().map(|text| ssh(text)).collect::<Result<_, _>>()?;
+    let (secrets, ssh) = (BTreeMap::new(), BTreeMap::new());
     Ok(Inputs { source, args, contexts, secrets, ssh, epoch })
 }
 
@@ -105,9 +110,9 @@ fn context_dir(path: &Path) -> Result<PathBuf, Error> {
     })
 }
 
-/// The text, and where it lies if it lies in a file.
-fn dockerfile(flags: &BuildArgs, context: &Path) -> Result<(Source, Option<PathBuf>), Error> {
-    if flags.file.as_deref() == Some(Path::new("-")) {
+/// The text, and where it lies if it lies in a file. `written` is the context `root` as the user names it.
+fn dockerfile(written: &Path, root: &Path, file: Option<&Path>) -> Result<(Source, Option<PathBuf>), Error> {
+    if file == Some(Path::new("-")) {
         let mut bytes = Vec::new();
         let read = std::io::stdin().take(LARGEST + 1).read_to_end(&mut bytes);
         read.map_err(|error| {
@@ -115,19 +120,19 @@ fn dockerfile(flags: &BuildArgs, context: &Path) -> Result<(Source, Option<PathB
         })?;
         return Ok((Source::from_bytes("-", &bytes), None));
     }
-    let (path, shown) = match &flags.file {
-        Some(path) => (path.clone(), path.to_string_lossy().into_owned()),
+    let (path, shown) = match file {
+        Some(path) => (path.to_owned(), path.to_string_lossy().into_owned()),
         None => {
-            let named = ["Dockerfile", "Containerfile"].into_iter().find(|name| context.join(name).exists());
+            let named = ["Dockerfile", "Containerfile"].into_iter().find(|name| root.join(name).exists());
             let name = named.unwrap_or("Dockerfile");
-            (context.join(name), flags.context.join(name).to_string_lossy().into_owned())
+            (root.join(name), written.join(name).to_string_lossy().into_owned())
         }
     };
     let shown = shown.strip_prefix("./").unwrap_or(&shown).to_owned();
     match read_small(&path) {
         Ok(bytes) => Ok((Source::from_bytes(shown, &bytes), Some(path))),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let elsewhere = find_dockerfiles(context);
+            let elsewhere = find_dockerfiles(root);
             let error = Error::failed(format!("there is no Dockerfile at {shown}"));
             Err(match elsewhere.as_slice() {
                 [] => error.hint("name it with `-f FILE`"),

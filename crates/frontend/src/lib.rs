@@ -7,6 +7,8 @@
 //! 3. [`lower`]: what is to be done? A plan, where each of its steps comes from, and what the checks found.
 //! 4. [`render`]: how is a fault shown to people?
 //!
+//! [`examine`] answers another: what could be better? It is [`lower`] for its warnings, and goes on where that fails.
+//!
 //! Nothing here reads a file or a network, and no input makes it panic, loop or take memory without bound.
 
 mod ast;
@@ -37,9 +39,9 @@ pub use checks::rules::{ALL as RULES, Rule};
 pub use diagnostics::{Diagnostic, Diagnostics, Label, Severity, render};
 pub use heredoc::Heredoc;
 pub use lines::{Comment, Directive};
-pub use lower::{lower, needed};
+pub use lower::{examine, lower, needed};
 pub use parse::{Parsed, parse};
 pub use reference::{Reference, ReferenceError, normalize};
-pub use request::{BuildArgs, Ignored, ImageRequest, Lowered, NamedContext, Resolved, StepSource};
+pub use request::{BuildArgs, Findings, Ignored, ImageRequest, Lowered, NamedContext, Resolved, StepSource};
 pub use source::{Source, Span, Word};
 pub use suggest::nearest;

@@ -134,3 +134,12 @@ impl Lowered {
         self.sources.get(step.index()).copied()
     }
 }
+
+/// What can be said of a Dockerfile without building it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// What the checks found, in the order of the file, then what has no rule. Errors where `error=true` is asked for.
+    pub warnings: Vec<Diagnostic>,
+    /// What keeps the file from being built.
+    pub errors: Vec<Diagnostic>,
+}

@@ -29,6 +29,15 @@ impl Source {
         u32::try_from(before.iter().filter(|byte| **byte == b'\n').count()).unwrap_or(u32::MAX - 1) + 1
     }
 
+    /// The line of a byte, from 1, and how many characters stand before it there.
+    pub fn position_of(&self, offset: usize) -> (u32, u32) {
+        let at =
+            (0..=offset.min(self.text.len())).rev().find(|at| self.text.is_char_boundary(*at)).unwrap_or(0);
+        let before = &self.text[..at];
+        let in_line = before.rsplit('\n').next().unwrap_or_default().chars().count();
+        (self.line_of(at), u32::try_from(in_line).unwrap_or(u32::MAX))
+    }
+
     /// The words that a span covers; empty where the span does not fit the text.
     pub fn slice(&self, span: Span) -> &str {
         self.text.get(span.range()).unwrap_or_default()

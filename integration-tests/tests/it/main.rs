@@ -1,6 +1,7 @@
 //! Everything in one test binary: it links once.
 
 mod build;
+mod check;
 mod cli;
 mod damage;
 mod errors;

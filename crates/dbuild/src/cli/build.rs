@@ -15,36 +15,20 @@ pub(crate) struct BuildArgs {
     /// Name the image: NAME[:TAG]; may be given several times
     #[arg(long, short = 't', value_name = "NAME")]
     pub(crate) tag: Vec<String>,
-    /// The Dockerfile; `-` reads it from standard input [default: CONTEXT/Dockerfile]
-    #[arg(long, short = 'f', value_name = "FILE")]
-    pub(crate) file: Option<PathBuf>,
-    /// The stage to build [default: the last]
-    #[arg(long, value_name = "STAGE")]
-    pub(crate) target: Option<String>,
-    /// Set a build argument; without a value it is taken from the environment
-    #[arg(long, value_name = "NAME[=VALUE]")]
-    pub(crate) build_arg: Vec<KeyValue>,
-    /// A further context: NAME=DIRECTORY or NAME=docker-image://REFERENCE
-    #[arg(long, value_name = "NAME=SOURCE")]
-    pub(crate) build_context: Vec<NamedContextArg>,
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
     /// A secret for RUN --mount=type=secret: id=ID[,src=FILE|,env=VARIABLE]
     #[arg(long, value_name = "id=ID,…")]
     pub(crate) secret: Vec<String>,
     /// The socket of an ssh agent for RUN --mount=type=ssh: default|ID[=SOCKET]
     #[arg(long, value_name = "ID[=SOCKET]")]
     pub(crate) ssh: Vec<String>,
-    /// Build for these platforms, such as linux/arm64
-    #[arg(long, value_name = "PLATFORM", value_delimiter = ',')]
-    pub(crate) platform: Vec<String>,
     /// Run every step anew
     #[arg(long)]
     pub(crate) no_cache: bool,
     /// Run the steps of these stages anew
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     pub(crate) no_cache_filter: Vec<String>,
-    /// Ask the registry for every base image; `--pull=false` never asks for one that is here
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    pub(crate) pull: Option<bool>,
     /// Set a label of the image
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) label: Vec<KeyValue>,
@@ -84,6 +68,29 @@ pub(crate) struct BuildArgs {
     /// How steps are keyed: linear, content or output
     #[arg(long, value_name = "NAME", default_value = "output")]
     pub(crate) strategy: String,
+}
+
+/// What is read, and as what: the flags that `build` and `check` have in common.
+#[derive(Debug, Args)]
+pub(crate) struct SourceArgs {
+    /// The Dockerfile; `-` reads it from standard input [default: CONTEXT/Dockerfile]
+    #[arg(long, short = 'f', value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// The stage to build [default: the last]
+    #[arg(long, value_name = "STAGE")]
+    pub(crate) target: Option<String>,
+    /// Set a build argument; without a value it is taken from the environment
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    pub(crate) build_arg: Vec<KeyValue>,
+    /// A further context: NAME=DIRECTORY or NAME=docker-image://REFERENCE
+    #[arg(long, value_name = "NAME=SOURCE")]
+    pub(crate) build_context: Vec<NamedContextArg>,
+    /// Build for these platforms, such as linux/arm64
+    #[arg(long, value_name = "PLATFORM", value_delimiter = ',')]
+    pub(crate) platform: Vec<String>,
+    /// Ask the registry for every base image; `--pull=false` never asks for one that is here
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) pull: Option<bool>,
 }
 
 /// How progress is shown.

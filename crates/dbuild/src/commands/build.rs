@@ -167,7 +167,7 @@ impl Build<'_> {
         BuildInfo {
             dockerfile: self.inputs.source.name.clone(),
             context: self.flags.context.display().to_string(),
-            target: self.flags.target.clone().unwrap_or_default(),
+            target: self.flags.source.target.clone().unwrap_or_default(),
             strategy: self.strategy.name().to_owned(),
             names: self.flags.tag.clone(),
         }

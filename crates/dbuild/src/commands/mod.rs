@@ -3,9 +3,11 @@
 mod build;
 mod build_error;
 mod cache;
+mod check;
 mod demo;
 mod doctor;
 mod export;
+mod findings;
 mod images;
 mod journal;
 mod lessons;
@@ -27,6 +29,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Error> {
         Command::Build(flags) => build::run(global, &flags),
         Command::History(args) => journal::history(global, &args),
         Command::Logs(args) => journal::logs(global, &args),
+        Command::Check(args) => check::run(global, &args),
         Command::Run(args) => run::run(global, &args),
         Command::Images(args) => images::list(global, args),
         Command::Tag { image, name } => images::tag(global, &image, &name),

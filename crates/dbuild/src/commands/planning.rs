@@ -29,17 +29,22 @@ pub(super) async fn prepare(
     let color = progress::color();
     let bad = |errors: Diagnostics| render_all(&errors, source, color);
     let ast = parse(source).into_result().map_err(bad)?;
-    let policy = match flags.pull {
-        Some(true) => PullPolicy::Always,
-        Some(false) => PullPolicy::PreferCached,
-        None => PullPolicy::CheckTag,
-    };
+    let policy = pull_policy(flags.source.pull);
     let images = tokio::select! {
         images = resolve(&session.registry, &ast, args, policy, events) => images.map_err(bad)?,
         () = cancel.canceled() => return Err(Error::interrupted()),
     };
     let lowered = lower(&ast, args, &images.resolved).map_err(bad)?;
     Ok((images, lowered))
+}
+
+/// What `--pull` asks for.
+pub(super) fn pull_policy(pull: Option<bool>) -> PullPolicy {
+    match pull {
+        Some(true) => PullPolicy::Always,
+        Some(false) => PullPolicy::PreferCached,
+        None => PullPolicy::CheckTag,
+    }
 }
 
 /// Which steps may take a result from the cache.

@@ -11,8 +11,12 @@ use std::collections::BTreeSet;
 use crate::ast::Dockerfile;
 use crate::diagnostics::{Diagnostic, Severity};
 use crate::lines::{Comment, directive_of};
+use crate::request::BuildArgs;
 use crate::source::{Span, Word};
 use rules::Rule;
+
+/// The build argument that stands in for the directive.
+pub(crate) const CONFIG_ARG: &str = "BUILDKIT_DOCKERFILE_CHECK";
 
 /// Which rules are applied: the value of `# check=skip=A,B;error=true;experimental=C`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -72,11 +76,16 @@ pub(crate) struct Lint {
 }
 
 impl Lint {
-    /// With the configuration of a file.
-    pub(crate) fn of(ast: &Dockerfile) -> Result<Self, Diagnostic> {
-        let config =
-            ast.directive("check").map(|directive| CheckConfig::parse(&directive.value)).transpose()?;
-        Ok(Self { config: config.unwrap_or_default(), found: Vec::new() })
+    /// With the configuration of a file, or the one that the build's arguments put in its place.
+    pub(crate) fn of(ast: &Dockerfile, args: &BuildArgs) -> Result<Self, Diagnostic> {
+        let config = match (args.args.get(CONFIG_ARG), ast.directive("check")) {
+            (Some(given), _) => CheckConfig::parse(&Word::new(given, Span::default())).map_err(|error| {
+                Diagnostic { labels: Vec::new(), ..error }.note(format!("`{CONFIG_ARG}` is a build argument"))
+            })?,
+            (None, Some(directive)) => CheckConfig::parse(&directive.value)?,
+            (None, None) => CheckConfig::default(),
+        };
+        Ok(Self { config, found: Vec::new() })
     }
 
     /// Reports a finding, unless the rule is skipped for the file or by a comment above the instruction.
@@ -121,8 +130,8 @@ impl Lint {
 
 /// The checks that need no more than the file: what an editor shows while somebody types. Those that need to know the
 /// build's arguments and base images are among the warnings of [`crate::lower`], with these.
-pub fn check(ast: &Dockerfile) -> Vec<Diagnostic> {
-    match Lint::of(ast) {
+pub fn check(ast: &Dockerfile, args: &BuildArgs) -> Vec<Diagnostic> {
+    match Lint::of(ast, args) {
         Ok(mut lint) => {
             statics::run(ast, &mut lint);
             lint.finish()

@@ -20,7 +20,7 @@ use crate::ast::Dockerfile;
 use crate::checks::{Lint, statics};
 use crate::diagnostics::{Diagnostic, Diagnostics, Severity};
 use crate::reference::Reference;
-use crate::request::{BuildArgs, ImageRequest, Lowered, Resolved};
+use crate::request::{BuildArgs, Findings, ImageRequest, Lowered, Resolved};
 use graph::{Graph, Node};
 use shared::Shared;
 use stage::{Finished, StageLowering};
@@ -48,16 +48,9 @@ pub fn needed(
 
 /// Makes the plan: words are expanded, sources found, and what the target does not reach is dropped.
 pub fn lower(ast: &Dockerfile, args: &BuildArgs, resolved: &Resolved) -> Result<Lowered, Diagnostics> {
-    let mut lint = Lint::of(ast)?;
-    statics::run(ast, &mut lint);
-    let mut shared = Shared::new(lint);
-    let mut next_stage = 0;
-    for platform in platforms(args) {
-        let graph = Graph::new(ast, args, &platform, resolved)?;
-        from_checks::run(ast, args, &graph, &mut shared.lint);
-        lower_platform(&graph, args, resolved, &mut shared, next_stage)?;
-        next_stage += graph.nodes.len();
-    }
+    let mut shared = Shared::new(Lint::of(ast, args)?);
+    statics::run(ast, &mut shared.lint);
+    lower_platforms(ast, args, resolved, &mut shared)?;
     let (plan, sources, lint) = shared.finish().map_err(|error| Diagnostic::placeless(error.to_string()))?;
     let mut warnings = lint.finish();
     if warnings.iter().any(|warning| warning.severity == Severity::Error) {
@@ -65,6 +58,39 @@ pub fn lower(ast: &Dockerfile, args: &BuildArgs, resolved: &Resolved) -> Result<
     }
     warnings.extend(foreign_syntax(ast));
     Ok(Lowered { plan, sources, warnings })
+}
+
+/// What can be said of a Dockerfile without building it. All stages are looked at unless `args` name a target.
+pub fn examine(ast: &Dockerfile, args: &BuildArgs, resolved: &Resolved) -> Findings {
+    let args = &BuildArgs { all_stages: args.target.is_none(), ..args.clone() };
+    let lint = match Lint::of(ast, args) {
+        Ok(lint) => lint,
+        Err(error) => return Findings { warnings: Vec::new(), errors: vec![error] },
+    };
+    let mut shared = Shared::new(lint);
+    statics::run(ast, &mut shared.lint);
+    let errors =
+        lower_platforms(ast, args, resolved, &mut shared).err().map_or_else(Vec::new, |errors| errors.0);
+    let mut warnings = shared.lint.finish();
+    warnings.extend(foreign_syntax(ast));
+    Findings { warnings, errors }
+}
+
+/// Lowers for each platform in turn.
+fn lower_platforms(
+    ast: &Dockerfile,
+    args: &BuildArgs,
+    resolved: &Resolved,
+    shared: &mut Shared,
+) -> Result<(), Diagnostics> {
+    let mut next_stage = 0;
+    for platform in platforms(args) {
+        let graph = Graph::new(ast, args, &platform, resolved)?;
+        from_checks::run(ast, args, &graph, &mut shared.lint);
+        lower_platform(&graph, args, resolved, shared, next_stage)?;
+        next_stage += graph.nodes.len();
+    }
+    Ok(())
 }
 
 fn platforms(args: &BuildArgs) -> Vec<Platform> {

@@ -133,7 +133,8 @@ fn checks_can_be_skipped() {
 #[test]
 fn findings_are_shown_with_their_rule() {
     let source = Source::new("Dockerfile", "FROM scratch AS a\nFROM a AS A\n");
-    let shown: Vec<String> = check(&parse(&source).ast).iter().map(|w| render(w, &source, false)).collect();
+    let shown: Vec<String> =
+        check(&parse(&source).ast, &args()).iter().map(|w| render(w, &source, false)).collect();
     assert_snapshot!(shown.join("\n"), @"
     warning[DuplicateStageName]: two stages are named `a`
      --> Dockerfile:2:11

@@ -56,7 +56,7 @@ fn exercise(text: &str) {
     for instruction in &parsed.ast.instructions {
         assert!(text.get(instruction.span.range()).is_some());
     }
-    let found = crate::check(&parsed.ast).into_iter();
+    let found = crate::check(&parsed.ast, &args()).into_iter();
     let resolved = Resolved::default();
     let errors = match needed(&parsed.ast, &args(), &resolved) {
         Ok(_) => {

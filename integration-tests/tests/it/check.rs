@@ -1,0 +1,125 @@
+//! `dbuild check` of a context.
+
+use dbuild_integration_tests::TestSpace;
+use serde_json::{Value, json};
+
+const POOR: &str = "FROM scratch AS Build\nMAINTAINER me\nFROM busybox\nCOPY --from=build /é$x /\n";
+
+fn with(dockerfile: &str) -> TestSpace {
+    let space = TestSpace::new();
+    space.write("context/Dockerfile", dockerfile);
+    space
+}
+
+#[test]
+fn findings_point_and_are_counted() {
+    let space = with(POOR);
+    let outcome = space.dbuild(["check", "context"]).run().expect_code(1);
+    assert_eq!(outcome.stderr, "", "{outcome}");
+    outcome.stdout_has(&[
+        "warning[StageNameCasing]: the stage's name `Build`",
+        "1 | FROM scratch AS Build\n  |                 ^^^^^",
+        "warning[MaintainerDeprecated]",
+        "warning[UndefinedVar]: the variable `$x`",
+        "\nchecked context/Dockerfile: 3 warnings\n",
+    ]);
+    let fine = with("FROM busybox\nRUN exit 1\n");
+    let outcome = fine.dbuild(["check", "context"]).run().expect_ok();
+    assert_eq!(outcome.stdout, "checked context/Dockerfile: no warnings\n", "{outcome}");
+}
+
+#[test]
+fn every_stage_is_looked_at_unless_one_is_named() {
+    let space = with("FROM scratch AS a\nLABEL x y\nFROM scratch AS b\nLABEL x=y\n");
+    space
+        .dbuild(["check", "context"])
+        .run()
+        .expect_code(1)
+        .stdout_has(&["LegacyKeyValueFormat", ": 1 warning\n"]);
+    space.dbuild(["check", "--target", "b", "context"]).run().expect_ok();
+}
+
+#[test]
+fn errors_are_part_of_the_answer() {
+    let space = with("FROM scratch AS Build\nMAINTAINER me\nBADCMD\n");
+    let outcome = space.dbuild(["check", "context"]).run().expect_code(1);
+    outcome.stdout_has(&["StageNameCasing", "MaintainerDeprecated", "BADCMD", ": 1 error, 2 warnings\n"]);
+    let missing = with("FROM no-such-image:1\nMAINTAINER me\n");
+    let outcome = missing.dbuild(["check", "context"]).run().expect_code(1);
+    outcome.stdout_has(&["MaintainerDeprecated", "no-such-image:1", ": 1 error, 1 warning\n"]);
+    space
+        .dbuild(["check", "no-such-thing"])
+        .run()
+        .expect_code(1)
+        .stderr_has(&["there is no directory and no image `no-such-thing`", "usually `.`"]);
+}
+
+#[test]
+fn json_is_as_buildx_writes_it() {
+    let space = with(POOR);
+    let found = space.dbuild(["check", "--format", "json", "context"]).run().expect_code(1).json();
+    let warnings = found["warnings"].as_array().expect("a list");
+    let rules: Vec<&Value> = warnings.iter().map(|warning| &warning["ruleName"]).collect();
+    assert_eq!(rules, ["StageNameCasing", "MaintainerDeprecated", "UndefinedVar"]);
+    assert_eq!(warnings[0]["url"], "https://docs.docker.com/go/dockerfile/rule/stage-name-casing/");
+    for member in ["description", "detail"] {
+        assert!(warnings.iter().all(|warning| warning[member].is_string()), "{found}");
+    }
+    // Characters, not bytes.
+    let place = json!({ "ranges": [{ "start": { "line": 4, "character": 20 }, "end": { "line": 4, "character": 22 } }] });
+    assert_eq!(warnings[2]["location"], place);
+    assert_eq!(found["sources"][0]["filename"], "context/Dockerfile");
+    assert_eq!(found["sources"][0]["language"], "Dockerfile");
+    assert!(found["sources"][0]["data"].as_str().is_some_and(|data| data.starts_with("RlJPTSBzY3JhdGNo")));
+    assert_eq!(found.get("buildError"), None);
+
+    let broken = with("FROM scratch\nBADCMD x\n");
+    let found = broken.dbuild(["check", "--format=json", "context"]).run().expect_code(1).json();
+    assert!(found["buildError"]["message"].as_str().is_some_and(|text| text.contains("BADCMD")), "{found}");
+    assert_eq!(found["buildError"]["location"]["ranges"][0]["start"]["line"], 2);
+}
+
+#[test]
+fn sarif_has_its_shape() {
+    let space = with(&format!("# check=error=true\n{POOR}FROM scratch AS build\n"));
+    let log = space.dbuild(["check", "--format", "sarif", "context"]).run().expect_code(1).json();
+    assert_eq!(log["version"], "2.1.0");
+    assert!(log["$schema"].as_str().is_some_and(|uri| uri.ends_with("sarif-schema-2.1.0.json")));
+    let [run] = log["runs"].as_array().expect("runs").as_slice() else { panic!("{log}") };
+    let driver = &run["tool"]["driver"];
+    assert_eq!(driver["name"], "dbuild");
+    let rules = driver["rules"].as_array().expect("rules");
+    assert_eq!(rules.len(), 23, "Docker's, and errors");
+    let results = run["results"].as_array().expect("results");
+    assert_eq!(results.len(), 4, "{log}");
+    for result in results {
+        let index = result["ruleIndex"].as_u64().expect("an index") as usize;
+        assert_eq!(rules[index]["id"], result["ruleId"]);
+        assert!(result["message"]["text"].as_str().is_some_and(|text| !text.is_empty()));
+        assert_eq!(result["level"], "error");
+        let place = &result["locations"][0]["physicalLocation"];
+        assert_eq!(place["artifactLocation"]["uri"], "context/Dockerfile");
+        let number = |name: &str| place["region"][name].as_u64().expect("a number");
+        assert!(number("startLine") >= 2 && number("startColumn") >= 1);
+        let (start, end) =
+            ((number("startLine"), number("startColumn")), (number("endLine"), number("endColumn")));
+        assert!(start < end, "{result}");
+    }
+    let other = &results.iter().find(|result| result["ruleId"] == "DuplicateStageName").expect("found")["relatedLocations"];
+    assert_eq!(other[0]["physicalLocation"]["region"]["startLine"], 2);
+    assert_eq!(other[0]["message"]["text"], "the first one");
+}
+
+#[test]
+fn a_build_argument_says_which_rules_apply() {
+    let space = with("# check=skip=all\nFROM scratch AS Build\n");
+    space.dbuild(["check", "context"]).run().expect_ok();
+    let words = ["check", "--build-arg", "BUILDKIT_DOCKERFILE_CHECK=skip=JSONArgsRecommended", "context"];
+    space.dbuild(words).run().expect_code(1).stdout_has(&["StageNameCasing"]);
+    let words = ["check", "--build-arg", "BUILDKIT_DOCKERFILE_CHECK=skip", "context"];
+    space
+        .dbuild(words)
+        .run()
+        .expect_code(1)
+        .stdout_has(&["BUILDKIT_DOCKERFILE_CHECK", "`skip` is not an option of checks"]);
+}
