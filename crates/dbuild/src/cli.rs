@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub(crate) use build::{BuildArgs, ProgressMode, SourceArgs};
 pub(crate) use check::{CheckArgs, FindingsFormat};
-pub(crate) use journal::{HistoryArgs, LogsArgs};
+pub(crate) use journal::{CompareArgs, GraphArgs, GraphFormat, HistoryArgs, LogsArgs, ReportArgs};
 pub(crate) use values::{Age, ByteSize, KeyValue, NamedContextArg};
 
 /// Builds container images from Dockerfiles: no daemon, no root, one binary.
@@ -45,6 +45,12 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     /// Build an image from a Dockerfile
     Build(Box<BuildArgs>),
+    /// Draw the steps of a Dockerfile or of a build as a graph
+    Graph(Box<GraphArgs>),
+    /// Write one HTML file that shows a build
+    Report(ReportArgs),
+    /// Compare two builds, Dockerfiles, stages or images
+    Compare(CompareArgs),
     /// List the builds that the store remembers
     History(HistoryArgs),
     /// Show what the steps of a build wrote

@@ -7,11 +7,11 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use dbuild_digest::BlobDigest;
+use dbuild_digest::{BlobDigest, ContentDigest};
 use dbuild_store::{Entry, EntryKind, Files, SnapshotId, Stack, StackLayer, Store, Tree, TreePath};
 use serde::Serialize;
 
-use crate::{Build, Step};
+use crate::{Build, State, Step};
 
 /// Where the indexes of layers come from.
 pub trait Trees {
@@ -95,6 +95,9 @@ pub struct Change {
     pub before: Option<u64>,
     /// The image holds its bytes.
     pub shipped: bool,
+    /// The digest of a file's bytes.
+    #[serde(skip)]
+    pub content: Option<ContentDigest>,
 }
 
 /// A path and its bytes, for lists of the largest.
@@ -108,6 +111,19 @@ pub struct PathBytes {
     pub size: u64,
     /// The image holds them.
     pub shipped: bool,
+}
+
+/// The bytes of a whole build. What stands in several places is counted once: `base + made = shipped + left`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Totals {
+    /// What the images that it begins with hold.
+    pub base: u64,
+    /// What its steps made anew.
+    pub made: u64,
+    /// What of both is in the image.
+    pub shipped: u64,
+    /// What is not.
+    pub left: u64,
 }
 
 impl Contents {
@@ -141,6 +157,34 @@ impl Contents {
         self.steps.get(&id)
     }
 
+    /// The sums of a build, if the layers of all steps that are done are known.
+    pub fn totals(&self, build: &Build) -> Option<Totals> {
+        let has_layer = |step: &&Step| {
+            matches!(step.state, State::Done | State::Cached)
+                && !matches!(step.kind.as_str(), "context" | "scratch")
+        };
+        let mut totals = Totals::default();
+        let mut seen: HashMap<ContentDigest, bool> = HashMap::new();
+        let (images, others): (Vec<&Step>, Vec<&Step>) =
+            build.steps.iter().filter(has_layer).partition(|step| step.image.is_some());
+        for step in images.iter().chain(&others) {
+            for change in &self.steps.get(&step.id)?.changes {
+                let Some(content) = change.content.filter(|_| change.operation != Operation::Removed) else {
+                    continue;
+                };
+                let shipped = seen.entry(content).or_insert_with(|| {
+                    *(if step.image.is_some() { &mut totals.base } else { &mut totals.made }) += change.size;
+                    false
+                });
+                if change.shipped && !std::mem::replace(shipped, true) {
+                    totals.shipped += change.size;
+                }
+            }
+        }
+        totals.left = totals.base + totals.made - totals.shipped;
+        Some(totals)
+    }
+
     /// The largest files of all steps, the largest first.
     pub fn largest(&self, count: usize) -> Vec<PathBytes> {
         let of_step = |(step, contents): (&u32, &StepContents)| {
@@ -158,6 +202,9 @@ impl Contents {
             paths
         };
         let mut all: Vec<PathBytes> = self.steps.iter().flat_map(of_step).collect();
+        // Several stages can begin with the same image, and several steps be the same.
+        let mut seen = HashSet::new();
+        all.retain(|file| seen.insert((file.path.clone(), file.size)));
         keep_largest(&mut all, count);
         all
     }
@@ -188,7 +235,7 @@ fn stack_layers(step: &Step, layers: &HashMap<u32, Vec<Arc<Tree>>>) -> Option<Ve
 #[derive(Default)]
 struct Shipped {
     /// The digests of their files' contents.
-    contents: HashSet<Vec<u8>>,
+    contents: HashSet<ContentDigest>,
     /// The stages that they are built on: all of those is in them.
     stages: HashSet<u32>,
 }
@@ -220,9 +267,9 @@ impl Shipped {
 }
 
 /// The digest and the bytes of a file that has any.
-fn content(entry: &Entry) -> Option<(Vec<u8>, u64)> {
+fn content(entry: &Entry) -> Option<(ContentDigest, u64)> {
     match &entry.kind {
-        EntryKind::File { size, content } if *size > 0 => Some((content.as_bytes().to_vec(), *size)),
+        EntryKind::File { size, content } if *size > 0 => Some((*content, *size)),
         _ => None,
     }
 }
@@ -314,9 +361,10 @@ fn change(entry: &Entry, operation: Operation, size: u64, before: Option<u64>, s
         size,
         before,
         shipped,
+        content: content(entry).map(|(digest, _)| digest),
     }
 }
 
 #[cfg(test)]
 #[path = "tests/contents.rs"]
-mod tests;
+pub(crate) mod tests;

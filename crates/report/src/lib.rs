@@ -3,17 +3,24 @@
 //! [`Build`] is a function of events and knows nothing of where they come from: a build that is running, the journal, or a
 //! test. What the layers contain is asked of [`Trees`], which the store implements. Everything else is made of these two.
 
+mod compare;
 mod contents;
 mod find;
+pub mod graph;
+mod inventory;
 mod labels;
 mod model;
+mod page;
 mod summary;
 mod timeline;
 mod units;
 
-pub use contents::{Change, Contents, NoTrees, Operation, PathBytes, StepContents, Trees};
+pub use compare::{Comparison, Difference, Pair, Side, StepSide};
+pub use contents::{Change, Contents, NoTrees, Operation, PathBytes, StepContents, Totals, Trees};
 pub use find::NoSuchStep;
+pub use inventory::{Inventory, image_files};
 pub use labels::Labels;
 pub use model::{Build, Dockerfile, Export, Image, LogLine, Message, Pinned, Stage, StageBytes, State, Step};
+pub use page::{compare_page, page};
 pub use summary::Summary;
 pub use units::{Bytes, Seconds};

@@ -56,6 +56,9 @@ pub(crate) struct BuildArgs {
     /// Write the build's result as JSON to a file
     #[arg(long, value_name = "FILE")]
     pub(crate) metadata_file: Option<PathBuf>,
+    /// Write a report of the build, one HTML file, whether it succeeds or fails
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
     /// How progress is shown; auto is tty on a terminal and plain elsewhere
     #[arg(long, value_name = "MODE", default_value = "auto", env = "BUILDKIT_PROGRESS", hide_env = true)]
     pub(crate) progress: ProgressMode,

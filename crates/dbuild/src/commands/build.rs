@@ -1,6 +1,6 @@
 //! `dbuild build`: from the flags to the written image.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use dbuild_cache::Strategy;
@@ -10,7 +10,7 @@ use dbuild_layer::PackOptions;
 use dbuild_plan::Plan;
 use dbuild_report::Summary;
 use dbuild_scheduler::{BuildError, Cancel, Canceller, Machine, Request, pinned_images};
-use dbuild_store::{BuildInfo, Collector, Event, EventSink, Fanout, Outcome};
+use dbuild_store::{BuildId, BuildInfo, Collector, Event, EventSink, Fanout, Outcome};
 
 use super::build_error::render_step;
 use super::export::{Exported, Exporting, export};
@@ -27,20 +27,43 @@ const GRACE: Duration = Duration::from_millis(700);
 
 /// Builds, and prints what there is to say about it.
 pub(crate) fn run(global: &Global, flags: &BuildArgs) -> Result<(), Error> {
-    let outputs = outputs(flags)?;
-    super::export::check(flags, &outputs)?;
-    let strategy = dbuild_cache::strategy(&flags.strategy).map_err(Error::usage)?;
+    check(flags)?;
     let session = Session::open(global)?;
-    let inputs = inputs::read(flags)?;
-    let color = progress::color();
-    let view = progress::view(flags.progress, flags.quiet);
-    let build = Build { session: &session, flags, strategy, outputs, inputs, view, color };
-    let done = session.runtime.block_on(build.run());
-    build.view.close();
-    drop(build);
+    let (_, done) = run_in(&session, flags);
     // Threads that are still copying must not hold up the end; what they write is below `tmp/`.
     session.runtime.shutdown_background();
-    done.and_then(|done| finish(flags, &done))
+    done
+}
+
+/// What can be known to be wrong before the store is opened.
+pub(super) fn check(flags: &BuildArgs) -> Result<(), Error> {
+    super::export::check(flags, &outputs(flags)?)?;
+    dbuild_cache::strategy(&flags.strategy).map(drop).map_err(Error::usage)
+}
+
+/// The same in a session that is open; gives the journal's name for the build, if it came so far.
+pub(super) fn run_in(session: &Session, flags: &BuildArgs) -> (Option<BuildId>, Result<(), Error>) {
+    let prepared = || -> Result<Build<'_>, Error> {
+        let outputs = outputs(flags)?;
+        let strategy = dbuild_cache::strategy(&flags.strategy).map_err(Error::usage)?;
+        let inputs = inputs::read(flags)?;
+        let (color, view) = (progress::color(), progress::view(flags.progress, flags.quiet));
+        let id = OnceLock::new();
+        Ok(Build { session, flags, strategy, outputs, inputs, view, color, id })
+    };
+    let build = match prepared() {
+        Ok(build) => build,
+        Err(error) => return (None, Err(error)),
+    };
+    let done = session.runtime.block_on(build.run());
+    build.view.close();
+    let id = build.id.get().cloned();
+    let reported = match (&flags.report, &id) {
+        (Some(file), Some(id)) => super::report::write_report(&session.store, id, file),
+        _ => Ok(()),
+    };
+    // Of two errors that of the build is told.
+    (id, done.and_then(|done| finish(flags, &done)).and(reported))
 }
 
 /// One build, from the flags to the written image.
@@ -52,6 +75,8 @@ struct Build<'a> {
     inputs: Inputs,
     view: Arc<dyn View>,
     color: bool,
+    /// The journal's name for it, once it has one.
+    id: OnceLock<BuildId>,
 }
 
 /// What there is to say about a build that is done.
@@ -72,6 +97,7 @@ impl Build<'_> {
         // Nothing that this build uses is collected before its end.
         let lease = self.session.store.lease().map_err(Error::failed)?;
         let build = self.session.store.begin_build(&self.info()).map_err(Error::failed)?;
+        let _ = self.id.set(build.clone());
         let journal = Arc::new(self.session.store.journal(&build).map_err(Error::failed)?);
         let kept = Arc::new(Collector::default());
         let sinks: Vec<Arc<dyn EventSink>> = vec![

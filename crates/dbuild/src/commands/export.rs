@@ -236,7 +236,10 @@ pub(crate) fn check(flags: &BuildArgs, outputs: &[OutputSpec]) -> Result<(), Err
             }
         }
     }
-    [&flags.iidfile, &flags.metadata_file].into_iter().flatten().try_for_each(|path| writable_place(path))
+    [&flags.iidfile, &flags.metadata_file, &flags.report]
+        .into_iter()
+        .flatten()
+        .try_for_each(|path| writable_place(path))
 }
 
 /// A file is made beside its place, so the directory must be there.

@@ -4,14 +4,17 @@ mod build;
 mod build_error;
 mod cache;
 mod check;
+mod compare;
 mod demo;
 mod doctor;
 mod export;
 mod findings;
+mod graph;
 mod images;
 mod journal;
 mod lessons;
 mod planning;
+mod report;
 mod run;
 
 use std::io::Write as _;
@@ -27,6 +30,9 @@ pub(crate) fn run(cli: Cli) -> Result<(), Error> {
     let global = &cli.global;
     match cli.command {
         Command::Build(flags) => build::run(global, &flags),
+        Command::Graph(args) => graph::run(global, &args),
+        Command::Report(args) => report::report(global, &args),
+        Command::Compare(args) => compare::run(global, &args),
         Command::History(args) => journal::history(global, &args),
         Command::Logs(args) => journal::logs(global, &args),
         Command::Check(args) => check::run(global, &args),

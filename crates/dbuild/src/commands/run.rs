@@ -66,7 +66,7 @@ pub(crate) fn run(global: &Global, args: &RunArgs) -> Result<(), Error> {
 }
 
 /// An image of the store, or of a registry where the store has none.
-async fn find(session: &Session, name: &str) -> Result<dbuild_plan::BaseImage, Error> {
+pub(super) async fn find(session: &Session, name: &str) -> Result<dbuild_plan::BaseImage, Error> {
     let name = match session.store.image(name) {
         Ok(entry) if !entry.name.is_empty() => entry.name,
         _ => name.to_owned(),

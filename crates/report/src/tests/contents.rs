@@ -6,8 +6,8 @@ use dbuild_store::{
     Entry, EntryKind, Event, LayerInfo, SnapshotId, StageInfo, Stamped, StepInfo, Tree, TreePath,
 };
 
-use super::{Contents, NoTrees, Operation, Trees};
-use crate::Build;
+use super::{Contents, NoTrees, Operation, Totals, Trees};
+use crate::{Build, State};
 
 fn at(path: &str) -> TreePath {
     TreePath::from_bytes(path.as_bytes()).unwrap()
@@ -28,6 +28,13 @@ fn chain() -> BlobDigest {
 
 /// Layers by the names of their snapshots; `base` is the image's.
 pub(crate) struct Known(HashMap<&'static str, Vec<Entry>>);
+
+impl Known {
+    /// Gives the only entry of a layer another path.
+    pub(crate) fn rename(&mut self, layer: &str, path: &str) {
+        self.0.get_mut(layer).unwrap()[0].path = at(path);
+    }
+}
 
 impl Trees for Known {
     fn of_snapshot(&self, id: &SnapshotId) -> Option<Arc<Tree>> {
@@ -165,6 +172,18 @@ fn bytes_are_made_shipped_and_hidden() {
         largest,
         [("/app".to_owned(), 7, true), ("/out/app".to_owned(), 7, true), ("/bin/sh".to_owned(), 6, false)]
     );
+}
+
+#[test]
+fn totals_count_each_content_once() {
+    let mut build = build();
+    build.steps[0].state = State::Cached;
+    let totals = Contents::of(&build, &known()).totals(&build).unwrap();
+    // The base's shell, aa and bb; then SHELL!, program and noise. The copy brings nothing new.
+    assert_eq!(totals, Totals { base: 9, made: 18, shipped: 7, left: 20 });
+    let mut known = known();
+    known.0.remove("one");
+    assert_eq!(Contents::of(&build, &known).totals(&build), None);
 }
 
 #[test]

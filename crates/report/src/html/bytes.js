@@ -1,0 +1,97 @@
+// Where the bytes went: made → shipped → left behind, by stage, step and file; and what the image consists of.
+
+const FIRST_STAGES = 60;
+
+function showCascade() {
+  const sums = DATA.totals;
+  const whole = sums ? sums.base + sums.made : 0;
+  if (!whole) return fill($("cascade"), h("p", { class: "soft" }, "Not all layers of this build are known (any more), so its bytes cannot be added up as a whole."));
+  const share = (value) => `${((100 * value) / whole).toFixed(value && value < whole / 100 ? 2 : 0)} %`;
+  const step = (name, style, value, offset) => [name, bar([[style, value]], whole, offset), bytes(value), share(value)];
+  const rows = [
+    step("Base images", "base", sums.base, 0),
+    step("Made by steps", "made", sums.made, sums.base),
+    step("Left behind", "left", sums.left, whole - sums.left),
+    step("Shipped", "shipped", sums.shipped, 0),
+  ];
+  const element = table("Bytes of the whole build", [["What"], ["", "lane-of"], ["Bytes", "num"], ["Share", "num small"]], rows);
+  element.classList.add("cascade");
+  fill($("cascade"), h("p", { class: "soft small-note" }, "The whole build; what stands in several places is counted once."), element,
+    h("p", { class: "soft small-note" }, "By stage; here every stage counts what it holds, so the same bytes can be in several."));
+}
+
+function stageRows(stage, most) {
+  const steps = BUILD.steps.filter((step) => step.stage === stage.id && step.kind !== "scratch");
+  const own = steps.map((step) => {
+    const contents = DATA.contents[step.id];
+    const parts = contents ? [["shipped", contents.shipped], ["left", contents.made - contents.shipped]] : [];
+    const isBase = step.kind === "image";
+    return h("tr", { class: "sub", hidden: true },
+      h("th", { scope: "row" }, h("button", { type: "button", class: "plain", onclick: () => choose(step.id) }, step.text)),
+      h("td", { class: "lane-of" }, bar(parts, most)),
+      h("td", { class: "num" }, isBase && contents ? bytes(contents.made) : ""),
+      h("td", { class: "num" }, isBase ? "" : contents ? bytes(contents.made) : step.layer_bytes ? bytes(step.layer_bytes) : "?"),
+      h("td", { class: "num" }, contents ? bytes(contents.shipped) : "?"),
+      h("td", { class: "num" }, contents ? bytes(contents.made - contents.shipped) : "?"));
+  });
+  const toggle = h("button", { type: "button", class: "plain twist", "aria-expanded": "false", onclick: () => {
+    const open = toggle.getAttribute("aria-expanded") !== "true";
+    toggle.setAttribute("aria-expanded", String(open));
+    for (const one of own) one.hidden = !open;
+  } }, stage.name);
+  const sum = stage.bytes;
+  const parts = sum ? [["shipped", sum.shipped], ["left", sum.left]] : [];
+  const cell = (value) => h("td", { class: "num" }, sum ? bytes(value) : "");
+  const first = h("tr", {},
+    h("th", { scope: "row" }, own.length ? toggle : stage.name),
+    h("td", { class: "lane-of" }, sum ? bar(parts, most) : h("span", { class: "soft" }, stage.reached ? "not counted" : `skipped: ${stage.skipped || "the target does not need it"}`)),
+    sum ? [cell(sum.base), cell(sum.made), cell(sum.shipped), cell(sum.left)] : h("td", { colspan: "4" }));
+  return [first, ...own];
+}
+
+function showStages() {
+  const most = Math.max(1, ...BUILD.stages.map((stage) => (stage.bytes ? stage.bytes.base + stage.bytes.made : 0)));
+  const heads = [["Stage"], ["Shipped, left behind", "lane-of"], ["Base", "num"], ["Made", "num"], ["Shipped", "num"], ["Left behind", "num"]];
+  const element = table("Bytes by stage; a stage opens to its steps", heads, []);
+  const body = element.tBodies[0];
+  const show = (from, to) => body.append(...BUILD.stages.slice(from, to).flatMap((stage) => stageRows(stage, most)));
+  show(0, FIRST_STAGES);
+  const rest = BUILD.stages.length - FIRST_STAGES;
+  const more = rest > 0
+    ? h("button", { type: "button", class: "more", onclick: () => { more.remove(); show(FIRST_STAGES, BUILD.stages.length); } }, `Show ${count(rest, "more stage")}`)
+    : null;
+  const key = h("p", { class: "key soft" }, h("i", { class: "shipped" }), " shipped ", h("i", { class: "left" }), " left behind");
+  fill($("stages"), key, element, more);
+}
+
+function showLargest() {
+  if (!DATA.largest.length) return fill($("largest"), h("p", { class: "soft" }, "No layer of this build is in the store any more."));
+  const most = DATA.largest[0].size;
+  const rows = DATA.largest.map((file) => {
+    const step = STEPS.get(file.step);
+    return [h("span", { class: "path" }, file.path), bar([[file.shipped ? "shipped" : "left", file.size]], most),
+      bytes(file.size), file.shipped ? "shipped" : "left behind", step ? h("button", { type: "button", class: "plain", onclick: () => choose(step.id) }, step.label) : ""];
+  });
+  fill($("largest"), table("The largest files of all steps", [["File"], ["", "lane-of"], ["Size", "num"], ["Where it is", "small"], ["Made by", "small"]], rows));
+}
+
+function showImage() {
+  const about = BUILD.exports.map((output) => h("dl", { class: "facts-of" },
+    [["Output", output.output], ["Names", output.names.join(", ")], ["Digest", output.digest || ""], ["Size", bytes(output.size)],
+      ["Unpacked", output.unpacked ? bytes(output.unpacked) : ""]].filter(([, value]) => value)
+      .flatMap(([term, value]) => [h("dt", {}, term), h("dd", { class: "break" }, value)])));
+  fill($("exports"), about.length ? about : h("p", { class: "soft" }, "Nothing was written."));
+  const tables = BUILD.images.map((image) => {
+    const whole = image.layers.reduce((sum, layer) => sum + layer.size, 0);
+    const stage = STAGES.get(image.stage);
+    const rows = image.layers.map((layer, index) => {
+      const step = STEPS.get(layer.step);
+      const made = step ? h("button", { type: "button", class: "plain", onclick: () => choose(step.id) }, nameOf(step)) : "from the base image";
+      return [String(index + 1), made, bar([[step ? "made" : "base", layer.size]], whole), bytes(layer.size),
+        step && step.layer_bytes ? bytes(step.layer_bytes) : "", h("span", { class: "mono soft", title: layer.digest }, layer.digest.slice(7, 19))];
+    });
+    return table(`The layers of ${stage ? stage.name : "the image"}`,
+      [["Layer"], ["Made by"], ["", "lane-of"], ["Packed", "num"], ["Unpacked", "num"], ["Digest", "small"]], rows);
+  });
+  fill($("layers"), tables);
+}

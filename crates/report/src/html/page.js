@@ -1,0 +1,178 @@
+// Puts the page together.
+
+function showHead() {
+  $("title").textContent = DATA.title || "build";
+  const outcome = { done: "done", failed: "failed", canceled: "canceled" }[BUILD.outcome] || "running";
+  const from = BUILD.dockerfile ? ` from ${BUILD.dockerfile.name}` : "";
+  fill($("about"), badge(outcome), ` Build ${BUILD.id}, ${when(BUILD.started_ms)}${from}, strategy ${BUILD.strategy}`);
+  const sums = DATA.totals;
+  const whole = sums ? sums.base + sums.made : 0;
+  const image = BUILD.exports.find((output) => output.digest) || BUILD.exports[0];
+  const steps = BUILD.steps.filter((step) => step.kind !== "scratch" && step.kind !== "context");
+  const cached = steps.filter((step) => step.state === "cached").length;
+  const ended = cached + steps.filter((step) => step.state === "done").length;
+  const failed = BUILD.steps.find((step) => step.state === "failed");
+  const reached = BUILD.stages.filter((stage) => stage.reached).length;
+  const skipped = BUILD.stages.length - reached;
+  const story = [];
+  if (failed) story.push(`It failed at ${nameOf(failed)}.`);
+  story.push(`${count(reached, "stage")} ran${skipped ? `, ${skipped} ${skipped === 1 ? "was" : "were"} not needed` : ""}.`);
+  if (whole) story.push(`They held ${bytes(whole)} of files; ${bytes(sums.shipped)} are in the image and ${bytes(sums.left)} stayed behind.`);
+  $("story").textContent = story.join(" ");
+  const figures = [
+    ["Time", seconds(BUILD.duration_ms), null],
+    ["Steps cached", `${cached} of ${ended}`, null],
+    ["Image", image ? bytes(image.size) : "none", image && image.unpacked ? `${bytes(image.unpacked)} unpacked` : null],
+    ["Left behind", whole ? bytes(sums.left) : "unknown", whole ? `of ${bytes(whole)}` : null],
+  ];
+  fill($("figures"), figures.map(([term, value, more]) =>
+    h("div", {}, h("dt", {}, term), h("dd", {}, value, more ? h("small", {}, more) : null))));
+  $("foot").textContent = `Written by dbuild ${DATA.version} from its journal. This file needs nothing else.`;
+}
+
+// The graph was drawn before; here its boxes learn to be chosen.
+
+const BOXES = new Map([...document.querySelectorAll(".graph .step")].map((box) => [Number(box.dataset.step), box]));
+const places = new Map([...BOXES].map(([id, box]) => {
+  const frame = box.querySelector(".box");
+  return [id, [Number(frame.getAttribute("x")), Number(frame.getAttribute("y"))]];
+}));
+
+function markGraph(id, options) {
+  const old = document.querySelector(".graph .step.selected");
+  if (old) {
+    old.classList.remove("selected");
+    old.removeAttribute("aria-current");
+    old.setAttribute("tabindex", "-1");
+  }
+  const box = BOXES.get(id);
+  if (!box) return;
+  box.classList.add("selected");
+  box.setAttribute("aria-current", "step");
+  box.setAttribute("tabindex", "0");
+  if (options && options.still) return;
+  const pane = $("graph-scroll");
+  const [x, y] = places.get(id);
+  const scale = pane.querySelector("svg").clientWidth / Number(pane.querySelector("svg").getAttribute("width")) || 1;
+  const near = (from, at, room) => (at < from + 20 || at > from + room - 220 ? Math.max(0, at - room / 3) : from);
+  pane.scrollLeft = near(pane.scrollLeft, x * scale, pane.clientWidth);
+  pane.scrollTop = near(pane.scrollTop, y * scale, pane.clientHeight + 140);
+  if (options && options.focus) box.focus({ preventScroll: true });
+}
+
+/** The box that is nearest in a direction. */
+function neighbour(id, dx, dy) {
+  const [x, y] = places.get(id);
+  let best = null;
+  let least = Infinity;
+  for (const [other, [ox, oy]] of places) {
+    const along = dx ? (ox - x) * dx : (oy - y) * dy;
+    const aside = dx ? Math.abs(oy - y) * 4 : Math.abs(ox - x);
+    if (other !== id && along > 0 && along + aside < least) {
+      least = along + aside;
+      best = other;
+    }
+  }
+  return best;
+}
+
+function wireGraph() {
+  const pane = $("graph-scroll");
+  // The names of the lanes stay in sight.
+  const drawing = pane.querySelector("svg");
+  pane.addEventListener("scroll", () => drawing.style.setProperty("--scrolled", `${pane.scrollLeft}px`), { passive: true });
+  pane.addEventListener("click", (event) => {
+    const box = event.target.closest(".step");
+    if (box) choose(Number(box.dataset.step), { focus: true });
+  });
+  const arrows = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1] };
+  pane.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" || event.key === " ") {
+      event.preventDefault();
+      $("walk").scrollIntoView();
+      return;
+    }
+    const way = arrows[event.key];
+    if (!way || chosen === null || event.ctrlKey || event.altKey || event.metaKey) return;
+    event.preventDefault();
+    const next = places.has(chosen) ? neighbour(chosen, way[0], way[1]) : null;
+    if (next !== null) choose(next, { focus: true });
+  });
+  const states = ["done", "cached", "failed", "canceled", "running", "waiting", "skipped"].filter((state) => BUILD.steps.some((step) => step.state === state && step.kind !== "scratch"));
+  fill($("legend"), states.map((state) => h("li", {}, badge(state))), h("li", { class: "soft" }, "━ longest way"),
+    BUILD.stages.some((stage) => !stage.reached) ? h("li", { class: "soft" }, "┄ stage that is not needed") : null);
+}
+
+function wirePlayer() {
+  const slider = $("slider");
+  slider.max = String(DATA.order.length - 1);
+  slider.addEventListener("input", () => choose(DATA.order[Number(slider.value)]));
+  const move = (by) => choose(DATA.order[Number(slider.value) + by]);
+  $("back").addEventListener("click", () => move(-1));
+  $("forward").addEventListener("click", () => move(1));
+}
+
+function showMessages() {
+  const line = (message) => h("li", { class: message.warning ? "warn" : "" },
+    h("p", {}, h("strong", {}, message.rule || (message.warning ? "Warning" : "Note")), message.line ? `, line ${message.line}` : ""),
+    h("pre", { class: "code" }, message.text));
+  fill($("messages"), BUILD.messages.length
+    ? h("ul", { class: "messages" }, BUILD.messages.map(line))
+    : h("p", { class: "soft" }, "No check found anything, and nothing else was said."));
+}
+
+const SOURCE = new Map();
+
+function showSource() {
+  if (!BUILD.dockerfile) return fill($("dockerfile"), h("p", { class: "soft" }, "The journal of this build does not have it."));
+  const owner = new Map();
+  for (const step of BUILD.steps) {
+    if (step.lines && step.kind !== "context") for (let line = step.lines[0]; line <= step.lines[1]; line += 1) owner.set(line, step);
+  }
+  const lines = BUILD.dockerfile.text.replace(/\n$/, "").split("\n").map((text, index) => {
+    const step = owner.get(index + 1);
+    const sign = step ? SIGNS[step.state] : " ";
+    const line = h("span", { class: `source${step ? ` of ${step.state}` : ""}` },
+      h("span", { class: "number" }, String(index + 1)), h("span", { class: "sign" }, sign), `${text}\n`);
+    if (step) line.addEventListener("click", () => choose(step.id));
+    SOURCE.set(index + 1, line);
+    return line;
+  });
+  fill($("dockerfile"), h("pre", { class: "code whole", tabindex: "0", "aria-label": BUILD.dockerfile.name }, lines));
+}
+
+function markSource(step) {
+  for (const line of document.querySelectorAll(".source.selected")) line.classList.remove("selected");
+  if (!step.lines) return;
+  for (let line = step.lines[0]; line <= step.lines[1]; line += 1) if (SOURCE.has(line)) SOURCE.get(line).classList.add("selected");
+}
+
+/** Paper has no slider: all steps are written out, as many as a reader would turn pages for. */
+function wirePrint() {
+  const most = 200;
+  window.addEventListener("beforeprint", () => {
+    const steps = DATA.order.slice(0, most).map((id) => STEPS.get(id));
+    fill($("all"), steps.map((step) => h("article", { class: "printed-step" }, about(step, { paths: 15, log: 25 }))),
+      DATA.order.length > most ? h("p", {}, `and ${count(DATA.order.length - most, "more step")}.`) : null);
+    $("printed").hidden = false;
+  });
+  window.addEventListener("afterprint", () => {
+    fill($("all"));
+    $("printed").hidden = true;
+  });
+}
+
+showHead();
+wireGraph();
+wirePlayer();
+showTime();
+showCascade();
+showStages();
+showLargest();
+showImage();
+showMessages();
+showSource();
+wirePrint();
+const failedStep = BUILD.steps.find((step) => step.state === "failed");
+if (DATA.order.length) choose(failedStep ? failedStep.id : DATA.order[DATA.order.length - 1], { still: !failedStep });
+document.documentElement.dataset.ready = "yes";

@@ -1,0 +1,120 @@
+//! The report: one HTML file that needs nothing else.
+//!
+//! The page is a template with the graph drawn in, the build as JSON in a data block, and a script that shows it. Nothing
+//! in it is asked of a network, and the content security policy forbids it: only the page's own style and script, named by
+//! their hashes, may run. So no text of a build can do anything but be read, whatever it contains; it is escaped all the same.
+
+mod data;
+mod rows;
+
+use dbuild_digest::BlobDigest;
+use serde::Serialize;
+
+use crate::graph::{STYLE, escape, figure};
+use crate::{Build, Comparison, Contents};
+use data::PageData;
+
+const PAGE: &str = include_str!("../html/page.html");
+const COMPARE: &str = include_str!("../html/compare.html");
+const COLORS: &str = include_str!("../html/colors.css");
+const CSS: &str = include_str!("../html/page.css");
+/// Later files use what earlier ones define.
+const SCRIPTS: [&str; 6] = [
+    include_str!("../html/base.js"),
+    include_str!("../html/tree.js"),
+    include_str!("../html/step.js"),
+    include_str!("../html/time.js"),
+    include_str!("../html/bytes.js"),
+    include_str!("../html/page.js"),
+];
+const COMPARE_SCRIPTS: [&str; 2] = [include_str!("../html/base.js"), include_str!("../html/compare.js")];
+
+/// The report of one build.
+pub fn page(build: &Build, contents: &Contents) -> String {
+    let title = format!("{} · dbuild report", build.title());
+    let parts = Parts { title: &title, graph: &figure(build), scripts: &SCRIPTS };
+    assemble(PAGE, &parts, &PageData::of(build, contents))
+}
+
+/// The report of two builds side by side.
+pub fn compare_page(comparison: &Comparison) -> String {
+    let title = format!("{} and {} · dbuild report", comparison.a.title, comparison.b.title);
+    assemble(COMPARE, &Parts { title: &title, graph: "", scripts: &COMPARE_SCRIPTS }, comparison)
+}
+
+struct Parts<'a> {
+    title: &'a str,
+    graph: &'a str,
+    scripts: &'a [&'a str],
+}
+
+fn assemble(template: &str, parts: &Parts<'_>, data: &impl Serialize) -> String {
+    let style = format!("{COLORS}{STYLE}{CSS}");
+    let script = format!("\"use strict\";\n(() => {{\n{}}})();\n", parts.scripts.concat());
+    let policy = format!(
+        "default-src 'none'; style-src '{}'; script-src '{}'; base-uri 'none'; form-action 'none'",
+        source_hash(&style),
+        source_hash(&script)
+    );
+    let mut out = String::new();
+    let mut rest = template;
+    // Each slot is filled once, and what was filled in is not looked at again: a Dockerfile may hold the name of a slot.
+    while let Some((before, (name, after))) =
+        rest.split_once("{{").and_then(|(before, after)| Some((before, after.split_once("}}")?)))
+    {
+        out.push_str(before);
+        match name {
+            "title" => out.push_str(&escape(parts.title)),
+            "policy" => out.push_str(&policy),
+            "style" => out.push_str(&style),
+            "script" => out.push_str(&script),
+            "graph" => out.push_str(parts.graph),
+            "data" => out.push_str(&json(data)),
+            _ => {}
+        }
+        rest = after;
+    }
+    out.push_str(rest);
+    out
+}
+
+/// JSON that cannot end the element that it stands in.
+fn json(data: &impl Serialize) -> String {
+    // Of texts, numbers and lists alone: cannot fail.
+    let text = serde_json::to_string(data).unwrap_or_default();
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '<' => out.push_str("\\u003c"),
+            '>' => out.push_str("\\u003e"),
+            '&' => out.push_str("\\u0026"),
+            '\u{2028}' => out.push_str("\\u2028"),
+            '\u{2029}' => out.push_str("\\u2029"),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// How a policy names an inline style or script.
+fn source_hash(text: &str) -> String {
+    format!("sha256-{}", base64(BlobDigest::of(text.as_bytes()).as_bytes()))
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::new();
+    for chunk in bytes.chunks(3) {
+        let bits =
+            chunk.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        for place in 0..4 {
+            let digit = char::from(DIGITS[(bits >> (18 - 6 * place)) as usize & 63]);
+            out.push(if place <= chunk.len() { digit } else { '=' });
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+#[path = "../tests/page.rs"]
+mod tests;
