@@ -4,6 +4,7 @@
 mod build;
 mod check;
 mod journal;
+mod plan;
 mod values;
 
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use clap::{Args, Parser, Subcommand};
 pub(crate) use build::{BuildArgs, ProgressMode, SourceArgs};
 pub(crate) use check::{CheckArgs, FindingsFormat};
 pub(crate) use journal::{CompareArgs, GraphArgs, GraphFormat, HistoryArgs, LogsArgs, ReportArgs};
+pub(crate) use plan::PlanArgs;
 pub(crate) use values::{Age, ByteSize, KeyValue, NamedContextArg};
 
 /// Builds container images from Dockerfiles: no daemon, no root, one binary.
@@ -57,6 +59,8 @@ pub(crate) enum Command {
     Logs(LogsArgs),
     /// Read a Dockerfile and say what could be better
     Check(Box<CheckArgs>),
+    /// Say what a build would do, step by step and why, and do nothing
+    Plan(Box<PlanArgs>),
     /// Run a command in an image of the store
     Run(RunArgs),
     /// List the images of the store

@@ -338,7 +338,15 @@ fn pull(plan: &Plan, absent: &HashSet<StepId>, steps: &mut [StepForecast]) {
         .filter(|first| absent.contains(first))
         .collect();
     for image in needed {
-        steps[image.index()].verdict = Verdict::Miss(Miss::Pulled);
+        if matches!(steps[image.index()].verdict, Verdict::Unknown(_)) {
+            // Stages that begin with the same image need it once.
+            let key = steps[image.index()].key;
+            let same = absent.iter().filter(|other| **other != image && steps[other.index()].key == key);
+            for other in same.collect::<Vec<_>>() {
+                steps[other.index()].verdict = Verdict::Hit(Hit::SameAs(image));
+            }
+            steps[image.index()].verdict = Verdict::Miss(Miss::Pulled);
+        }
     }
     for id in absent {
         if let StepKind::Image(image) = &plan.step(*id).kind {
@@ -381,9 +389,10 @@ impl Forecast {
     /// Whether a step will run, if whatever is unknown does (or does not).
     fn runs(&self, id: StepId, unknown: bool) -> bool {
         match self.steps[id.index()].verdict {
-            Verdict::Miss(_) | Verdict::Always => true,
+            Verdict::Miss(_) => true,
             Verdict::Unknown(_) => unknown,
-            Verdict::Hit(_) | Verdict::Fails(_) => false,
+            // That contexts are read belongs to every build, and nobody measured it.
+            Verdict::Always | Verdict::Hit(_) | Verdict::Fails(_) => false,
         }
     }
 

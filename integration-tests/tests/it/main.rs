@@ -10,6 +10,7 @@ mod house;
 mod interrupt;
 mod journal;
 mod lessons;
+mod plan;
 mod rootless;
 mod sandbox;
 mod tutorials;

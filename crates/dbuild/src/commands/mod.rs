@@ -13,6 +13,7 @@ mod graph;
 mod images;
 mod journal;
 mod lessons;
+mod plan;
 mod planning;
 mod report;
 mod run;
@@ -36,6 +37,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Error> {
         Command::History(args) => journal::history(global, &args),
         Command::Logs(args) => journal::logs(global, &args),
         Command::Check(args) => check::run(global, &args),
+        Command::Plan(args) => plan::run(global, &args),
         Command::Run(args) => run::run(global, &args),
         Command::Images(args) => images::list(global, args),
         Command::Tag { image, name } => images::tag(global, &image, &name),

@@ -9,7 +9,7 @@ mod tty;
 use std::io::IsTerminal as _;
 use std::sync::Arc;
 
-use dbuild_store::{EventSink, NoEvents};
+use dbuild_store::{Event, EventSink, NoEvents};
 
 use crate::cli::ProgressMode;
 
@@ -45,6 +45,19 @@ pub(crate) fn view(mode: ProgressMode, quiet: bool) -> Arc<dyn View> {
 /// Whether colour may be used on standard error: on a terminal, unless `NO_COLOR` says no.
 pub(crate) fn color() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Shows notes and warnings alone, where there is nothing else to show.
+pub(crate) struct Notes;
+
+impl EventSink for Notes {
+    fn emit(&self, event: Event) {
+        match event {
+            Event::Note { text } => say(&format!("note: {text}")),
+            Event::Warning { text, .. } => say(&format!("warning: {text}")),
+            _ => {}
+        }
+    }
 }
 
 /// A line on standard error, where no view is.

@@ -1,1 +1,2 @@
 mod forecast;
+mod plan_holds;

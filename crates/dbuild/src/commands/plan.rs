@@ -1,0 +1,251 @@
+//! `dbuild plan`: what a build would do, without doing it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use dbuild_cache::{IngredientKind, Strategy};
+use dbuild_frontend::Lowered;
+use dbuild_plan::{StepId, StepKind};
+use dbuild_report::{Bytes, Labels, Seconds};
+use dbuild_scheduler::{Canceller, Forecast, Hit, InStore, Miss, Verdict, forecast, reasons};
+use dbuild_store::Store;
+use serde::Serialize;
+
+use super::planning::{announce, cache_use, cancel_on_signal, default_jobs, prepare};
+use super::{print, print_json};
+use crate::cli::{Global, PlanArgs};
+use crate::error::Error;
+use crate::inputs::{self, Inputs};
+use crate::progress::Notes;
+use crate::session::Session;
+
+/// So many differences of a step are shown.
+const MOST_REASONS: usize = 8;
+
+/// What a build would do, for scripts.
+#[derive(Debug, Serialize)]
+struct Told {
+    strategy: &'static str,
+    steps: Vec<ToldStep>,
+    hits: usize,
+    misses: usize,
+    unknown: usize,
+    /// How long the build will take if no unknown step runs, and if all of them do.
+    expected_ms: [u64; 2],
+    /// Steps that may run and were never carried out here: their time is a guess.
+    guessed: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct ToldStep {
+    id: u32,
+    label: String,
+    text: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<u32>,
+    state: State,
+    reasons: Vec<String>,
+    /// The step that must be done before this is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    on: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    expected_ms: u64,
+    is_measured: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum State {
+    /// A context: it is read every time.
+    Read,
+    Hit,
+    Miss,
+    Unknown,
+    Fails,
+}
+
+impl State {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Read => "READ",
+            Self::Hit => "HIT",
+            Self::Miss => "MISS",
+            Self::Unknown => "UNKNOWN",
+            Self::Fails => "FAILS",
+        }
+    }
+}
+
+/// Says what `dbuild build` with the same flags would do.
+pub(crate) fn run(global: &Global, args: &PlanArgs) -> Result<(), Error> {
+    let flags = &args.build;
+    let strategy = dbuild_cache::strategy(&flags.strategy).map_err(Error::usage)?;
+    let session = Session::open(global)?;
+    let inputs = inputs::read(flags)?;
+    let touched = args.touch.iter().map(|file| touched(file, &inputs)).collect::<Result<Vec<_>, _>>()?;
+    let (canceller, cancel) = Canceller::new();
+    let lowered = session.runtime.block_on(async {
+        let signals = tokio::spawn(cancel_on_signal(canceller));
+        let (_, lowered) = prepare(&session, flags, &inputs, &Notes, cancel).await?;
+        signals.abort();
+        Ok::<_, Error>(lowered)
+    })?;
+    let mut knowledge = InStore::new(&session.store, &inputs.contexts).touching(touched);
+    let forecast = forecast(&lowered.plan, strategy, &cache_use(flags), &mut knowledge);
+    for file in knowledge.untaken() {
+        crate::progress::say(&format!("note: no step takes {} from a context", file.display()));
+    }
+    let jobs = flags.jobs.unwrap_or_else(default_jobs);
+    let expected = [false, true].map(|unknown| forecast.expected_ms(&lowered.plan, jobs, unknown));
+    let telling = Telling { store: &session.store, strategy, lowered: &lowered, forecast: &forecast };
+    let told = telling.all(&inputs, expected);
+    if args.json { print_json(&told) } else { print(&told.to_string()) }
+}
+
+/// A file of the command line as it stands below one of the contexts.
+fn touched(file: &Path, inputs: &Inputs) -> Result<PathBuf, Error> {
+    let absolute = |file: &Path| {
+        // The file itself may be a symlink, which is what a context then holds.
+        let (parent, name) = (file.parent()?, file.file_name()?);
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        Some(parent.canonicalize().ok()?.join(name))
+    };
+    let found = absolute(file).filter(|file| file.symlink_metadata().is_ok());
+    let found = found.or_else(|| file.canonicalize().ok());
+    let found = found.ok_or_else(|| Error::failed(format!("--touch {}: it is not there", file.display())))?;
+    if inputs.contexts.values().any(|context| found.starts_with(&context.root)) {
+        return Ok(found);
+    }
+    Err(Error::failed(format!("--touch {}: it is in no context of this build", file.display()))
+        .hint("name a file below the context, as it stands on this machine"))
+}
+
+struct Telling<'a> {
+    store: &'a Store,
+    strategy: &'static dyn Strategy,
+    lowered: &'a Lowered,
+    forecast: &'a Forecast,
+}
+
+impl Telling<'_> {
+    fn all(&self, inputs: &Inputs, expected_ms: [u64; 2]) -> Told {
+        let mut labels = Labels::default();
+        // Nothing is built: the event only carries the names.
+        let build = "plan".parse().unwrap_or_else(|never: std::convert::Infallible| match never {});
+        labels.learn(&announce(build, self.lowered, &inputs.source, self.strategy));
+        let plan = &self.lowered.plan;
+        let shown = plan.steps().filter(|(_, step)| !matches!(step.kind, StepKind::Scratch));
+        let steps: Vec<ToldStep> = shown.map(|(id, _)| self.step(id, &labels)).collect();
+        let count = |state| steps.iter().filter(|step| step.state == state).count();
+        let may_run = |step: &&ToldStep| matches!(step.state, State::Miss | State::Unknown);
+        let guessed =
+            steps.iter().filter(may_run).filter(|step| !step.is_measured && step.expected_ms > 1).count();
+        Told {
+            strategy: self.strategy.name(),
+            hits: count(State::Hit),
+            misses: count(State::Miss),
+            unknown: count(State::Unknown),
+            steps,
+            expected_ms,
+            guessed,
+        }
+    }
+
+    fn step(&self, id: StepId, labels: &Labels) -> ToldStep {
+        let step = &self.forecast.steps[id.index()];
+        let mut on = None;
+        let (state, reasons) = match &step.verdict {
+            Verdict::Always => (State::Read, Vec::new()),
+            Verdict::Hit(Hit::Recorded | Hit::Present) => (State::Hit, Vec::new()),
+            Verdict::Hit(Hit::SameAs(other)) => {
+                (State::Hit, vec![format!("{} does the same work", labels.full(other.0))])
+            }
+            Verdict::Miss(miss) => (State::Miss, self.why(id, *miss, labels)),
+            Verdict::Unknown(other) if *other == id => {
+                (State::Unknown, vec![format!("{} if a step needs its files", self.pull(id))])
+            }
+            Verdict::Unknown(other) => {
+                on = Some(other.0);
+                (State::Unknown, vec![format!("it depends on what {} will give", labels.full(other.0))])
+            }
+            Verdict::Fails(error) => (State::Fails, vec![error.to_string()]),
+        };
+        ToldStep {
+            id: id.0,
+            label: labels.bracket(id.0),
+            text: labels.text(id.0).to_owned(),
+            line: labels.step(id.0).and_then(|info| info.line),
+            state,
+            reasons,
+            on,
+            key: step.key.map(|key| key.to_string()),
+            expected_ms: step.duration_ms,
+            is_measured: step.is_measured,
+        }
+    }
+
+    fn why(&self, id: StepId, miss: Miss, labels: &Labels) -> Vec<String> {
+        let (step, told) = (self.lowered.plan.step(id), &self.forecast.steps[id.index()]);
+        match (miss, &told.key) {
+            (Miss::NotAllowed, _) => vec!["the cache may not be used for it (--no-cache)".to_owned()],
+            (Miss::Pulled, _) => vec![format!("{}: a step needs its files", self.pull(id))],
+            (Miss::NoRecord, None) => Vec::new(),
+            (Miss::NoRecord, Some(key)) => {
+                let mut why = reasons(self.store, self.strategy, step, key, &told.ingredients);
+                let of_parent = |kind: IngredientKind| kind == IngredientKind::Parent;
+                let parent = why.differences.iter().any(|difference| of_parent(difference.kind));
+                why.differences.retain(|difference| !of_parent(difference.kind));
+                let below = step
+                    .parent()
+                    .filter(|_| parent)
+                    .map(|parent| format!("it stands on something else: {}", labels.full(parent.0)));
+                let words = if below.is_some() && why.differences.is_empty() {
+                    Vec::new()
+                } else {
+                    why.words(MOST_REASONS)
+                };
+                words.into_iter().chain(below).collect()
+            }
+        }
+    }
+
+    /// What has to be done for an image that is not here.
+    fn pull(&self, id: StepId) -> String {
+        let StepKind::Image(image) = &self.lowered.plan.step(id).kind else { return String::new() };
+        let missing = image.image.layers.iter().filter(|layer| self.store.has_blob(&layer.digest).is_none());
+        match missing.map(|layer| layer.size).sum::<u64>() {
+            0 => "it is unpacked".to_owned(),
+            bytes => format!("{} are pulled", Bytes(bytes)),
+        }
+    }
+}
+
+impl std::fmt::Display for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for step in &self.steps {
+            writeln!(f, "{:8} {} {}", step.state.word(), step.label, step.text)?;
+            for reason in &step.reasons {
+                writeln!(f, "{:11}{reason}", "")?;
+            }
+        }
+        let seconds = |ms| Seconds(Duration::from_millis(ms));
+        let [least, most] = self.expected_ms;
+        write!(
+            f,
+            "{} hit, {} run, {} unknown; expected time: {}",
+            self.hits,
+            self.misses,
+            self.unknown,
+            seconds(least)
+        )?;
+        if most > least {
+            write!(f, ", {} if all that is unknown runs", seconds(most))?;
+        }
+        match self.guessed {
+            0 => Ok(()),
+            1 => write!(f, "\n1 step was never carried out here: its time is a guess"),
+            count => write!(f, "\n{count} steps were never carried out here: their times are guesses"),
+        }
+    }
+}
