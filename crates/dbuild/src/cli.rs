@@ -15,7 +15,7 @@ pub(crate) use build::{BuildArgs, ProgressMode, SourceArgs};
 pub(crate) use check::{CheckArgs, FindingsFormat};
 pub(crate) use journal::{CompareArgs, GraphArgs, GraphFormat, HistoryArgs, LogsArgs, ReportArgs};
 pub(crate) use plan::PlanArgs;
-pub(crate) use values::{Age, ByteSize, KeyValue, NamedContextArg};
+pub(crate) use values::{Age, ByteSize, Call, KeyValue, Method, NamedContextArg};
 
 /// Builds container images from Dockerfiles: no daemon, no root, one binary.
 #[derive(Debug, Parser)]

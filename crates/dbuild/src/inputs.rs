@@ -55,12 +55,7 @@ pub(crate) fn read_source(context: &Path, flags: &SourceArgs) -> Result<Inputs, 
         args.extend(value.map(|value| (arg.key.clone(), value)));
     }
     let epoch = epoch(&args)?;
-    let ignored = (!ignore.is_empty()).then(|| {
-        let ignore = ignore.clone();
-        Ignored(Arc::new(move |path: &str| {
-            TreePath::clean(path.as_bytes()).is_ok_and(|path| ignore.matches(&path))
-        }))
-    });
+    let ignored = ignored(&ignore);
     contexts.insert(None, ContextDir { root, ignore });
     let platforms = flags.platform.iter().map(|text| text.parse::<Platform>().map_err(Error::usage));
     let args = FrontendArgs {
@@ -73,6 +68,18 @@ pub(crate) fn read_source(context: &Path, flags: &SourceArgs) -> Result<Inputs, 
     };
     let (secrets, ssh) = (BTreeMap::new(), BTreeMap::new());
     Ok(Inputs { source, args, contexts, secrets, ssh, epoch })
+}
+
+/// What is surely ignored: with exceptions, something below an ignored path may be there, and nothing is said.
+fn ignored(ignore: &Ignore) -> Option<Ignored> {
+    if ignore.is_empty() || ignore.has_exceptions() {
+        return None;
+    }
+    let ignore = ignore.clone();
+    Some(Ignored(Arc::new(move |path: &str| match path {
+        "" => ignore.has_everything(),
+        path => TreePath::clean(path.as_bytes()).is_ok_and(|path| ignore.matches(&path)),
+    })))
 }
 
 /// The network that a flag names.

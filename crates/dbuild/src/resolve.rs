@@ -77,7 +77,11 @@ async fn find(
             Some((message, help)) => (message.to_owned(), Some(help.to_owned())),
             None => (text, None),
         };
-        Diagnostic::error(request.span, message).label("this image cannot be had").maybe_help(help)
+        let error = Diagnostic::error(request.span, message).label("this image cannot be had");
+        match &request.near {
+            Some(stage) => error.help(format!("did you mean the stage `{stage}`?")),
+            None => error.maybe_help(help),
+        }
     };
     let platform = &request.platform;
     let asked = dbuild_registry::Platform {

@@ -198,8 +198,7 @@ impl StageView<'_> {
     /// What the comment above FROM says of the stage: `# NAME description`.
     pub fn description(&self) -> Option<&str> {
         let name = self.name()?;
-        let comments = self.opening.comments.iter();
-        comments.filter_map(|comment| comment.text.strip_prefix(&name)?.strip_prefix(' ')).next()
+        crate::outline::described(&self.opening.comments, &name)
     }
 }
 

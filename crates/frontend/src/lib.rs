@@ -7,7 +7,8 @@
 //! 3. [`lower`]: what is to be done? A plan, where each of its steps comes from, and what the checks found.
 //! 4. [`render`]: how is a fault shown to people?
 //!
-//! [`examine`] answers another: what could be better? It is [`lower`] for its warnings, and goes on where that fails.
+//! [`examine`] answers another: what could be better? It is [`lower`] for its warnings, and goes on where that fails. [`targets`] and [`outline`] say
+//! what can be built, and what it takes.
 //!
 //! Nothing here reads a file or a network, and no input makes it panic, loop or take memory without bound.
 
@@ -21,6 +22,7 @@ mod instructions;
 mod lines;
 mod lower;
 mod mount_options;
+mod outline;
 mod parse;
 mod reference;
 mod request;
@@ -40,6 +42,7 @@ pub use diagnostics::{Diagnostic, Diagnostics, Label, Severity, render};
 pub use heredoc::Heredoc;
 pub use lines::{Comment, Directive};
 pub use lower::{examine, lower, needed};
+pub use outline::{Outline, OutlineArg, OutlineMount, TargetInfo, outline, targets};
 pub use parse::{Parsed, parse};
 pub use reference::{Reference, ReferenceError, normalize};
 pub use request::{BuildArgs, Findings, Ignored, ImageRequest, Lowered, NamedContext, Resolved, StepSource};

@@ -51,7 +51,7 @@ impl Default for BuildArgs {
     }
 }
 
-/// Answers whether a path of the build context is ignored.
+/// Answers whether a path of the build context is ignored; the empty path is all of it.
 #[derive(Clone)]
 pub struct Ignored(pub Arc<dyn Fn(&str) -> bool + Send + Sync>);
 
@@ -84,6 +84,8 @@ pub struct ImageRequest {
     pub platform: Platform,
     /// Where it is named first.
     pub span: Span,
+    /// The stage whose name is nearly the same: what was meant, where there is no such image.
+    pub near: Option<String>,
 }
 
 /// The images that were found, by [`ImageRequest::reference`] and platform.

@@ -11,7 +11,7 @@ pub fn nearest<'a>(word: &str, options: impl IntoIterator<Item = &'a str>) -> Op
             return None;
         }
         // Of a word of two letters everything is near.
-        let near = distance < TOO_FAR && distance < option.chars().count().max(2);
+        let near = distance < TOO_FAR && distance < option.chars().count();
         if near && best.is_none_or(|(_, least)| distance < least) {
             best = Some((option, distance));
         }

@@ -90,6 +90,18 @@ impl Ignore {
         self.patterns.is_empty()
     }
 
+    /// Whether a pattern re-includes something.
+    pub fn has_exceptions(&self) -> bool {
+        self.patterns.iter().any(|pattern| pattern.negated)
+    }
+
+    /// Whether one pattern alone matches everything: `*`, `**` or `**/*`.
+    pub fn has_everything(&self) -> bool {
+        self.patterns
+            .iter()
+            .any(|pattern| !pattern.negated && matches!(&pattern.text[..], b"*" | b"**" | b"**/*"))
+    }
+
     /// Whether a path matches, itself or through a directory above it.
     pub fn matches(&self, path: &TreePath) -> bool {
         let mut above: Vec<TreePath> = path.ancestors().filter(|above| !above.is_root()).collect();

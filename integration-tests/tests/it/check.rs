@@ -123,3 +123,103 @@ fn a_build_argument_says_which_rules_apply() {
         .expect_code(1)
         .stdout_has(&["BUILDKIT_DOCKERFILE_CHECK", "`skip` is not an option of checks"]);
 }
+
+#[test]
+fn check_and_call_are_flags_of_build() {
+    let space = with(POOR);
+    space.dbuild(["build", "--check", "context"]).run().expect_code(1).stdout_has(&[": 3 warnings\n"]);
+    space.dbuild(["build", "--call=check", "context"]).run().expect_code(1).stdout_has(&["StageNameCasing"]);
+    space.dbuild(["build", "--call=check,ignorestatus=true", "context"]).run().expect_ok();
+    let found = space.dbuild(["build", "--call", "lint,format=json", "context"]).run().expect_code(1).json();
+    assert_eq!(found["warnings"].as_array().map(Vec::len), Some(3));
+    space
+        .dbuild(["build", "--call=chekc", "context"])
+        .run()
+        .expect_code(2)
+        .stderr_has(&["`chekc`", "outline"]);
+    // Nothing was built.
+    assert_eq!(space.dbuild(["images", "--json"]).run().expect_ok().json(), json!([]));
+}
+
+const PARAMETERS: &str = "\
+# VERSION is what is built
+ARG VERSION=1
+FROM busybox:${VERSION}x AS tools
+RUN --mount=type=secret,id=token,required --mount=type=ssh true
+FROM scratch AS docs
+# app is what is shipped
+FROM scratch AS app
+ARG LEVEL
+COPY --from=tools / /
+";
+
+#[test]
+fn targets_are_listed() {
+    let space = with(PARAMETERS);
+    let outcome = space.dbuild(["build", "--call=targets", "context"]).run().expect_ok();
+    assert_eq!(
+        outcome.stdout,
+        "\
+TARGET          BASE                  DESCRIPTION
+tools           busybox:${VERSION}x
+docs            scratch
+app (default)   scratch               is what is shipped
+"
+    );
+    let list = space.dbuild(["build", "--call=targets,format=json", "context"]).run().expect_ok().json();
+    let app = json!({
+        "name": "app", "default": true, "description": "is what is shipped", "base": "scratch",
+        "location": { "ranges": [{ "start": { "line": 7 }, "end": { "line": 7, "character": 19 } }] },
+    });
+    assert_eq!(list["targets"][2], app);
+    assert_eq!(list["sources"].as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn an_outline_tells_what_a_target_takes() {
+    let space = with(&PARAMETERS.replace("busybox:${VERSION}x", "busybox:${VERSION}"));
+    let words = ["build", "--call=outline", "--build-arg=VERSION=latest", "--build-arg=LEVEL=3", "context"];
+    let outcome = space.dbuild(words).run().expect_ok();
+    assert_eq!(
+        outcome.stdout,
+        "\
+TARGET: app
+DESCRIPTION: is what is shipped
+
+BUILD ARG   VALUE    DESCRIPTION
+VERSION     latest   is what is built
+LEVEL       3
+
+SECRET   REQUIRED
+token    true
+
+SSH       REQUIRED
+default
+"
+    );
+    let words = ["build", "--call=outline,format=json", "--target=docs", "context"];
+    let found = space.dbuild(words).run().expect_ok().json();
+    assert_eq!(found["name"], "docs");
+    assert_eq!((found.get("args"), found.get("secrets")), (None, None), "{found}");
+}
+
+#[test]
+fn slips_of_the_finger_are_named() {
+    let space = with("FROM scratch AS build\nFROM scratch\nARG VERSION\nCOPY --from=biuld / /\n");
+    let outcome = space.dbuild(["build", "--build-arg=VERSOIN=1", "context"]).run().expect_code(1);
+    outcome.stderr_has(&["COPY --from=biuld", "did you mean the stage `build`?"]);
+    space.write(
+        "context/Dockerfile",
+        "# syntax=example.com/other\nFROM scratch\nARG VERSION\nCOPY Dockerfile /\n",
+    );
+    let outcome =
+        space.dbuild(["build", "--progress=plain", "--build-arg=VERSOIN=1", "context"]).run().expect_ok();
+    outcome.stderr_has(&[
+        "the build argument `VERSOIN` is not used",
+        "did you mean `VERSION`?",
+        "the frontend `example.com/other` is not used",
+    ]);
+    // Remarks are no findings.
+    let outcome = space.dbuild(["check", "--build-arg=VERSOIN=1", "context"]).run().expect_ok();
+    outcome.stdout_has(&["no warnings"]).stderr_has(&["VERSOIN", "example.com/other"]);
+}

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{KeyValue, NamedContextArg};
+use super::{Call, KeyValue, NamedContextArg};
 
 /// `dbuild build`. Of a flag that is given twice and takes one value the last one counts, as in Docker.
 #[derive(Debug, Args)]
@@ -68,6 +68,12 @@ pub(crate) struct BuildArgs {
     /// How many steps may run at the same time [default: 10, or twice the cores]
     #[arg(long, short = 'j', value_name = "N")]
     pub(crate) jobs: Option<std::num::NonZeroUsize>,
+    /// What is done with the Dockerfile: build, check, outline or targets [format=text|json, ignorestatus]
+    #[arg(long, value_name = "METHOD[,format=FORMAT]", default_value = "build")]
+    pub(crate) call: Call,
+    /// Short for --call=check
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) check: Option<bool>,
     /// How steps are keyed: linear, content or output
     #[arg(long, value_name = "NAME", default_value = "output")]
     pub(crate) strategy: String,

@@ -45,6 +45,51 @@ impl FromStr for NamedContextArg {
     }
 }
 
+/// `METHOD[,format=FORMAT][,ignorestatus=BOOL]` of `--call`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Call {
+    pub(crate) method: Method,
+    pub(crate) json: bool,
+    /// Findings do not fail the command.
+    pub(crate) ignore_status: bool,
+}
+
+/// What is done with a Dockerfile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Method {
+    Build,
+    Check,
+    Outline,
+    Targets,
+}
+
+impl FromStr for Call {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut call = Self { method: Method::Build, json: false, ignore_status: false };
+        for field in text.split(',') {
+            match field.split_once('=').unwrap_or((field, "")) {
+                ("build", "") => call.method = Method::Build,
+                ("check" | "lint", "") => call.method = Method::Check,
+                ("outline", "") => call.method = Method::Outline,
+                ("targets", "") => call.method = Method::Targets,
+                ("format", "json") => call.json = true,
+                ("format", "text") => call.json = false,
+                ("ignorestatus", "" | "true" | "1") => call.ignore_status = true,
+                ("ignorestatus", "false" | "0") => call.ignore_status = false,
+                _ => {
+                    return Err(format!(
+                        "`{field}` is not known: expected build, check, outline or targets, and format=text, \
+                         format=json or ignorestatus=true"
+                    ));
+                }
+            }
+        }
+        Ok(call)
+    }
+}
+
 /// A number of bytes: `500000`, `512k`, `10GB`, `1.5GiB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ByteSize(pub(crate) u64);

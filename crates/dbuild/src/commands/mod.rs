@@ -3,6 +3,7 @@
 mod build;
 mod build_error;
 mod cache;
+mod call;
 mod check;
 mod compare;
 mod demo;
@@ -30,7 +31,7 @@ use crate::error::Error;
 pub(crate) fn run(cli: Cli) -> Result<(), Error> {
     let global = &cli.global;
     match cli.command {
-        Command::Build(flags) => build::run(global, &flags),
+        Command::Build(flags) => call::run(global, &flags),
         Command::Graph(args) => graph::run(global, &args),
         Command::Report(args) => report::report(global, &args),
         Command::Compare(args) => compare::run(global, &args),

@@ -3,6 +3,7 @@
 use super::Lint;
 use super::rules::{self, Rule};
 use crate::ast::{Dockerfile, From, Instruction, InstructionKind};
+use crate::diagnostics::Diagnostic;
 use crate::source::Word;
 
 /// Runs them all.
@@ -11,9 +12,13 @@ pub(crate) fn run(ast: &Dockerfile, lint: &mut Lint) {
     stage_names(ast, lint);
     for instruction in &ast.instructions {
         let comments = &instruction.comments;
-        for blank in &instruction.blanks {
+        if let [first, others @ ..] = instruction.blanks.as_slice() {
+            let rule: &'static Rule = &rules::NO_EMPTY_CONTINUATION;
             let message = "this line is blank inside a continued instruction";
-            lint.report(&rules::NO_EMPTY_CONTINUATION, comments, *blank, message.to_owned());
+            let finding = Diagnostic::check(rule.name, *first, message);
+            let finding =
+                others.iter().take(3).fold(finding, |finding, blank| finding.also(*blank, "and this one"));
+            lint.add(rule, comments, finding);
         }
         match &instruction.kind {
             InstructionKind::From(from) => from_words(instruction, from, lint),
@@ -82,8 +87,7 @@ fn stage_names(ast: &Dockerfile, lint: &mut Lint) {
         if let Some((_, first)) = seen.iter().find(|(other, _)| *other == name) {
             let rule: &'static Rule = &rules::DUPLICATE_STAGE_NAME;
             let message = format!("two stages are named `{name}`");
-            let finding =
-                crate::Diagnostic::check(rule.name, word.span, message).also(first.span, "the first one");
+            let finding = Diagnostic::check(rule.name, word.span, message).also(first.span, "the first one");
             lint.add(rule, comments, finding);
         }
         seen.push((name, word));

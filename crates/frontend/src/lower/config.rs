@@ -11,6 +11,7 @@ use crate::checks::rules;
 use crate::diagnostics::Diagnostic;
 use crate::expand::{Lexer, Variables};
 use crate::gotext;
+use crate::outline::OutlineArg;
 use crate::source::{Span, Word};
 use crate::suggest;
 
@@ -85,6 +86,7 @@ impl StageLowering<'_> {
                 }
                 (None, None) => self.graph.globals.get(&name).map(str::to_owned),
             };
+            self.note_arg(instruction, definition, value.as_ref());
             if let Some(value) = value.as_ref().filter(|_| !is_sbom_arg(&name)) {
                 self.env.set_arg(&name, value);
             }
@@ -93,6 +95,18 @@ impl StageLowering<'_> {
         }
         self.record(format!("ARG {}", texts.join(" ")), false);
         Ok(())
+    }
+
+    /// For the outline: an ARG that only names one of the global scope is that one.
+    fn note_arg(&mut self, instruction: &Instruction, definition: &ArgDefinition, value: Option<&String>) {
+        let name = &definition.name.text;
+        let given = self.build.args.contains_key(name) || definition.value.is_some();
+        let parameters = &mut self.shared.parameters;
+        if !given && self.graph.globals.get(name).is_some() {
+            parameters.asked.insert(name.clone());
+        } else {
+            parameters.stage_args.push(OutlineArg::of(instruction, definition, value.cloned()));
+        }
     }
 
     /// Names that promise a secret, in the sense of Docker's check.

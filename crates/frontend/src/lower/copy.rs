@@ -130,10 +130,10 @@ impl StageLowering<'_> {
 
     fn check_ignored(&mut self, instruction: &Instruction, path: &str, word: &Word) {
         if let Some(ignored) = &self.build.ignored
-            && !path.is_empty()
             && (ignored.0)(path)
         {
-            let message = format!("`{path}` is excluded by .dockerignore");
+            let shown = if path.is_empty() { "." } else { path };
+            let message = format!("`{shown}` is excluded by .dockerignore");
             self.shared.lint.report(&rules::COPY_IGNORED_FILE, &instruction.comments, word.span, message);
         }
     }

@@ -66,7 +66,9 @@ fn undeclared(
     known: &BTreeSet<&str>,
     mut report: impl FnMut(Diagnostic),
 ) {
-    for used in expansion.used.iter().filter(|used| !used.set && !known.contains(used.name.as_str())) {
+    let mut told = BTreeSet::new();
+    let unset = expansion.used.iter().filter(|used| !used.set && !known.contains(used.name.as_str()));
+    for used in unset.filter(|used| told.insert(used.name.as_str())) {
         let message = format!("`{}` is not declared before the first FROM", used.name);
         let finding =
             Diagnostic::check(rules::UNDEFINED_ARG_IN_FROM.name, word.part(used.range.clone()), message);

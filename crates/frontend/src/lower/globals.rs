@@ -1,11 +1,14 @@
 //! What is known before the first FROM: ARG there, and the arguments that every build has.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use dbuild_plan::Platform;
 
 use super::env::Env;
 use crate::ast::Dockerfile;
 use crate::diagnostics::Diagnostic;
 use crate::expand::{ExpandError, Expansion, Lexer, Variables};
+use crate::outline::OutlineArg;
 use crate::request::BuildArgs;
 use crate::source::Word;
 
@@ -51,6 +54,45 @@ fn declared<'a>(
         }
     }
     Ok(env)
+}
+
+/// The arguments before the first FROM that are used, by name or through another one. The last of one name counts, and
+/// what an earlier one used is used by it.
+pub(crate) fn used(
+    ast: &Dockerfile,
+    args: &BuildArgs,
+    globals: &Env,
+    names: BTreeSet<String>,
+) -> Vec<OutlineArg> {
+    let mut needs: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    let mut last = BTreeMap::new();
+    let lexer = Lexer::new(ast.escape());
+    for (instruction, definitions) in ast.global_args() {
+        for definition in definitions {
+            let name = definition.name.text.as_str();
+            let default = definition.value.as_ref().filter(|_| !args.args.contains_key(name));
+            let uses =
+                default.and_then(|value| lexer.expand(&value.text, globals).ok()).unwrap_or_default().used;
+            let mut uses: BTreeSet<String> = uses.into_iter().map(|used| used.name).collect();
+            if uses.remove(name) {
+                uses.extend(needs.get(name).cloned().unwrap_or_default());
+            }
+            needs.insert(name, uses);
+            last.insert(name, (instruction, definition));
+        }
+    }
+    let mut queue: Vec<String> = names.into_iter().collect();
+    let mut seen = BTreeSet::new();
+    while let Some(name) = queue.pop() {
+        if seen.insert(name.clone()) {
+            queue.extend(needs.get(name.as_str()).into_iter().flatten().cloned());
+        }
+    }
+    let used = last.into_iter().filter(|(name, _)| seen.contains(*name));
+    used.map(|(name, (instruction, definition))| {
+        OutlineArg::of(instruction, definition, globals.get(name).map(str::to_owned))
+    })
+    .collect()
 }
 
 /// The platform arguments. A build argument of the same name overrides them.

@@ -233,11 +233,13 @@ impl<'a> Graph<'a> {
         if let Some(context) = self.named_context(familiar) {
             return self.origin_of_context(context, name, platform, span);
         }
+        let stages = self.nodes.iter().filter_map(|node| node.name.as_deref());
         Ok(Origin::Image(ImageRequest {
             written: name.to_owned(),
             reference: reference.or_latest().to_string(),
             platform: platform.clone(),
             span,
+            near: suggest::nearest(name, stages).map(str::to_owned),
         }))
     }
 
@@ -264,7 +266,7 @@ impl<'a> Graph<'a> {
     ) -> Result<Origin, Diagnostic> {
         let request = |reference: String| {
             let (written, platform) = (written.to_owned(), platform.clone());
-            Origin::Image(ImageRequest { written, reference, platform, span })
+            Origin::Image(ImageRequest { written, reference, platform, span, near: None })
         };
         match context {
             NamedContext::Directory => Ok(Origin::Directory(name.clone())),
@@ -482,6 +484,16 @@ impl<'a> Graph<'a> {
             }
         }
         None
+    }
+
+    /// The names of the build's arguments: what ARG declares, in all stages and triggers, and what every build has.
+    pub(crate) fn declared(&self) -> impl Iterator<Item = String> {
+        let of_stages = self.nodes.iter().flat_map(|node| node.triggers.iter().chain(node.view.instructions));
+        let declared = of_stages.flat_map(|instruction| match &instruction.kind {
+            InstructionKind::Arg(definitions) => definitions.as_slice(),
+            _ => &[],
+        });
+        declared.map(|definition| definition.name.text.clone()).chain(self.globals.names().map(str::to_owned))
     }
 
     /// The images that are needed, each once.

@@ -14,13 +14,17 @@ mod shared;
 mod signal;
 mod stage;
 
+use std::collections::BTreeSet;
+
 use dbuild_plan::{ImageConfig, Platform, Stage, StageId, Target};
 
 use crate::ast::Dockerfile;
 use crate::checks::{Lint, statics};
 use crate::diagnostics::{Diagnostic, Diagnostics, Severity};
+use crate::outline::Capture;
 use crate::reference::Reference;
 use crate::request::{BuildArgs, Findings, ImageRequest, Lowered, Resolved};
+use crate::suggest;
 use graph::{Graph, Node};
 use shared::Shared;
 use stage::{Finished, StageLowering};
@@ -51,18 +55,19 @@ pub fn lower(ast: &Dockerfile, args: &BuildArgs, resolved: &Resolved) -> Result<
     let mut shared = Shared::new(Lint::of(ast, args)?);
     statics::run(ast, &mut shared.lint);
     lower_platforms(ast, args, resolved, &mut shared)?;
+    let unused = unused_args(args, &shared.declared);
     let (plan, sources, lint) = shared.finish().map_err(|error| Diagnostic::placeless(error.to_string()))?;
     let mut warnings = lint.finish();
     if warnings.iter().any(|warning| warning.severity == Severity::Error) {
         return Err(Diagnostics(warnings));
     }
-    warnings.extend(foreign_syntax(ast));
+    warnings.extend(foreign_syntax(ast, args));
+    warnings.extend(unused);
     Ok(Lowered { plan, sources, warnings })
 }
 
-/// What can be said of a Dockerfile without building it. All stages are looked at unless `args` name a target.
+/// What can be said of a Dockerfile without building it. `all_stages` of `args` counts here as everywhere.
 pub fn examine(ast: &Dockerfile, args: &BuildArgs, resolved: &Resolved) -> Findings {
-    let args = &BuildArgs { all_stages: args.target.is_none(), ..args.clone() };
     let lint = match Lint::of(ast, args) {
         Ok(lint) => lint,
         Err(error) => return Findings { warnings: Vec::new(), errors: vec![error] },
@@ -71,9 +76,34 @@ pub fn examine(ast: &Dockerfile, args: &BuildArgs, resolved: &Resolved) -> Findi
     statics::run(ast, &mut shared.lint);
     let errors =
         lower_platforms(ast, args, resolved, &mut shared).err().map_or_else(Vec::new, |errors| errors.0);
+    let unused = if errors.is_empty() { unused_args(args, &shared.declared) } else { Vec::new() };
     let mut warnings = shared.lint.finish();
-    warnings.extend(foreign_syntax(ast));
+    warnings.extend(foreign_syntax(ast, args));
+    warnings.extend(unused);
     Findings { warnings, errors }
+}
+
+/// What stages take, as it is seen while the first platform is lowered.
+pub(crate) fn capture(
+    ast: &Dockerfile,
+    args: &BuildArgs,
+    resolved: &Resolved,
+) -> Result<Capture, Diagnostics> {
+    let mut shared = Shared::new(Lint::default());
+    let Some(platform) = platforms(args).into_iter().next() else {
+        return Ok(Capture::default());
+    };
+    let graph = Graph::new(ast, args, &platform, resolved)?;
+    lower_platform(&graph, args, resolved, &mut shared, 0)?;
+    let mut capture = shared.parameters;
+    let mut names = std::mem::take(&mut capture.asked);
+    for node in graph.nodes.iter().filter(|node| graph.reached[node.view.index] && !node.replaced) {
+        let words = [Some(&node.image_expansion), node.platform_expansion.as_ref()];
+        names.extend(words.into_iter().flatten().flat_map(|words| &words.used).map(|used| used.name.clone()));
+    }
+    capture.target = graph.target;
+    capture.global_args = globals::used(ast, args, &graph.globals, names);
+    Ok(capture)
 }
 
 /// Lowers for each platform in turn.
@@ -87,6 +117,7 @@ fn lower_platforms(
     for platform in platforms(args) {
         let graph = Graph::new(ast, args, &platform, resolved)?;
         from_checks::run(ast, args, &graph, &mut shared.lint);
+        shared.declared.extend(graph.declared());
         lower_platform(&graph, args, resolved, shared, next_stage)?;
         next_stage += graph.nodes.len();
     }
@@ -161,9 +192,11 @@ fn plan_stage(node: &Node<'_>, first_stage: usize, finished: Option<&Finished>) 
 }
 
 /// dbuild is its own frontend: a `syntax` that asks for another language is said, not obeyed.
-fn foreign_syntax(ast: &Dockerfile) -> Option<Diagnostic> {
-    let directive = ast.directive("syntax")?;
-    let name = directive.value.text.split(' ').next().unwrap_or_default();
+fn foreign_syntax(ast: &Dockerfile, args: &BuildArgs) -> Option<Diagnostic> {
+    const ARG: &str = "BUILDKIT_SYNTAX";
+    let directive = ast.directive("syntax");
+    let asked = args.args.get(ARG).or(directive.map(|directive| &directive.value.text))?;
+    let name = asked.trim().split(' ').next().unwrap_or_default();
     let known = name.parse::<Reference>().is_ok_and(|reference| {
         matches!(reference.path.as_str(), "docker/dockerfile" | "docker/dockerfile-upstream")
             && reference.domain == "docker.io"
@@ -172,10 +205,39 @@ fn foreign_syntax(ast: &Dockerfile) -> Option<Diagnostic> {
         return None;
     }
     let shown: String = name.chars().take(100).collect();
-    let mut warning = Diagnostic::error(directive.value.span, format!("the frontend `{shown}` is not used"));
-    warning.severity = Severity::Warning;
-    Some(
-        warning
-            .help("dbuild reads the file as a Dockerfile of BuildKit; remove the line if that is what it is"),
-    )
+    let message = format!("the frontend `{shown}` is not used");
+    let warning = match directive.filter(|_| !args.args.contains_key(ARG)) {
+        Some(directive) => {
+            let remove =
+                "dbuild reads the file as a Dockerfile of BuildKit; remove the line if that is what it is";
+            Diagnostic::error(directive.value.span, message).help(remove)
+        }
+        None => Diagnostic::placeless(message)
+            .note(format!("the build argument `{ARG}` asks for it"))
+            .help("dbuild reads the file as a Dockerfile of BuildKit"),
+    };
+    Some(Diagnostic { severity: Severity::Warning, ..warning })
+}
+
+/// Build arguments that no ARG declares, and that nothing else reads.
+fn unused_args(args: &BuildArgs, declared: &BTreeSet<String>) -> Vec<Diagnostic> {
+    const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
+    let is_known = |name: &str| {
+        declared.contains(name)
+            || name.starts_with("BUILDKIT_")
+            || name == "SOURCE_DATE_EPOCH"
+            || PROXIES.iter().any(|proxy| name.eq_ignore_ascii_case(proxy))
+    };
+    let unused = args.args.keys().filter(|name| !is_known(name));
+    let warn = |name: &String| {
+        let near = suggest::nearest(name, declared.iter().map(String::as_str));
+        let help = match near {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("declare it with `ARG {name}` in the stage that uses it"),
+        };
+        let warning =
+            Diagnostic::placeless(format!("the build argument `{name}` is not used: no ARG declares it"));
+        Diagnostic { severity: Severity::Warning, ..warning.help(help) }
+    };
+    unused.map(warn).collect()
 }

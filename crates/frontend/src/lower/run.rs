@@ -10,6 +10,7 @@ use crate::diagnostics::Diagnostic;
 use crate::expand::Variables;
 use crate::heredoc::{self, Heredoc};
 use crate::mount_options::{self, MountOptions, MountType};
+use crate::outline::OutlineMount;
 
 impl StageLowering<'_> {
     pub(super) fn run_command(&mut self, instruction: &Instruction, run: &Run) -> Result<(), Diagnostic> {
@@ -22,7 +23,9 @@ impl StageLowering<'_> {
         let mut sockets = 0;
         for word in &run.mounts {
             let options = mount_options::read(word, |value| self.expand(instruction, value))?;
-            mounts.push(self.mount(instruction, options, &mut sockets)?);
+            let mount = self.mount(instruction, options, &mut sockets)?;
+            self.note_mount(instruction, &mount);
+            mounts.push(mount);
         }
         let (env, args) = self.run_env(&mounts);
         let history = self.run_history(&argv);
@@ -151,6 +154,17 @@ impl StageLowering<'_> {
                 Ok(Mount { target, kind })
             }
         }
+    }
+
+    /// For the outline.
+    fn note_mount(&mut self, instruction: &Instruction, mount: &Mount) {
+        let parameters = &mut self.shared.parameters;
+        let (list, id, required) = match &mount.kind {
+            MountKind::Secret { id, required, .. } => (&mut parameters.secrets, id, *required),
+            MountKind::Ssh { id, required, .. } => (&mut parameters.ssh, id, *required),
+            _ => return,
+        };
+        list.push(OutlineMount { id: id.clone(), required, span: instruction.line.span });
     }
 
     fn secret(&self, options: MountOptions) -> Mount {

@@ -9,6 +9,7 @@ use dbuild_plan::{
 
 use crate::checks::Lint;
 use crate::diagnostics::Diagnostic;
+use crate::outline::Capture;
 use crate::request::{ImageRequest, Resolved, StepSource};
 use crate::source::Span;
 
@@ -17,6 +18,9 @@ use crate::source::Span;
 pub(crate) struct Shared {
     pub(crate) builder: PlanBuilder,
     pub(crate) lint: Lint,
+    pub(crate) parameters: Capture,
+    /// What ARG declares anywhere, the triggers of bases included, and what every build has.
+    pub(crate) declared: BTreeSet<String>,
     sources: Vec<StepSource>,
     contexts: BTreeMap<Option<String>, (StepId, Wanted)>,
     images: BTreeMap<(String, Platform), StepId>,

@@ -1,5 +1,7 @@
 //! One stage: what its instructions do to the file system, the environment and the config.
 
+use std::collections::BTreeSet;
+
 use dbuild_plan::{HistoryEntry, ImageConfig, Platform, StageId, StepId, StepKind};
 
 use super::env::Env;
@@ -253,7 +255,8 @@ impl<'s> StageLowering<'s> {
     }
 
     pub(super) fn check_variables(&mut self, instruction: &Instruction, word: &Word, expansion: &Expansion) {
-        for used in expansion.used.iter().filter(|used| !used.set) {
+        let mut told = BTreeSet::new();
+        for used in expansion.used.iter().filter(|used| !used.set && told.insert(used.name.as_str())) {
             let declared = self.args.iter().any(|(name, _)| *name == used.name);
             if declared || super::config::is_sbom_arg(&used.name) {
                 continue;

@@ -6,7 +6,7 @@ use super::{args, build, errors, with_args};
 use crate::{BuildArgs, Ignored, Source, check, parse, render};
 
 /// The findings of a file: rule, line and the words that are underlined.
-fn findings(text: &str, args: &BuildArgs) -> Vec<String> {
+pub(super) fn findings(text: &str, args: &BuildArgs) -> Vec<String> {
     let (lowered, _) = build(text, args).unwrap_or_else(|found| panic!("{}", super::show(text, &found)));
     let source = Source::new("Dockerfile", text);
     let line = |w: &crate::Diagnostic| w.line(&source).unwrap_or(0);

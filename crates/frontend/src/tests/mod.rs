@@ -3,7 +3,9 @@
 mod checking;
 mod errors;
 mod lowering;
+mod outlines;
 mod printing;
+mod rules;
 mod stages;
 
 use std::fmt::Write as _;
