@@ -85,28 +85,36 @@ impl Platform {
     /// A platform from its parts, in the spelling that OCI uses.
     pub fn normalized(os: &str, architecture: &str, variant: Option<&str>) -> Self {
         let lower = architecture.to_ascii_lowercase();
-        let variant = variant.filter(|variant| !variant.is_empty());
-        let (architecture, variant) = match (lower.as_str(), variant) {
+        let variant = variant.map(str::to_ascii_lowercase).filter(|variant| !variant.is_empty());
+        let (architecture, variant) = match (lower.as_str(), variant.as_deref()) {
             ("x86_64" | "x86-64" | "amd64", Some("v1") | None) => ("amd64", None),
             ("x86_64" | "x86-64", variant) => ("amd64", variant),
-            ("aarch64" | "arm64", Some("8" | "v8") | None) => ("arm64", None),
+            ("aarch64" | "arm64", Some("8" | "v8" | "v8.0") | None) => ("arm64", None),
+            ("aarch64" | "arm64", Some("9" | "9.0" | "v9.0")) => ("arm64", Some("v9")),
             ("aarch64", variant) => ("arm64", variant),
             ("i386" | "i486" | "i586" | "i686" | "x86", _) => ("386", None),
             ("armhf", _) => ("arm", Some("v7")),
             ("armel", _) => ("arm", Some("v6")),
             ("arm", None | Some("7")) => ("arm", Some("v7")),
+            ("arm", Some("8")) => ("arm", Some("v8")),
             ("arm", Some("6")) => ("arm", Some("v6")),
             ("arm", Some("5")) => ("arm", Some("v5")),
             ("powerpc64le" | "powerpc64", _) => ("ppc64le", None),
             (other, variant) => (other, variant),
         };
-        Self {
-            os: os.to_ascii_lowercase(),
-            architecture: architecture.to_owned(),
-            variant: variant.map(str::to_owned),
-        }
+        let os = match os.to_ascii_lowercase().as_str() {
+            "macos" => "darwin".to_owned(),
+            other => other.to_owned(),
+        };
+        Self { os, architecture: architecture.to_owned(), variant: variant.map(str::to_owned) }
     }
 }
+
+/// Architectures that can be named without an operating system.
+const ARCHITECTURES: [&str; 12] = [
+    "386", "amd64", "arm", "arm64", "loong64", "mips64", "mips64le", "ppc64", "ppc64le", "riscv64", "s390x",
+    "sparc64",
+];
 
 impl fmt::Display for Platform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -129,8 +137,15 @@ impl FromStr for Platform {
         let host = Self::host();
         match parts.as_slice() {
             parts if !parts.iter().all(valid) => Err(PlatformError(text.chars().take(80).collect())),
-            ["linux"] => Ok(host),
-            [architecture] => Ok(Self::normalized(&host.os, architecture, None)),
+            [one] if one.eq_ignore_ascii_case("linux") => Ok(host),
+            // One word alone must be known; `amd46` is no processor that somebody will build one day.
+            [one] => {
+                let platform = Self::normalized(&host.os, one, None);
+                match ARCHITECTURES.contains(&platform.architecture.as_str()) {
+                    true => Ok(platform),
+                    false => Err(PlatformError(one.chars().take(80).collect())),
+                }
+            }
             [os, architecture] => Ok(Self::normalized(os, architecture, None)),
             [os, architecture, variant] => Ok(Self::normalized(os, architecture, Some(variant))),
             _ => Err(PlatformError(text.chars().take(80).collect())),
@@ -153,10 +168,18 @@ mod tests {
             ("linux/armel", "linux/arm/v6"),
             ("arm64", "linux/arm64"),
             ("linux/i686", "linux/386"),
+            ("linux/i386/x", "linux/386"),
+            ("linux/arm64/V8.0", "linux/arm64"),
+            ("linux/arm64/9", "linux/arm64/v9"),
+            ("linux/arm64/v8.2", "linux/arm64/v8.2"),
+            ("linux/arm/8", "linux/arm/v8"),
+            ("armhf", "linux/arm/v7"),
+            ("linux/amd64/v1", "linux/amd64"),
+            ("linux/made-up", "linux/made-up"),
         ] {
             assert_eq!(text.parse::<Platform>().map(|p| p.to_string()), Ok(expected.to_owned()), "{text}");
         }
-        for text in ["", "linux/", "/amd64", "a/b/c/d", "linux/amd 64"] {
+        for text in ["", "linux/", "/amd64", "a/b/c/d", "linux/amd 64", "amd46", "windows"] {
             assert!(text.parse::<Platform>().is_err(), "{text}");
         }
     }

@@ -180,40 +180,85 @@ impl Platform {
         Self { os: found.os().to_string(), architecture: found.architecture().to_string(), variant }
     }
 
-    /// Which level of its architecture a variant is: what runs `v7` also runs `v6`. Spelled-out defaults
-    /// (`arm64/v8`, `amd64/v1`, `arm/v7`) are the same as none.
-    fn level(&self) -> Option<u32> {
-        let variant = self.variant.as_deref().map(|variant| variant.trim_start_matches('v'));
-        match (self.architecture.as_str(), variant) {
-            ("arm", None) => Some(7),
-            ("arm64", None) => Some(8),
-            ("amd64", None) => Some(1),
-            (_, Some(level)) => level.parse().ok(),
-            (_, None) => Some(0),
-        }
+    /// The same in one spelling, as containerd has it: what is spelled-out default of an architecture is left out, but for
+    /// `arm/v7`.
+    fn normalized(&self) -> Self {
+        let lower = |text: &str| text.to_ascii_lowercase();
+        let variant = self.variant.as_deref().map(lower).unwrap_or_default();
+        let (architecture, variant) = match (lower(&self.architecture).as_str(), variant.as_str()) {
+            ("i386", _) => ("386".to_owned(), ""),
+            ("x86_64" | "x86-64" | "amd64", "v1") => ("amd64".to_owned(), ""),
+            ("x86_64" | "x86-64", variant) => ("amd64".to_owned(), variant),
+            ("aarch64" | "arm64", "8" | "v8" | "v8.0") => ("arm64".to_owned(), ""),
+            ("aarch64" | "arm64", "9" | "9.0" | "v9.0") => ("arm64".to_owned(), "v9"),
+            ("aarch64", variant) => ("arm64".to_owned(), variant),
+            ("armhf", _) | ("arm", "" | "7") => ("arm".to_owned(), "v7"),
+            ("armel", _) | ("arm", "6") => ("arm".to_owned(), "v6"),
+            ("arm", "5") => ("arm".to_owned(), "v5"),
+            ("arm", "8") => ("arm".to_owned(), "v8"),
+            (other, variant) => (other.to_owned(), variant),
+        };
+        let variant = Some(variant.to_owned()).filter(|variant| !variant.is_empty());
+        Self { os: lower(&self.os), architecture, variant }
     }
 
-    /// How well something for `other` runs where this is asked for; `None` if it does not.
-    fn suits(&self, other: &Self) -> Option<u32> {
-        if self.os != other.os || self.architecture != other.architecture {
-            return None;
-        }
-        match (self.level(), other.level()) {
-            (Some(ours), Some(theirs)) => (theirs <= ours).then_some(theirs),
-            _ => (self.variant == other.variant).then_some(0),
-        }
+    /// What runs where this is asked for, the best first: lower levels of the same architecture, and the 32-bit
+    /// programs of a 64-bit one.
+    fn accepted(&self) -> Vec<Self> {
+        let own = self.normalized();
+        let of = |architecture: &str, variant: Option<String>| {
+            let platform = Self { os: own.os.clone(), architecture: architecture.to_owned(), variant };
+            platform.normalized()
+        };
+        let level =
+            own.variant.as_deref().and_then(|variant| variant.trim_start_matches('v').parse::<u32>().ok());
+        let down = |architecture: &str, from: u32, to: u32| -> Vec<Self> {
+            (to..=from.min(99)).rev().map(|level| of(architecture, Some(format!("v{level}")))).collect()
+        };
+        let mut accepted = match own.architecture.as_str() {
+            "amd64" => down("amd64", level.unwrap_or(1), 1).into_iter().chain([of("386", None)]).collect(),
+            "arm" => down("arm", level.unwrap_or(7), 5),
+            "arm64" => arm64_variants(own.variant.as_deref().unwrap_or("v8"))
+                .into_iter()
+                .map(|variant| of("arm64", Some(variant)))
+                .chain(down("arm", 8, 5))
+                .collect(),
+            _ => Vec::new(),
+        };
+        accepted.insert(0, own);
+        accepted
     }
 }
 
-/// The variant of an index for a platform: the highest level that it can run, the first of equals.
-pub(crate) fn select<'a>(variants: &'a [Variant], wanted: &Platform) -> Result<&'a BlobDescriptor, Problem> {
-    let mut best: Option<(u32, &Variant)> = None;
-    for variant in variants {
-        let level = variant.platform.as_ref().and_then(|platform| wanted.suits(platform));
-        if let Some(level) = level.filter(|level| best.is_none_or(|(best, _)| *level > best)) {
-            best = Some((level, variant));
-        }
+/// `v8.2` runs `v8.1` and `v8`; `v9.x` runs lower ones, and `v8.5` and what is five above `x`.
+fn arm64_variants(variant: &str) -> Vec<String> {
+    let number = variant.trim_start_matches('v');
+    let (major, minor) = number.split_once('.').unwrap_or((number, "0"));
+    let (Ok(major), Ok(minor)) = (major.parse::<u32>(), minor.parse::<u32>()) else {
+        return Vec::new();
+    };
+    let named = |major: u32, from: u32| {
+        (0..=from.min(9)).rev().map(move |minor| match minor {
+            0 => format!("v{major}"),
+            minor => format!("v{major}.{minor}"),
+        })
+    };
+    match major {
+        8 => named(8, minor).collect(),
+        9 => named(9, minor).chain(named(8, minor + 5)).collect(),
+        _ => Vec::new(),
     }
+}
+
+/// The variant of an index for a platform: the best that runs there, the first of equals.
+pub(crate) fn select<'a>(variants: &'a [Variant], wanted: &Platform) -> Result<&'a BlobDescriptor, Problem> {
+    let accepted = wanted.accepted();
+    let rank = |variant: &Variant| {
+        let platform = variant.platform.as_ref()?.normalized();
+        accepted.iter().position(|accepted| *accepted == platform)
+    };
+    let ranked = variants.iter().filter_map(|variant| Some((rank(variant)?, variant)));
+    let best = ranked.min_by_key(|(rank, _)| *rank);
     match (best, variants) {
         (Some((_, variant)), _) => Ok(&variant.descriptor),
         // An index of one image does not always say for what it is; its config does.
@@ -272,6 +317,19 @@ mod tests {
         assert_eq!(selected(&debian, "linux/arm/v6"), "linux/arm/v5");
         assert_eq!(selected(&["linux/amd64", "linux/amd64/v3"], "linux/amd64"), "linux/amd64");
         assert_eq!(selected(&["linux/amd64", "linux/amd64/v3"], "linux/amd64/v4"), "linux/amd64/v3");
+        for (wanted, found) in [
+            ("linux/arm64/v9", "linux/arm64/v8.4"),
+            ("linux/arm64/v8.3", "linux/arm64"),
+            ("linux/arm64", "linux/arm64"),
+            ("linux/arm/v8", "linux/arm"),
+            ("linux/x86_64", "linux/i386"),
+            ("linux/amd64/v3", "linux/i386"),
+        ] {
+            let some = ["linux/arm64/v8.4", "linux/arm64", "linux/arm/v6", "linux/arm", "linux/i386"];
+            assert_eq!(selected(&some, wanted), found, "{wanted}");
+        }
+        assert_eq!(selected(&["linux/arm/v6"], "linux/arm64"), "linux/arm/v6");
+        assert_eq!(selected(&["linux/riscv64", "linux/s390x/z16"], "linux/s390x/z16"), "linux/s390x/z16");
         assert_eq!(selected(&[""], "linux/amd64"), "", "an index of one that says nothing");
         insta::assert_snapshot!(selected(&debian, "linux/s390x"), @"there is no image for linux/s390x; it has linux/amd64, linux/arm/v5, linux/arm/v7, linux/arm64/v8");
         insta::assert_snapshot!(selected(&[], "linux/s390x"), @"there is no image for linux/s390x; it has none at all");

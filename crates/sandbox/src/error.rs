@@ -5,6 +5,8 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
+use crate::emulation::Emulation;
+
 /// Why a process was not run. Nothing is left behind: no mount, no process, no made mount point.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -130,6 +132,23 @@ impl ExecError {
     }
 }
 
+impl ExecError {
+    /// Whether the program is for another processor.
+    pub fn is_foreign(&self) -> bool {
+        matches!(self.kind, ExecErrorKind::Format { made_for: Some(_), .. })
+    }
+
+    /// What would make a foreign program run.
+    pub fn advice(&self) -> Option<String> {
+        match &self.kind {
+            ExecErrorKind::Format { made_for: Some(arch), .. } => {
+                Some(Emulation::on_this_machine(arch).advice(arch))
+            }
+            _ => None,
+        }
+    }
+}
+
 impl std::error::Error for ExecError {}
 
 impl fmt::Display for ExecError {
@@ -148,8 +167,7 @@ impl fmt::Display for ExecError {
             }
             ExecErrorKind::Format { made_for: Some(arch), machine } => write!(
                 f,
-                "{program}: exec format error: it was made for {arch}, and this machine is {machine} \
-                 (a foreign program needs qemu-user-static and binfmt)"
+                "{program}: exec format error: it was made for {arch}, and this machine is {machine}"
             ),
             ExecErrorKind::Format { made_for: None, .. } => write!(
                 f,

@@ -23,6 +23,7 @@
 compile_error!("dbuild's sandbox is made of Linux namespaces");
 
 mod cgroup;
+mod emulation;
 mod error;
 mod helper;
 mod probe;
@@ -36,6 +37,7 @@ mod sys;
 pub mod terminal;
 mod wire;
 
+pub use emulation::Emulation;
 pub use error::{ExecError, ExecErrorKind, SandboxError};
 pub use helper::dispatch_helper;
 pub use probe::{Capability, probe};

@@ -11,6 +11,7 @@ mod interrupt;
 mod journal;
 mod lessons;
 mod plan;
+mod platforms;
 mod rootless;
 mod sandbox;
 mod tutorials;

@@ -3,6 +3,7 @@
 use dbuild_frontend::{Diagnostic, Diagnostics, Lowered, Source, Span, render};
 use dbuild_layer::CopyError;
 use dbuild_plan::StepId;
+use dbuild_sandbox::SandboxError;
 use dbuild_scheduler::StepError;
 
 use crate::error::Error;
@@ -39,6 +40,11 @@ pub(crate) fn render_step(
             // What to try is told below.
             let message = text.split("\n  help: ").next().unwrap_or_default().to_owned();
             (message, "this image cannot be had".to_owned())
+        }
+        StepError::Sandbox(SandboxError::Exec(exec)) if exec.is_foreign() => {
+            let platform = &lowered.plan.stage(step.stage).platform;
+            let machine = dbuild_plan::Platform::host();
+            (exec.to_string(), format!("stage `{stage}` is for {platform}, and this machine is {machine}"))
         }
         other => (other.to_string(), format!("in stage `{stage}`")),
     };
@@ -78,6 +84,7 @@ fn help(error: &StepError) -> Option<String> {
         StepError::Copy { error: CopyError::NotFound { near: Some(near), .. }, .. } => {
             return Some(format!("did you mean `{near}`?"));
         }
+        StepError::Sandbox(SandboxError::Exec(exec)) => return exec.advice(),
         StepError::Command { code: 127, .. } => {
             "exit code 127 means that a program was not found: is it installed in this stage?"
         }

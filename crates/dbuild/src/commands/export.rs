@@ -1,6 +1,6 @@
 //! From what a build made to its outputs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
 use dbuild_exporter::{
@@ -218,8 +218,10 @@ impl Exporting<'_> {
 /// What can be known to be wrong before anything runs.
 pub(crate) fn check(flags: &BuildArgs, outputs: &[OutputSpec]) -> Result<(), Error> {
     names(&flags.tag)?;
+    let platforms: BTreeSet<&String> = flags.source.platform.iter().collect();
     for output in outputs {
         names(&output.names)?;
+        one_platform(output, platforms.len())?;
         engine(output)?;
         if let Some(dbuild_exporter::Destination::Path(path)) = &output.dest {
             let is_file = matches!(
@@ -240,6 +242,18 @@ pub(crate) fn check(flags: &BuildArgs, outputs: &[OutputSpec]) -> Result<(), Err
         .into_iter()
         .flatten()
         .try_for_each(|path| writable_place(path))
+}
+
+/// A docker archive holds one image, and a tar the files of one.
+fn one_platform(output: &OutputSpec, platforms: usize) -> Result<(), Error> {
+    let single = matches!(output.kind, OutputKind::Docker { tar: true } | OutputKind::Tar);
+    if !single || platforms < 2 {
+        return Ok(());
+    }
+    let what = if output.kind == OutputKind::Tar { "a tar" } else { "`docker load`, and a docker archive," };
+    Err(Error::usage(format!("{what} takes one platform, and {platforms} are asked for")).hint(
+        "use `type=oci` or `--push` for all of them as one index, or `type=local` for a directory each",
+    ))
 }
 
 /// A file is made beside its place, so the directory must be there.

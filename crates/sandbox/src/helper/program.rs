@@ -72,6 +72,10 @@ fn missing(path: &str) -> ExecErrorKind {
         {
             ExecErrorKind::Interpreter { interpreter }
         }
+        // A handler of binfmt_misc is there, and its emulator is not in this root.
+        _ if is_file && let Some(arch) = elf_machine(path) => {
+            ExecErrorKind::Format { made_for: Some(arch), machine: std::env::consts::ARCH.to_owned() }
+        }
         _ => ExecErrorKind::NotFound { searched: None },
     }
 }
