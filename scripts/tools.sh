@@ -7,7 +7,7 @@ PATH=$PATH:/usr/sbin:/sbin
 needed="
     docker-registry=docker-registry busybox=busybox-static skopeo=skopeo umoci=umoci runc=runc
     newuidmap=uidmap mmdebstrap=mmdebstrap setpriv=util-linux flock=util-linux curl=curl git=git
-    cc=gcc make=make python3=python3 setcap=libcap2-bin xz=xz-utils bzip2=bzip2 zstd=zstd
+    cc=gcc make=make python3=python3 setcap=libcap2-bin xz=xz-utils bzip2=bzip2 zstd=zstd chromium=chromium chromedriver=chromium-driver
 "
 packages=
 for pair in $needed; do

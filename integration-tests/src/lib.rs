@@ -5,13 +5,17 @@
 //! (base images) lies in `target/fixtures` and is made once, by `scripts/bases.sh`.
 
 mod background;
+mod browser;
 mod outcome;
 mod registry;
 mod space;
+mod terminal;
 mod unpacked;
 
 pub use background::{Background, free_port, http_get};
+pub use browser::Page;
 pub use outcome::{Outcome, run};
 pub use registry::{Bases, Registry};
 pub use space::{Dbuild, TestSpace, binary, workspace};
+pub use terminal::{Screen, Terminal};
 pub use unpacked::Unpacked;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use dbuild_digest::BlobDigest;
 use dbuild_store::Event;
 
+use crate::graph::{columns, fit};
 use crate::{Bytes, Labels, Seconds};
 
 /// Reads events and tells their sum. Its Display is the text.
@@ -76,23 +77,61 @@ impl Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let width = self.labels.stages().map(|stage| stage.name.chars().count()).max().unwrap_or(0);
+        f.write_str(&self.within(usize::MAX))
+    }
+}
+
+impl Summary {
+    /// The text for a terminal of so many columns: long names of stages are cut, and where not even that is enough a
+    /// stage takes several lines. Digests and names of images are never cut.
+    pub fn within(&self, width: usize) -> String {
+        let mut lines = Vec::new();
+        let longest = self.labels.stages().map(|stage| columns(&stage.name)).max().unwrap_or(0);
+        // Two spaces before and after the name, then the figures.
+        let room = width.saturating_sub(FIGURES + 4);
+        let is_wide = room >= longest.min(SHORTEST_NAME);
+        let column = longest.min(room);
         if self.labels.stages().count() > 0 && !self.stages.is_empty() {
-            writeln!(f, "stages:")?;
+            lines.push("stages:".to_owned());
         }
         for stage in self.labels.stages() {
-            let name = format!("  {:width$}", stage.name);
+            let skipped = !stage.reached;
             match self.stages.get(&stage.id) {
-                Some(bytes) => writeln!(f, "{name}  {bytes}")?,
-                None if !stage.reached => writeln!(f, "{name}  SKIPPED: the target does not need it")?,
-                None => {}
+                None if !skipped => {}
+                bytes if is_wide => {
+                    let name = fit(&stage.name, column);
+                    let gap = column - columns(&name);
+                    let text = bytes.map_or(SKIPPED.to_owned(), StageBytes::to_string);
+                    lines.push(format!("  {name}{:gap$}  {text}", ""));
+                }
+                bytes => {
+                    lines.push(format!("  {}", fit(&stage.name, width.saturating_sub(2))));
+                    let text = bytes.map_or(SKIPPED.to_owned(), StageBytes::short);
+                    lines.extend(
+                        text.lines().map(|line| format!("    {}", fit(line, width.saturating_sub(4)))),
+                    );
+                }
             }
         }
-        for export in &self.exports {
-            writeln!(f, "{export}")?;
-        }
+        lines.extend(self.exports.iter().map(Export::to_string));
         let steps = self.run + self.cached;
-        write!(f, "done in {}: {} of {steps} steps cached", Seconds(self.duration), self.cached)
+        lines.push(format!("done in {}: {} of {steps} steps cached", Seconds(self.duration), self.cached));
+        lines.join("\n")
+    }
+}
+
+/// The columns of a stage's figures.
+const FIGURES: usize = 67;
+/// A name that is cut shorter says nothing.
+const SHORTEST_NAME: usize = 8;
+const SKIPPED: &str = "SKIPPED: the target does not need it";
+
+impl StageBytes {
+    /// On lines of their own, for narrow terminals.
+    fn short(&self) -> String {
+        let Self { base, made, shipped, left } = *self;
+        let base = if base > 0 { format!("base {} + ", Bytes(base)) } else { String::new() };
+        format!("{base}made {}\nshipped {}, left {}", Bytes(made), Bytes(shipped), Bytes(left))
     }
 }
 
@@ -185,5 +224,42 @@ mod tests {
              size:   4.10MB, unpacked 12.0MB\n\
              done in 1.23s: 1 of 2 steps cached"
         );
+        for (width, longest) in [(200, 79), (80, 79), (79, 79), (78, 79), (40, 79)] {
+            let text = Summary::of(&events).within(width);
+            let lines = text.lines().filter(|line| !line.starts_with("digest: "));
+            assert!(lines.clone().all(|line| line.chars().count() <= width.min(longest)), "{width}\n{text}");
+        }
+        assert!(Summary::of(&events).within(40).starts_with(
+            "stages:\n  builder\n    base 412MB + made 38.0MB\n    shipped 12.0MB, left 438MB\n  docs\n    SKIPPED"
+        ));
+    }
+
+    #[test]
+    fn long_names_are_cut_where_there_is_no_room() {
+        let stage =
+            StageInfo { name: "a-stage-with-a-long-name".to_owned(), reached: true, ..StageInfo::default() };
+        let bytes = Event::StageSummary {
+            stage: 0,
+            base_bytes: 1,
+            made_bytes: 1,
+            shipped_bytes: 1,
+            left_bytes: 1,
+            cached: 0,
+            steps: 1,
+        };
+        let events = [
+            Event::BuildStarted {
+                build: "b".parse().unwrap(),
+                targets: vec![stage.name.clone()],
+                stages: vec![stage],
+                steps: Vec::new(),
+                strategy: "output".to_owned(),
+            },
+            bytes,
+        ];
+        let text = Summary::of(&events).within(80);
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        assert!(text.contains("  a-stage-…  base      1B"), "{text}");
+        assert!(Summary::of(&events).to_string().contains("a-stage-with-a-long-name  base"));
     }
 }

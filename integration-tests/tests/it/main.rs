@@ -12,6 +12,8 @@ mod journal;
 mod lessons;
 mod plan;
 mod platforms;
+mod report;
 mod rootless;
 mod sandbox;
+mod terminal;
 mod tutorials;

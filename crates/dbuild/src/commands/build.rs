@@ -209,7 +209,7 @@ fn finish(flags: &BuildArgs, done: &Done) -> Result<(), Error> {
                 .map_err(|error| Error::failed(format!("cannot write the id: {error}")))?;
         }
     } else if flags.progress != ProgressMode::Rawjson {
-        progress::say(&done.summary.to_string());
+        progress::say(&done.summary.within(progress::width()));
     }
     Ok(())
 }

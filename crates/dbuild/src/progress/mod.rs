@@ -60,6 +60,12 @@ impl EventSink for Notes {
     }
 }
 
+/// The columns of the terminal that standard error is; elsewhere lines may be as long as they are.
+pub(crate) fn width() -> usize {
+    let size = console::Term::stderr().size_checked().filter(|_| std::io::stderr().is_terminal());
+    size.map_or(usize::MAX, |(_, columns)| usize::from(columns).max(20))
+}
+
 /// A line on standard error, where no view is.
 pub(crate) fn say(text: &str) {
     use std::io::Write as _;

@@ -143,8 +143,10 @@ fn draw_edge(out: &mut String, from: &Placed<'_>, to: &Placed<'_>, places: &Plac
     let tip = x2.saturating_sub(5);
     let _ = write!(
         out,
-        "<path class=\"edge{critical}{shared}\" d=\"M{x1} {y1}C{} {y1} {} {y2} {tip} {y2}\"/>\
-         <path class=\"tip{critical}{shared}\" d=\"M{x2} {y2}l-7 -4v8z\"/>",
+        "<g class=\"way{critical}{shared}\" data-from=\"{}\" data-to=\"{}\">\
+         <path class=\"edge\" d=\"M{x1} {y1}C{} {y1} {} {y2} {tip} {y2}\"/><path class=\"tip\" d=\"M{x2} {y2}l-7 -4v8z\"/></g>",
+        from.step.id,
+        to.step.id,
         x1 + bend,
         tip.saturating_sub(bend),
     );

@@ -5,6 +5,7 @@ const FIRST_STAGES = 60;
 function showCascade() {
   const sums = DATA.totals;
   const whole = sums ? sums.base + sums.made : 0;
+  if (BUILD.outcome !== "done") return fill($("cascade"), h("p", { class: "soft" }, "The build shipped nothing: it did not come to its end."));
   if (!whole) return fill($("cascade"), h("p", { class: "soft" }, "Not all layers of this build are known (any more), so its bytes cannot be added up as a whole."));
   const share = (value) => `${((100 * value) / whole).toFixed(value && value < whole / 100 ? 2 : 0)} %`;
   const step = (name, style, value, offset) => [name, bar([[style, value]], whole, offset), bytes(value), share(value)];

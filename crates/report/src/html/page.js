@@ -16,91 +16,19 @@ function showHead() {
   const skipped = BUILD.stages.length - reached;
   const story = [];
   if (failed) story.push(`It failed at ${nameOf(failed)}.`);
-  story.push(`${count(reached, "stage")} ran${skipped ? `, ${skipped} ${skipped === 1 ? "was" : "were"} not needed` : ""}.`);
-  if (whole) story.push(`They held ${bytes(whole)} of files; ${bytes(sums.shipped)} are in the image and ${bytes(sums.left)} stayed behind.`);
+  story.push(`${count(reached, "stage")} ${BUILD.outcome === "done" ? "ran" : reached === 1 ? "is needed" : "are needed"}${skipped ? `, ${skipped} ${skipped === 1 ? "was" : "were"} not needed` : ""}.`);
+  const shipped = whole && BUILD.outcome === "done";
+  if (shipped) story.push(`They held ${bytes(whole)} of files; ${bytes(sums.shipped)} are in the image and ${bytes(sums.left)} stayed behind.`);
   $("story").textContent = story.join(" ");
   const figures = [
     ["Time", seconds(BUILD.duration_ms), null],
     ["Steps cached", `${cached} of ${ended}`, null],
     ["Image", image ? bytes(image.size) : "none", image && image.unpacked ? `${bytes(image.unpacked)} unpacked` : null],
-    ["Left behind", whole ? bytes(sums.left) : "unknown", whole ? `of ${bytes(whole)}` : null],
+    ["Left behind", shipped ? bytes(sums.left) : "unknown", shipped ? `of ${bytes(whole)}` : null],
   ];
   fill($("figures"), figures.map(([term, value, more]) =>
     h("div", {}, h("dt", {}, term), h("dd", {}, value, more ? h("small", {}, more) : null))));
   $("foot").textContent = `Written by dbuild ${DATA.version} from its journal. This file needs nothing else.`;
-}
-
-// The graph was drawn before; here its boxes learn to be chosen.
-
-const BOXES = new Map([...document.querySelectorAll(".graph .step")].map((box) => [Number(box.dataset.step), box]));
-const places = new Map([...BOXES].map(([id, box]) => {
-  const frame = box.querySelector(".box");
-  return [id, [Number(frame.getAttribute("x")), Number(frame.getAttribute("y"))]];
-}));
-
-function markGraph(id, options) {
-  const old = document.querySelector(".graph .step.selected");
-  if (old) {
-    old.classList.remove("selected");
-    old.removeAttribute("aria-current");
-    old.setAttribute("tabindex", "-1");
-  }
-  const box = BOXES.get(id);
-  if (!box) return;
-  box.classList.add("selected");
-  box.setAttribute("aria-current", "step");
-  box.setAttribute("tabindex", "0");
-  if (options && options.still) return;
-  const pane = $("graph-scroll");
-  const [x, y] = places.get(id);
-  const scale = pane.querySelector("svg").clientWidth / Number(pane.querySelector("svg").getAttribute("width")) || 1;
-  const near = (from, at, room) => (at < from + 20 || at > from + room - 220 ? Math.max(0, at - room / 3) : from);
-  pane.scrollLeft = near(pane.scrollLeft, x * scale, pane.clientWidth);
-  pane.scrollTop = near(pane.scrollTop, y * scale, pane.clientHeight + 140);
-  if (options && options.focus) box.focus({ preventScroll: true });
-}
-
-/** The box that is nearest in a direction. */
-function neighbour(id, dx, dy) {
-  const [x, y] = places.get(id);
-  let best = null;
-  let least = Infinity;
-  for (const [other, [ox, oy]] of places) {
-    const along = dx ? (ox - x) * dx : (oy - y) * dy;
-    const aside = dx ? Math.abs(oy - y) * 4 : Math.abs(ox - x);
-    if (other !== id && along > 0 && along + aside < least) {
-      least = along + aside;
-      best = other;
-    }
-  }
-  return best;
-}
-
-function wireGraph() {
-  const pane = $("graph-scroll");
-  // The names of the lanes stay in sight.
-  const drawing = pane.querySelector("svg");
-  pane.addEventListener("scroll", () => drawing.style.setProperty("--scrolled", `${pane.scrollLeft}px`), { passive: true });
-  pane.addEventListener("click", (event) => {
-    const box = event.target.closest(".step");
-    if (box) choose(Number(box.dataset.step), { focus: true });
-  });
-  const arrows = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1] };
-  pane.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" || event.key === " ") {
-      event.preventDefault();
-      $("walk").scrollIntoView();
-      return;
-    }
-    const way = arrows[event.key];
-    if (!way || chosen === null || event.ctrlKey || event.altKey || event.metaKey) return;
-    event.preventDefault();
-    const next = places.has(chosen) ? neighbour(chosen, way[0], way[1]) : null;
-    if (next !== null) choose(next, { focus: true });
-  });
-  const states = ["done", "cached", "failed", "canceled", "running", "waiting", "skipped"].filter((state) => BUILD.steps.some((step) => step.state === state && step.kind !== "scratch"));
-  fill($("legend"), states.map((state) => h("li", {}, badge(state))), h("li", { class: "soft" }, "━ longest way"),
-    BUILD.stages.some((stage) => !stage.reached) ? h("li", { class: "soft" }, "┄ stage that is not needed") : null);
 }
 
 function wirePlayer() {

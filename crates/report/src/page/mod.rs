@@ -18,13 +18,16 @@ const PAGE: &str = include_str!("../html/page.html");
 const COMPARE: &str = include_str!("../html/compare.html");
 const COLORS: &str = include_str!("../html/colors.css");
 const CSS: &str = include_str!("../html/page.css");
+/// Boxes that a browser draws at once without effort.
+const LARGE: usize = 400;
 /// Later files use what earlier ones define.
-const SCRIPTS: [&str; 6] = [
+const SCRIPTS: [&str; 7] = [
     include_str!("../html/base.js"),
     include_str!("../html/tree.js"),
     include_str!("../html/step.js"),
     include_str!("../html/time.js"),
     include_str!("../html/bytes.js"),
+    include_str!("../html/graph.js"),
     include_str!("../html/page.js"),
 ];
 const COMPARE_SCRIPTS: [&str; 2] = [include_str!("../html/base.js"), include_str!("../html/compare.js")];
@@ -32,7 +35,12 @@ const COMPARE_SCRIPTS: [&str; 2] = [include_str!("../html/base.js"), include_str
 /// The report of one build.
 pub fn page(build: &Build, contents: &Contents) -> String {
     let title = format!("{} · dbuild report", build.title());
-    let parts = Parts { title: &title, graph: &figure(build), scripts: &SCRIPTS };
+    // A large graph is not for a browser to draw whole: the script shows the part that is in sight.
+    let graph = match build.visible().count() {
+        0..=LARGE => figure(build),
+        _ => format!("<template id=\"whole-graph\">{}</template>", figure(build)),
+    };
+    let parts = Parts { title: &title, graph: &graph, scripts: &SCRIPTS };
     assemble(PAGE, &parts, &PageData::of(build, contents))
 }
 
