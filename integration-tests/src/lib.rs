@@ -11,6 +11,7 @@ mod registry;
 mod space;
 mod terminal;
 mod unpacked;
+mod web;
 
 pub use background::{Background, free_port, http_get};
 pub use browser::Page;
@@ -19,3 +20,4 @@ pub use registry::{Bases, Registry};
 pub use space::{Dbuild, TestSpace, binary, workspace};
 pub use terminal::{Screen, Terminal};
 pub use unpacked::Unpacked;
+pub use web::{GitRepository, GitServer, WebFile, WebRequest, WebServer};

@@ -7,12 +7,15 @@
 //! - the order of `--mount` flags: mounts are taken by target, as the scheduler mounts them (equal targets keep their order);
 //! - the order of `--add-host` flags: taken by name (equal names keep their order);
 //! - the sharing mode of a cache mount: it says how steps wait for each other, not what they see;
-//! - `ContextStep::wanted`: what other steps select, which is theirs to count.
+//! - `ContextStep::wanted`: what other steps select, which is theirs to count;
+//! - the URL of a file whose checksum is known, the name of a reference whose commit is known (but where `.git` tells it),
+//!   and passwords in URLs: the way to the content is no part of it;
+//! - which time a checkout's files get.
 
 use dbuild_digest::ContentDigest;
 use dbuild_plan::{
     ContextStep, CopySource, CopyStep, FetchStep, GitStep, HostEntry, ImageStep, InlineFile, Mount,
-    MountKind, NetworkMode, RunStep, ScriptFile, SecurityMode, Step, StepKind, WorkdirStep,
+    MountKind, NetworkMode, RunStep, ScriptFile, SecurityMode, Step, StepKind, WorkdirStep, shown_url,
 };
 
 use crate::IngredientKind as Kind;
@@ -30,10 +33,10 @@ pub(crate) fn words(step: &Step, sink: &mut dyn Sink) {
         }
         StepKind::Fetch(FetchStep { url, file_name, checksum }) => {
             sink.add(Kind::Instruction, "", "FETCH");
-            sink.add(Kind::Remote, "", url);
             sink.add(Kind::Destination, "", file_name);
-            if let Some(checksum) = checksum {
-                sink.add(Kind::Checksum, "", &checksum.to_string());
+            match checksum {
+                Some(checksum) => sink.add(Kind::Checksum, "", &checksum.to_string()),
+                None => sink.add(Kind::Remote, "", &shown_url(url)),
             }
         }
         StepKind::Git(git) => git_words(git, sink),
@@ -48,18 +51,32 @@ pub(crate) fn words(step: &Step, sink: &mut dyn Sink) {
 }
 
 fn git_words(git: &GitStep, sink: &mut dyn Sink) {
-    let GitStep { remote, reference, subdir, keep_git_dir, checksum } = git;
+    let GitStep {
+        remote,
+        reference,
+        commit,
+        subdir,
+        keep_git_dir,
+        checksum,
+        fetch_by_commit: _,
+        submodules,
+        commit_time: _,
+    } = git;
     sink.add(Kind::Instruction, "", "GIT");
-    sink.add(Kind::Remote, "", remote);
-    if let Some(reference) = reference {
+    sink.add(Kind::Remote, "", &shown_url(remote));
+    // A branch is only in the way to a commit, but `.git` says how it is called.
+    if let Some(reference) = reference.as_ref().filter(|_| commit.is_none() || *keep_git_dir) {
         sink.add(Kind::Remote, "reference", reference);
     }
     if let Some(subdir) = subdir {
         sink.add(Kind::Remote, "subdirectory", subdir);
     }
     flag("--keep-git-dir", *keep_git_dir, sink);
-    if let Some(checksum) = checksum {
-        sink.add(Kind::Checksum, "", checksum);
+    flag("without submodules", !*submodules, sink);
+    match (commit, checksum) {
+        (Some(commit), _) => sink.add(Kind::Checksum, "commit", commit),
+        (None, Some(checksum)) => sink.add(Kind::Checksum, "", checksum),
+        (None, None) => {}
     }
 }
 

@@ -71,6 +71,8 @@ pub enum NamedContext {
     Image(String),
     /// A git repository.
     Git(String),
+    /// A file of a server, which is called `context` there.
+    Url(String),
 }
 
 /// An image that must be found before lowering.

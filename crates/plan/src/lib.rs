@@ -8,6 +8,7 @@
 mod config;
 mod dag;
 mod image;
+mod remote;
 mod stage;
 mod step;
 
@@ -17,6 +18,7 @@ pub use dbuild_digest::BlobDigest;
 pub use config::{Healthcheck, ImageConfig, PortSet};
 pub use dag::{Plan, PlanBuilder, PlanError};
 pub use image::{BaseImage, HistoryEntry, LayerDescriptor, Platform, PlatformError};
+pub use remote::{is_commit_id, shown_url};
 pub use stage::{Stage, StageId, Target};
 pub use step::{
     CacheSharing, ContextStep, CopySource, CopyStep, FetchStep, GitStep, HostEntry, ImageStep, InlineFile,

@@ -78,7 +78,8 @@ pub struct ContextStep {
     pub wanted: Option<Vec<String>>,
 }
 
-/// See [`StepKind::Fetch`]. The output holds one file, [`FetchStep::file_name`], at its root.
+/// See [`StepKind::Fetch`]. The output holds one file, [`FetchStep::file_name`], at its root: 0600 of root, with the
+/// time that the server says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FetchStep {
     /// An http or https URL.
@@ -96,12 +97,20 @@ pub struct GitStep {
     pub remote: String,
     /// A branch, tag or commit; `None` is the remote's HEAD.
     pub reference: Option<String>,
+    /// The object that the reference was found to name. Whoever runs the step fills it in before the step is keyed.
+    pub commit: Option<String>,
     /// A directory of the repository to take instead of all of it.
     pub subdir: Option<String>,
     /// Whether `.git` is part of the output.
     pub keep_git_dir: bool,
     /// The commit that the reference must be, or start with.
     pub checksum: Option<String>,
+    /// Take the checksum for the commit, and do not ask what the reference names.
+    pub fetch_by_commit: bool,
+    /// Whether submodules are part of the output.
+    pub submodules: bool,
+    /// Files have the time of the commit, not of the checkout.
+    pub commit_time: bool,
 }
 
 /// See [`StepKind::Copy`].

@@ -31,6 +31,31 @@ pub struct Failed {
     pub advice: Option<String>,
 }
 
+/// A file or a repository could not be had. The text names it without a password.
+#[derive(Debug, thiserror::Error)]
+pub enum RemoteError {
+    /// A file.
+    #[error("cannot download {url}: {}\n  help: {}", download_words(.problem), download_advice(.url, .problem))]
+    Download {
+        /// As it may be shown.
+        url: String,
+        /// What its server did.
+        problem: Problem,
+    },
+    /// A repository.
+    #[error("cannot {action} {remote}: {problem}{}", help_words(.help))]
+    Git {
+        /// `read`, `check out`.
+        action: &'static str,
+        /// As it may be shown.
+        remote: String,
+        /// What went wrong; git's own words, where it has any.
+        problem: String,
+        /// What to try.
+        help: Option<String>,
+    },
+}
+
 /// What one host did wrong.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Problem {
@@ -49,6 +74,12 @@ pub enum Problem {
         got: u64,
         /// Bytes that were announced by the manifest.
         expected: u64,
+    },
+    /// As [`Problem::Truncated`], where no digest names the bytes.
+    #[error("the connection ended after {got} bytes")]
+    Cut {
+        /// Bytes that came.
+        got: u64,
     },
     /// 404.
     #[error("it does not have {0}")]
@@ -134,6 +165,7 @@ impl Problem {
             Self::Unreachable(_)
                 | Self::Stalled(_)
                 | Self::Truncated { .. }
+                | Self::Cut { .. }
                 | Self::RateLimited { .. }
                 | Self::Server { .. }
         )
@@ -172,7 +204,7 @@ impl Problem {
             Self::RateLimited { .. } => {
                 "wait, log in (accounts have higher limits), or name a mirror in the configuration".to_owned()
             }
-            Self::Server { .. } | Self::Stalled(_) | Self::Truncated { .. } => {
+            Self::Server { .. } | Self::Stalled(_) | Self::Truncated { .. } | Self::Cut { .. } => {
                 "try again later, or another mirror".to_owned()
             }
             Self::WrongDigest { .. } | Self::TooLarge { .. } | Self::Malformed(_) => {
@@ -243,4 +275,37 @@ fn after_words(after: &Option<Duration>) -> String {
 
 fn list(platforms: &[String]) -> String {
     if platforms.is_empty() { "none at all".to_owned() } else { platforms.join(", ") }
+}
+
+/// What the server of a file did, which is no registry.
+fn download_words(problem: &Problem) -> String {
+    match problem {
+        Problem::Unreachable(why) => format!("its server cannot be reached: {why}"),
+        Problem::NotFound(_) => "its server does not have it (status 404)".to_owned(),
+        Problem::Unauthorized { .. } => "its server asks for a password (status 401)".to_owned(),
+        Problem::Forbidden { .. } => "its server refuses it (status 403)".to_owned(),
+        Problem::Local(text) => text.clone(),
+        other => format!("its server: {other}"),
+    }
+}
+
+fn download_advice(url: &str, problem: &Problem) -> String {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let host = rest.split(['/', '?', '#']).next().unwrap_or(rest).rsplit('@').next().unwrap_or_default();
+    match problem {
+        Problem::Unreachable(_) => {
+            format!("check the network and the name `{host}`; a proxy is named by https_proxy and http_proxy")
+        }
+        Problem::NotFound(_) => "check the spelling of the URL".to_owned(),
+        Problem::Unauthorized { .. } | Problem::Forbidden { .. } => {
+            let name = host.split(':').next().unwrap_or(host);
+            format!("give a token as a secret: `--secret id=HTTP_AUTH_TOKEN_{name},env=TOKEN`")
+        }
+        Problem::Local(_) => "check the disk of the store".to_owned(),
+        _ => "try again later".to_owned(),
+    }
+}
+
+fn help_words(help: &Option<String>) -> String {
+    help.as_ref().map(|help| format!("\n  help: {help}")).unwrap_or_default()
 }

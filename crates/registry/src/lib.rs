@@ -4,7 +4,10 @@
 //! the store when somebody asks for them (it is the store's `BlobSource`), and pushes what the store holds
 //! ([`Registry::push`]). It knows nothing of Dockerfiles, plans or how layers are unpacked.
 //!
-//! What holds for every request, tested against a server that misbehaves:
+//! What a Dockerfile or the command line names elsewhere, files of servers and git repositories, comes through
+//! [`Remotes`] (the store's `RemoteSource`).
+//!
+//! What holds for every request to a registry, tested against a server that misbehaves:
 //!
 //! - Mirrors are asked first, in the order of the configuration, then the registry itself.
 //! - No bytes are trusted: manifests, configs and layers are accepted only with the digest and size that named them.
@@ -18,14 +21,17 @@
 mod auth;
 mod config;
 mod credentials;
+mod download;
 mod endpoint;
 mod error;
 mod fetch;
+mod git;
 mod limits;
 mod local;
 mod manifest;
 mod push;
 mod reference;
+mod remotes;
 mod resolve;
 #[cfg(test)]
 mod tests;
@@ -39,11 +45,12 @@ use dbuild_store::Store;
 
 pub use config::{Config, HostConfig, KeyPair};
 pub use credentials::Credentials;
-pub use error::{Failed, Problem, RegistryError};
+pub use error::{Failed, Problem, RegistryError, RemoteError};
 pub use limits::Limits;
 pub use manifest::{BlobDescriptor, Platform};
 pub use push::Pushed;
 pub use reference::{Reference, ReferenceError};
+pub use remotes::Remotes;
 pub use resolve::{PullPolicy, ResolvedImage};
 
 /// All registries, as the configuration describes them. Cheap to clone; clones share connections and tokens.

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, HeaderMap, LOCATION, RETRY_AFTER};
-use reqwest::{Body, Client, Method, RequestBuilder, Response, StatusCode, Url};
+use reqwest::{Body, Client, ClientBuilder, Method, RequestBuilder, Response, StatusCode, Url};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
@@ -93,8 +93,6 @@ impl<'a> Request<'a> {
 
 impl Transport {
     pub(crate) fn new(config: Config, credentials: Credentials, limits: Limits) -> Self {
-        // Process-wide in rustls; a provider that is there already is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         Self { config, credentials, limits, hosts: Mutex::default() }
     }
 
@@ -151,14 +149,7 @@ impl Transport {
                 chain(&error)
             ))
         };
-        let mut builder = Client::builder()
-            .user_agent(concat!("dbuild/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(self.limits.connect)
-            // Redirects are followed by hand, so that credentials stay where they belong.
-            .redirect(reqwest::redirect::Policy::none())
-            // Retries too: those of the client are invisible to our bounds.
-            .retry(reqwest::retry::never())
-            .pool_max_idle_per_host(self.limits.connections);
+        let mut builder = client_builder(self.limits.connect).pool_max_idle_per_host(self.limits.connections);
         if is_loopback(name) {
             builder = builder.no_proxy();
         }
@@ -271,6 +262,27 @@ impl Transport {
     }
 }
 
+/// What all clients have in common.
+pub(crate) fn client_builder(connect: Duration) -> ClientBuilder {
+    // Process-wide in rustls; a provider that is there already is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Client::builder()
+        .user_agent(concat!("dbuild/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(connect)
+        // Redirects are followed by hand, so that credentials stay where they belong.
+        .redirect(reqwest::redirect::Policy::none())
+        // Retries too: those of the client are invisible to our bounds.
+        .retry(reqwest::retry::never())
+}
+
+/// One request and the head of its answer, which must come in time.
+pub(crate) async fn send_within(stall: Duration, builder: RequestBuilder) -> Result<Response, Problem> {
+    match timeout(stall, builder.send()).await {
+        Ok(result) => result.map_err(|error| no_answer(&error)),
+        Err(_) => Err(Problem::Stalled(stall)),
+    }
+}
+
 impl Answer {
     /// The next piece of the body; `None` at its end.
     pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, Problem> {
@@ -311,7 +323,7 @@ pub(crate) fn parse_url(text: &str) -> Result<Url, Problem> {
 }
 
 /// Scheme, host and port are the same.
-fn same_origin(a: &Url, b: &Url) -> bool {
+pub(crate) fn same_origin(a: &Url, b: &Url) -> bool {
     a.scheme() == b.scheme() && a.host() == b.host() && a.port_or_known_default() == b.port_or_known_default()
 }
 
@@ -327,7 +339,7 @@ fn what(url: &str) -> String {
     }
 }
 
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     match text.parse() {
         Ok(seconds) => Some(Duration::from_secs(seconds)),
@@ -336,7 +348,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT`, the one form of dates that servers still send.
-fn http_date(text: &str) -> Option<SystemTime> {
+pub(crate) fn http_date(text: &str) -> Option<SystemTime> {
     let (_, text) = text.split_once(", ")?;
     let parts: Vec<&str> = text.split([' ', ':']).collect();
     let [day, month, year, hour, minute, second, "GMT"] = parts.as_slice() else { return None };
@@ -354,7 +366,7 @@ fn http_date(text: &str) -> Option<SystemTime> {
 }
 
 /// What the registry says in an error's body, in the specification's format or as short plain text.
-async fn error_message(response: Response, stall: Duration) -> String {
+pub(crate) async fn error_message(response: Response, stall: Duration) -> String {
     #[derive(serde::Deserialize)]
     struct Envelope {
         errors: Vec<Entry>,
@@ -390,7 +402,7 @@ fn no_answer(error: &reqwest::Error) -> Problem {
 }
 
 /// The innermost reason: the outer ones repeat the address, which is said elsewhere.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {
         innermost = source;

@@ -239,7 +239,7 @@ impl Shared {
         Ok(())
     }
 
-    fn secret(&self, id: &str, required: bool) -> Result<Option<Vec<u8>>, StepError> {
+    pub(crate) fn secret(&self, id: &str, required: bool) -> Result<Option<Vec<u8>>, StepError> {
         let value = match self.request.secrets.get(id) {
             None if required => {
                 return Err(StepError::Needs(format!(

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use dbuild_digest::BlobDigest;
 use dbuild_layer::users::UserError;
 use dbuild_layer::{CopyError, LayerError};
 use dbuild_plan::StepId;
@@ -55,6 +56,35 @@ pub enum StepError {
     /// A base image that cannot be had.
     #[error("{0}")]
     Pull(BlobSourceError),
+    /// A file or a repository that cannot be had.
+    #[error("{0}")]
+    Remote(BlobSourceError),
+    /// A file that is not the one that its checksum says.
+    #[error(
+        "{url} is not the file that was asked for: the checksum is {expected}, and the server sent {found}"
+    )]
+    Checksum {
+        /// As it may be shown.
+        url: String,
+        /// What the instruction says.
+        expected: BlobDigest,
+        /// What came.
+        found: BlobDigest,
+    },
+    /// A reference that does not name the commit that it should.
+    #[error(
+        "`{reference}` of {remote} is not the commit that was asked for: the checksum is {expected}, and it is {found}"
+    )]
+    Commit {
+        /// As it may be shown.
+        remote: String,
+        /// The branch or tag.
+        reference: String,
+        /// What the instruction says.
+        expected: String,
+        /// What the repository says.
+        found: String,
+    },
     /// An image that another step needed.
     #[error("{1}")]
     OfImage(StepId, Box<StepError>),

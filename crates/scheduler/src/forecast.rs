@@ -17,6 +17,7 @@ use dbuild_plan::{BaseImage, ContextStep, MountKind, Plan, Step, StepId, StepKin
 
 use crate::error::StepError;
 use crate::keys::{Given, Select, StepInputs};
+use crate::remote::pinned_without_asking;
 use crate::request::CacheUse;
 
 /// What a forecast may know. It finds out whatever can be found out without carrying out a step.
@@ -199,13 +200,15 @@ impl<F> Known<F> {
 
 impl<K: Knowledge> Walk<'_, K> {
     fn step(&mut self, id: StepId, step: &Step) -> StepForecast {
-        let (key, ingredients, known) = match self.key(step) {
+        // What a server has to be asked for is known when it was asked, in a build.
+        let keyed = pinned_without_asking(step).map_or(Err(NoKey::Unknown(id)), |pinned| self.key(&pinned));
+        let (key, ingredients, known) = match keyed {
             Ok((key, ingredients)) => {
                 let known = self.known(id, step, key, &ingredients);
                 (Some(key), ingredients, known)
             }
             Err(NoKey::Unknown(input)) => {
-                let on = self.pending[input.index()].unwrap_or(input);
+                let on = self.pending.get(input.index()).copied().flatten().unwrap_or(input);
                 (None, Vec::new(), Known::nothing(self.without_key(step, on), id))
             }
             Err(NoKey::Failed(error)) => (None, Vec::new(), Known::nothing(Verdict::Fails(*error), id)),

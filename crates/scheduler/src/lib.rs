@@ -1,8 +1,9 @@
 //! Runs a plan: order, cache policy, single flight, and the execution of each kind of step.
 //!
 //! [`build`] takes a [`Request`] and gives what the targets are made of. Read `schedule.rs` first (the order of
-//! work), then `worker.rs` (one step from key to record). This crate never talks to a registry: layers that are
-//! missing come from the [`dbuild_store::BlobSource`] of the request.
+//! work), then `worker.rs` (one step from key to record). This crate opens no connection: layers that are
+//! missing come from the [`dbuild_store::BlobSource`] of the request, what a URL names from its
+//! [`dbuild_store::RemoteSource`].
 
 mod base;
 mod build;
@@ -17,6 +18,7 @@ mod missing;
 mod output;
 mod pack;
 mod reasons;
+mod remote;
 mod request;
 mod schedule;
 mod summary;

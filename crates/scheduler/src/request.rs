@@ -8,7 +8,7 @@ use std::sync::Arc;
 use dbuild_cache::Strategy;
 use dbuild_layer::{Ignore, PackOptions};
 use dbuild_plan::{Plan, Step};
-use dbuild_store::{BlobSource, EventSink, Store};
+use dbuild_store::{BlobSource, EventSink, RemoteSource, Store};
 
 use crate::cancel::Cancel;
 
@@ -20,6 +20,8 @@ pub struct Request {
     pub store: Store,
     /// Where missing layers of base images come from.
     pub blobs: Arc<dyn BlobSource>,
+    /// Where files of servers and repositories come from.
+    pub remotes: Arc<dyn RemoteSource>,
     /// Who hears what happens.
     pub events: Arc<dyn EventSink>,
     /// The directories of the build context (`None`) and of the named ones.

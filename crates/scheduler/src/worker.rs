@@ -19,6 +19,7 @@ use crate::error::StepError;
 use crate::keys::StepInputs;
 use crate::output::{Base, FileSystem, Output};
 use crate::pack::Packer;
+use crate::remote::Pinned;
 use crate::request::Request;
 use crate::schedule::Run;
 
@@ -115,7 +116,7 @@ impl Shared {
     }
 
     /// Trouble with the cache costs time, never the build: it is said once, and the step runs.
-    fn or_trouble<T>(&self, result: Result<Option<T>, StoreError>) -> Option<T> {
+    pub(crate) fn or_trouble<T>(&self, result: Result<Option<T>, StoreError>) -> Option<T> {
         result.unwrap_or_else(|error| {
             if !self.trouble_told.swap(true, Ordering::Relaxed) {
                 self.emit(Event::warning(format!("the cache cannot be used: {error}")));
@@ -160,15 +161,21 @@ impl Shared {
                 Ok(Output { key, output, files: FileSystem::new(Base::Image(id, image)), cached: true })
             }
             StepKind::Context(context) => self.context(id, step, context, &inputs),
-            StepKind::Fetch(_)
-            | StepKind::Git(_)
-            | StepKind::Copy(_)
-            | StepKind::Run(_)
-            | StepKind::Workdir(_) => self.cached_or_executed(id, step, &inputs, cancel),
+            StepKind::Fetch(_) | StepKind::Git(_) => {
+                let Pinned { step, brought } = self.pin(id, step, cancel)?;
+                self.cached_or_executed(id, &step, &inputs, brought, cancel)
+            }
+            StepKind::Copy(_) | StepKind::Run(_) | StepKind::Workdir(_) => {
+                self.cached_or_executed(id, step, &inputs, None, cancel)
+            }
         }
     }
 
-    fn key(&self, step: &Step, inputs: &StepInputs<'_>) -> Result<(StepKey, Vec<Ingredient>), StepError> {
+    pub(crate) fn key(
+        &self,
+        step: &Step,
+        inputs: &StepInputs<'_>,
+    ) -> Result<(StepKey, Vec<Ingredient>), StepError> {
         key_of(self.request.strategy, step, inputs).map_err(|_| {
             inputs.take_error().unwrap_or(StepError::Internal("an input of a step is not known"))
         })
@@ -202,11 +209,13 @@ impl Shared {
         Ok(Output { key, output, files, cached: false })
     }
 
+    /// `brought` is the step's result where it had to be brought before the step could be keyed, and when that began.
     fn cached_or_executed(
         &self,
         id: StepId,
         step: &Step,
         inputs: &StepInputs<'_>,
+        brought: Option<(Executed, Instant)>,
         cancel: &Cancel,
     ) -> Result<Output, StepError> {
         let (key, ingredients) = self.key(step, inputs).map_err(|error| self.explain_missing(step, error))?;
@@ -251,12 +260,17 @@ impl Shared {
         if let Some(hit) = self.look_up(step, &key).or_else(|| self.made_since(&key, asked_ms)) {
             return Ok(found(self, hit));
         }
-        self.emit(Event::StepStarted { step: id.0 });
-        let began = Instant::now();
-        let executed = self.execute(id, step, inputs, cancel)?;
+        let (executed, began) = match brought {
+            Some(brought) => brought,
+            None => {
+                self.emit(Event::StepStarted { step: id.0 });
+                let began = Instant::now();
+                (self.execute(id, step, inputs, cancel)?, began)
+            }
+        };
         let duration_ms = began.elapsed().as_millis() as u64;
         let (files, layer_bytes) = (executed.tree.entries().len() as u64, executed.tree.unpacked_size());
-        let (snapshot, layer) = self.keep(step, key, ingredients, below, executed, duration_ms)?;
+        let (snapshot, layer) = self.keep(id, key, ingredients, below, executed, duration_ms)?;
         drop(lock);
         let made = Some(snapshot.id.clone());
         self.emit(Event::StepFinished { step: id.0, key, duration_ms, layer_bytes, files, snapshot: made });
@@ -268,7 +282,7 @@ impl Shared {
             || self.made_here.lock().unwrap_or_else(PoisonError::into_inner).contains(key)
     }
 
-    fn look_up(&self, step: &Step, key: &StepKey) -> Option<(Snapshot, TreeDigest)> {
+    pub(crate) fn look_up(&self, step: &Step, key: &StepKey) -> Option<(Snapshot, TreeDigest)> {
         self.made_since(key, if self.may_use_cache(step, key) { 0 } else { return None })
     }
 
@@ -284,7 +298,7 @@ impl Shared {
     /// the first result stays, so that an image does not change without a reason.
     fn keep(
         &self,
-        step: &Step,
+        id: StepId,
         key: StepKey,
         ingredients: Vec<Ingredient>,
         below: TreeDigest,
@@ -292,6 +306,8 @@ impl Shared {
         duration_ms: u64,
     ) -> Result<(Snapshot, TreeDigest), StepError> {
         let Executed { draft, tree, unkeyed } = executed;
+        // As the plan has it: what it takes is expected of the next build's, whatever a branch names then.
+        let step = self.plan().step(id);
         let (layer, definition) = (tree.digest(), definition(step));
         let is_empty = tree.is_empty();
         let known = self.store().known_result(&definition, &layer).and_then(|id| self.store().snapshot(&id));
@@ -332,12 +348,8 @@ impl Shared {
             StepKind::Copy(copy) => self.copy(copy, inputs),
             StepKind::Run(run) => self.run_command(id, run, inputs, cancel),
             StepKind::Workdir(workdir) => self.workdir(workdir, inputs),
-            StepKind::Fetch(_) => {
-                Err(StepError::Needs("ADD of a URL is not supported yet: fetch it in a RUN".to_owned()))
-            }
-            StepKind::Git(_) => Err(StepError::Needs(
-                "ADD of a git repository is not supported yet: clone it in a RUN".to_owned(),
-            )),
+            StepKind::Fetch(fetch) => self.fetch(id, fetch, cancel),
+            StepKind::Git(git) => self.check_out(id, git, cancel),
             StepKind::Image(_) | StepKind::Scratch | StepKind::Context(_) => {
                 Err(StepError::Internal("a step that has no layer was to be executed"))
             }

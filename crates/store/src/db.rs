@@ -76,6 +76,12 @@ CREATE TABLE events (
 CREATE TABLE durations (definition BLOB PRIMARY KEY, duration_ms INTEGER NOT NULL) WITHOUT ROWID;
 ";
 
+/// Tables that came later: made where they are missing, and of no interest to an older dbuild.
+const LATER: &str = "
+CREATE TABLE IF NOT EXISTS downloads (
+    url BLOB PRIMARY KEY, used_ms INTEGER NOT NULL, body BLOB NOT NULL, seal BLOB NOT NULL) WITHOUT ROWID;
+";
+
 impl Db {
     /// Opens or makes the database. One that is damaged or not ours is moved aside, with a warning. The caller holds the
     /// store's lock until it calls [`Db::opened`].
@@ -268,7 +274,7 @@ fn prepare(path: &Path) -> Result<Connection, Unusable> {
     match (application, version) {
         (0, 0) if tables == 0 => {
             let create = format!(
-                "BEGIN IMMEDIATE; {SCHEMA} PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={FORMAT}; COMMIT;"
+                "BEGIN IMMEDIATE; {SCHEMA} {LATER} PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={FORMAT}; COMMIT;"
             );
             connection.execute_batch(&create).map_err(judge)?;
         }
@@ -277,7 +283,10 @@ fn prepare(path: &Path) -> Result<Connection, Unusable> {
             let newer = StoreError::NewerFormat { path: path.to_owned(), found, known: FORMAT };
             return Err(Unusable::Error(newer));
         }
-        (APPLICATION_ID, 1) if tables >= SCHEMA.matches("CREATE ").count() as i64 => {}
+        // Nothing is written where they are there.
+        (APPLICATION_ID, 1) if tables >= SCHEMA.matches("CREATE ").count() as i64 => {
+            connection.execute_batch(LATER).map_err(judge)?;
+        }
         (APPLICATION_ID, _) => return Err(Unusable::Damaged("its tables are not ours".to_owned())),
         _ => return Err(Unusable::Damaged("it is another program's".to_owned())),
     }

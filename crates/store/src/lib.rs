@@ -12,6 +12,7 @@ mod chunks;
 mod collect;
 mod contexts;
 mod db;
+mod downloads;
 mod error;
 mod event;
 mod images;
@@ -36,6 +37,7 @@ pub use dbuild_layer::{Entry, EntryKind, Files, Found, Stack, StackLayer, Tree, 
 
 pub use blobs::{BlobReader, BlobWriter};
 pub use collect::{PULL_BYTES_PER_MS, PruneOptions, Pruned};
+pub use downloads::KnownDownload;
 pub use error::StoreError;
 pub use event::{
     BuildId, Collector, Event, EventSink, Fanout, LayerInfo, LogStream, NoEvents, Outcome, StageInfo,
@@ -51,7 +53,10 @@ pub use publish::{remove_tree, replace_file};
 pub use records::{Nearest, Record, RecordEntry, Wanted};
 pub use references::ResolvedReference;
 pub use snapshots::{Snapshot, SnapshotDraft, SnapshotId};
-pub use source::{BlobSource, BlobSourceError};
+pub use source::{
+    BlobSource, BlobSourceError, Checkout, Credential, Download, Downloaded, FoundCommit, RemoteSource,
+    Repository, Validators,
+};
 pub use store::{FORMAT, Store};
 pub use usage::{DiskUsage, UsageEntry, UsageKind};
 pub use verify::{Finding, VerifyReport};

@@ -1,5 +1,7 @@
 //! Everything in one test binary: it links once.
 
+mod add_git;
+mod add_url;
 mod build;
 mod check;
 mod cli;

@@ -187,12 +187,24 @@ fn all_of_a_fetch_and_a_git_counts() {
             ("checksum", |fetch| fetch.checksum = Some(BlobDigest::of(b""))),
         ],
     );
+    let pinned = FetchStep { checksum: Some(BlobDigest::of(b"")), ..fetch };
+    assert_none_counts(&pinned, StepKind::Fetch, &[("url", |fetch| fetch.url.push('c'))]);
+    let secret = FetchStep { url: "https://u:p@a/b".into(), checksum: None, ..pinned };
+    assert_none_counts(
+        &secret,
+        StepKind::Fetch,
+        &[("password", |fetch| fetch.url = "https://u:q@a/b".into())],
+    );
     let git = GitStep {
         remote: "https://a/b.git".into(),
         reference: None,
+        commit: None,
         subdir: None,
         keep_git_dir: false,
         checksum: None,
+        fetch_by_commit: false,
+        submodules: true,
+        commit_time: false,
     };
     assert_each_counts(
         &git,
@@ -203,8 +215,22 @@ fn all_of_a_fetch_and_a_git_counts() {
             ("subdirectory", |git| git.subdir = Some("main".into())),
             ("git directory", |git| git.keep_git_dir = true),
             ("checksum", |git| git.checksum = Some("main".into())),
+            ("commit", |git| git.commit = Some("main".into())),
+            ("submodules", |git| git.submodules = false),
         ],
     );
+    let found = GitStep { commit: Some("abc".into()), reference: Some("main".into()), ..git };
+    assert_none_counts(
+        &found,
+        StepKind::Git,
+        &[
+            ("reference", |git| git.reference = Some("other".into())),
+            ("checksum", |git| git.checksum = Some("a".into())),
+            ("times", |git| git.commit_time = true),
+        ],
+    );
+    let kept = GitStep { keep_git_dir: true, ..found };
+    assert_each_counts(&kept, StepKind::Git, &[("reference", |git| git.reference = Some("other".into()))]);
 }
 
 #[test]

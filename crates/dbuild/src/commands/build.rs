@@ -8,6 +8,7 @@ use dbuild_exporter::{OutputKind, OutputSpec};
 use dbuild_frontend::{Lowered, render};
 use dbuild_layer::PackOptions;
 use dbuild_plan::Plan;
+use dbuild_registry::Remotes;
 use dbuild_report::Summary;
 use dbuild_scheduler::{BuildError, Cancel, Canceller, Machine, Request, pinned_images};
 use dbuild_store::{BuildId, BuildInfo, Collector, Event, EventSink, Fanout, Outcome};
@@ -173,6 +174,7 @@ impl Build<'_> {
             plan,
             store: session.store.clone(),
             blobs: Arc::new(session.registry.clone()),
+            remotes: Arc::new(Remotes::default()),
             events,
             contexts: inputs.contexts.clone(),
             strategy: self.strategy,

@@ -46,6 +46,14 @@ pub(crate) fn render_step(
             let machine = dbuild_plan::Platform::host();
             (exec.to_string(), format!("stage `{stage}` is for {platform}, and this machine is {machine}"))
         }
+        StepError::Remote(error) => {
+            let text = error.to_string();
+            let message = text.split("\n  help: ").next().unwrap_or_default().to_owned();
+            (message, "this cannot be had".to_owned())
+        }
+        StepError::Checksum { .. } | StepError::Commit { .. } => {
+            (error.to_string(), "this is not what came".to_owned())
+        }
         other => (other.to_string(), format!("in stage `{stage}`")),
     };
     let diagnostic = match lowered.source_of(id) {
@@ -65,19 +73,28 @@ pub(crate) fn render_step(
 /// The words of an instruction that an error is about; all of it where they are not there as they are (a variable was
 /// expanded, say).
 fn words(error: &StepError, instruction: Span, source: &Source) -> Span {
-    let StepError::Copy { error: CopyError::NotFound { path, .. }, .. } = error else { return instruction };
-    let found = source.slice(instruction).find(path.as_str()).filter(|_| !path.is_empty());
+    let words = match error {
+        StepError::Copy { error: CopyError::NotFound { path, .. }, .. } => path.clone(),
+        StepError::Checksum { expected, .. } => expected.to_string(),
+        StepError::Commit { expected, .. } => expected.clone(),
+        _ => return instruction,
+    };
+    let found = source.slice(instruction).find(&words).filter(|_| !words.is_empty());
     found.map_or(instruction, |at| Span {
         start: instruction.start + at,
-        end: instruction.start + at + path.len(),
+        end: instruction.start + at + words.len(),
     })
 }
 
 fn help(error: &StepError) -> Option<String> {
     let text = match error {
-        StepError::Pull(error) => {
+        StepError::Pull(error) | StepError::Remote(error) => {
             return error.to_string().split_once("\n  help: ").map(|(_, help)| help.to_owned());
         }
+        StepError::Checksum { found, .. } => {
+            return Some(format!("if the file was changed on purpose, write `--checksum={found}`"));
+        }
+        StepError::Commit { .. } => "has the branch or the tag moved? name the commit that you want",
         StepError::BadLayer { .. } => {
             "the registry or a mirror gives other bytes than the image names: try again, or another mirror"
         }

@@ -162,9 +162,7 @@ impl Telling<'_> {
                 (State::Hit, vec![format!("{} does the same work", labels.full(other.0))])
             }
             Verdict::Miss(miss) => (State::Miss, self.why(id, *miss, labels)),
-            Verdict::Unknown(other) if *other == id => {
-                (State::Unknown, vec![format!("{} if a step needs its files", self.pull(id))])
-            }
+            Verdict::Unknown(other) if *other == id => (State::Unknown, vec![self.when_needed(id)]),
             Verdict::Unknown(other) => {
                 on = Some(other.0);
                 (State::Unknown, vec![format!("it depends on what {} will give", labels.full(other.0))])
@@ -211,6 +209,15 @@ impl Telling<'_> {
     }
 
     /// What has to be done for an image that is not here.
+    /// What a build does for a step whose words alone do not tell.
+    fn when_needed(&self, id: StepId) -> String {
+        match &self.lowered.plan.step(id).kind {
+            StepKind::Git(_) => "the repository is asked what its reference names".to_owned(),
+            StepKind::Fetch(_) => "the server is asked whether the file has changed".to_owned(),
+            _ => format!("{} if a step needs its files", self.pull(id)),
+        }
+    }
+
     fn pull(&self, id: StepId) -> String {
         let StepKind::Image(image) = &self.lowered.plan.step(id).kind else { return String::new() };
         let missing = image.image.layers.iter().filter(|layer| self.store.has_blob(&layer.digest).is_none());

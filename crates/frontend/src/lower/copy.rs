@@ -50,7 +50,7 @@ impl StageLowering<'_> {
                 groups.push((self.git(instruction, copy, &words, found, word, is_add)?, Some(false)));
             } else if git::is_http(source) {
                 let unpack = Some(copy.unpack.unwrap_or(false));
-                groups.push((self.fetch(instruction, &words, source, word, is_add)?, unpack));
+                groups.push((self.fetch(instruction, copy, &words, source, word, is_add)?, unpack));
             } else {
                 let group = self.local(instruction, copy, origin.as_ref(), source, word)?;
                 groups.push((group, local_unpack));
@@ -161,6 +161,10 @@ impl StageLowering<'_> {
         }
         found.keep_git_dir = found.keep_git_dir.or(copy.keep_git_dir);
         if !words.checksum.is_empty() {
+            if let (Err(reason), Some(flag)) = (git::check_commit(&words.checksum), &copy.checksum) {
+                return Err(Diagnostic::error(flag.span, reason)
+                    .help("the checksum of a git repository is the id of a commit, or its beginning"));
+            }
             if found.checksum.as_ref().is_some_and(|checksum| *checksum != words.checksum) {
                 return Err(Diagnostic::error(
                     word.span,
@@ -176,6 +180,7 @@ impl StageLowering<'_> {
     fn fetch(
         &mut self,
         instruction: &Instruction,
+        copy: &Copy,
         words: &Expanded,
         source: &str,
         word: &Word,
@@ -186,10 +191,11 @@ impl StageLowering<'_> {
         }
         let checksum = match words.checksum.as_str() {
             "" => None,
-            text => Some(
-                text.parse::<BlobDigest>()
-                    .map_err(|error| Diagnostic::error(word.span, format!("`--checksum`: {error}")))?,
-            ),
+            text => Some(text.parse::<BlobDigest>().map_err(|error| {
+                let span = copy.checksum.as_ref().map_or(word.span, |flag| flag.span);
+                Diagnostic::error(span, format!("`--checksum`: {error}"))
+                    .help("write the digest that `sha256sum` prints: `--checksum=sha256:…`")
+            })?),
         };
         let file_name = git::file_name(source);
         let step = FetchStep { url: source.to_owned(), file_name: file_name.clone(), checksum };

@@ -31,6 +31,8 @@ pub(crate) enum Origin {
     Directory(String),
     /// A named context that is a git repository.
     Git(String),
+    /// A named context that is a file of a server.
+    Url(String),
     /// An image.
     Image(ImageRequest),
 }
@@ -271,6 +273,7 @@ impl<'a> Graph<'a> {
         match context {
             NamedContext::Directory => Ok(Origin::Directory(name.clone())),
             NamedContext::Git(remote) => Ok(Origin::Git(remote.clone())),
+            NamedContext::Url(url) => Ok(Origin::Url(url.clone())),
             NamedContext::Image(image) if image == "scratch" => Ok(Origin::Scratch),
             NamedContext::Image(image) if image.starts_with("oci-layout:") => Ok(request(image.clone())),
             NamedContext::Image(image) => {

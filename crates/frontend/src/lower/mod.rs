@@ -14,6 +14,8 @@ mod shared;
 mod signal;
 mod stage;
 
+pub use git::{fetched_context, git_context};
+
 use std::collections::BTreeSet;
 
 use dbuild_plan::{ImageConfig, Platform, Stage, StageId, Target};

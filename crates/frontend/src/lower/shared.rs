@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dbuild_plan::{
     ContextStep, FetchStep, GitStep, ImageStep, Plan, PlanBuilder, PlanError, Platform, StageId, Step,
-    StepId, StepKind,
+    StepId, StepKind, shown_url,
 };
 
 use crate::checks::Lint;
@@ -88,7 +88,8 @@ impl Shared {
         if let Some((_, id)) = self.fetched.iter().find(|(old, _)| *old == fetch) {
             return *id;
         }
-        let id = self.add(stage, span, format!("fetch {}", fetch.url), StepKind::Fetch(fetch.clone()));
+        let id =
+            self.add(stage, span, format!("fetch {}", shown_url(&fetch.url)), StepKind::Fetch(fetch.clone()));
         self.fetched.push((fetch, id));
         id
     }
@@ -97,7 +98,12 @@ impl Shared {
         if let Some((_, id)) = self.checkouts.iter().find(|(old, _)| *old == git) {
             return *id;
         }
-        let id = self.add(stage, span, format!("checkout {}", git.remote), StepKind::Git(git.clone()));
+        let id = self.add(
+            stage,
+            span,
+            format!("checkout {}{}", shown_url(&git.remote), reference_of(&git)),
+            StepKind::Git(git.clone()),
+        );
         self.checkouts.push((git, id));
         id
     }
@@ -113,4 +119,11 @@ impl Shared {
         let kept = self.sources.into_iter().zip(ids).filter_map(|(source, id)| id.map(|_| source));
         Ok((plan, kept.collect(), self.lint))
     }
+}
+
+/// The reference and the directory, as in `#main:docs`.
+fn reference_of(git: &GitStep) -> String {
+    let subdir = git.subdir.as_ref().map(|subdir| format!(":{subdir}")).unwrap_or_default();
+    let reference = git.reference.as_deref().unwrap_or_default();
+    if reference.is_empty() && subdir.is_empty() { String::new() } else { format!("#{reference}{subdir}") }
 }

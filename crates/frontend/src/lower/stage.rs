@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use dbuild_plan::{HistoryEntry, ImageConfig, Platform, StageId, StepId, StepKind};
+use dbuild_plan::{HistoryEntry, ImageConfig, Platform, StageId, StepId, StepKind, shown_url};
 
 use super::env::Env;
 use super::git;
@@ -217,7 +217,12 @@ impl<'s> StageLowering<'s> {
 
     /// Adds a step that extends the stage's file system.
     pub(super) fn extend(&mut self, instruction: &Instruction, kind: StepKind) {
-        self.last = self.shared.add(self.id, instruction.span, instruction.summary(), kind);
+        let mut text = instruction.summary();
+        if matches!(kind, StepKind::Copy(_)) && text.contains("://") {
+            // A URL may hold a password, and the text goes into logs and the journal.
+            text = text.split(' ').map(shown_url).collect::<Vec<_>>().join(" ");
+        }
+        self.last = self.shared.add(self.id, instruction.span, text, kind);
     }
 
     pub(super) fn record(&mut self, created_by: String, made_layer: bool) {
@@ -283,6 +288,7 @@ impl<'s> StageLowering<'s> {
                 let step = git::parse(remote).and_then(Result::ok).unwrap_or_else(|| git::plain(remote));
                 Ok(self.shared.checkout(step, self.id, span))
             }
+            Origin::Url(url) => Ok(self.shared.fetch(git::fetched_context(url), self.id, span)),
             Origin::Image(request) => self.shared.image(request, self.resolved, self.id, span, false),
         }
     }
@@ -320,6 +326,7 @@ fn base(
             let step = git::parse(remote).and_then(Result::ok).unwrap_or_else(|| git::plain(remote));
             Ok(empty(shared.checkout(step, id, span)))
         }
+        Origin::Url(url) => Ok(empty(shared.fetch(git::fetched_context(url), id, span))),
         Origin::Image(request) => {
             let step = shared.image(request, resolved, id, span, true)?;
             let image = resolved.get(&request.reference, &request.platform);

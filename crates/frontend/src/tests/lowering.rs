@@ -88,8 +88,8 @@ fn copies_become_steps() {
        FetchStep { url: "https://h/g.tgz", file_name: "g.tgz", checksum: None }
     12 [0] ADD --unpack https://h/g.tgz /t/
        copy on 10 11:"g.tgz" to /t/ chown None chmod None link false parents false exclude [] unpack Some(true)
-    13 [0] checkout https://h/r.git
-       GitStep { remote: "https://h/r.git", reference: Some("v1"), subdir: Some("sub"), keep_git_dir: true, checksum: None }
+    13 [0] checkout https://h/r.git#v1:sub
+       GitStep { remote: "https://h/r.git", reference: Some("v1"), commit: None, subdir: Some("sub"), keep_git_dir: false, checksum: None, fetch_by_commit: false, submodules: true, commit_time: false }
     14 [0] ADD --keep-git-dir https://h/r.git#v1:sub /r
        copy on 12 13:"" to /r chown None chmod None link false parents false exclude [] unpack Some(false)
     15 [0] RUN --mount=target=/m true
@@ -509,8 +509,8 @@ fn named_contexts_stand_in() {
        copy on 1 2:"a" to /b chown None chmod None link false parents false exclude [] unpack Some(false)
     4 [1] COPY --from=dep c d
        copy on 3 0:"c" to /d chown None chmod None link false parents false exclude [] unpack Some(false)
-    5 [1] checkout https://h/r.git
-       GitStep { remote: "https://h/r.git", reference: Some("main"), subdir: None, keep_git_dir: false, checksum: None }
+    5 [1] checkout https://h/r.git#main
+       GitStep { remote: "https://h/r.git", reference: Some("main"), commit: None, subdir: None, keep_git_dir: false, checksum: None, fetch_by_commit: false, submodules: true, commit_time: false }
     6 [1] COPY --from=repo e f
        copy on 4 5:"e" to /f chown None chmod None link false parents false exclude [] unpack Some(false)
     7 [1] RUN --mount=from=src,source=x,target=/x true

@@ -1,6 +1,7 @@
 //! Tests against a registry that misbehaves on demand ([`fake`]), and against Debian's docker-registry ([`real`]).
 
 mod auth;
+mod download;
 mod fake;
 mod faults;
 mod pull;

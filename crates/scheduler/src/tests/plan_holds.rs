@@ -12,7 +12,10 @@ use dbuild_digest::{BlobDigest, StepKey};
 use dbuild_frontend::{BuildArgs, Resolved, Source, lower, parse};
 use dbuild_layer::{Ignore, OverlayFlavor};
 use dbuild_plan::Plan;
-use dbuild_store::{BlobSource, BlobSourceError, Collector, Event, Store};
+use dbuild_store::{
+    BlobSource, BlobSourceError, Checkout, Collector, Download, Downloaded, Event, FoundCommit, RemoteSource,
+    Repository, Store,
+};
 use proptest::prelude::*;
 use tokio::runtime::Runtime;
 
@@ -121,6 +124,31 @@ impl BlobSource for NoBlobs {
     }
 }
 
+#[async_trait::async_trait]
+impl RemoteSource for NoBlobs {
+    async fn download(
+        &self,
+        what: &Download<'_>,
+        _: &std::fs::File,
+        _: &(dyn Fn(u64, Option<u64>) + Send + Sync),
+    ) -> Result<Downloaded, BlobSourceError> {
+        panic!("{what:?} was asked for")
+    }
+
+    async fn find_commit(&self, what: &Repository<'_>) -> Result<FoundCommit, BlobSourceError> {
+        panic!("{what:?} was asked for")
+    }
+
+    async fn check_out(
+        &self,
+        what: &Checkout<'_>,
+        _: &std::path::Path,
+        _: &(dyn for<'line> Fn(&'line str) + Send + Sync),
+    ) -> Result<(), BlobSourceError> {
+        panic!("{what:?} was asked for")
+    }
+}
+
 struct Space {
     dir: tempfile::TempDir,
     store: Store,
@@ -166,6 +194,7 @@ impl Space {
             plan: Arc::new(plan),
             store: self.store.clone(),
             blobs: Arc::new(NoBlobs),
+            remotes: Arc::new(NoBlobs),
             events: Arc::clone(&events) as _,
             contexts: self.contexts.clone(),
             strategy,

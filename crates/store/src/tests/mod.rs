@@ -4,6 +4,7 @@ mod blobs;
 mod collect;
 mod contexts;
 mod damage;
+mod downloads;
 mod images;
 mod journal;
 mod locks;
