@@ -53,6 +53,12 @@ impl Error {
         self
     }
 
+    /// The same without the name of a directory of ours, which means nothing to the user.
+    pub(crate) fn without(mut self, dir: &std::path::Path) -> Self {
+        self.message = self.message.replace(&format!("{}/", dir.display()), "");
+        self
+    }
+
     /// Adds what to try.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());

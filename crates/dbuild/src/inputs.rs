@@ -7,13 +7,15 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use dbuild_frontend::{BuildArgs as FrontendArgs, Ignored, NamedContext, Source};
+use dbuild_frontend::{BuildArgs as FrontendArgs, Ignored, NamedContext, Source, git_context};
 use dbuild_layer::{Ignore, TreePath};
-use dbuild_plan::{HostEntry, NetworkMode, Platform};
+use dbuild_plan::{HostEntry, NetworkMode, Platform, shown_url};
 use dbuild_scheduler::{ContextDir, Secret};
 
 use crate::cli::{BuildArgs, NamedContextArg, SourceArgs};
+use crate::contexts::{self, Brought};
 use crate::error::Error;
+use crate::session::Session;
 
 /// More than this is no Dockerfile and no ignore file.
 const LARGEST: u64 = 16 << 20;
@@ -27,18 +29,60 @@ pub(crate) struct Inputs {
     pub(crate) ssh: BTreeMap<String, PathBuf>,
     /// `SOURCE_DATE_EPOCH`, from the arguments or the environment.
     pub(crate) epoch: Option<u64>,
+    /// A context that was brought from elsewhere, kept as long as this.
+    brought: Option<Brought>,
 }
 
 /// Reads them all; what is wrong with one of them is told before anything runs.
-pub(crate) fn read(flags: &BuildArgs) -> Result<Inputs, Error> {
-    let mut inputs = read_source(&flags.context, &flags.source)?;
+pub(crate) fn read(session: &Session, flags: &BuildArgs) -> Result<Inputs, Error> {
+    let mut inputs = match contexts::bring(session, flags)? {
+        Some(brought) => read_brought(brought, flags)?,
+        None => read_source(&flags.context, &flags.source)?,
+    };
     let labels = flags.label.iter();
     inputs.args.labels =
         labels.map(|label| (label.key.clone(), label.value.clone().unwrap_or_default())).collect();
     inputs.args.hosts = flags.add_host.iter().map(|text| host_entry(text)).collect::<Result<_, _>>()?;
     inputs.args.network = network(&flags.network)?;
-    inputs.secrets = flags.secret.iter().map(|text| secret(text)).collect::<Result<_, _>>()?;
-    inputs.ssh = flags.ssh.iter().map(|text| ssh(text)).collect::<Result<_, _>>()?;
+    inputs.secrets = secrets(flags)?;
+    inputs.ssh = agents(flags)?;
+    Ok(inputs)
+}
+
+/// What `--secret` gives.
+pub(crate) fn secrets(flags: &BuildArgs) -> Result<BTreeMap<String, Secret>, Error> {
+    flags.secret.iter().map(|text| secret(text)).collect()
+}
+
+/// What `--ssh` gives.
+pub(crate) fn agents(flags: &BuildArgs) -> Result<BTreeMap<String, PathBuf>, Error> {
+    flags.ssh.iter().map(|text| ssh(text)).collect()
+}
+
+/// As [`read_source`], of a context from elsewhere: `-f` names a file in it, and nothing of it is ignored.
+fn read_brought(mut brought: Brought, flags: &BuildArgs) -> Result<Inputs, Error> {
+    let root = brought.root.clone();
+    let source = match (brought.dockerfile.take(), flags.source.file.as_deref()) {
+        (None, Some(file)) if file == Path::new("-") => dockerfile(&flags.context, &root, Some(file))?.0,
+        (Some(source), _) => source,
+        (None, file) => {
+            let file = file.map(|file| root.join(file.strip_prefix("/").unwrap_or(file)));
+            let (source, path) =
+                dockerfile(Path::new(""), &root, file.as_deref()).map_err(|error| error.without(&root))?;
+            // The context is a stranger's: a link may not lead out of it.
+            let inside =
+                path.and_then(|path| path.canonicalize().ok()).is_some_and(|path| path.starts_with(&root));
+            if !inside {
+                return Err(Error::failed("the Dockerfile of the context is a link that leads out of it"));
+            }
+            Source::from_bytes(
+                source.name.trim_start_matches(&*root.to_string_lossy()).trim_start_matches('/'),
+                source.text.as_bytes(),
+            )
+        }
+    };
+    let mut inputs = assemble(source, ContextDir { root, ignore: Ignore::default() }, &flags.source)?;
+    inputs.brought = Some(brought);
     Ok(inputs)
 }
 
@@ -47,6 +91,10 @@ pub(crate) fn read_source(context: &Path, flags: &SourceArgs) -> Result<Inputs, 
     let root = context_dir(context)?;
     let (source, path) = dockerfile(context, &root, flags.file.as_deref())?;
     let ignore = ignore_file(&root, path.as_deref())?;
+    assemble(source, ContextDir { root, ignore }, flags)
+}
+
+fn assemble(source: Source, context: ContextDir, flags: &SourceArgs) -> Result<Inputs, Error> {
     let (named, mut contexts) = named_contexts(&flags.build_context)?;
     let mut args = BTreeMap::new();
     for arg in &flags.build_arg {
@@ -55,8 +103,8 @@ pub(crate) fn read_source(context: &Path, flags: &SourceArgs) -> Result<Inputs, 
         args.extend(value.map(|value| (arg.key.clone(), value)));
     }
     let epoch = epoch(&args)?;
-    let ignored = ignored(&ignore);
-    contexts.insert(None, ContextDir { root, ignore });
+    let ignored = ignored(&context.ignore);
+    contexts.insert(None, context);
     let platforms = flags.platform.iter().map(|text| text.parse::<Platform>().map_err(Error::usage));
     let args = FrontendArgs {
         args,
@@ -67,7 +115,7 @@ pub(crate) fn read_source(context: &Path, flags: &SourceArgs) -> Result<Inputs, 
         ..FrontendArgs::default()
     };
     let (secrets, ssh) = (BTreeMap::new(), BTreeMap::new());
-    Ok(Inputs { source, args, contexts, secrets, ssh, epoch })
+    Ok(Inputs { source, args, contexts, secrets, ssh, epoch, brought: None })
 }
 
 /// What is surely ignored: with exceptions, something below an ignored path may be there, and nothing is said.
@@ -94,13 +142,12 @@ pub(crate) fn network(text: &str) -> Result<NetworkMode, Error> {
 
 fn context_dir(path: &Path) -> Result<PathBuf, Error> {
     let text = path.to_string_lossy();
-    if text == "-" {
-        return Err(Error::usage("a context on standard input is not supported")
-            .hint("unpack it into a directory, or use `-f -` for a Dockerfile alone"));
-    }
-    if text.contains("://") || text.starts_with("git@") {
-        return Err(Error::usage(format!("the context `{text}` is remote, which is not supported"))
-            .hint("clone it, and name the directory"));
+    if text == "-" || text.contains("://") || text.starts_with("git@") {
+        return Err(Error::usage(format!(
+            "this command takes a context of this machine, not `{}`",
+            shown_url(&text)
+        ))
+        .hint("name a directory; `dbuild build`, `plan` and `graph` take others"));
     }
     match std::fs::metadata(path) {
         Ok(meta) if meta.is_dir() => path.canonicalize(),
@@ -182,7 +229,7 @@ fn ignore_file(context: &Path, dockerfile: Option<&Path>) -> Result<Ignore, Erro
 }
 
 /// Reads a regular file; a FIFO or a device is not waited for.
-fn read_small(path: &Path) -> std::io::Result<Vec<u8>> {
+pub(crate) fn read_small(path: &Path) -> std::io::Result<Vec<u8>> {
     let nonblocking = rustix::fs::OFlags::NONBLOCK.bits() as i32;
     let file = File::options().read(true).custom_flags(nonblocking).open(path)?;
     let meta = file.metadata()?;
@@ -211,11 +258,15 @@ fn named_contexts(flags: &[NamedContextArg]) -> Result<Named, Error> {
     for NamedContextArg { name, source } in flags {
         let context = if let Some(image) = source.strip_prefix("docker-image://") {
             NamedContext::Image(image.to_owned())
+        } else if git_context(source).is_some() && !Path::new(source).is_dir() {
+            NamedContext::Git(source.clone())
+        } else if source.starts_with("http://") || source.starts_with("https://") {
+            NamedContext::Url(source.clone())
         } else if source.contains("://") {
             return Err(Error::usage(format!(
                 "--build-context {name}={source}: this kind of source is not supported"
             ))
-            .hint("use a directory or docker-image://REFERENCE"));
+            .hint("use a directory, a URL, a git repository or docker-image://REFERENCE"));
         } else {
             let root = context_dir(Path::new(source))?;
             let ignore = ignore_file(&root, None)?;

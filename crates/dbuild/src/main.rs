@@ -3,6 +3,7 @@
 mod cli;
 mod commands;
 mod config;
+mod contexts;
 mod error;
 mod from_host;
 mod inputs;

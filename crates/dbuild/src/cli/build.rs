@@ -10,7 +10,8 @@ use super::{Call, KeyValue, NamedContextArg};
 #[derive(Debug, Args)]
 #[command(args_override_self = true)]
 pub(crate) struct BuildArgs {
-    /// The build context: a directory
+    /// The build context: a directory, a URL of an archive or a Dockerfile, a git repository, or `-`: an archive or a
+    /// Dockerfile on standard input
     pub(crate) context: PathBuf,
     /// Name the image: NAME[:TAG]; may be given several times
     #[arg(long, short = 't', value_name = "NAME")]
@@ -91,7 +92,7 @@ pub(crate) struct SourceArgs {
     /// Set a build argument; without a value it is taken from the environment
     #[arg(long, value_name = "NAME[=VALUE]")]
     pub(crate) build_arg: Vec<KeyValue>,
-    /// A further context: NAME=DIRECTORY or NAME=docker-image://REFERENCE
+    /// A further context: NAME=DIRECTORY, a URL, a git repository or docker-image://REFERENCE
     #[arg(long, value_name = "NAME=SOURCE")]
     pub(crate) build_context: Vec<NamedContextArg>,
     /// Build for these platforms, such as linux/arm64

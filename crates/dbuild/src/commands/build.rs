@@ -47,7 +47,7 @@ pub(super) fn run_in(session: &Session, flags: &BuildArgs) -> (Option<BuildId>, 
     let prepared = || -> Result<Build<'_>, Error> {
         let outputs = outputs(flags)?;
         let strategy = dbuild_cache::strategy(&flags.strategy).map_err(Error::usage)?;
-        let inputs = inputs::read(flags)?;
+        let inputs = inputs::read(session, flags)?;
         let (color, view) = (progress::color(), progress::view(flags.progress, flags.quiet));
         let id = OnceLock::new();
         Ok(Build { session, flags, strategy, outputs, inputs, view, color, id })

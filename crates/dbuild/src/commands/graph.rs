@@ -37,7 +37,7 @@ pub(crate) fn run(global: &Global, args: &GraphArgs) -> Result<(), Error> {
 /// What would be built, from the Dockerfile alone.
 fn planned(session: &Session, args: &GraphArgs) -> Result<Build, Error> {
     let strategy = dbuild_cache::strategy(&args.flags.strategy).map_err(Error::usage)?;
-    let inputs = inputs::read(&args.flags)?;
+    let inputs = inputs::read(session, &args.flags)?;
     let (canceller, cancel) = Canceller::new();
     let (_, lowered) = session.runtime.block_on(async {
         let signals = tokio::spawn(cancel_on_signal(canceller));

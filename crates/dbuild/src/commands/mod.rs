@@ -15,7 +15,7 @@ mod images;
 mod journal;
 mod lessons;
 mod plan;
-mod planning;
+pub(crate) mod planning;
 mod report;
 mod run;
 

@@ -82,7 +82,7 @@ pub(crate) fn run(global: &Global, args: &PlanArgs) -> Result<(), Error> {
     let flags = &args.build;
     let strategy = dbuild_cache::strategy(&flags.strategy).map_err(Error::usage)?;
     let session = Session::open(global)?;
-    let inputs = inputs::read(flags)?;
+    let inputs = inputs::read(&session, flags)?;
     let touched = args.touch.iter().map(|file| touched(file, &inputs)).collect::<Result<Vec<_>, _>>()?;
     let (canceller, cancel) = Canceller::new();
     let lowered = session.runtime.block_on(async {

@@ -113,7 +113,7 @@ fn kind_name(kind: &StepKind) -> &'static str {
 }
 
 /// The first signal stops the build in order, the second at once.
-pub(super) async fn cancel_on_signal(canceller: Canceller) {
+pub(crate) async fn cancel_on_signal(canceller: Canceller) {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
     else {

@@ -1,0 +1,240 @@
+//! Build contexts that are somewhere else: on standard input, at a URL, in a git repository.
+//!
+//! A context of this kind is brought by a small plan of its own, run by the same scheduler as a build: a repository whose
+//! branch has not moved and an archive that has not changed are found in the store. The Dockerfile is read from it, so it is
+//! brought before the build's own plan is made. As in BuildKit no `.dockerignore` applies to it.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use dbuild_frontend::{Source, fetched_context, git_context};
+use dbuild_layer::Ignore;
+use dbuild_plan::{
+    ContextStep, CopySource, CopyStep, ImageConfig, Plan, PlanBuilder, Platform, Stage, StageId, Step,
+    StepId, StepKind, Target, shown_url,
+};
+use dbuild_registry::Remotes;
+use dbuild_scheduler::{BuildError, CacheUse, Canceller, ContextDir, Machine, Request};
+use dbuild_store::{Lease, NoEvents};
+
+use crate::cli::BuildArgs;
+use crate::commands::planning::cancel_on_signal;
+use crate::error::Error;
+use crate::inputs;
+use crate::session::Session;
+
+/// What a file of a context is called while it is not unpacked; BuildKit's word.
+const CONTEXT: &str = "context";
+
+/// A context that was brought.
+pub(crate) struct Brought {
+    /// Where it is now.
+    pub(crate) root: PathBuf,
+    /// The Dockerfile, where the context was nothing else.
+    pub(crate) dockerfile: Option<Source>,
+    /// Nothing of it is collected as long as this is held.
+    _lease: Lease,
+}
+
+/// Brings a context that is no directory of this machine; `None`: it is one.
+pub(crate) fn bring(session: &Session, flags: &BuildArgs) -> Result<Option<Brought>, Error> {
+    let text = flags.context.to_string_lossy();
+    let lease = || session.store.lease().map_err(Error::failed);
+    if text == "-" {
+        return from_stdin(session, flags, lease()?).map(Some);
+    }
+    // A directory of this name goes before a repository of GitHub's.
+    let is_here = !text.contains("://") && flags.context.is_dir();
+    if let Some(git) = git_context(&text).filter(|_| !is_here) {
+        let git =
+            git.map_err(|reason| Error::usage(format!("the context `{}`: {reason}", shown_url(&text))))?;
+        let lease = lease()?;
+        let root = bring_by(session, flags, None, vec![StepKind::Git(git)])?;
+        return Ok(Some(Brought { root, dockerfile: None, _lease: lease }));
+    }
+    if text.starts_with("http://") || text.starts_with("https://") {
+        return from_url(session, flags, &text, lease()?).map(Some);
+    }
+    Ok(None)
+}
+
+/// An archive or a Dockerfile.
+fn from_url(session: &Session, flags: &BuildArgs, url: &str, lease: Lease) -> Result<Brought, Error> {
+    let fetch = fetched_context(url);
+    let dir = bring_by(session, flags, None, vec![StepKind::Fetch(fetch)])?;
+    from_file(session, flags, dir, &shown_url(url), lease)
+}
+
+fn from_stdin(session: &Session, flags: &BuildArgs, lease: Lease) -> Result<Brought, Error> {
+    if flags.source.file.as_deref() == Some(Path::new("-")) {
+        return Err(Error::usage("standard input cannot be both the context and the Dockerfile"));
+    }
+    let dir = session.store.scratch_path();
+    let path = dir.join(CONTEXT);
+    let written = std::fs::create_dir(&dir)
+        .and_then(|()| File::create(&path))
+        .and_then(|mut file| std::io::copy(&mut std::io::stdin().lock(), &mut file));
+    let size = written
+        .map_err(|error| Error::failed(format!("cannot read the context from standard input: {error}")))?;
+    if size == 0 {
+        return Err(Error::usage("standard input is empty")
+            .hint("`-` reads a Dockerfile or an archive of a context from it"));
+    }
+    let mut brought = from_file(session, flags, dir, "-", lease)?;
+    if brought.dockerfile.is_some() {
+        if flags.source.file.is_some() {
+            return Err(Error::usage("standard input is a Dockerfile, and `-f` names another one"));
+        }
+        // Unlike one at a URL, it is no part of its own context.
+        brought.root = session.store.scratch_path();
+        std::fs::create_dir(&brought.root)
+            .map_err(|error| Error::failed(format!("cannot make {}: {error}", brought.root.display())))?;
+    }
+    Ok(brought)
+}
+
+/// Unpacks `dir/context` if it is an archive; else it is a Dockerfile.
+fn from_file(
+    session: &Session,
+    flags: &BuildArgs,
+    dir: PathBuf,
+    shown: &str,
+    lease: Lease,
+) -> Result<Brought, Error> {
+    let cannot = |error: std::io::Error| Error::failed(format!("cannot read the context {shown}: {error}"));
+    let path = dir.join(CONTEXT);
+    let mut head = Vec::new();
+    File::open(&path).and_then(|file| file.take(1024).read_to_end(&mut head)).map_err(cannot)?;
+    if !is_archive(&head) {
+        let bytes = inputs::read_small(&path).map_err(cannot)?;
+        let dockerfile = Some(Source::from_bytes(shown, &bytes));
+        return Ok(Brought { root: dir, dockerfile, _lease: lease });
+    }
+    let file = ContextStep { name: None, wanted: Some(vec![CONTEXT.to_owned()]) };
+    let copy = CopyStep {
+        parent: StepId(0),
+        sources: vec![CopySource::Path { from: StepId(1), path: CONTEXT.to_owned() }],
+        dest: "/".to_owned(),
+        chown: None,
+        chmod: None,
+        link: false,
+        parents: false,
+        exclude: Vec::new(),
+        unpack: Some(true),
+    };
+    let steps = vec![StepKind::Scratch, StepKind::Context(file), StepKind::Copy(copy)];
+    let root = bring_by(session, flags, Some(dir), steps)?;
+    Ok(Brought { root, dockerfile: None, _lease: lease })
+}
+
+/// Runs steps, each of which is one of a stage of its own; the directory with what the last one made.
+fn bring_by(
+    session: &Session,
+    flags: &BuildArgs,
+    context: Option<PathBuf>,
+    steps: Vec<StepKind>,
+) -> Result<PathBuf, Error> {
+    let shown = shown_url(&flags.context.to_string_lossy());
+    let (canceller, cancel) = Canceller::new();
+    let context = context.map(|root| (None, ContextDir { root, ignore: Ignore::default() }));
+    let request = Request {
+        plan: Arc::new(plan_of(steps, &shown).map_err(Error::failed)?),
+        store: session.store.clone(),
+        blobs: Arc::new(session.registry.clone()),
+        remotes: Arc::new(Remotes::default()),
+        events: Arc::new(NoEvents),
+        contexts: context.into_iter().collect::<BTreeMap<_, _>>(),
+        strategy: dbuild_cache::strategy(dbuild_cache::DEFAULT_STRATEGY).map_err(Error::failed)?,
+        cache: if flags.no_cache { CacheUse::Nothing } else { CacheUse::All },
+        jobs: std::num::NonZeroUsize::MIN,
+        pack: None,
+        secrets: inputs::secrets(flags)?,
+        ssh: inputs::agents(flags)?,
+        machine: Machine { resolv_conf: Vec::new(), allow_insecure: false },
+        cancel,
+    };
+    let built = session.runtime.block_on(async {
+        let signals = tokio::spawn(cancel_on_signal(canceller));
+        let built = dbuild_scheduler::build(request).await;
+        signals.abort();
+        built
+    });
+    let built = built.map_err(|error| match error {
+        BuildError::Canceled => Error::interrupted(),
+        BuildError::Step(_, error) => {
+            let text = error.to_string();
+            let (message, help) = text.split_once("\n  help: ").unwrap_or((&text, ""));
+            let error = Error::failed(format!("the context {shown} cannot be had: {message}"));
+            if help.is_empty() { error } else { error.hint(help) }
+        }
+    })?;
+    let made = built.outputs().last().and_then(|output| output.files.own_layers().last());
+    made.map(|layer| layer.snapshot.dir.clone())
+        .ok_or_else(|| Error::failed(format!("the context {shown} is empty")))
+}
+
+fn plan_of(steps: Vec<StepKind>, shown: &str) -> Result<Plan, dbuild_plan::PlanError> {
+    let mut builder = PlanBuilder::default();
+    let last = StepId(u32::try_from(steps.len().saturating_sub(1)).unwrap_or(0));
+    for kind in steps {
+        builder.add_step(Step { stage: StageId(0), text: format!("load context {shown}"), kind });
+    }
+    let stage = builder.add_stage(Stage {
+        name: CONTEXT.to_owned(),
+        index: 0,
+        base: String::new(),
+        base_stage: None,
+        platform: Platform::host(),
+        first: Some(last),
+        last: Some(last),
+        config: ImageConfig::default(),
+        history: Vec::new(),
+    });
+    builder.add_target(Target { platform: Platform::host(), stage });
+    Ok(builder.finish()?.0)
+}
+
+/// Whether bytes are the beginning of an archive, compressed or not.
+fn is_archive(head: &[u8]) -> bool {
+    let compressed: [&[u8]; 4] =
+        [b"BZh", &[0x1f, 0x8b, 8], &[0xfd, b'7', b'z', b'X', b'Z', 0], &[0x28, 0xb5, 0x2f, 0xfd]];
+    compressed.iter().any(|magic| head.starts_with(magic)) || is_tar(head)
+}
+
+/// The first header of a tar holds its own checksum: the sum of its bytes with the checksum read as blanks.
+fn is_tar(head: &[u8]) -> bool {
+    let Some(header) = head.get(..512) else { return false };
+    let digits = String::from_utf8_lossy(&header[148..156]);
+    let written = u32::from_str_radix(digits.trim_matches(['\0', ' ']), 8);
+    let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+    let own: u32 = header[148..156].iter().map(|byte| u32::from(*byte)).sum();
+    written.is_ok_and(|written| written == sum - own + 8 * u32::from(b' '))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_archive;
+
+    #[test]
+    fn archives_are_told_from_dockerfiles() {
+        for head in
+            [&b"BZh9"[..], &[0x1f, 0x8b, 8, 0], &[0x28, 0xb5, 0x2f, 0xfd], &[0xfd, 0x37, 0x7a, 0x58, 0x5a, 0]]
+        {
+            assert!(is_archive(head), "{head:?}");
+        }
+        let mut header = [0_u8; 512];
+        header[..4].copy_from_slice(b"name");
+        let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum::<u32>() + 8 * 32;
+        header[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
+        header[155] = b' ';
+        assert!(is_archive(&header));
+        header[0] = b'N';
+        assert!(!is_archive(&header), "the checksum is another's");
+        for text in ["", "FROM scratch\n", &"# a long comment\n".repeat(100)] {
+            assert!(!is_archive(text.as_bytes()));
+        }
+    }
+}
