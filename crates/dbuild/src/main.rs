@@ -10,6 +10,7 @@ mod inputs;
 mod progress;
 mod resolve;
 mod session;
+mod starts;
 
 use std::io::Write as _;
 use std::process::ExitCode;

@@ -11,6 +11,7 @@ mod inventory;
 mod labels;
 mod model;
 mod page;
+pub mod starts;
 mod summary;
 mod timeline;
 mod units;

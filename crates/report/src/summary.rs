@@ -16,6 +16,7 @@ pub struct Summary {
     labels: Labels,
     stages: BTreeMap<u32, StageBytes>,
     exports: Vec<Export>,
+    starts: Vec<Starts>,
     run: usize,
     cached: usize,
     duration: Duration,
@@ -27,6 +28,14 @@ struct StageBytes {
     made: u64,
     shipped: u64,
     left: u64,
+}
+
+/// What was found out about the start of a target's image.
+#[derive(Debug, Clone)]
+struct Starts {
+    stage: u32,
+    line: String,
+    more: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -62,6 +71,13 @@ impl Summary {
                 size: *size,
                 unpacked: *unpacked,
             }),
+            Event::StartChecked { stage, line, findings, .. } => {
+                self.starts.push(Starts {
+                    stage: *stage,
+                    line: line.clone(),
+                    more: findings.iter().any(|finding| finding.severity != "advice"),
+                });
+            }
             Event::BuildFinished { duration_ms, .. } => self.duration = Duration::from_millis(*duration_ms),
             _ => {}
         }
@@ -73,6 +89,41 @@ impl Summary {
         events.into_iter().for_each(|event| summary.learn(event));
         summary
     }
+}
+
+impl Summary {
+    /// What is known of an image's start, wrapped: paths are never cut.
+    fn start(&self, start: &Starts, width: usize) -> Vec<String> {
+        let platform = self.labels.stages().find(|stage| stage.id == start.stage);
+        let platform = platform.and_then(|stage| stage.platform.as_ref());
+        let line = match platform {
+            Some(platform) => format!("{platform} {}", start.line),
+            None => start.line.clone(),
+        };
+        let mut lines = wrapped(&line, width);
+        let name = self.exports.iter().find_map(|export| export.names.first());
+        if let (Some(name), true) = (name, start.more) {
+            let name = name.strip_prefix("docker.io/library/").unwrap_or(name);
+            lines.push(format!("        `dbuild check {name}` says more"));
+        }
+        lines
+    }
+}
+
+/// The words of a line on lines of so many columns; all but the first are indented.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if columns(line) + 1 + columns(word) <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            Some(_) => lines.push(format!("        {word}")),
+            None => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 impl fmt::Display for Summary {
@@ -114,6 +165,7 @@ impl Summary {
             }
         }
         lines.extend(self.exports.iter().map(Export::to_string));
+        lines.extend(self.starts.iter().flat_map(|start| self.start(start, width)));
         let steps = self.run + self.cached;
         lines.push(format!("done in {}: {} of {steps} steps cached", Seconds(self.duration), self.cached));
         lines.join("\n")
@@ -169,7 +221,7 @@ impl fmt::Display for Export {
 #[cfg(test)]
 mod tests {
     use dbuild_digest::{BlobDigest, StepKey};
-    use dbuild_store::{Event, Outcome, StageInfo};
+    use dbuild_store::{Event, Outcome, StageInfo, StartFinding};
 
     use super::Summary;
 
@@ -211,6 +263,12 @@ mod tests {
                 size: 4_100_000,
                 unpacked: 12_000_000,
             },
+            Event::StartChecked {
+                stage: 2,
+                verdict: "will_not_start".to_owned(),
+                line: "will not start: app is in no directory of PATH".to_owned(),
+                findings: vec![StartFinding::default()],
+            },
             Event::BuildFinished { outcome: Outcome::Done, duration_ms: 1234 },
         ];
         assert_eq!(
@@ -222,6 +280,8 @@ mod tests {
              image:  docker.io/library/app:latest\n\
              digest: sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\n\
              size:   4.10MB, unpacked 12.0MB\n\
+             will not start: app is in no directory of PATH\n\
+             \x20       `dbuild check app:latest` says more\n\
              done in 1.23s: 1 of 2 steps cached"
         );
         for (width, longest) in [(200, 79), (80, 79), (79, 79), (78, 79), (40, 79)] {

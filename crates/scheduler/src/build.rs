@@ -223,6 +223,13 @@ impl Built {
         target.files.stack(&self.shared.bases)
     }
 
+    /// The file system that a step gave, if that needs nothing to be pulled or unpacked.
+    pub fn stack_at_hand(&self, step: StepId) -> Option<Stack> {
+        let files = &self.outputs.get(step.index())?.files;
+        let present = files.image().is_none_or(|image| self.shared.bases.is_present(image));
+        if present { files.stack(&self.shared.bases).ok() } else { None }
+    }
+
     /// What the steps gave, in the order of their ids.
     pub fn outputs(&self) -> &[Arc<Output>] {
         &self.outputs

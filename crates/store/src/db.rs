@@ -80,6 +80,9 @@ CREATE TABLE durations (definition BLOB PRIMARY KEY, duration_ms INTEGER NOT NUL
 const LATER: &str = "
 CREATE TABLE IF NOT EXISTS downloads (
     url BLOB PRIMARY KEY, used_ms INTEGER NOT NULL, body BLOB NOT NULL, seal BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS memos (
+    topic TEXT NOT NULL, key BLOB NOT NULL, text TEXT NOT NULL, at_ms INTEGER NOT NULL, PRIMARY KEY (topic, key))
+    WITHOUT ROWID;
 ";
 
 impl Db {

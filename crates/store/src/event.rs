@@ -127,6 +127,20 @@ pub struct LayerInfo {
     pub step: Option<u32>,
 }
 
+/// Something that keeps an image from starting, or may.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartFinding {
+    /// `will_not_start`, `may_fail` or `advice`.
+    pub severity: String,
+    /// Its kind: `program-missing`.
+    pub rule: String,
+    /// What is wrong.
+    pub text: String,
+    /// What to try; may be several lines each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub help: Vec<String>,
+}
+
 /// Where output came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -344,6 +358,18 @@ pub enum Event {
         /// The number of its steps.
         #[serde(default)]
         steps: u32,
+    },
+    /// Whether an image that was made will start, as far as its files tell.
+    StartChecked {
+        /// The target stage.
+        stage: u32,
+        /// `starts`, `may_fail`, `will_not_start`, `unknown` or `no_command`.
+        verdict: String,
+        /// All of it in one line.
+        line: String,
+        /// What is wrong, or could be; the worst first.
+        #[serde(default)]
+        findings: Vec<StartFinding>,
     },
     /// The last event.
     BuildFinished {

@@ -19,6 +19,7 @@ mod images;
 mod journal;
 mod leases;
 mod locks;
+mod memos;
 mod mounts;
 mod packed;
 mod publish;
@@ -41,7 +42,7 @@ pub use downloads::KnownDownload;
 pub use error::StoreError;
 pub use event::{
     BuildId, Collector, Event, EventSink, Fanout, LayerInfo, LogStream, NoEvents, Outcome, StageInfo,
-    Stamped, StepInfo,
+    Stamped, StartFinding, StepInfo,
 };
 pub use images::ImageEntry;
 pub use journal::{BuildInfo, BuildSummary, JournalWriter};

@@ -51,7 +51,7 @@ fn errors_are_part_of_the_answer() {
         .dbuild(["check", "no-such-thing"])
         .run()
         .expect_code(1)
-        .stderr_has(&["there is no directory and no image `no-such-thing`", "usually `.`"]);
+        .stderr_has(&["the store has no image `no-such-thing`", "usually `.`"]);
 }
 
 #[test]

@@ -97,7 +97,7 @@ COPY --from=builder /small /small
 ";
     let outcome = space.build(dockerfile, [""; 0]).run().expect_ok();
     let outcome = outcome.stderr_has(&["output-of-a-step", "builder", "app", "sha256:"]);
-    let tail: Vec<&str> = outcome.stderr.lines().rev().take(6).collect();
+    let tail: Vec<&str> = outcome.stderr.lines().rev().take(7).collect();
     assert!(tail.iter().any(|line| line.contains("builder")), "one line a stage\n{outcome}");
 }
 

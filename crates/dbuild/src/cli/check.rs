@@ -8,7 +8,7 @@ use super::SourceArgs;
 #[derive(Debug, Args)]
 #[command(args_override_self = true)]
 pub(crate) struct CheckArgs {
-    /// The build context, a directory
+    /// The build context, a directory; or the name of an image: will it start?
     #[arg(value_name = "CONTEXT|IMAGE")]
     pub(crate) subject: String,
     /// How the findings are written

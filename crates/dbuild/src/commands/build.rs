@@ -160,7 +160,11 @@ impl Build<'_> {
             let Self { session, flags, .. } = self;
             let exporting =
                 Exporting { session, flags, plan: &plan, images, built: &built, epoch: self.inputs.epoch };
-            Ok(export(exporting, &self.outputs, events).await)
+            let exported = export(exporting, &self.outputs, events).await;
+            if self.outputs.iter().any(takes_image) && exported.is_ok() {
+                tokio::task::block_in_place(|| crate::starts::tell(&session.store, &plan, &built, events));
+            }
+            Ok(exported)
         };
         tokio::select! {
             result = building => result,

@@ -1,4 +1,4 @@
-//! `dbuild check`: what could be better in a Dockerfile.
+//! `dbuild check`: what could be better in a Dockerfile; of an image, whether it will start.
 
 use std::path::Path;
 
@@ -19,8 +19,7 @@ pub(crate) fn run(global: &Global, args: &CheckArgs) -> Result<(), Error> {
     if Path::new(&args.subject).is_dir() {
         return report(global, Path::new(&args.subject), &args.source, args.format, false);
     }
-    Err(Error::failed(format!("there is no directory and no image `{}`", args.subject))
-        .hint("name the directory that holds the Dockerfile; it is usually `.`"))
+    super::check_image::run(global, &args.subject, args.format)
 }
 
 /// Writes what is found. Findings fail the command, unless they are asked not to; errors always do.

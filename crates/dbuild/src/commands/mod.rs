@@ -5,6 +5,7 @@ mod build_error;
 mod cache;
 mod call;
 mod check;
+mod check_image;
 mod compare;
 mod demo;
 mod doctor;

@@ -8,6 +8,7 @@ mod downloads;
 mod images;
 mod journal;
 mod locks;
+mod memos;
 mod mounts;
 mod open;
 mod processes;

@@ -11,6 +11,8 @@ use crate::cli::FindingsFormat;
 use crate::error::Error;
 use crate::progress;
 
+pub(super) use sarif::{sarif_log, uri};
+
 /// Writes the findings to standard output. Warnings that belong to no rule are remarks: they go to standard error,
 /// and do not count.
 pub(crate) fn write(findings: &Findings, source: &Source, format: FindingsFormat) -> Result<(), Error> {

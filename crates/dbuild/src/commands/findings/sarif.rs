@@ -12,7 +12,11 @@ const ERROR: &str = "DockerfileError";
 pub(super) fn log(findings: &Findings, source: &Source) -> Value {
     let warnings = super::of_rules(findings).map(|(rule, finding)| result(rule.name, finding, source));
     let errors = findings.errors.iter().map(|error| result(ERROR, error, source));
-    let results: Vec<Value> = warnings.chain(errors).collect();
+    sarif_log(&rules(), warnings.chain(errors).collect())
+}
+
+/// The frame of a log.
+pub(crate) fn sarif_log(rules: &[Value], results: Vec<Value>) -> Value {
     json!({
         "$schema": SCHEMA,
         "version": "2.1.0",
@@ -21,7 +25,7 @@ pub(super) fn log(findings: &Findings, source: &Source) -> Value {
                 "name": "dbuild",
                 "version": env!("CARGO_PKG_VERSION"),
                 "semanticVersion": env!("CARGO_PKG_VERSION"),
-                "rules": rules(),
+                "rules": rules,
             }},
             "columnKind": "unicodeCodePoints",
             "results": results,
@@ -86,7 +90,7 @@ fn location(label: &Label, source: &Source) -> Value {
 }
 
 /// A path as a relative reference, or as `file:` where it is absolute.
-fn uri(path: &str) -> String {
+pub(crate) fn uri(path: &str) -> String {
     let mut out = if path.starts_with('/') { "file://".to_owned() } else { String::new() };
     for byte in path.bytes() {
         match byte {

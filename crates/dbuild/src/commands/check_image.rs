@@ -1,0 +1,120 @@
+//! `dbuild check IMAGE`: will it start?
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use dbuild_digest::BlobDigest;
+use dbuild_layer::{Files, Stack, StackLayer};
+use dbuild_registry::Reference;
+use dbuild_report::Build;
+use dbuild_report::starts::{self, Severity, Start, Verdict};
+use dbuild_scheduler::{Canceller, image_files};
+use dbuild_store::{NoEvents, Outcome, Snapshot, Store};
+use serde_json::{Value, json};
+
+use super::{print, print_json};
+use crate::cli::{FindingsFormat, Global};
+use crate::error::{EXIT_FAILED, Error};
+use crate::session::Session;
+use crate::starts::{StackFiles, add_remedies, copy_name};
+
+/// So many builds are looked through for the one that made the image.
+const BUILDS: usize = 100;
+
+/// Looks into an image of the store, or of a registry; exit code 1 where it will not start.
+pub(super) fn run(global: &Global, name: &str, format: FindingsFormat) -> Result<(), Error> {
+    let session = Session::open(global)?;
+    let _lease = session.store.lease().map_err(Error::failed)?;
+    let image = session.runtime.block_on(super::run::find(&session, name)).map_err(|error| {
+        error.hint(format!(
+            "`{name}` is no directory either; a context is usually `.`, and `dbuild images` lists the images"
+        ))
+    })?;
+    let (config, platform, digest, reference) =
+        (image.config.clone(), image.platform.clone(), image.digest, image.reference.clone());
+    let (_canceller, cancel) = Canceller::new();
+    let blobs = Arc::new(session.registry.clone());
+    let unpacked = session
+        .runtime
+        .block_on(image_files(&session.store, blobs, Arc::new(NoEvents), image, cancel))
+        .map_err(Error::failed)?;
+    let files = StackFiles::new(unpacked.stack);
+    let mut start = starts::check(&config, &platform, &files);
+    if start.findings.iter().any(|finding| finding.wants.is_some()) {
+        let others = stages_of(&session.store, &digest, &reference).unwrap_or_default();
+        add_remedies(&mut start, &config, &platform, &files, &others);
+    }
+    match format {
+        FindingsFormat::Text => print(&start.to_string())?,
+        FindingsFormat::Json => print_json(&start)?,
+        FindingsFormat::Sarif => print_json(&sarif(&start, name))?,
+    }
+    if start.verdict == Verdict::WillNotStart { Err(Error::exit_code(EXIT_FAILED)) } else { Ok(()) }
+}
+
+/// The other stages of the build that made an image, as far as the store still has their layers.
+fn stages_of(store: &Store, digest: &BlobDigest, reference: &str) -> Option<Vec<(String, StackFiles)>> {
+    let named = |names: &[String]| {
+        names.iter().any(|name| name.parse::<Reference>().is_ok_and(|name| name.to_string() == reference))
+    };
+    let builds = store.builds(BUILDS).ok()?;
+    let made = builds.iter().filter(|build| build.outcome == Some(Outcome::Done) && named(&build.info.names));
+    let build =
+        made.map(|build| store.events(&build.id).map(|events| Build::of(&events))).find_map(|build| {
+            build
+                .ok()
+                .filter(|build| build.exports.iter().any(|export| export.digest.as_ref() == Some(digest)))
+        })?;
+    let mut last: BTreeMap<u32, u32> = BTreeMap::new();
+    for step in &build.steps {
+        last.extend(step.stage.map(|stage| (stage, step.id)));
+    }
+    let others = build.stages.iter().enumerate().filter(|(_, stage)| !build.targets.contains(&stage.name));
+    let others = others.filter_map(|(index, stage)| {
+        let stack = stack_of(store, &build, *last.get(&stage.id)?)?;
+        Some((copy_name(&stage.name, u32::try_from(index).ok()?), StackFiles::new(stack)))
+    });
+    Some(others.collect())
+}
+
+/// A step's file system, from what the journal says of its layers.
+fn stack_of(store: &Store, build: &Build, step: u32) -> Option<Stack> {
+    let mut layers = Vec::new();
+    for step in build.chain(step).into_iter().rev() {
+        let of_image = step.image.iter().flat_map(|image| &image.layers);
+        for layer in of_image {
+            layers.push(stack_layer(store.base_snapshot(&layer.chain)?));
+        }
+        if let Some(snapshot) = &step.snapshot {
+            layers.push(stack_layer(store.snapshot(snapshot)?));
+        }
+    }
+    Some(Stack::new(layers))
+}
+
+fn stack_layer(snapshot: Snapshot) -> StackLayer {
+    StackLayer { tree: snapshot.tree, files: Files::Snapshot(snapshot.dir) }
+}
+
+/// For editors and CI: the image stands where a file would.
+fn sarif(start: &Start, image: &str) -> Value {
+    let results = start.findings.iter().map(|finding| {
+        let level = match finding.severity {
+            Severity::WillNotStart => "error",
+            Severity::MayFail => "warning",
+            Severity::Advice => "note",
+        };
+        let text = std::iter::once(&finding.text).chain(&finding.help).cloned().collect::<Vec<_>>().join("\n");
+        let place = finding.path.as_deref().unwrap_or("/").trim_start_matches('/');
+        json!({
+            "ruleId": finding.rule,
+            "level": level,
+            "message": { "text": text },
+            "locations": [{
+                "physicalLocation": { "artifactLocation": { "uri": super::findings::uri(place), "uriBaseId": "IMAGE" } },
+                "logicalLocations": [{ "name": image, "kind": "resource" }],
+            }],
+        })
+    });
+    super::findings::sarif_log(&[], results.collect())
+}

@@ -1,0 +1,183 @@
+//! Python: its library, its packages, and the modules that a script imports whatever happens.
+
+mod imports;
+mod interpreter;
+mod modules;
+
+use super::check::Check;
+use super::files::{base_name, join, parent};
+use super::program::Scope;
+use super::{Finding, Severity, Want};
+use interpreter::Interpreter;
+use modules::Walk;
+
+/// Scripts are read so far.
+const MAX_SOURCE: usize = 512 << 10;
+/// Servers whose first argument names a module and what is in it: `app:app`.
+const SERVERS: [&str; 4] = ["uvicorn", "gunicorn", "hypercorn", "daphne"];
+
+/// Whether a program's name is that of an interpreter.
+pub(super) fn is_python(name: &str) -> bool {
+    match name.strip_prefix("python") {
+        Some(version) => version.chars().all(|c| c.is_ascii_digit() || c == '.'),
+        None => false,
+    }
+}
+
+impl Check<'_> {
+    /// `python …`: `named` is the path by which it is called, which says in which environment it is.
+    pub(super) fn run_python(&mut self, named: &str, words: &[String], scope: &Scope) {
+        let home = self.env.contains_key("PYTHONHOME");
+        let Some(python) = Interpreter::at(&self.view, named, &self.env) else {
+            if !home && let Some(want) = Interpreter::missing_library(&self.view, named) {
+                let path = match &want {
+                    Want::PythonLibrary(lib) => format!("{lib}/python3.*"),
+                    Want::Path(path) | Want::Program(path) | Want::Library(path) | Want::Module(path, _) => {
+                        path.clone()
+                    }
+                };
+                let text = format!("{named} has no library: {path} is not in the image");
+                self.find(Finding::new("module-missing", scope.worst, text).at(named).wants(want));
+            }
+            return;
+        };
+        self.environment(&python, scope);
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            match word.as_str() {
+                "-m" => {
+                    let Some(module) = words.next() else { return };
+                    let rest: Vec<String> = words.cloned().collect();
+                    return self.run_module(&python, module, &rest, scope);
+                }
+                "-c" => {
+                    let code = words.next().cloned().unwrap_or_default();
+                    Walk::new(self, &python, &scope.cwd, scope).text("the command", &code);
+                    return;
+                }
+                "-W" | "-X" => drop(words.next()),
+                word if word.starts_with('-') && word.len() > 1 => {}
+                script => {
+                    let rest: Vec<String> = words.cloned().collect();
+                    return self.run_python_script(&python, script, &rest, scope);
+                }
+            }
+        }
+    }
+
+    /// An environment that was made for another python.
+    fn environment(&mut self, python: &Interpreter, scope: &Scope) {
+        let Some(environment) = &python.environment else { return };
+        let lib = join(environment, "lib");
+        let versions: Vec<String> =
+            self.view.names(&lib).into_iter().filter(|name| name.starts_with("python3.")).collect();
+        let real = self.view.dir(&lib).unwrap_or_else(|| lib.clone());
+        let used = python.sites.iter().any(|site| site.starts_with(&real));
+        if !versions.is_empty() && !used {
+            let text = format!(
+                "the environment {environment} is of {}, and its python is now {}",
+                versions.join(", "),
+                python.version
+            );
+            let finding = Finding::new("wrong-python", scope.worst.min(Severity::MayFail), text).at(lib);
+            self.find(finding.help("make it and start it with the same version of python"));
+        }
+    }
+
+    fn run_python_script(&mut self, python: &Interpreter, script: &str, words: &[String], scope: &Scope) {
+        let Some(path) = self.script_there(script, "python", scope) else { return };
+        let Ok(place) = self.view.walk(&path) else { return };
+        if place.node.is_dir() {
+            let main = join(&place.path, "__main__.py");
+            Walk::new(self, python, &place.path, scope).file(&main);
+            return;
+        }
+        let dir = parent(&place.path).to_owned();
+        Walk::new(self, python, &dir, scope).file(&place.path);
+        self.run_server(python, base_name(&path), words, scope);
+    }
+
+    fn run_module(&mut self, python: &Interpreter, module: &str, words: &[String], scope: &Scope) {
+        Walk::new(self, python, &scope.cwd, scope).module(module);
+        self.run_server(python, module, words, scope);
+    }
+
+    /// The module that a server is told to serve.
+    fn run_server(&mut self, python: &Interpreter, name: &str, words: &[String], scope: &Scope) {
+        let elsewhere = ["--chdir", "--app-dir", "--pythonpath", "-c", "--config"];
+        if words.iter().any(|word| elsewhere.iter().any(|flag| word.starts_with(flag))) {
+            return;
+        }
+        let identifier = |text: &str| text.starts_with(|c: char| c.is_alphabetic() || c == '_');
+        let named = if SERVERS.contains(&name) {
+            let mut named = words.iter().filter_map(|word| word.split_once(':'));
+            named
+                .find(|(module, what)| {
+                    identifier(module) && identifier(what) && *module != "unix" && !module.contains('/')
+                })
+                .map(|(module, _)| module.to_owned())
+        } else if name == "flask"
+            && words.first().is_some_and(|word| word == "run")
+            && !self.env.contains_key("FLASK_APP")
+        {
+            let served = ["wsgi.py", "app.py"]
+                .into_iter()
+                .find(|file| self.view.file(&join(&scope.cwd, file)).is_some());
+            if served.is_none() && self.view.dir(&join(&scope.cwd, "app")).is_none() {
+                let text =
+                    format!("flask run looks for app.py or wsgi.py in {}, which has neither", scope.cwd);
+                let finding = Finding::new("file-missing", scope.worst.min(Severity::MayFail), text);
+                self.find(
+                    finding.at(scope.cwd.clone()).help("name it: ENV FLASK_APP=…, or flask --app … run"),
+                );
+            }
+            served.map(|file| file.trim_end_matches(".py").to_owned())
+        } else {
+            None
+        };
+        if let Some(module) = named {
+            Walk::new(self, python, &scope.cwd, scope).imported(name, &module);
+        }
+    }
+
+    /// A script of an environment or of another python, whose interpreter stayed where it was built.
+    pub(super) fn python_of_script_missing(&mut self, interpreter: &str, script: &str, scope: &Scope) {
+        let text = format!("{script} is to be run by {interpreter}, which is not in the image");
+        let mut finding = Finding::new("interpreter-missing", scope.worst, text)
+            .at(script)
+            .wants(Want::Path(interpreter.to_owned()));
+        let other = self.in_path("python3", scope).or_else(|| self.in_path("python", scope));
+        if let Some(other) = other {
+            let real = self.view.file(&other).map_or(other.clone(), |place| place.path);
+            finding = finding.help(format!(
+                "the image has {real}: install the package with it, or build with the same image"
+            ));
+        }
+        self.find(finding);
+    }
+
+    /// The directory of packages that has an installed package with such a script.
+    pub(super) fn left_behind(&self, script: &str) -> Option<String> {
+        let module = script.replace('-', "_");
+        let sites = ["/usr/local/lib", "/usr/lib", "/app/venv/lib", "/venv/lib", "/opt/venv/lib"]
+            .into_iter()
+            .flat_map(|lib| {
+                let pythons = self.view.names(lib).into_iter().filter(|name| name.starts_with("python3"));
+                pythons
+                    .flat_map(|python| {
+                        ["site-packages", "dist-packages"].map(|site| format!("{lib}/{python}/{site}"))
+                    })
+                    .collect::<Vec<_>>()
+            });
+        let mut sites = sites.into_iter().filter_map(|site| self.view.dir(&site));
+        sites.find(|site| {
+            let there = self.view.dir(&join(site, &module)).is_some()
+                || self.view.file(&join(site, &format!("{module}.py"))).is_some();
+            there
+                && self.view.names(site).iter().any(|name| {
+                    name.to_ascii_lowercase().starts_with(&format!("{}-", module.to_ascii_lowercase()))
+                        && (name.ends_with(".dist-info") || name.ends_with(".egg-info"))
+                })
+        })
+    }
+}
