@@ -104,7 +104,7 @@ impl Summary {
         let name = self.exports.iter().find_map(|export| export.names.first());
         if let (Some(name), true) = (name, start.more) {
             let name = name.strip_prefix("docker.io/library/").unwrap_or(name);
-            lines.push(format!("        `dbuild check {name}` says more"));
+            lines.push(format!("  `dbuild check {name}` says more"));
         }
         lines
     }
@@ -119,7 +119,7 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
                 line.push(' ');
                 line.push_str(word);
             }
-            Some(_) => lines.push(format!("        {word}")),
+            Some(_) => lines.push(format!("  {word}")),
             None => lines.push(word.to_owned()),
         }
     }
@@ -281,7 +281,7 @@ mod tests {
              digest: sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\n\
              size:   4.10MB, unpacked 12.0MB\n\
              will not start: app is in no directory of PATH\n\
-             \x20       `dbuild check app:latest` says more\n\
+             \x20 `dbuild check app:latest` says more\n\
              done in 1.23s: 1 of 2 steps cached"
         );
         for (width, longest) in [(200, 79), (80, 79), (79, 79), (78, 79), (40, 79)] {
