@@ -64,9 +64,13 @@ impl FromStr for Reference {
             return Err(fail("the repository is missing"));
         }
         if path.chars().any(char::is_uppercase) {
-            let suggestion = text.replacen(path, &path.to_lowercase(), 1);
+            let start = domain.map_or(0, |domain| domain.len() + 1);
+            let lower = path.to_lowercase();
+            let suggestion = format!("{}{lower}{}", &text[..start], &text[start + path.len()..]);
+            // Some capitals have no small letter.
+            let is_right = !lower.chars().any(char::is_uppercase) && suggestion.parse::<Self>().is_ok();
             return Err(ReferenceError {
-                suggestion: suggestion.parse::<Self>().is_ok().then_some(suggestion),
+                suggestion: is_right.then_some(suggestion),
                 ..fail("a repository is written in lower case")
             });
         }
@@ -261,7 +265,10 @@ mod tests {
         }
         let error = "Me/App:1".parse::<Reference>().map(drop).map_err(|error| error.suggestion);
         assert!(error.is_err());
-        assert_eq!("App".parse::<Reference>().unwrap_err().suggestion.as_deref(), Some("app"));
+        let suggestion = |text: &str| text.parse::<Reference>().unwrap_err().suggestion;
+        assert_eq!(suggestion("App").as_deref(), Some("app"));
+        assert_eq!(suggestion("A.b/A.b/C:1").as_deref(), Some("A.b/a.b/c:1"));
+        assert_eq!(suggestion("𝔻"), None, "a capital without a small letter");
     }
 
     #[test]
