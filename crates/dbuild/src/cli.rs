@@ -14,7 +14,7 @@ use clap::{Args, Parser, Subcommand};
 pub(crate) use build::{BuildArgs, ProgressMode, SourceArgs};
 pub(crate) use check::{CheckArgs, FindingsFormat};
 pub(crate) use journal::{CompareArgs, GraphArgs, GraphFormat, HistoryArgs, LogsArgs, ReportArgs};
-pub(crate) use plan::PlanArgs;
+pub(crate) use plan::{PlanArgs, WhyArgs};
 pub(crate) use values::{Age, ByteSize, Call, KeyValue, Method, NamedContextArg};
 
 /// Builds container images from Dockerfiles: no daemon, no root, one binary.
@@ -61,6 +61,8 @@ pub(crate) enum Command {
     Check(Box<CheckArgs>),
     /// Say what a build would do, step by step and why, and do nothing
     Plan(Box<PlanArgs>),
+    /// Say why steps of a build ran again: what of them had changed, and what that goes back to
+    Why(WhyArgs),
     /// Run a command in an image of the store
     Run(RunArgs),
     /// List the images of the store

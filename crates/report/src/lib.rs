@@ -15,6 +15,7 @@ pub mod starts;
 mod summary;
 mod timeline;
 mod units;
+mod why;
 
 pub use compare::{Comparison, Difference, Pair, Side, StepSide};
 pub use contents::{Change, Contents, NoTrees, Operation, PathBytes, StepContents, Totals, Trees};
@@ -25,3 +26,4 @@ pub use model::{Build, Dockerfile, Export, Image, LogLine, Message, Pinned, Stag
 pub use page::{compare_page, page};
 pub use summary::Summary;
 pub use units::{Bytes, Seconds};
+pub use why::{Cause, Why};

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use dbuild_cache::Difference;
 use dbuild_digest::BlobDigest;
 use dbuild_store::{Event, LayerInfo, LogStream, Outcome, SnapshotId, Stamped, StepInfo};
 use serde::Serialize;
@@ -169,6 +170,9 @@ pub struct Step {
     pub key: Option<String>,
     /// Why it was carried out, or why it was skipped.
     pub reasons: Vec<String>,
+    /// What of its key differs from its earlier version.
+    #[serde(skip)]
+    pub differences: Vec<Difference>,
     /// Why it failed.
     pub error: Option<String>,
     /// What its command wrote, line by line.
@@ -392,7 +396,10 @@ impl Reader {
                 (step.layer_bytes, step.files) = (*layer_bytes, *files);
                 step.snapshot.clone_from(snapshot);
             }
-            Event::StepExplained { reasons, .. } => step.reasons.extend(reasons.iter().cloned()),
+            Event::StepExplained { reasons, differences, .. } => {
+                step.reasons.extend(reasons.iter().cloned());
+                step.differences.extend(differences.iter().cloned());
+            }
             Event::StepFinished { key, duration_ms, layer_bytes, files, snapshot, .. } => {
                 step.end(State::Done, at);
                 step.key = Some(key.to_string());

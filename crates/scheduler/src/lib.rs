@@ -35,5 +35,5 @@ pub use in_store::InStore;
 pub use keys::{Select, Source};
 pub use output::{FileSystem, Output, OwnLayer};
 pub use pack::pack_key;
-pub use reasons::{Reasons, reasons};
+pub use reasons::{Explainer, NOT_ALLOWED, Reasons};
 pub use request::{CacheUse, ContextDir, Machine, Request, Secret};

@@ -19,6 +19,7 @@ use crate::error::StepError;
 use crate::keys::StepInputs;
 use crate::output::{Base, FileSystem, Output};
 use crate::pack::Packer;
+use crate::reasons::{Explainer, NOT_ALLOWED};
 use crate::remote::Pinned;
 use crate::request::Request;
 use crate::schedule::Run;
@@ -35,6 +36,7 @@ pub(crate) struct Shared {
     pub(crate) bases: Bases,
     pub(crate) packer: Option<Packer>,
     pub(crate) runtime: Handle,
+    explainer: Explainer,
     /// Keys whose results this build made: with `--no-cache` they may be used all the same.
     made_here: Mutex<HashSet<StepKey>>,
     trouble_told: AtomicBool,
@@ -47,6 +49,11 @@ pub(crate) struct Executed {
     /// The result is what was asked for, but not what the key says: a file changed while it was copied.
     pub(crate) unkeyed: bool,
 }
+
+/// So many differences of a step are told in words; each takes a line.
+const MOST_REASONS: usize = 20;
+/// So many differences of a step are kept.
+const MOST_DIFFERENCES: usize = 100;
 
 impl Run for Worker {
     type Output = Output;
@@ -93,7 +100,9 @@ impl Shared {
                 runtime.clone(),
             )
         });
+        let explainer = Explainer::new(request.strategy, &request.plan);
         Self {
+            explainer,
             request,
             bases,
             packer,
@@ -260,6 +269,7 @@ impl Shared {
         if let Some(hit) = self.look_up(step, &key).or_else(|| self.made_since(&key, asked_ms)) {
             return Ok(found(self, hit));
         }
+        self.explain(id, step, &key, &ingredients);
         let (executed, began) = match brought {
             Some(brought) => brought,
             None => {
@@ -275,6 +285,18 @@ impl Shared {
         let made = Some(snapshot.id.clone());
         self.emit(Event::StepFinished { step: id.0, key, duration_ms, layer_bytes, files, snapshot: made });
         Ok(finish(snapshot, layer, false))
+    }
+
+    /// Tells why a step is carried out.
+    fn explain(&self, id: StepId, step: &Step, key: &StepKey, ingredients: &[Ingredient]) {
+        let (reasons, mut differences) = if self.may_use_cache(step, key) {
+            let why = self.explainer.reasons(self.store(), step, key, ingredients);
+            (why.words(MOST_REASONS), why.differences)
+        } else {
+            (vec![NOT_ALLOWED.to_owned()], Vec::new())
+        };
+        differences.truncate(MOST_DIFFERENCES);
+        self.emit(Event::StepExplained { step: id.0, reasons, differences });
     }
 
     fn may_use_cache(&self, step: &Step, key: &StepKey) -> bool {

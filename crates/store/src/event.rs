@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use dbuild_cache::Difference;
 use dbuild_digest::{BlobDigest, StepKey};
 use serde::{Deserialize, Serialize};
 
@@ -239,12 +240,15 @@ pub enum Event {
         /// What.
         text: String,
     },
-    /// Why a step was not cached (or was): the words of the strategy.
+    /// Why a step is carried out: what of its key is new.
     StepExplained {
         /// The step.
         step: u32,
-        /// One ingredient that differs, each.
+        /// One ingredient that differs from the nearest earlier result, each.
         reasons: Vec<String>,
+        /// The same as data; the first hundred of them.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        differences: Vec<Difference>,
     },
     /// A step is done.
     StepFinished {

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use dbuild_cache::{Ingredient, output_after, similarity, text_similarity};
+use dbuild_cache::{Ingredient, output_after};
 use dbuild_digest::{StepKey, TreeDigest};
-use rusqlite::{Connection, OptionalExtension as _, Row};
+use rusqlite::{OptionalExtension as _, Row};
 use serde::{Deserialize, Serialize};
 
 use crate::chunks::{ChunkId, chunks_of, read_chunks, write_chunks};
@@ -59,37 +59,9 @@ pub struct RecordEntry {
     pub size: u64,
 }
 
-/// What a nearest record is looked for with.
-#[derive(Clone, Copy, Debug)]
-pub struct Wanted<'a> {
-    /// Of this strategy.
-    pub strategy: &'a str,
-    /// Not this one.
-    pub key: Option<&'a StepKey>,
-    /// The step's own words.
-    pub definition: &'a StepKey,
-    /// The instruction.
-    pub text: &'a str,
-    /// The ingredients of the key.
-    pub ingredients: &'a [Ingredient],
-    /// Made before this time, in milliseconds since 1970.
-    pub before_ms: Option<u64>,
-}
-
-/// The record that a reader would call the step's earlier version.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Nearest {
-    /// The record.
-    pub record: Record,
-    /// Its ingredients.
-    pub ingredients: Vec<Ingredient>,
-    /// How near it is, from 0 to 1000.
-    pub similarity: u32,
-}
-
 /// What a record's seal covers.
 #[derive(Serialize, Deserialize)]
-struct Body {
+pub(crate) struct Body {
     strategy: String,
     definition: StepKey,
     text: String,
@@ -102,11 +74,9 @@ struct Body {
     chunks: Vec<ChunkId>,
 }
 
-const COLUMNS: &str = "key, body, seal, hits, last_used_ms";
+pub(crate) const COLUMNS: &str = "key, body, seal, hits, last_used_ms";
 /// A record whose snapshot has no row is a miss.
 const WHOLE: &str = "(snapshot IS NULL OR EXISTS (SELECT 1 FROM snapshots WHERE id=snapshot))";
-/// Less alike than this is another step.
-const LEAST_SIMILARITY: u32 = 300;
 
 impl Store {
     /// What a key led to, if all of it is still there.
@@ -157,7 +127,7 @@ impl Store {
         self.read_ingredients(&body)
     }
 
-    fn read_ingredients(&self, body: &Body) -> Option<Vec<Ingredient>> {
+    pub(crate) fn read_ingredients(&self, body: &Body) -> Option<Vec<Ingredient>> {
         match self.inner.db.read(|db| read_chunks(db, &body.chunks)).ok()? {
             Ok(list) => Some(list),
             Err(bad) => {
@@ -263,29 +233,6 @@ impl Store {
         })
     }
 
-    /// The record that is nearest to a step, for saying why it ran again.
-    pub fn nearest_record(&self, wanted: &Wanted<'_>) -> Option<Nearest> {
-        let candidates = self.inner.db.read(|db| candidates(db, wanted)).ok()?;
-        let mut best: Option<Nearest> = None;
-        for key in candidates {
-            let row = self.inner.db.read(|db| {
-                let query = format!("SELECT {COLUMNS} FROM records WHERE key=?1");
-                db.prepare_cached(&query)?.query_row([&key], stored).optional()
-            });
-            let Some(row) = row.ok().flatten() else { continue };
-            let Some((body, record)) = row.key().and_then(|key| row.open(&key)) else { continue };
-            let Some(ingredients) = self.read_ingredients(&body) else { continue };
-            let similarity = similarity(&ingredients, wanted.ingredients);
-            let nearer = best.as_ref().is_none_or(|best| {
-                (similarity, record.created_ms) > (best.similarity, best.record.created_ms)
-            });
-            if similarity >= LEAST_SIMILARITY && nearer {
-                best = Some(Nearest { record, ingredients, similarity });
-            }
-        }
-        best
-    }
-
     /// How long a step of this definition took last, here.
     pub fn expected_duration(&self, definition: &StepKey) -> Option<Duration> {
         let found = self.inner.db.read(|db| {
@@ -368,7 +315,7 @@ impl Store {
 }
 
 /// A row as it is stored.
-struct Stored {
+pub(crate) struct Stored {
     key: Vec<u8>,
     body: String,
     seal: Vec<u8>,
@@ -377,7 +324,7 @@ struct Stored {
 }
 
 /// Reads a row whatever types its columns have: what is damaged has no whole seal.
-fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
+pub(crate) fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
     let bytes =
         |column: usize| row.get_ref(column).map(|value| value.as_bytes().unwrap_or_default().to_vec());
     let number = |column: usize| row.get_ref(column).map(|value| uint(value.as_i64().unwrap_or(0)));
@@ -391,12 +338,12 @@ fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
 }
 
 impl Stored {
-    fn key(&self) -> Option<StepKey> {
+    pub(crate) fn key(&self) -> Option<StepKey> {
         self.key.as_slice().try_into().ok().map(StepKey::from_bytes)
     }
 
     /// The contents, if the seal holds and the row is that of the key.
-    fn open(&self, key: &StepKey) -> Option<(Body, Record)> {
+    pub(crate) fn open(&self, key: &StepKey) -> Option<(Body, Record)> {
         if self.key != key.as_bytes() || self.seal != seal("records", &[key.as_bytes()], self.body.as_bytes())
         {
             return None;
@@ -418,39 +365,4 @@ impl Stored {
         };
         Some((body, record))
     }
-}
-
-/// The keys of the records that are worth a closer look: those with the same words, and those with the most similar text.
-fn candidates(db: &Connection, wanted: &Wanted<'_>) -> rusqlite::Result<Vec<Vec<u8>>> {
-    let before = int(wanted.before_ms.unwrap_or(u64::MAX));
-    let own = wanted.key.map_or(&[][..], |key| key.as_bytes().as_slice());
-    let mut same = db.prepare_cached(
-        "SELECT key FROM records WHERE definition=?1 AND strategy=?2 AND created_ms<?3 AND key<>?4 \
-         ORDER BY created_ms DESC, rowid DESC LIMIT 4",
-    )?;
-    let arguments = (wanted.definition.as_bytes(), wanted.strategy, before, own);
-    let mut keys: Vec<Vec<u8>> = same.query_map(arguments, |row| row.get(0))?.collect::<Result<_, _>>()?;
-    let mut recent = db.prepare_cached(
-        "SELECT key, text FROM records WHERE strategy=?1 AND created_ms<?2 AND key<>?3 \
-         ORDER BY created_ms DESC LIMIT 1000",
-    )?;
-    let rows = recent.query_map((wanted.strategy, before, own), |row| {
-        Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, String>(1)?))
-    })?;
-    let mut scored = Vec::new();
-    for row in rows {
-        let (key, text) = row?;
-        // The same instruction word is the least that is asked for.
-        if text.split_whitespace().next() == wanted.text.split_whitespace().next() {
-            scored.push((text_similarity(&text, wanted.text), key));
-        }
-    }
-    // Stable: the latest of equals first.
-    scored.sort_by_key(|(score, _)| std::cmp::Reverse(*score));
-    for (_, key) in scored.into_iter().take(8) {
-        if !keys.contains(&key) {
-            keys.push(key);
-        }
-    }
-    Ok(keys)
 }

@@ -20,3 +20,4 @@ mod rootless;
 mod sandbox;
 mod terminal;
 mod tutorials;
+mod why;

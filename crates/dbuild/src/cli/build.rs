@@ -63,6 +63,9 @@ pub(crate) struct BuildArgs {
     /// How progress is shown; auto is tty on a terminal and plain elsewhere
     #[arg(long, value_name = "MODE", default_value = "auto", env = "BUILDKIT_PROGRESS", hide_env = true)]
     pub(crate) progress: ProgressMode,
+    /// Say at the end why each step ran
+    #[arg(long)]
+    pub(crate) explain: bool,
     /// Print only the image's id
     #[arg(long, short = 'q')]
     pub(crate) quiet: bool,

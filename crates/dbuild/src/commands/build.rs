@@ -63,8 +63,13 @@ pub(super) fn run_in(session: &Session, flags: &BuildArgs) -> (Option<BuildId>, 
         (Some(file), Some(id)) => super::report::write_report(&session.store, id, file),
         _ => Ok(()),
     };
-    // Of two errors that of the build is told.
-    (id, done.and_then(|done| finish(flags, &done)).and(reported))
+    // Of several errors that of the build is told.
+    let finished = done.and_then(|done| finish(flags, &done));
+    let explained = match &id {
+        Some(id) if flags.explain => super::why::explain(&session.store, id.as_str()),
+        _ => Ok(()),
+    };
+    (id, finished.and(reported).and(explained))
 }
 
 /// One build, from the flags to the written image.

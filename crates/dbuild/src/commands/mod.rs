@@ -19,6 +19,7 @@ mod plan;
 pub(crate) mod planning;
 mod report;
 mod run;
+mod why;
 
 use std::io::Write as _;
 use std::path::Path;
@@ -40,6 +41,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Error> {
         Command::Logs(args) => journal::logs(global, &args),
         Command::Check(args) => check::run(global, &args),
         Command::Plan(args) => plan::run(global, &args),
+        Command::Why(args) => why::run(global, &args),
         Command::Run(args) => run::run(global, &args),
         Command::Images(args) => images::list(global, args),
         Command::Tag { image, name } => images::tag(global, &image, &name),

@@ -7,7 +7,7 @@ use dbuild_cache::{IngredientKind, Strategy};
 use dbuild_frontend::Lowered;
 use dbuild_plan::{StepId, StepKind};
 use dbuild_report::{Bytes, Labels, Seconds};
-use dbuild_scheduler::{Canceller, Forecast, Hit, InStore, Miss, Verdict, forecast, reasons};
+use dbuild_scheduler::{Canceller, Explainer, Forecast, Hit, InStore, Miss, NOT_ALLOWED, Verdict, forecast};
 use dbuild_store::Store;
 use serde::Serialize;
 
@@ -98,7 +98,9 @@ pub(crate) fn run(global: &Global, args: &PlanArgs) -> Result<(), Error> {
     }
     let jobs = flags.jobs.unwrap_or_else(default_jobs);
     let expected = [false, true].map(|unknown| forecast.expected_ms(&lowered.plan, jobs, unknown));
-    let telling = Telling { store: &session.store, strategy, lowered: &lowered, forecast: &forecast };
+    let explainer = Explainer::new(strategy, &lowered.plan);
+    let telling =
+        Telling { store: &session.store, strategy, explainer, lowered: &lowered, forecast: &forecast };
     let told = telling.all(&inputs, expected);
     if args.json { print_json(&told) } else { print(&told.to_string()) }
 }
@@ -124,6 +126,7 @@ fn touched(file: &Path, inputs: &Inputs) -> Result<PathBuf, Error> {
 struct Telling<'a> {
     store: &'a Store,
     strategy: &'static dyn Strategy,
+    explainer: Explainer,
     lowered: &'a Lowered,
     forecast: &'a Forecast,
 }
@@ -186,11 +189,11 @@ impl Telling<'_> {
     fn why(&self, id: StepId, miss: Miss, labels: &Labels) -> Vec<String> {
         let (step, told) = (self.lowered.plan.step(id), &self.forecast.steps[id.index()]);
         match (miss, &told.key) {
-            (Miss::NotAllowed, _) => vec!["the cache may not be used for it (--no-cache)".to_owned()],
+            (Miss::NotAllowed, _) => vec![NOT_ALLOWED.to_owned()],
             (Miss::Pulled, _) => vec![format!("{}: a step needs its files", self.pull(id))],
             (Miss::NoRecord, None) => Vec::new(),
             (Miss::NoRecord, Some(key)) => {
-                let mut why = reasons(self.store, self.strategy, step, key, &told.ingredients);
+                let mut why = self.explainer.reasons(self.store, step, key, &told.ingredients);
                 let of_parent = |kind: IngredientKind| kind == IngredientKind::Parent;
                 let parent = why.differences.iter().any(|difference| of_parent(difference.kind));
                 why.differences.retain(|difference| !of_parent(difference.kind));

@@ -1,5 +1,6 @@
 use std::time::{Duration, Instant};
 
+use dbuild_cache::{Change, Difference, IngredientKind};
 use dbuild_digest::BlobDigest;
 
 use super::{Space, key};
@@ -38,7 +39,15 @@ fn all(build: &BuildId) -> Vec<Event> {
         Event::StepStarted { step: 1 },
         Event::StepCached { step: 0, key: key(1), layer_bytes: 2, files: 1, snapshot: None },
         log("hello\n"),
-        Event::StepExplained { step: 1, reasons: vec!["ARG VERSION 1.2 → 1.3".into()] },
+        Event::StepExplained {
+            step: 1,
+            reasons: vec!["ARG VERSION 1.2 → 1.3".into()],
+            differences: vec![Difference {
+                kind: IngredientKind::Argument,
+                name: "VERSION".into(),
+                change: Change::Changed { before: "1.2".into(), after: "1.3".into() },
+            }],
+        },
         Event::StepFinished {
             step: 1,
             key: key(2),

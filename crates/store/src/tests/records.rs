@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use dbuild_cache::{Ingredient, IngredientKind};
@@ -133,6 +134,7 @@ fn the_nearest_record_is_the_steps_earlier_version() {
         text: "RUN make",
         ingredients: &now,
         before_ms: None,
+        others: &HashSet::new(),
     };
     let nearest = store.nearest_record(&wanted).unwrap();
     assert_eq!(
@@ -145,6 +147,10 @@ fn the_nearest_record_is_the_steps_earlier_version() {
     assert_eq!(other.record.key, key(1));
     assert_eq!(store.nearest_record(&Wanted { strategy: "linear", ..wanted }), None);
     assert_eq!(store.nearest_record(&Wanted { text: "COPY a b", ..wanted }), None);
+    // What other steps of the plan are is not what this one was.
+    let others = HashSet::from([key(101), key(102)]);
+    assert_eq!(store.nearest_record(&Wanted { others: &others, ..wanted }), None);
+    assert_eq!(store.nearest_record(&Wanted { text: "RUN ls -l /", ..wanted }), None, "another instruction");
 }
 
 #[test]
