@@ -127,17 +127,18 @@ class Image:
         if "manifests" in manifest:
             manifest = json.loads(blob(manifest["manifests"][0]["digest"]))
         whole = json.loads(blob(manifest["config"]["digest"]))
-        self.config = {k: v for k, v in whole.get("config", {}).items() if v not in (None, [], {}, "", False)}
+        self.config = {k: v for k, v in (whole.get("config") or {}).items() if v not in (None, [], {}, "", False)}
         if whole.get("author"):
             self.config["author"] = whole["author"]
         self.history = [
-            ("empty" if h.get("empty_layer") else "layer") + " " + h.get("created_by", "") for h in whole.get("history", [])
+            ("empty " if h.get("empty_layer") else "layer ") + h.get("created_by", "").replace("\n", "\\n") for h in whole.get("history") or []
         ]
-        self.layers = len(manifest["layers"])
+        layers = manifest["layers"] or []
+        self.layers = len(layers)
         if self.layers != sum(h.startswith("layer ") for h in self.history):
             raise ValueError(f"{self.layers} layers, but the history tells of others: {self.history}")
         self.tree, counter = {}, [0]
-        for number, layer in enumerate(manifest["layers"]):
+        for number, layer in enumerate(layers):
             data = blob(layer["digest"])
             if layer["mediaType"].endswith("gzip"):
                 data = gzip.decompress(data)

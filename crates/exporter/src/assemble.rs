@@ -141,8 +141,7 @@ fn config(parts: &ImageParts) -> Result<Config<'_>, ExportError> {
         .collect();
     Ok(Config {
         architecture: &parts.platform.architecture,
-        // MAINTAINER is in the history only; the last one counts.
-        author: history.iter().rev().find_map(|entry| entry.author.clone()).or(base.author),
+        author: parts.config.author.clone().or(base.author),
         config: &parts.config,
         created,
         history,

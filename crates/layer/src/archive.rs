@@ -34,12 +34,23 @@ pub(crate) struct Archive {
     pub(crate) spooled: u64,
 }
 
+/// What an archive is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A layer of an image, which names nothing above its root.
+    Layer,
+    /// A file that ADD unpacks as if its place were the root of everything: `..` ends there, and a directory is not
+    /// made where a symlink leads to nothing.
+    Add,
+}
+
 /// Reads a tar to its end. Bytes of files go to the spool in `out`, numbered from `first`.
 pub(crate) fn read(
     reader: impl Read,
     out: &Path,
     first: u64,
     limits: &UnpackLimits,
+    purpose: Purpose,
 ) -> Result<Archive, LayerError> {
     let spool = out.join(SPOOL);
     match DirBuilder::new().mode(0o700).create(&spool) {
@@ -53,7 +64,7 @@ pub(crate) fn read(
         if archive.operations.len() as u64 >= limits.entries {
             return Err(ArchiveError::TooLarge { limit: limits.entries, unit: "entries" }.into());
         }
-        let Some((path, kind)) = classify(&header)? else { continue };
+        let Some((path, kind)) = classify(&header, purpose)? else { continue };
         let operation = match kind {
             Kind::File => {
                 let number = archive.spooled;
@@ -90,9 +101,9 @@ enum Kind {
 }
 
 /// What an entry is, and its path. `None` for what is skipped.
-fn classify(header: &Header) -> Result<Option<(TreePath, Kind)>, ArchiveError> {
+fn classify(header: &Header, purpose: Purpose) -> Result<Option<(TreePath, Kind)>, ArchiveError> {
     let refuse = |why: String| ArchiveError::Refused { name: tar::shown(&header.name), why };
-    let path = inside(&header.name).map_err(|why| refuse(why.to_owned()))?;
+    let path = inside(&header.name, purpose).map_err(|why| refuse(why.to_owned()))?;
     if let Some((parent, name)) = path.split()
         && let Some(hidden) = name.strip_prefix(b".wh.")
     {
@@ -113,7 +124,8 @@ fn classify(header: &Header) -> Result<Option<(TreePath, Kind)>, ArchiveError> {
         0 | b'0' | b'7' if header.name.ends_with(b"/") => Kind::Other(EntryKind::Dir { opaque: false }),
         0 | b'0' | b'7' => Kind::File,
         b'1' => Kind::Link(
-            inside(&header.link).map_err(|why| refuse(format!("is a hard link whose target {why}")))?,
+            inside(&header.link, purpose)
+                .map_err(|why| refuse(format!("is a hard link whose target {why}")))?,
         ),
         b'2' if header.link.len() > crate::MAX_PATH || header.link.contains(&0) || header.link.is_empty() => {
             return Err(refuse("is a symbolic link to an impossible path".to_owned()));
@@ -138,7 +150,7 @@ fn classify(header: &Header) -> Result<Option<(TreePath, Kind)>, ArchiveError> {
 }
 
 /// The path of a name in an archive: a leading slash says nothing, and nothing leads above the root.
-fn inside(name: &[u8]) -> Result<TreePath, &'static str> {
+fn inside(name: &[u8], purpose: Purpose) -> Result<TreePath, &'static str> {
     let mut depth = 0_i64;
     for component in name.split(|byte| *byte == b'/') {
         match component {
@@ -146,7 +158,7 @@ fn inside(name: &[u8]) -> Result<TreePath, &'static str> {
             b".." => depth -= 1,
             _ => depth += 1,
         }
-        if depth < 0 {
+        if depth < 0 && purpose == Purpose::Layer {
             return Err("leads out of the archive");
         }
     }
@@ -190,14 +202,20 @@ pub(crate) struct Applied<'d, 'a> {
     draft: &'d mut Draft<'a>,
     root: &'d TreePath,
     owner: Option<(u32, u32)>,
+    purpose: Purpose,
     /// The directory of the entry before, as written and resolved: most entries share it.
     before: Option<(TreePath, TreePath)>,
 }
 
 impl<'d, 'a> Applied<'d, 'a> {
     /// With `owner`, everything belongs to it.
-    pub(crate) fn new(draft: &'d mut Draft<'a>, root: &'d TreePath, owner: Option<(u32, u32)>) -> Self {
-        Self { draft, root, owner, before: None }
+    pub(crate) fn new(
+        draft: &'d mut Draft<'a>,
+        root: &'d TreePath,
+        owner: Option<(u32, u32)>,
+        purpose: Purpose,
+    ) -> Self {
+        Self { draft, root, owner, purpose, before: None }
     }
 
     pub(crate) fn apply(&mut self, operation: Operation) -> Result<(), LayerError> {
@@ -274,13 +292,14 @@ impl<'d, 'a> Applied<'d, 'a> {
             return Ok(resolved.child(name).map_err(ResolveError::from)?);
         }
         let resolved = self.draft.resolve(self.root, parent, true)?;
-        if let Some(entry) = self.draft.look(&resolved)
-            && !entry.is_dir()
-        {
-            return Err(ResolveError::NotADirectory(resolved).into());
+        let written = TreePath::from_bytes(parent).map_err(ResolveError::from)?;
+        match self.draft.look(&resolved) {
+            Some(entry) if entry.is_dir() => {}
+            // A symlink led here, to nothing.
+            None if self.purpose == Purpose::Layer || resolved == self.root.join(&written) => {}
+            _ => return Err(ResolveError::NotADirectory(resolved).into()),
         }
         let at = resolved.child(name).map_err(ResolveError::from)?;
-        let written = TreePath::from_bytes(parent).map_err(ResolveError::from)?;
         self.before = Some((written, resolved));
         Ok(at)
     }

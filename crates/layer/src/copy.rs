@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use dbuild_digest::ContentDigest;
 
-use crate::archive::{self, Applied};
+use crate::archive::{self, Applied, Purpose};
 use crate::draft::{Bytes, Draft, Node, now};
 use crate::mode::ModeChange;
 use crate::place::place;
@@ -232,12 +232,12 @@ impl Copier<'_> {
         let mut reader = archive::Hashing::new(open()?);
         let limits = UnpackLimits::default();
         let decompressed = crate::decompress(&mut reader).map_err(crate::LayerError::from)?;
-        let read = archive::read(decompressed, out, self.spooled, &limits)?;
+        let read = archive::read(decompressed, out, self.spooled, &limits, Purpose::Add)?;
         self.spooled = read.spooled;
         if reader.finish().map_err(crate::LayerError::std("read", path.as_path()))? != *content {
             self.changed.push(at.clone());
         }
-        let mut applied = Applied::new(&mut self.draft, &at, self.chown);
+        let mut applied = Applied::new(&mut self.draft, &at, self.chown, Purpose::Add);
         for operation in read.operations {
             applied.apply(operation)?;
         }

@@ -4,7 +4,9 @@
 use std::collections::HashMap;
 
 use crate::ignore::Matched;
-use crate::{Entry, EntryKind, Found, Ignore, LayerError, PatternError, ResolveError, Stack, TreePath, glob};
+use crate::{
+    Entry, EntryKind, Files, Found, Ignore, LayerError, PatternError, ResolveError, Stack, TreePath, glob,
+};
 
 /// How a source is selected.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +27,22 @@ pub enum CopyError {
         path: String,
         /// A path that is there and looks like it.
         near: Option<String>,
+    },
+    /// With `--parents`, a source without wildcards of which nothing is left.
+    #[error(
+        "`{path}` selects nothing: --parents takes paths as they are written, through no symlink, and not what --exclude leaves out"
+    )]
+    Nothing {
+        /// The source as written.
+        path: String,
+    },
+    /// With `--parents` or `--exclude`, a symlink at the top of the file system that leads to nothing.
+    #[error(
+        "`{path}` is a symlink to something that is not there, which --parents and --exclude do not take at the top of a source"
+    )]
+    Dangling {
+        /// Its path.
+        path: TreePath,
     },
     /// A pattern of `--exclude` or of a source.
     #[error("{0}")]
@@ -103,25 +121,35 @@ pub struct SelectedItem {
 /// trailing `/.` or, with `parents`, a `/./`. A wildcard may match nothing; a literal path must be there.
 pub fn select(source: &Stack, path: &str, options: &SelectOptions) -> Result<Selection, CopyError> {
     let exclude = Ignore::from_patterns(&options.exclude)?;
-    let (base, include) = match options.parents {
+    let (base, include, literal) = match options.parents {
         true => {
             let (base, pattern) = path.split_once("/./").unwrap_or(("/", path));
             let pattern = TreePath::clean(pattern.as_bytes()).map_err(ResolveError::from)?;
             let literal = !glob::has_wildcards(base.as_bytes()) && !glob::has_wildcards(pattern.as_bytes());
             if literal {
-                require(source, path, &[base.as_bytes(), b"/", pattern.as_bytes()].concat())?;
+                require(source, path, &[base.as_bytes(), b"/", pattern.as_bytes()].concat(), false)?;
             }
             let text = String::from_utf8_lossy(pattern.as_bytes()).into_owned();
-            (base, Some(Ignore::from_patterns(&[text])?))
+            (base, Some(Ignore::from_patterns(&[text])?), literal)
         }
-        false => (path, None),
+        false => (path, None, false),
     };
     let mut matches = Vec::new();
     for named in named_paths(source, base)? {
         let resolved = source.resolve(named.as_bytes(), true)?;
-        let Some(found) = resolved.found else { return Err(not_found(source, path)) };
+        let Some(found) = resolved.found else {
+            return Err(not_found(source, &String::from_utf8_lossy(named.as_bytes())));
+        };
         let filter = Filter { include: include.as_ref(), exclude: &exclude };
-        matches.push(Match { items: items_of(source, &resolved.path, found, &filter), named });
+        let items = items_of(source, &resolved.path, found, &filter);
+        if named.is_root() && !filter.is_empty() {
+            refuse_dangling(source, &items)?;
+        }
+        matches.push(Match { items, named });
+    }
+    let below = |one: &Match| one.items.iter().any(|item| !item.rel.is_root());
+    if literal && !matches.iter().any(below) {
+        return Err(CopyError::Nothing { path: path.to_owned() });
     }
     Ok(Selection { source: source.clone(), matches })
 }
@@ -131,11 +159,14 @@ fn named_paths(source: &Stack, path: &str) -> Result<Vec<TreePath>, CopyError> {
     let clean = TreePath::clean(path.as_bytes()).map_err(ResolveError::from)?;
     let components: Vec<&[u8]> = clean.components().collect();
     let Some(first) = components.iter().position(|component| glob::has_wildcards(component)) else {
-        require(source, path, clean.as_bytes())?;
+        require(source, path, clean.as_bytes(), true)?;
         return Ok(vec![clean]);
     };
     let pattern = components[first..].join(&b'/');
-    glob::check(&String::from_utf8_lossy(&pattern))?;
+    // Of a context, a malformed pattern says what is read; elsewhere it merely matches nothing.
+    if source.layers().iter().any(|layer| matches!(layer.files, Files::Live(_))) {
+        glob::check(&String::from_utf8_lossy(&pattern))?;
+    }
     let base = source.resolve(components[..first].join(&b'/'), true)?;
     if base.found.is_none() {
         return Err(not_found(source, &String::from_utf8_lossy(&components[..first].join(&b'/'))));
@@ -154,12 +185,23 @@ fn named_paths(source: &Stack, path: &str) -> Result<Vec<TreePath>, CopyError> {
     Ok(named)
 }
 
-fn require(source: &Stack, written: &str, path: &[u8]) -> Result<(), CopyError> {
-    match source.resolve(path, true) {
+fn require(source: &Stack, written: &str, path: &[u8], follow: bool) -> Result<(), CopyError> {
+    match source.resolve(path, follow) {
         Ok(resolved) if resolved.found.is_some() => Ok(()),
         Err(error @ (ResolveError::TooManyLinks(_) | ResolveError::Path(_))) => Err(error.into()),
         Ok(_) | Err(ResolveError::NotADirectory(_)) => Err(not_found(source, written)),
     }
+}
+
+/// BuildKit follows the symlinks that lie at the top of a file system when it makes the key of a filtered copy.
+fn refuse_dangling(source: &Stack, items: &[Item]) -> Result<(), CopyError> {
+    let is_link = |item: &&Item| matches!(item.entry.kind, EntryKind::Symlink { .. });
+    for item in items.iter().filter(|item| item.rel.components().count() == 1).filter(is_link) {
+        if !source.resolve(item.rel.as_bytes(), true).is_ok_and(|resolved| resolved.found.is_some()) {
+            return Err(CopyError::Dangling { path: item.rel.clone() });
+        }
+    }
+    Ok(())
 }
 
 struct Filter<'a> {
@@ -320,6 +362,7 @@ fn not_found(source: &Stack, written: &str) -> CopyError {
         .map(|other| (distance(&name, &other.to_lowercase()), other))
         .filter(|(distance, _)| *distance <= allowed)
         .min()
+        .filter(|(distance, _)| *distance > 0)
         .map(|(_, other)| match parent.is_root() {
             true => other,
             false => format!("{}/{other}", String::from_utf8_lossy(parent.as_bytes())),

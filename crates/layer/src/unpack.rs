@@ -6,7 +6,7 @@ use std::sync::mpsc;
 
 use dbuild_digest::{BlobDigest, BlobHasher};
 
-use crate::archive::{self, Applied, Archive};
+use crate::archive::{self, Applied, Archive, Purpose};
 use crate::draft::Draft;
 use crate::place::place;
 use crate::{DiskForm, Entry, LayerError, Made, Stack, TreePath};
@@ -50,7 +50,8 @@ pub fn unpack(
     let (full, chunks) = mpsc::sync_channel::<std::io::Result<Vec<u8>>>(8);
     let (diff_id, archive) = std::thread::scope(|scope| {
         let hashing = scope.spawn(move || feed(reader, &full));
-        let archive = archive::read(Chunks { chunks, current: Vec::new(), at: 0 }, out_dir, 0, limits);
+        let chunks = Chunks { chunks, current: Vec::new(), at: 0 };
+        let archive = archive::read(chunks, out_dir, 0, limits, Purpose::Layer);
         (hashing.join(), archive)
     });
     let diff_id = diff_id.unwrap_or_else(|panic| std::panic::resume_unwind(panic)).finish();
@@ -64,7 +65,7 @@ impl Unpacked {
     pub fn complete(self, lower: &Stack) -> Result<Made, LayerError> {
         let mut draft = Draft::new(Some(lower));
         let root = TreePath::root();
-        let mut applied = Applied::new(&mut draft, &root, None);
+        let mut applied = Applied::new(&mut draft, &root, None, Purpose::Layer);
         for operation in self.archive.operations {
             applied.apply(operation)?;
         }

@@ -14,8 +14,8 @@ use crate::{ContentIndex, Entry, EntryKind, FileStat, Ignore, LayerError, Tree, 
 /// Indexes a directory as a build context. Owners are 0:0, extended attributes are dropped, sockets are empty files,
 /// devices are left out, FIFOs are never opened, and no symlink is followed. Files that are hard links of each other stay so.
 ///
-/// `wanted` are the paths that will be selected, relative and possibly with wildcards: nothing else is read, and nothing
-/// else needs to be in the tree. Where a wanted path leads through symlinks, so does the walk.
+/// `wanted` are the paths that will be selected, relative and possibly with wildcards: nothing else is read or in the
+/// tree, but the directories above what was found. Where a wanted path leads through symlinks, so does the walk.
 pub fn walk_context(
     root: &Path,
     ignore: &Ignore,
@@ -65,23 +65,25 @@ fn collect(root: &Root, ignore: &Ignore, wanted: &mut Wanted) -> Result<Vec<(Ent
                 continue;
             }
             let Some(entry) = entry_of(root, path.clone(), &stat)? else { continue };
+            let leads_on = !states.contains(&State::All);
             if let (EntryKind::Symlink { target }, false) = (&entry.kind, wanted.is_all()) {
                 wanted.follow(&dir_path, target, &states, selected);
-            }
-            if !ignored {
-                take_pending(&mut dirs, Some(dir), &mut found);
-            }
-            if !is_dir {
-                found.push((entry, stat));
+            } else if leads_on && !is_dir {
                 continue;
             }
-            let pending = match ignored {
+            // Nor is a directory part of the tree that only leads to wanted paths, unless there is one.
+            let waits = is_dir && (ignored || leads_on);
+            let pending = match waits {
                 true => Some((entry, stat)),
                 false => {
+                    take_pending(&mut dirs, Some(dir), &mut found);
                     found.push((entry, stat));
                     None
                 }
             };
+            if !is_dir {
+                continue;
+            }
             dirs.push(Dir { parent: Some(dir), matched, states, pending });
             todo.push((dirs.len() - 1, path));
         }
@@ -89,7 +91,7 @@ fn collect(root: &Root, ignore: &Ignore, wanted: &mut Wanted) -> Result<Vec<(Ent
     Ok(found)
 }
 
-/// Ignored directories appear as soon as something in them is not.
+/// Directories that wait appear as soon as something in them does.
 fn take_pending(dirs: &mut [Dir], mut dir: Option<usize>, found: &mut Vec<(Entry, Stat)>) {
     while let Some(index) = dir {
         match dirs[index].pending.take() {

@@ -50,6 +50,9 @@ pub struct ImageConfig {
     /// Instructions for builds on top of this image (Docker's addition).
     #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
     pub on_build: Vec<String>,
+    /// MAINTAINER. It stands beside this object in the image's configuration, not in it.
+    #[serde(skip)]
+    pub author: Option<String>,
     /// Members that dbuild has no use for.
     #[serde(flatten)]
     pub other: BTreeMap<String, serde_json::Value>,

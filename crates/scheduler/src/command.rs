@@ -57,7 +57,9 @@ impl Shared {
                 spec.env.push((name.clone(), value.clone()));
             }
         }
-        if !spec.env.iter().any(|(name, _)| name == "HOME") {
+        // As runc does, an empty one is none.
+        if !spec.env.iter().any(|(name, value)| name == "HOME" && !value.is_empty()) {
+            spec.env.retain(|(name, _)| name != "HOME");
             spec.env.push(("HOME".to_owned(), user.home.clone()));
         }
         spec.cwd = run.workdir.clone();
@@ -172,9 +174,14 @@ impl Shared {
                 let writable = writable.then(|| self.writable(held)).transpose()?;
                 MountSource::OverlayBind { lower: directories(&lower)?, subpath: source.clone(), writable }
             }
-            MountKind::Cache { id, readonly, .. } => {
-                let cache = held.caches.get(id).ok_or(StepError::Internal("a cache was not taken"))?;
-                MountSource::Bind { path: cache.dir().to_owned(), readonly: *readonly }
+            MountKind::Cache { id, from, source, readonly, .. } => {
+                let name = cache_name(&mount.kind, inputs)?;
+                let cache = held.caches.get(&name).ok_or(StepError::Internal("a cache was not taken"))?;
+                let path = match from {
+                    Some(_) => cache.dir().to_owned(),
+                    None => inside(cache.dir(), id, source)?,
+                };
+                MountSource::Bind { path, readonly: *readonly }
             }
             MountKind::Tmpfs { size } => MountSource::Tmpfs { size: *size, mode: 0o1777 },
             MountKind::Secret { id, env, required, mode, uid, gid } => {
@@ -205,20 +212,19 @@ impl Shared {
         Ok(())
     }
 
-    /// Takes the cache directories of a step, in the order of their ids: steps that want the same ones never wait for each
+    /// Takes the cache directories of a step, in the order of their names: steps that want the same ones never wait for each
     /// other in a circle.
     fn take_caches(&self, run: &RunStep, inputs: &StepInputs<'_>, held: &mut Held) -> Result<(), StepError> {
-        let mut kinds: Vec<&MountKind> = run.mounts.iter().map(|mount| &mount.kind).collect();
-        kinds.sort_by_key(|kind| match kind {
-            // Of two mounts of one id the stricter one is taken.
-            MountKind::Cache { id, sharing, .. } => (id.as_str(), *sharing != CacheSharing::Locked),
-            _ => ("", false),
-        });
-        for kind in kinds {
-            let MountKind::Cache { id, sharing, from, source, readonly: _, mode, uid, gid } = kind else {
-                continue;
-            };
-            if held.caches.contains_key(id) {
+        let kinds = run.mounts.iter().map(|mount| &mount.kind);
+        let mut caches: Vec<(String, &MountKind)> = kinds
+            .filter(|kind| matches!(kind, MountKind::Cache { .. }))
+            .map(|kind| Ok((cache_name(kind, inputs)?, kind)))
+            .collect::<Result<_, StepError>>()?;
+        // Of two mounts of one directory the stricter one is taken.
+        caches.sort_by(|(a, kind), (b, other)| (a, !is_locked(kind)).cmp(&(b, !is_locked(other))));
+        for (name, kind) in caches {
+            let MountKind::Cache { sharing, from, source, mode, uid, gid, .. } = kind else { continue };
+            if held.caches.contains_key(&name) {
                 continue;
             }
             let sharing = match sharing {
@@ -228,13 +234,11 @@ impl Shared {
             };
             let first = from.map(|from| self.mountable(from, inputs)).transpose()?;
             let flavor = self.store().flavor();
-            let cache = self.store().cache_mount(id, sharing, |dir| {
-                if let Some(stack) = &first {
-                    fill(stack, source, dir, flavor).map_err(std::io::Error::other)?;
-                }
-                own(dir, *mode, *uid, *gid)
+            let cache = self.store().cache_mount(&name, sharing, |dir| match &first {
+                Some(stack) => fill(stack, source, dir, flavor).map_err(std::io::Error::other),
+                None => own(dir, *mode, *uid, *gid),
             })?;
-            held.caches.insert(id.clone(), cache);
+            held.caches.insert(name, cache);
         }
         Ok(())
     }
@@ -345,6 +349,38 @@ pub fn hosts_file<'a>(hostname: &str, extra: impl Iterator<Item = &'a HostEntry>
     text.into_bytes()
 }
 
+/// What a cache directory is known by: one that begins with files of another place, or with another owner or mode, is
+/// another one, as in BuildKit.
+fn cache_name(kind: &MountKind, inputs: &StepInputs<'_>) -> Result<String, StepError> {
+    let MountKind::Cache { id, from, source, mode, uid, gid, .. } = kind else {
+        return Err(StepError::Internal("a mount without a cache was asked for its cache"));
+    };
+    Ok(match from {
+        Some(from) => format!("{id} from {}:{source}", inputs.output_of(*from)?.hex()),
+        None if (*mode, *uid, *gid) == (0o755, 0, 0) => id.to_owned(),
+        None => format!("{id} as {mode:04o} {uid}:{gid}"),
+    })
+}
+
+fn is_locked(kind: &MountKind) -> bool {
+    matches!(kind, MountKind::Cache { sharing: CacheSharing::Locked, .. })
+}
+
+/// A part of a cache directory, which an earlier step must have made.
+fn inside(cache: &Path, id: &str, source: &str) -> Result<PathBuf, StepError> {
+    let source = source.trim_matches('/');
+    if source.is_empty() {
+        return Ok(cache.to_owned());
+    }
+    match cache.join(source).canonicalize() {
+        // Links inside the cache are not followed out of it.
+        Ok(path) if cache.canonicalize().is_ok_and(|cache| path.starts_with(cache)) => Ok(path),
+        _ => Err(StepError::Needs(format!(
+            "the cache `{id}` has no `/{source}`: leave `source` out, or make it in a step before"
+        ))),
+    }
+}
+
 /// What a new cache directory holds.
 fn fill(stack: &Stack, source: &str, dir: &Path, flavor: OverlayFlavor) -> Result<(), StepError> {
     let failed = |error| StepError::Copy { error, from: None };
@@ -353,7 +389,9 @@ fn fill(stack: &Stack, source: &str, dir: &Path, flavor: OverlayFlavor) -> Resul
     let sources = vec![Source::Selected { selection: &all, unpack: false }];
     let request = CopyRequest { parent: None, sources, dest: "/", chown: None, chmod: None };
     copy(&request, dir, flavor).map_err(failed)?;
-    Ok(())
+    let top = stack.resolve(source, true).ok().and_then(|resolved| resolved.found);
+    let (mode, uid, gid) = top.map_or((0o755, 0, 0), |top| (top.entry.mode, top.entry.uid, top.entry.gid));
+    own(dir, mode, uid, gid).map_err(|error| StepError::Needs(format!("a cache cannot be filled: {error}")))
 }
 
 fn own(dir: &Path, mode: u32, uid: u32, gid: u32) -> std::io::Result<()> {

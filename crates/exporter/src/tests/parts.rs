@@ -28,6 +28,13 @@ fn the_same_parts_have_the_same_digest() {
     assert_eq!(assemble(&other.store, &parts).unwrap(), image);
     let config = bench.store.read_blob(&image.config.unwrap(), 1 << 20).unwrap();
     insta::assert_snapshot!(String::from_utf8(config).unwrap(), @r#"{"architecture":"arm","author":"ann","config":{"Env":["PATH=/bin"],"Cmd":["/app/main"]},"created":"2023-11-14T22:13:20Z","history":[{"created":"2023-11-14T22:13:20Z","created_by":"COPY . /"},{"created":"2023-11-14T22:13:20Z","created_by":"CMD [\"/app/main\"]","empty_layer":true}],"os":"linux","os.version":"1","rootfs":{"diff_ids":["sha256:7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed"],"type":"layers"},"variant":"v7"}"#);
+    parts.config.author = Some("bob".to_owned());
+    let config =
+        bench.store.read_blob(&assemble(&bench.store, &parts).unwrap().config.unwrap(), 1 << 20).unwrap();
+    assert!(
+        String::from_utf8(config).unwrap().contains(r#""author":"bob","config":{"Env":"#),
+        "MAINTAINER goes first"
+    );
     let manifest = bench.store.read_blob(&image.digest, 1 << 20).unwrap();
     insta::assert_snapshot!(String::from_utf8(manifest).unwrap(), @r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"sha256:008f26f3f161025f5a7cfd35c5c6c37b4792a1cc43a1be911886d83ff77b3eda","size":440},"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","digest":"sha256:7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed","size":3}],"annotations":{"a":"1","b":"2"}}"#);
 }

@@ -231,7 +231,7 @@ impl StageLowering<'_> {
 
     pub(super) fn maintainer(&mut self, author: &Word) -> Result<(), Diagnostic> {
         self.record(format!("MAINTAINER {}", author.text), false);
-        self.name_author(&author.text);
+        self.config.author = Some(author.text.clone());
         Ok(())
     }
 

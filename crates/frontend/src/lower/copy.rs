@@ -57,9 +57,9 @@ impl StageLowering<'_> {
             }
         }
         for document in &copy.documents {
+            let name = document_name(instruction, document)?;
             let content = self.document(instruction, document)?;
-            groups
-                .push((CopySource::Inline(InlineFile { name: document.name.clone(), content }), Some(false)));
+            groups.push((CopySource::Inline(InlineFile { name, content }), Some(false)));
         }
         let text = history_text(copy, &words, is_add);
         self.add_steps(instruction, copy, &words, groups);
@@ -213,6 +213,18 @@ impl StageLowering<'_> {
         self.check_variables(instruction, &body, &expansion);
         Ok(expansion.text)
     }
+}
+
+/// The name of the file that a here-document is. It lies in an empty directory until it is copied.
+fn document_name(instruction: &Instruction, document: &Heredoc) -> Result<String, Diagnostic> {
+    let path = paths::source(&document.name);
+    if path.is_empty() || path.contains('/') {
+        let message = format!("the word `{}` of a here-document is not a file's name", document.name);
+        return Err(Diagnostic::error(instruction.line.span, message).help(
+            "end the document with a plain word such as `EOF`, and write the path as the destination",
+        ));
+    }
+    Ok(path)
 }
 
 fn history_text(copy: &Copy, words: &Expanded, is_add: bool) -> String {

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dbuild_plan::{
-    ContextStep, FetchStep, GitStep, ImageStep, Plan, PlanBuilder, PlanError, Platform, StageId, Step,
-    StepId, StepKind, shown_url,
+    ContextStep, CopySource, CopyStep, FetchStep, GitStep, ImageStep, Plan, PlanBuilder, PlanError, Platform,
+    StageId, Step, StepId, StepKind, shown_url,
 };
 
 use crate::checks::Lint;
@@ -82,6 +82,23 @@ impl Shared {
         let id = self.add(stage, span, text, StepKind::Image(ImageStep { image: image.clone() }));
         self.images.entry(key).or_insert(id);
         Ok(id)
+    }
+
+    /// The step that makes a file system of all that another step gives, as a layer of its own.
+    pub(crate) fn all_of(&mut self, from: StepId, name: &str, stage: StageId, span: Span) -> StepId {
+        let parent = self.add(stage, span, "FROM scratch".to_owned(), StepKind::Scratch);
+        let step = CopyStep {
+            parent,
+            sources: vec![CopySource::Path { from, path: String::new() }],
+            dest: "/".to_owned(),
+            chown: None,
+            chmod: None,
+            link: false,
+            parents: false,
+            exclude: Vec::new(),
+            unpack: Some(false),
+        };
+        self.add(stage, span, format!("FROM {name}"), StepKind::Copy(step))
     }
 
     pub(crate) fn fetch(&mut self, fetch: FetchStep, stage: StageId, span: Span) -> StepId {

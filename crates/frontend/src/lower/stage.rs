@@ -20,6 +20,8 @@ use crate::suggest;
 
 /// What BuildKit writes into each history entry.
 const COMMENT: &str = "buildkit.dockerfile.v0";
+/// What it writes into those that it adds when it exports.
+const EXPORTER_COMMENT: &str = "buildkit.exporter.image.v0";
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What a lowered stage hands on to those that build on it or copy from it.
@@ -143,6 +145,9 @@ impl<'s> StageLowering<'s> {
                 }
             })?;
         }
+        if matches!(self.node.base, Origin::Directory(_) | Origin::Git(_)) {
+            self.record_files();
+        }
         if is_target {
             self.config.labels.extend(self.build.labels.iter().cloned());
         }
@@ -235,10 +240,28 @@ impl<'s> StageLowering<'s> {
         });
     }
 
-    /// Says who made the image, in the latest entry of the history.
-    pub(super) fn name_author(&mut self, author: &str) {
+    /// The layer of files that are no image has no instruction. BuildKit gives the entry that is missing the name of the
+    /// last step, and so do we.
+    fn record_files(&mut self) {
+        let made = |instruction: &&Instruction| {
+            matches!(
+                instruction.kind,
+                InstructionKind::Add(_)
+                    | InstructionKind::Copy(_)
+                    | InstructionKind::Run(_)
+                    | InstructionKind::Workdir(_)
+            )
+        };
+        let steps: Vec<&Instruction> = self.node.instructions().filter(made).collect();
+        let prefix =
+            if self.graph.nodes.len() > 1 { format!("{} ", self.node.label()) } else { String::new() };
+        let text = match steps.last() {
+            Some(last) => format!("[{prefix}{}/{}] {}", steps.len(), steps.len() + 1, last.summary()),
+            None => format!("local source for {}", self.node.base_text),
+        };
+        self.record(text, true);
         if let Some(entry) = self.history.last_mut() {
-            entry.author = Some(author.to_owned());
+            entry.comment = Some(EXPORTER_COMMENT.to_owned());
         }
     }
 
@@ -321,10 +344,14 @@ fn base(
             Ok(Finished { first: finished.last, ..finished })
         }
         Origin::Scratch => Ok(empty(shared.add(id, span, "FROM scratch".to_owned(), StepKind::Scratch))),
-        Origin::Directory(name) => Ok(empty(shared.context(Some(name), "", id, span))),
+        Origin::Directory(name) => {
+            let from = shared.context(Some(name), "", id, span);
+            Ok(empty(shared.all_of(from, &node.base_text, id, span)))
+        }
         Origin::Git(remote) => {
             let step = git::parse(remote).and_then(Result::ok).unwrap_or_else(|| git::plain(remote));
-            Ok(empty(shared.checkout(step, id, span)))
+            let from = shared.checkout(step, id, span);
+            Ok(empty(shared.all_of(from, &node.base_text, id, span)))
         }
         Origin::Url(url) => Ok(empty(shared.fetch(git::fetched_context(url), id, span))),
         Origin::Image(request) => {

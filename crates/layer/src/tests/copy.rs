@@ -411,8 +411,10 @@ fn local_archives_are_unpacked_by_content() {
         .dir("sub/")
         .file("sub/f", b"1234")
         .hardlink("sub/h", "sub/f")
+        .dir("etc/")
         .symlink("out", "/etc")
         .file("out/inside", b"x")
+        .file("../../up", b"x")
         .file(".wh.gone", b"")
         .end();
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -432,6 +434,7 @@ fn local_archives_are_unpacked_by_content() {
             "d0755 0:0 d/sub",
             "f0644 0:0 d/sub/f 4",
             "h0644 0:0 d/sub/h => d/sub/f",
+            "f0644 0:0 d/up 1",
         ]
     );
     assert_eq!(text(&merged, "d/sub/h"), "1234");
@@ -439,7 +442,7 @@ fn local_archives_are_unpacked_by_content() {
     assert_eq!(show(&made.tree), ["f0644 0:0 p 17"]);
     let case = Case { sources: &["data"], chown: Some((3, 4)), chmod: Some("700"), dest: "/n", ..case };
     let (made, _) = case.run(&space).unwrap();
-    assert!(show(&made.tree).starts_with(&["d0755 3:4 n".to_owned(), "d0755 0:0 n/etc".to_owned()]));
+    assert!(show(&made.tree).starts_with(&["d0755 3:4 n".to_owned(), "d0755 3:4 n/etc".to_owned()]));
     assert!(show(&made.tree).contains(&"f0644 3:4 n/sub/f 4".to_owned()), "{:?}", show(&made.tree));
 }
 
@@ -480,4 +483,34 @@ fn a_selection_tells_everything_but_times() {
         ]
     );
     assert!(matches!(context.lookup(&at("s/a")).unwrap().entry.kind, EntryKind::File { size: 1, .. }));
+}
+
+#[test]
+fn a_source_with_parents_must_select_something() {
+    let case = Case { context: &["d/a = 1", "etc/x = 1", "l -> d"], parents: true, ..CASE };
+    let nothing = |path: &str| {
+        format!(
+            "`{path}` selects nothing: --parents takes paths as they are written, through no symlink, and not what --exclude leaves out"
+        )
+    };
+    for source in ["", "d/./", "l/a", "!d"] {
+        let case = Case { sources: &[source], ..case };
+        match source {
+            "!d" => case.check_error("`!d` is not there; did you mean `d`?"),
+            _ => case.check_error(&nothing(source)),
+        }
+    }
+    Case { sources: &["d/a"], exclude: &["**/a"], ..case }.check_error(&nothing("d/a"));
+    Case { sources: &["et"], ..case }.check_error("`et` is not there; did you mean `etc`?");
+    Case { sources: &["l"], ..case }.check(&["l0777 0:0 l -> d"]);
+}
+
+#[test]
+fn a_filtered_copy_follows_links_at_the_top() {
+    let case = Case { context: &["a = 1", "d/l -> nowhere", "l -> nowhere"], ..CASE };
+    let dangling = "`/l` is a symlink to something that is not there, which --parents and --exclude do not take at the top of a source";
+    Case { sources: &[""], exclude: &["x"], ..case }.check_error(dangling);
+    Case { sources: &["*"], parents: true, ..case }.check_error(dangling);
+    Case { sources: &["d"], exclude: &["x"], ..case }.check(&["l0777 0:0 l -> nowhere"]);
+    Case { sources: &["d/l"], parents: true, ..case }.check(&["d0755 0:0 d", "l0777 0:0 d/l -> nowhere"]);
 }

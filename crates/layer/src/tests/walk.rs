@@ -70,6 +70,10 @@ fn only_what_is_wanted_is_walked_through_symlinks_too() {
     );
     assert_eq!(walk(&dir, "", Some(&["loop/y"])), ["loop -> loop/x"]);
     assert_eq!(walk(&dir, "", Some(&["lib/**/f"])), ["lib", "lib/v1", "lib/v1/f 1", "lib/v2", "lib/v2/f 1"]);
+    assert!(
+        walk(&dir, "", Some(&["src/*.x", "lib/*/f/x", "src/a.c/x"])).is_empty(),
+        "nor what only leads on"
+    );
     assert_eq!(walk(&dir, "", Some(&["."])).len(), walk(&dir, "", None).len());
     assert!(walk(&dir, "", Some(&[])).is_empty());
     assert_eq!(

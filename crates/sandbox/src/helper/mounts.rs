@@ -16,17 +16,17 @@ use super::stage::{
 use crate::SandboxError;
 use crate::spec::{Mount, MountSource, OverlayDirs, Security, Spec};
 
-/// Makes them in order, then those of `/etc`.
+/// Makes those of `/etc`, then them in order: what the spec asks for may hide what every container has.
 pub(super) fn mount(spec: &Spec, points: &mut MountPoints, stage: &mut Stage) -> Result<(), SandboxError> {
-    for mount in &spec.mounts {
-        let source = source(mount, spec.security, stage)?;
-        put(&source, &mount.target, points)?;
-    }
     let files = [("/etc/resolv.conf", &spec.resolv_conf), ("/etc/hosts", &spec.hosts)];
     for (target, contents) in files {
         let Some(contents) = contents else { continue };
         let file = stage.file(contents, 0o644, 0, 0).map_err(|error| failed(target, error))?;
         put(&file, target, points)?;
+    }
+    for mount in &spec.mounts {
+        let source = source(mount, spec.security, stage)?;
+        put(&source, &mount.target, points)?;
     }
     Ok(())
 }
