@@ -6,6 +6,7 @@ mod lowering;
 mod outlines;
 mod printing;
 mod rules;
+mod spoken;
 mod stages;
 
 use std::fmt::Write as _;
