@@ -275,17 +275,23 @@ impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (a, b) = (&self.a, &self.b);
         let time = |side: &Side| Seconds(Duration::from_millis(side.duration_ms)).to_string();
-        let mut rows = vec![
-            ("", a.id.clone(), b.id.clone()),
-            ("what", a.title.clone(), b.title.clone()),
-            ("result", a.outcome.clone(), b.outcome.clone()),
-            ("time", time(a), time(b)),
-            ("cached", format!("{} of {}", a.cached, a.steps), format!("{} of {}", b.cached, b.steps)),
-            ("image", Bytes(a.image_bytes).to_string(), Bytes(b.image_bytes).to_string()),
-            ("unpacked", Bytes(a.unpacked_bytes).to_string(), Bytes(b.unpacked_bytes).to_string()),
-            ("made", Bytes(a.made_bytes).to_string(), Bytes(b.made_bytes).to_string()),
-            ("left behind", Bytes(a.left_bytes).to_string(), Bytes(b.left_bytes).to_string()),
-        ];
+        let mut rows = vec![("", a.id.clone(), b.id.clone()), ("what", a.title.clone(), b.title.clone())];
+        let built = a.steps + b.steps > 0;
+        if built {
+            rows.push(("result", a.outcome.clone(), b.outcome.clone()));
+            rows.push(("time", time(a), time(b)));
+            let cached = |side: &Side| format!("{} of {}", side.cached, side.steps);
+            rows.push(("cached", cached(a), cached(b)));
+        }
+        let mut sizes = |name, of: fn(&Side) -> u64| {
+            rows.push((name, Bytes(of(a)).to_string(), Bytes(of(b)).to_string()));
+        };
+        sizes("image", |side| side.image_bytes);
+        sizes("unpacked", |side| side.unpacked_bytes);
+        if built {
+            sizes("made", |side| side.made_bytes);
+            sizes("left behind", |side| side.left_bytes);
+        }
         if let (Some(a), Some(b)) = (&a.inventory, &b.inventory) {
             rows.extend(a.rows().into_iter().zip(b.rows()).map(|((name, a), (_, b))| (name, a, b)));
         }
@@ -293,7 +299,9 @@ impl fmt::Display for Comparison {
         for (name, a, b) in &rows {
             writeln!(f, "{}", format!("{name:12}  {a:width$}  {b}").trim_end())?;
         }
-        writeln!(f)?;
+        if built {
+            writeln!(f)?;
+        }
         for pair in &self.steps {
             write!(f, "{pair}")?;
         }

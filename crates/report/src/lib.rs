@@ -22,7 +22,9 @@ pub use contents::{Change, Contents, NoTrees, Operation, PathBytes, StepContents
 pub use find::NoSuchStep;
 pub use inventory::{Inventory, image_files};
 pub use labels::Labels;
-pub use model::{Build, Dockerfile, Export, Image, LogLine, Message, Pinned, Stage, StageBytes, State, Step};
+pub use model::{
+    Build, Dockerfile, Export, Image, LogLine, Message, Pinned, Stage, StageBytes, Starts, State, Step,
+};
 pub use page::{compare_page, page};
 pub use summary::Summary;
 pub use units::{Bytes, Seconds};

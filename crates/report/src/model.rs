@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use dbuild_cache::Difference;
 use dbuild_digest::BlobDigest;
-use dbuild_store::{Event, LayerInfo, LogStream, Outcome, SnapshotId, Stamped, StepInfo};
+use dbuild_store::{Event, LayerInfo, LogStream, Outcome, SnapshotId, Stamped, StartFinding, StepInfo};
 use serde::Serialize;
 
 use crate::Labels;
@@ -38,6 +38,8 @@ pub struct Build {
     pub exports: Vec<Export>,
     /// What the images consist of.
     pub images: Vec<Image>,
+    /// Whether they will start.
+    pub starts: Vec<Starts>,
     /// Warnings and notes, in order.
     pub messages: Vec<Message>,
 }
@@ -231,6 +233,19 @@ pub struct Image {
     pub layers: Vec<LayerInfo>,
 }
 
+/// Whether an image will start, as far as its files tell.
+#[derive(Clone, Debug, Serialize)]
+pub struct Starts {
+    /// The target stage.
+    pub stage: u32,
+    /// `starts`, `may_fail`, `will_not_start`, `unknown` or `no_command`.
+    pub verdict: String,
+    /// All of it in one line.
+    pub line: String,
+    /// What is wrong, or could be.
+    pub findings: Vec<StartFinding>,
+}
+
 /// A warning or a note.
 #[derive(Clone, Debug, Serialize)]
 pub struct Message {
@@ -360,6 +375,12 @@ impl Reader {
                     unpacked: *unpacked,
                 });
             }
+            Event::StartChecked { stage, verdict, line, findings } => self.build.starts.push(Starts {
+                stage: *stage,
+                verdict: verdict.clone(),
+                line: line.clone(),
+                findings: findings.clone(),
+            }),
             Event::BuildFinished { outcome, duration_ms } => {
                 self.build.outcome = Some(*outcome);
                 self.build.duration_ms = *duration_ms;

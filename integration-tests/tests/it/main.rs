@@ -5,6 +5,7 @@ mod add_url;
 mod build;
 mod check;
 mod cli;
+mod compare;
 mod contexts;
 mod damage;
 mod errors;

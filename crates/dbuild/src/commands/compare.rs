@@ -52,7 +52,7 @@ fn known(session: &Session, args: &CompareArgs, word: &str) -> Result<Known, Err
     let path = Path::new(word);
     let context = args.context.as_deref().unwrap_or(Path::new("."));
     let file = args.file.as_deref().map(|file| vec!["-f".to_owned(), file.display().to_string()]);
-    if path.is_dir() {
+    if path.join("Dockerfile").is_file() || (path.is_dir() && args.file.is_some()) {
         return built(session, &[file.unwrap_or_default(), vec![word.to_owned()]].concat());
     }
     let words = |more: &[&str]| -> Vec<String> {

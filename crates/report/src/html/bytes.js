@@ -82,6 +82,11 @@ function showImage() {
       ["Unpacked", output.unpacked ? bytes(output.unpacked) : ""]].filter(([, value]) => value)
       .flatMap(([term, value]) => [h("dt", {}, term), h("dd", { class: "break" }, value)])));
   fill($("exports"), about.length ? about : h("p", { class: "soft" }, "Nothing was written."));
+  // As `dbuild check IMAGE` says it.
+  const starts = BUILD.starts.map((start) => h("div", { class: `starts ${start.verdict}` }, h("p", {}, start.line),
+    start.findings.length ? h("ul", {}, start.findings.map((finding) => h("li", {}, finding.text,
+      (finding.help || []).map((text) => h("pre", { class: "code" }, text))))) : null));
+  $("exports").append(...starts);
   const tables = BUILD.images.map((image) => {
     const whole = image.layers.reduce((sum, layer) => sum + layer.size, 0);
     const stage = STAGES.get(image.stage);

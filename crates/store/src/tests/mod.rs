@@ -5,6 +5,7 @@ mod collect;
 mod contexts;
 mod damage;
 mod downloads;
+mod events;
 mod images;
 mod journal;
 mod locks;
