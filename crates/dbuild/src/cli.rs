@@ -3,6 +3,7 @@
 
 mod build;
 mod check;
+mod habits;
 mod journal;
 mod plan;
 mod values;
@@ -13,6 +14,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub(crate) use build::{BuildArgs, ProgressMode, SourceArgs};
 pub(crate) use check::{CheckArgs, FindingsFormat};
+pub(crate) use habits::{HabitArgs, MemorySize, Ulimit, annotations};
 pub(crate) use journal::{CompareArgs, GraphArgs, GraphFormat, HistoryArgs, LogsArgs, ReportArgs};
 pub(crate) use plan::{PlanArgs, WhyArgs};
 pub(crate) use values::{Age, ByteSize, Call, KeyValue, Method, NamedContextArg};

@@ -153,7 +153,7 @@ fn bring_by(
         pack: None,
         secrets: inputs::secrets(flags)?,
         ssh: inputs::agents(flags)?,
-        machine: Machine { resolv_conf: Vec::new(), allow_insecure: false },
+        machine: Machine::default(),
         cancel,
     };
     let built = session.runtime.block_on(async {

@@ -44,5 +44,5 @@ pub use probe::{Capability, probe};
 pub use spawn::{Exit, ExitStatus, Killer, Running, Usage, spawn};
 pub use spec::{
     Contents, Limits, Mount, MountSource, Network, Output, OverlayDirs, Rootfs, Security, Spec, Stdin,
-    TerminalSize,
+    TerminalSize, Ulimit,
 };

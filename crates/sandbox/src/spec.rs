@@ -56,6 +56,40 @@ pub struct Spec {
     pub limits: Limits,
     /// Size of `/dev/shm` in bytes.
     pub shm_size: u64,
+    /// Resource limits of the process and its children, instead of those that they have otherwise.
+    pub ulimits: Vec<Ulimit>,
+}
+
+/// A resource limit, as `setrlimit` knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ulimit {
+    /// One of [`Ulimit::NAMES`].
+    pub name: String,
+    /// What holds; [`u64::MAX`] is no limit.
+    pub soft: u64,
+    /// Up to where the process may raise it.
+    pub hard: u64,
+}
+
+impl Ulimit {
+    /// The limits that there are, as Docker calls them.
+    pub const NAMES: [&str; 15] = [
+        "core",
+        "cpu",
+        "data",
+        "fsize",
+        "locks",
+        "memlock",
+        "msgqueue",
+        "nice",
+        "nofile",
+        "nproc",
+        "rss",
+        "rtprio",
+        "rttime",
+        "sigpending",
+        "stack",
+    ];
 }
 
 /// A root file system.
@@ -246,6 +280,7 @@ impl Spec {
             terminal: None,
             limits: Limits::default(),
             shm_size: 64 << 20,
+            ulimits: Vec::new(),
         }
     }
 }

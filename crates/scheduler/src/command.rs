@@ -78,6 +78,8 @@ impl Shared {
                 return Err(StepError::Needs(text.to_owned()));
             }
         };
+        spec.shm_size = self.request.machine.shm_size.unwrap_or(spec.shm_size);
+        spec.ulimits = self.request.machine.ulimits.clone();
         spec.resolv_conf = Some(self.request.machine.resolv_conf.clone());
         spec.hosts = Some(hosts_file(&spec.hostname, run.extra_hosts.iter()));
         let mut held = Held::default();

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use dbuild_cache::Strategy;
 use dbuild_layer::{Ignore, PackOptions};
 use dbuild_plan::{Plan, Step};
+use dbuild_sandbox::Ulimit;
 use dbuild_store::{BlobSource, EventSink, RemoteSource, Store};
 
 use crate::cancel::Cancel;
@@ -86,12 +87,16 @@ pub enum Secret {
 }
 
 /// What RUN steps get of this machine.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Machine {
     /// What they read as `/etc/resolv.conf`.
     pub resolv_conf: Vec<u8>,
     /// `RUN --security=insecure` was allowed.
     pub allow_insecure: bool,
+    /// Size of `/dev/shm` in bytes, if it is not the usual one.
+    pub shm_size: Option<u64>,
+    /// Resource limits of theirs.
+    pub ulimits: Vec<Ulimit>,
 }
 
 impl std::fmt::Debug for Request {

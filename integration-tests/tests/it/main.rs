@@ -10,6 +10,7 @@ mod contexts;
 mod damage;
 mod errors;
 mod export;
+mod flags;
 mod house;
 mod interrupt;
 mod journal;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{Call, KeyValue, NamedContextArg};
+use super::{Call, HabitArgs, KeyValue, MemorySize, NamedContextArg, Ulimit};
 
 /// `dbuild build`. Of a flag that is given twice and takes one value the last one counts, as in Docker.
 #[derive(Debug, Args)]
@@ -69,6 +69,17 @@ pub(crate) struct BuildArgs {
     /// Print only the image's id
     #[arg(long, short = 'q')]
     pub(crate) quiet: bool,
+    /// Size of /dev/shm of RUN steps, such as 64m
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) shm_size: Option<MemorySize>,
+    /// A resource limit of RUN steps: NAME=SOFT[:HARD], such as nofile=1024:4096
+    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
+    pub(crate) ulimit: Vec<Ulimit>,
+    /// Annotate the image: [manifest:|index:|manifest-descriptor:|index-descriptor:]KEY=VALUE
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) annotation: Vec<String>,
+    #[command(flatten)]
+    pub(crate) habits: HabitArgs,
     /// How many steps may run at the same time [default: 10, or twice the cores]
     #[arg(long, short = 'j', value_name = "N")]
     pub(crate) jobs: Option<std::num::NonZeroUsize>,

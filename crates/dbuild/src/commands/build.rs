@@ -16,7 +16,7 @@ use dbuild_store::{BuildId, BuildInfo, Collector, Event, EventSink, Fanout, Outc
 use super::build_error::render_step;
 use super::export::{Exported, Exporting, export};
 use super::planning::{announce, cache_use, cancel_on_signal, default_jobs, prepare};
-use crate::cli::{BuildArgs, Global, ProgressMode};
+use crate::cli::{BuildArgs, Global, ProgressMode, Ulimit, annotations};
 use crate::error::Error;
 use crate::inputs::{self, Inputs};
 use crate::progress::{self, View};
@@ -38,6 +38,9 @@ pub(crate) fn run(global: &Global, flags: &BuildArgs) -> Result<(), Error> {
 
 /// What can be known to be wrong before the store is opened.
 pub(super) fn check(flags: &BuildArgs) -> Result<(), Error> {
+    for warning in flags.habits.warnings()? {
+        progress::say(&format!("warning: {warning}"));
+    }
     super::export::check(flags, &outputs(flags)?)?;
     dbuild_cache::strategy(&flags.strategy).map(drop).map_err(Error::usage)
 }
@@ -195,6 +198,8 @@ impl Build<'_> {
             machine: Machine {
                 resolv_conf: std::fs::read("/etc/resolv.conf").unwrap_or_default(),
                 allow_insecure: flags.allow.iter().any(|word| word == "security.insecure"),
+                shm_size: flags.shm_size.map(|size| size.0),
+                ulimits: flags.ulimit.iter().map(ulimit).collect(),
             },
             cancel,
         }
@@ -225,6 +230,11 @@ fn finish(flags: &BuildArgs, done: &Done) -> Result<(), Error> {
     Ok(())
 }
 
+fn ulimit(flag: &Ulimit) -> dbuild_sandbox::Ulimit {
+    let Ulimit { name, soft, hard } = flag.clone();
+    dbuild_sandbox::Ulimit { name, soft, hard }
+}
+
 fn outputs(flags: &BuildArgs) -> Result<Vec<OutputSpec>, Error> {
     let mut outputs: Vec<OutputSpec> =
         flags.output.iter().map(|text| text.parse().map_err(Error::usage)).collect::<Result<_, _>>()?;
@@ -237,6 +247,14 @@ fn outputs(flags: &BuildArgs) -> Result<Vec<OutputSpec>, Error> {
             Some(image) => image.push = true,
             None => outputs.push(OutputSpec { push: true, ..OutputSpec::new(OutputKind::Image, None) }),
         }
+    }
+    for text in &flags.annotation {
+        let annotations = annotations(text)?;
+        if outputs.is_empty() {
+            outputs.push(OutputSpec::new(OutputKind::Image, None));
+        }
+        let images = outputs.iter_mut().filter(|output| takes_image(output));
+        images.for_each(|output| output.annotations.extend(annotations.iter().cloned()));
     }
     let entitlements = ["security.insecure", "network.host"];
     if let Some(word) = flags.allow.iter().find(|word| !entitlements.contains(&word.as_str())) {

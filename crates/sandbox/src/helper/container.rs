@@ -77,7 +77,7 @@ impl Child<'_> {
         sys::close_from_on_exec(3).map_err(|error| SandboxError::setup("close its files", error))?;
 
         rustix::process::umask(Mode::from_raw_mode(0o022));
-        privileges::set_limits()?;
+        privileges::set_limits(&spec.ulimits)?;
         let entered = rustix::process::chdir(&spec.cwd);
         privileges::drop_to(spec)?;
         die_with_parent(report)?;

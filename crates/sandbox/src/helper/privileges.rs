@@ -4,7 +4,7 @@ use rustix::io::Errno;
 use rustix::process::{Gid, Resource, Rlimit, Uid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
-use crate::spec::{Security, Spec};
+use crate::spec::{Security, Spec, Ulimit};
 use crate::{SandboxError, rootless, seccomp, sys};
 
 /// Docker's 14: CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, SETPCAP, NET_BIND_SERVICE,
@@ -16,7 +16,7 @@ const OPEN_FILES: u64 = 1024;
 const MOST_OPEN_FILES: u64 = 1 << 20;
 
 /// Open files as Docker has them, and no core dumps in layers; the rest is inherited.
-pub(super) fn set_limits() -> Result<(), SandboxError> {
+pub(super) fn set_limits(asked: &[Ulimit]) -> Result<(), SandboxError> {
     let set = |resource, soft: Option<u64>, hard: u64| {
         let inherited = rustix::process::getrlimit(resource).maximum;
         let maximum = inherited.map_or(hard, |inherited| inherited.min(hard));
@@ -26,7 +26,39 @@ pub(super) fn set_limits() -> Result<(), SandboxError> {
     };
     set(Resource::Nofile, Some(OPEN_FILES), MOST_OPEN_FILES)
         .and_then(|()| set(Resource::Core, Some(0), u64::MAX))
-        .map_err(|error| SandboxError::setup("set resource limits", error))
+        .map_err(|error| SandboxError::setup("set resource limits", error))?;
+    for Ulimit { name, soft, hard } in asked {
+        let limit = |value: u64| Some(value).filter(|value| *value != u64::MAX);
+        let rlimit = Rlimit { current: limit(*soft), maximum: limit(*hard) };
+        let resource = resource(name).ok_or(Errno::INVAL);
+        resource.and_then(|resource| rustix::process::setrlimit(resource, rlimit)).map_err(|error| {
+            SandboxError::setup(format!("set the limit {name}={soft}:{hard}"), error).advise(
+                "without root a limit cannot be raised above that of dbuild itself: see `ulimit -H -a`",
+            )
+        })?;
+    }
+    Ok(())
+}
+
+fn resource(name: &str) -> Option<Resource> {
+    Some(match name {
+        "core" => Resource::Core,
+        "cpu" => Resource::Cpu,
+        "data" => Resource::Data,
+        "fsize" => Resource::Fsize,
+        "locks" => Resource::Locks,
+        "memlock" => Resource::Memlock,
+        "msgqueue" => Resource::Msgqueue,
+        "nice" => Resource::Nice,
+        "nofile" => Resource::Nofile,
+        "nproc" => Resource::Nproc,
+        "rss" => Resource::Rss,
+        "rtprio" => Resource::Rtprio,
+        "rttime" => Resource::Rttime,
+        "sigpending" => Resource::Sigpending,
+        "stack" => Resource::Stack,
+        _ => return None,
+    })
 }
 
 /// Gives up everything that the spec does not grant. After this nothing of the setup can be undone.

@@ -203,7 +203,7 @@ impl Space {
             pack: None,
             secrets: BTreeMap::new(),
             ssh: BTreeMap::new(),
-            machine: Machine { resolv_conf: Vec::new(), allow_insecure: false },
+            machine: Machine::default(),
             cancel,
         };
         self.runtime.block_on(build(request)).unwrap();

@@ -1,0 +1,222 @@
+//! Flags of `docker build` that scripts carry along.
+
+use clap::Args;
+use dbuild_exporter::{Annotation, AnnotationLevel};
+
+use crate::error::Error;
+
+/// Flags that ask for what is so anyway, for nothing that dbuild has, or for what it refuses with a clear word.
+#[derive(Debug, Default, Args)]
+pub(crate) struct HabitArgs {
+    #[arg(long, hide = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    rm: Option<bool>,
+    #[arg(long, hide = true)]
+    force_rm: bool,
+    #[arg(long, hide = true)]
+    compress: bool,
+    #[arg(long, hide = true, value_name = "NAME")]
+    builder: Option<String>,
+    #[arg(long, hide = true)]
+    isolation: Option<String>,
+    #[arg(long, short = 'm', hide = true)]
+    memory: Option<String>,
+    #[arg(long, hide = true, allow_hyphen_values = true)]
+    memory_swap: Option<String>,
+    #[arg(long, short = 'c', hide = true)]
+    cpu_shares: Option<String>,
+    #[arg(long, hide = true)]
+    cpu_period: Option<String>,
+    #[arg(long, hide = true)]
+    cpu_quota: Option<String>,
+    #[arg(long, hide = true)]
+    cpuset_cpus: Option<String>,
+    #[arg(long, hide = true)]
+    cpuset_mems: Option<String>,
+    #[arg(long, hide = true)]
+    squash: bool,
+    #[arg(long, hide = true)]
+    security_opt: Vec<String>,
+    #[arg(long, hide = true)]
+    cgroup_parent: Option<String>,
+    /// Attestations are not made; `false` is accepted
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    provenance: Option<String>,
+    /// As --provenance
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    sbom: Option<String>,
+    #[arg(long, hide = true, value_name = "type=TYPE,…")]
+    attest: Vec<String>,
+}
+
+impl HabitArgs {
+    /// What the user should be told, or an error where the image would not be what was asked for.
+    pub(crate) fn warnings(&self) -> Result<Vec<String>, Error> {
+        self.refused()?;
+        let isolation = self.isolation.as_deref().filter(|word| !matches!(*word, "" | "default"));
+        let ignored = [
+            ("--memory", self.memory.is_some()),
+            ("--memory-swap", self.memory_swap.is_some()),
+            ("--cpu-shares", self.cpu_shares.is_some()),
+            ("--cpu-period", self.cpu_period.is_some()),
+            ("--cpu-quota", self.cpu_quota.is_some()),
+            ("--cpuset-cpus", self.cpuset_cpus.is_some()),
+            ("--cpuset-mems", self.cpuset_mems.is_some()),
+            ("--isolation", isolation.is_some()),
+        ];
+        let ignored = ignored.into_iter().filter(|(_, given)| *given);
+        Ok(ignored
+            .map(|(flag, _)| format!("{flag} has no effect: steps have no limits of this kind"))
+            .collect())
+    }
+
+    fn refused(&self) -> Result<(), Error> {
+        if self.squash {
+            return Err(Error::usage("`--squash` is not supported")
+                .hint("copy what is wanted into a last stage: `COPY --from=… / /`"));
+        }
+        if let Some(parent) = &self.cgroup_parent {
+            return Err(Error::usage(format!("`--cgroup-parent {parent}` is not supported"))
+                .hint("start dbuild itself in the group, such as with `systemd-run --slice`"));
+        }
+        if let Some(option) = self.security_opt.first() {
+            return Err(Error::usage(format!("`--security-opt {option}` is not supported")).hint(
+                "for a RUN without the sandbox: `RUN --security=insecure` and `--allow security.insecure`",
+            ));
+        }
+        let off = |value: &str| matches!(value, "" | "false" | "0" | "disabled=true");
+        for (flag, value) in [("provenance", &self.provenance), ("sbom", &self.sbom)] {
+            if let Some(value) = value.as_deref().filter(|value| !off(value)) {
+                return Err(no_attestations(&format!("--{flag}={value}")));
+            }
+        }
+        let disabled = |text: &str| text.split(',').any(|field| field == "disabled=true");
+        match self.attest.iter().find(|text| !disabled(text)) {
+            Some(text) => Err(no_attestations(&format!("--attest {text}"))),
+            None => Ok(()),
+        }
+    }
+}
+
+fn no_attestations(flag: &str) -> Error {
+    Error::usage(format!("`{flag}`: attestations are not supported"))
+        .hint("leave it out: an image of dbuild has none, as with `--provenance=false`")
+}
+
+/// `--ulimit NAME=SOFT[:HARD]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ulimit {
+    pub(crate) name: String,
+    pub(crate) soft: u64,
+    pub(crate) hard: u64,
+}
+
+impl std::str::FromStr for Ulimit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let error =
+            || "expected NAME=SOFT[:HARD], such as nofile=1024:4096; -1 is without a limit".to_owned();
+        let (name, limits) = text.split_once('=').ok_or_else(error)?;
+        if !dbuild_sandbox::Ulimit::NAMES.contains(&name) {
+            return Err(format!(
+                "there is no limit `{name}`: choose one of {}",
+                dbuild_sandbox::Ulimit::NAMES.join(", ")
+            ));
+        }
+        let number = |text: &str| match text {
+            "-1" => Ok(u64::MAX),
+            text => text.parse().map_err(|_| error()),
+        };
+        let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));
+        let (soft, hard) = (number(soft)?, number(hard)?);
+        if soft > hard {
+            return Err("the soft limit is above the hard one".to_owned());
+        }
+        Ok(Self { name: name.to_owned(), soft, hard })
+    }
+}
+
+/// `--annotation [LEVEL[,LEVEL]…:]KEY=VALUE`; without a level the manifest's.
+pub(crate) fn annotations(text: &str) -> Result<Vec<Annotation>, Error> {
+    let wrong = || {
+        Error::usage(format!("`--annotation {text}`: expected [LEVEL:]KEY=VALUE"))
+            .hint("a level is manifest, index, manifest-descriptor or index-descriptor")
+    };
+    let (left, value) = text.split_once('=').ok_or_else(wrong)?;
+    let (levels, key) = left.split_once(':').unwrap_or(("manifest", left));
+    if key.is_empty() {
+        return Err(wrong());
+    }
+    let annotations = levels.split(',').map(|level| {
+        let level = match level {
+            "manifest" => AnnotationLevel::Manifest,
+            "manifest-descriptor" => AnnotationLevel::ManifestDescriptor,
+            "index" => AnnotationLevel::Index,
+            "index-descriptor" => AnnotationLevel::IndexDescriptor,
+            _ => return Err(wrong()),
+        };
+        Ok(Annotation { level, key: key.to_owned(), value: value.to_owned() })
+    });
+    annotations.collect()
+}
+
+/// A size as Docker reads that of memory: `k`, `m` and `g` are powers of 1024.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MemorySize(pub(crate) u64);
+
+impl std::str::FromStr for MemorySize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let error = || "expected a size such as 64m or 1g".to_owned();
+        let lower = text.to_ascii_lowercase();
+        let digits = lower.find(|c: char| !c.is_ascii_digit()).unwrap_or(lower.len());
+        let number: u64 = lower[..digits].parse().map_err(|_| error())?;
+        let shift = match lower[digits..].trim() {
+            "" | "b" => 0,
+            "k" | "kb" | "kib" => 10,
+            "m" | "mb" | "mib" => 20,
+            "g" | "gb" | "gib" => 30,
+            "t" | "tb" | "tib" => 40,
+            _ => return Err(error()),
+        };
+        number.checked_mul(1 << shift).map(Self).ok_or_else(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MemorySize, Ulimit, annotations};
+
+    #[test]
+    fn annotations_have_levels() {
+        let found = annotations("index,manifest:k=v=w").unwrap();
+        assert_eq!(found.len(), 2);
+        assert_eq!((found[1].key.as_str(), found[1].value.as_str()), ("k", "v=w"));
+        assert_eq!(annotations("a.b=").unwrap().len(), 1);
+        for wrong in ["", "k", "=v", "image:k=v", "index:=v"] {
+            assert!(annotations(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn ulimits() {
+        let of = |name: &str, soft, hard| Ok(Ulimit { name: name.to_owned(), soft, hard });
+        assert_eq!("nofile=1024:4096".parse(), of("nofile", 1024, 4096));
+        assert_eq!("nproc=7".parse(), of("nproc", 7, 7));
+        assert_eq!("core=0:-1".parse(), of("core", 0, u64::MAX));
+        for wrong in ["", "nofile", "nofile=", "nofile=x", "nofile=2:1", "files=1"] {
+            assert!(wrong.parse::<Ulimit>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn memory() {
+        for (text, bytes) in [("64", 64), ("64m", 64 << 20), ("1G", 1 << 30), ("2kb", 2048)] {
+            assert_eq!(text.parse(), Ok(MemorySize(bytes)), "{text}");
+        }
+        for wrong in ["", "m", "1x", "-1"] {
+            assert!(wrong.parse::<MemorySize>().is_err(), "{wrong}");
+        }
+    }
+}

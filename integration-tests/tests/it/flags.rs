@@ -1,0 +1,51 @@
+//! Flags that scripts of `docker build` carry along.
+
+use dbuild_integration_tests::TestSpace;
+
+#[test]
+fn limits_of_steps() {
+    let space = TestSpace::new();
+    let text = "FROM busybox\nRUN ulimit -n && ulimit -Hn && df -k /dev/shm | tail -n 1\n";
+    let args = ["--ulimit", "nofile=100:200", "--shm-size", "8m"];
+    space.build(text, args).run().expect_ok().stderr_has(&["100\n", "200\n", " 8192 "]);
+    let wrong = space.build(text, ["--ulimit", "files=1"]).run();
+    wrong.expect_code(2).stderr_has(&["there is no limit `files`", "nofile"]);
+    space.build(text, ["--shm-size", "much"]).run().expect_code(2).stderr_has(&["such as 64m"]);
+}
+
+#[test]
+fn what_is_so_anyway_is_accepted_and_what_has_no_effect_is_said() {
+    let space = TestSpace::offline();
+    let text = "FROM scratch\nCOPY Dockerfile /\n";
+    let silent =
+        ["--rm", "--force-rm", "--compress", "--provenance=false", "--sbom=false", "--isolation", "default"];
+    space.build(text, silent).run().expect_ok().lacks(&["warning"]);
+    space.build(text, ["--rm=true", "--attest", "type=provenance,disabled=true"]).run().expect_ok();
+    let limits = space.build(text, ["--memory", "1g", "--cpuset-cpus", "0"]).run().expect_ok();
+    limits.stderr_has(&["--memory has no effect", "--cpuset-cpus has no effect"]);
+}
+
+#[test]
+fn what_would_give_another_image_is_refused() {
+    let space = TestSpace::offline();
+    for (flag, words) in [
+        ("--squash", "COPY --from="),
+        ("--cgroup-parent=x", "systemd-run"),
+        ("--security-opt=seccomp=unconfined", "RUN --security=insecure"),
+        ("--provenance=mode=max", "attestations are not supported"),
+        ("--sbom", "attestations are not supported"),
+        ("--attest=type=sbom", "attestations are not supported"),
+    ] {
+        space.build("FROM scratch\n", [flag]).run().expect_code(2).stderr_has(&[words]);
+    }
+}
+
+#[test]
+fn annotations_are_written() {
+    let space = TestSpace::offline();
+    let args = ["--annotation", "org.example.a=b", "--annotation", "manifest:c=d"];
+    space.build("FROM scratch\nCOPY Dockerfile /\n", args).run().expect_ok();
+    space.dbuild(["inspect", "app"]).run().expect_ok().stdout_has(&["org.example.a", "\"d\""]);
+    let wrong = space.build("FROM scratch\n", ["--annotation", "image:a=b"]).run();
+    wrong.expect_code(2).stderr_has(&["a level is manifest"]);
+}
