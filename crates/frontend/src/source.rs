@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::OnceLock;
 
 /// The text that spans and diagnostics refer to.
 #[derive(Clone, Debug)]
@@ -10,12 +11,14 @@ pub struct Source {
     pub name: String,
     /// The whole text.
     pub text: String,
+    /// Where lines end, found when somebody asks for one: a plan of thousands of steps asks for each.
+    newlines: OnceLock<Box<[usize]>>,
 }
 
 impl Source {
     /// A source from its text.
     pub fn new(name: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { name: name.into(), text: text.into() }
+        Self { name: name.into(), text: text.into(), newlines: OnceLock::new() }
     }
 
     /// A source from bytes; what is not UTF-8 becomes U+FFFD.
@@ -25,8 +28,12 @@ impl Source {
 
     /// The line in which a byte stands, from 1.
     pub fn line_of(&self, offset: usize) -> u32 {
-        let before = &self.text.as_bytes()[..offset.min(self.text.len())];
-        u32::try_from(before.iter().filter(|byte| **byte == b'\n').count()).unwrap_or(u32::MAX - 1) + 1
+        let newlines = self.newlines.get_or_init(|| {
+            let bytes = self.text.bytes().enumerate();
+            bytes.filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at).collect()
+        });
+        let before = newlines.partition_point(|at| *at < offset);
+        u32::try_from(before).unwrap_or(u32::MAX - 1) + 1
     }
 
     /// The line of a byte, from 1, and how many characters stand before it there.

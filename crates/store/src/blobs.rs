@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
 
 use dbuild_digest::{BlobDigest, BlobHasher};
 use rusqlite::OptionalExtension as _;
@@ -11,6 +12,7 @@ use rusqlite::OptionalExtension as _;
 use crate::db::{int, read_back, uint};
 use crate::error::Context;
 use crate::publish::{Durability, create_new, publish};
+use crate::uses::Used;
 use crate::{Store, StoreError};
 
 /// Writes a blob to be. Dropped before [`BlobWriter::commit`], it leaves nothing.
@@ -19,7 +21,8 @@ pub struct BlobWriter {
     store: Store,
     temp: PathBuf,
     file: File,
-    hasher: BlobHasher,
+    /// `None` where the caller hashes.
+    hasher: Option<BlobHasher>,
     size: u64,
     done: bool,
 }
@@ -53,7 +56,15 @@ impl Store {
         let temp = self.scratch_path();
         let file = create_new(&temp).on("write", &temp)?;
         let store = self.clone();
-        Ok(BlobWriter { store, temp, file, hasher: BlobHasher::default(), size: 0, done: false })
+        Ok(BlobWriter { store, temp, file, hasher: Some(BlobHasher::default()), size: 0, done: false })
+    }
+
+    /// [`Store::blob_writer`] for who hashes the bytes where they are made, and says the digest to
+    /// [`BlobWriter::commit_as`].
+    pub fn unhashed_blob_writer(&self) -> Result<BlobWriter, StoreError> {
+        let mut writer = self.blob_writer()?;
+        writer.hasher = None;
+        Ok(writer)
     }
 
     /// Stores bytes that are in memory.
@@ -72,6 +83,7 @@ impl Store {
     /// stored, or that others put there, is hashed first. A damaged one is removed.
     pub fn has_blob(&self, digest: &BlobDigest) -> Option<u64> {
         let path = self.blob_path(digest);
+        let window = self.window().ok()?;
         let meta = fs::metadata(&path).ok().filter(fs::Metadata::is_file);
         let row = self.inner.db.read(|db| {
             db.prepare_cached("SELECT size, mtime_ns, inode, last_used_ms FROM blobs WHERE digest=?1")?
@@ -94,9 +106,8 @@ impl Store {
         };
         match row {
             Some((known, last_used)) if known == Known::of(&meta) => {
-                if self.touch_is_due(last_used) && !self.touch_blob(digest) {
-                    // Collected in between.
-                    return None;
+                if self.touch_is_due(last_used) {
+                    self.note(&Used::Blob(digest), &window);
                 }
                 Some(known.size)
             }
@@ -167,17 +178,6 @@ impl Store {
         })
     }
 
-    /// Notes a use; false if the blob's row is gone.
-    fn touch_blob(&self, digest: &BlobDigest) -> bool {
-        let now = int(self.stamp());
-        let touched = self.inner.db.write(|db| {
-            db.prepare_cached("UPDATE blobs SET last_used_ms=?2 WHERE digest=?1")?
-                .execute((digest.as_bytes(), now))
-        });
-        // A database that cannot be written to protects nothing, but nor can anybody collect.
-        touched.map_or(true, |rows| rows > 0)
-    }
-
     fn forget_blob(&self, digest: &BlobDigest) {
         let _ =
             self.inner.db.write(|db| db.execute("DELETE FROM blobs WHERE digest=?1", [digest.as_bytes()]));
@@ -227,7 +227,9 @@ impl Known {
 impl Write for BlobWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.file.write(bytes)?;
-        self.hasher.update(&bytes[..written]);
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&bytes[..written]);
+        }
         self.size += written as u64;
         Ok(written)
     }
@@ -247,8 +249,7 @@ impl BlobWriter {
     /// returns, the blob is there whole for every process; it survives a crash of the machine once it is tagged or
     /// [`Store::make_durable`] has run.
     pub fn commit(mut self, expected: Option<&(BlobDigest, u64)>) -> Result<(BlobDigest, u64), StoreError> {
-        let digest = std::mem::take(&mut self.hasher).finish();
-        let place = self.store.blob_path(&digest);
+        let digest = self.hasher.take().unwrap_or_default().finish();
         if let Some((wanted, size)) = expected
             && (*wanted, *size) != (digest, self.size)
         {
@@ -259,6 +260,12 @@ impl BlobWriter {
             };
             return Err(StoreError::Mismatch { path: self.store.blob_path(wanted), expected, found });
         }
+        self.commit_as(digest)
+    }
+
+    /// [`BlobWriter::commit`] under a digest that the caller made of the bytes that it wrote.
+    pub fn commit_as(mut self, digest: BlobDigest) -> Result<(BlobDigest, u64), StoreError> {
+        let place = self.store.blob_path(&digest);
         if self.store.has_blob(&digest).is_none() {
             let guard = self.store.publishing()?;
             publish(&self.temp, &place, Durability::Later)?;
@@ -279,10 +286,68 @@ impl Drop for BlobWriter {
     }
 }
 
+/// From this size on a blob is hashed on a thread beside the one that copies it.
+const LARGE: u64 = 2 << 20;
+/// How much is copied at once.
+const PIECE: usize = 256 << 10;
+
 impl BlobReader {
     /// The size in bytes.
     pub fn size(&self) -> u64 {
         self.size
+    }
+
+    /// Writes the whole blob. Fails at its end, as reading does, if the bytes were not those of its digest.
+    pub fn copy_to(mut self, out: &mut dyn Write) -> io::Result<u64> {
+        let Some(mut hasher) = self.hasher.take_if(|_| self.size >= LARGE) else {
+            let mut buffer = vec![0; PIECE.min(usize::try_from(self.size).unwrap_or(PIECE)).max(1)];
+            let mut copied = 0;
+            loop {
+                let count = self.read(&mut buffer)?;
+                if count == 0 {
+                    return Ok(copied);
+                }
+                out.write_all(&buffer[..count])?;
+                copied += count as u64;
+            }
+        };
+        // What was written goes on to be hashed, and comes back to be filled again.
+        let (written, to_hash) = mpsc::sync_channel::<(Vec<u8>, usize)>(4);
+        let (hashed, free) = mpsc::channel::<Vec<u8>>();
+        let copied = std::thread::scope(|scope| {
+            let hashing = scope.spawn(move || {
+                for (buffer, count) in to_hash {
+                    hasher.update(&buffer[..count]);
+                    let _ = hashed.send(buffer);
+                }
+                hasher
+            });
+            let mut copied = 0;
+            let done = loop {
+                let mut buffer = free.try_recv().unwrap_or_else(|_| vec![0; PIECE]);
+                match self.file.read(&mut buffer) {
+                    Ok(0) => break Ok(copied),
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    Ok(count) => {
+                        if let Err(error) = out.write_all(&buffer[..count]) {
+                            break Err(error);
+                        }
+                        copied += count as u64;
+                        // The thread ends after this sender does.
+                        let _ = written.send((buffer, count));
+                    }
+                    Err(error) => break Err(error),
+                }
+            };
+            drop(written);
+            let hasher = hashing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            done.map(|copied| (copied, hasher))
+        });
+        let (copied, hasher) = copied?;
+        self.hasher = Some(hasher);
+        // The end, which compares.
+        io::copy(&mut self, &mut io::sink())?;
+        Ok(copied)
     }
 }
 

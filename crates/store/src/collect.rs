@@ -291,6 +291,8 @@ impl Store {
 
     /// Nobody publishes while this is held.
     fn stop_publishing(&self) -> Result<fs::File, StoreError> {
+        // One's own window would be waited for.
+        self.flush_uses();
         let path = self.room("publish.lock");
         let file = crate::locks::open_lock_file(&path)?;
         file.lock().on("lock", &path)?;

@@ -22,6 +22,9 @@ use crate::{FORMAT, StoreError};
 pub(crate) struct Db {
     path: PathBuf,
     state: Mutex<State>,
+    /// SQLite lets one write at a time, and others sleep for milliseconds before they try again; the threads of one process
+    /// wait here instead.
+    writing: Mutex<()>,
     /// The store's lock is held by whoever opens the store.
     opening: AtomicBool,
 }
@@ -96,7 +99,12 @@ impl Db {
             Err(Unusable::Damaged(reason)) => replace(path, &reason, &mut warnings)?,
         };
         let state = State { idle: vec![connection], generation: 0, file: file_id(path), warnings };
-        Ok(Self { path: path.to_owned(), state: Mutex::new(state), opening: AtomicBool::new(true) })
+        Ok(Self {
+            path: path.to_owned(),
+            state: Mutex::new(state),
+            writing: Mutex::default(),
+            opening: AtomicBool::new(true),
+        })
     }
 
     /// The store's lock is free again.
@@ -121,6 +129,8 @@ impl Db {
         &self,
         mut work: impl FnMut(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.follow();
         self.with(|connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let value = work(&transaction)?;
@@ -174,6 +184,17 @@ impl Db {
         if state.generation == generation && state.idle.len() < KEPT_CONNECTIONS && connection.is_autocommit()
         {
             state.idle.push(connection);
+        }
+    }
+
+    /// Another process may have replaced the database; what is written to the old one is lost.
+    fn follow(&self) {
+        let mut state = self.state();
+        let there = file_id(&self.path);
+        if there.is_some() && state.file != there {
+            state.idle.clear();
+            state.generation += 1;
+            state.file = there;
         }
     }
 
@@ -299,10 +320,15 @@ fn prepare(path: &Path) -> Result<Connection, Unusable> {
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(Duration::from_secs(20))?;
-    // Pages that are free can be given back to the file system without rewriting the file. Has no effect on a database that
-    // exists; must come first in a new one.
+    // First: what is written before it is synced at once.
+    connection.execute_batch("PRAGMA synchronous=NORMAL;")?;
+    if fs::metadata(path).map_or(true, |meta| meta.len() == 0) {
+        // Pages that are free can be given back to the file system without rewriting the file. Must come before
+        // the first table; in a database that has some it is written again each time, for nothing.
+        connection.execute_batch("PRAGMA auto_vacuum=INCREMENTAL;")?;
+    }
     connection.execute_batch(
-        "PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; \
+        "PRAGMA journal_mode=WAL; \
          PRAGMA temp_store=MEMORY; \
          PRAGMA wal_autocheckpoint=400; PRAGMA journal_size_limit=4194304; PRAGMA cell_size_check=ON;",
     )?;

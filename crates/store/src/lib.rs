@@ -32,6 +32,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod usage;
+mod uses;
 mod verify;
 
 /// Trees of snapshots, for whoever reads the store without making layers.
@@ -52,7 +53,7 @@ pub use locks::KeyLock;
 pub use mounts::{CacheMount, CacheMountEntry, Sharing};
 pub use nearest::{Nearest, Wanted};
 pub use packed::{PackKey, PackedLayer};
-pub use publish::{remove_tree, replace_file};
+pub use publish::{Replacement, remove_tree, replace_file};
 pub use records::{Record, RecordEntry};
 pub use references::ResolvedReference;
 pub use snapshots::{Snapshot, SnapshotDraft, SnapshotId};

@@ -20,7 +20,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::StoreError;
 use crate::error::Context;
@@ -67,17 +67,44 @@ pub(crate) fn publish_bytes(
 /// Writes a file outside of the store so that it is there whole or as it was before: a temporary file beside it, fsync, rename.
 /// A symbolic link in its place is replaced, not followed.
 pub fn replace_file(place: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> Result<(), StoreError> {
-    let name = place.file_name().unwrap_or_default().to_string_lossy();
-    let temp = place.with_file_name(format!(".{name}.{}.tmp", crate::store::unique()));
-    let options = || {
-        let mut file = File::options().write(true).read(true).create_new(true).open(&temp)?;
-        write(&mut file)
-    };
-    let published = options().on("write", place).and_then(|()| publish(&temp, place, Durability::Now));
-    if published.is_err() {
-        let _ = fs::remove_file(&temp);
+    let mut replacement = Replacement::begin(place)?;
+    write(replacement.file()).on("write", place)?;
+    replacement.publish()
+}
+
+/// A file that will take the place of another; dropped before it is published, it leaves nothing.
+#[derive(Debug)]
+pub struct Replacement {
+    place: PathBuf,
+    temp: PathBuf,
+    file: File,
+}
+
+impl Replacement {
+    /// Makes the temporary file beside the place.
+    pub fn begin(place: &Path) -> Result<Self, StoreError> {
+        let name = place.file_name().unwrap_or_default().to_string_lossy();
+        let temp = place.with_file_name(format!(".{name}.{}.tmp", crate::store::unique()));
+        let file = File::options().write(true).read(true).create_new(true).open(&temp).on("write", place)?;
+        Ok(Self { place: place.to_owned(), temp, file })
     }
-    published
+
+    /// What is written to.
+    pub fn file(&mut self) -> &mut File {
+        &mut self.file
+    }
+
+    /// Syncs the file and moves it to its place.
+    pub fn publish(self) -> Result<(), StoreError> {
+        publish(&self.temp, &self.place, Durability::Now)
+    }
+}
+
+impl Drop for Replacement {
+    fn drop(&mut self) {
+        // After it was published there is nothing of that name.
+        let _ = fs::remove_file(&self.temp);
+    }
 }
 
 /// Makes renames in a directory durable.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::chunks::{ChunkId, chunks_of, read_chunks, write_chunks};
 use crate::db::{int, read_back, seal, uint};
 use crate::snapshots::touch_snapshot;
+use crate::uses::{Used, Window};
 use crate::{Snapshot, SnapshotId, Store, StoreError};
 
 /// What a key led to.
@@ -86,6 +87,14 @@ impl Store {
 
     /// What each of these keys led to, in one query.
     pub fn records(&self, keys: &[StepKey]) -> Vec<Option<Record>> {
+        let window = match self.window() {
+            Ok(window) => window,
+            Err(error) => {
+                // What is not protected may vanish under the build.
+                self.warn(format!("the cache is not used: {error}"));
+                return vec![None; keys.len()];
+            }
+        };
         let found = self.inner.db.read(|db| {
             let mut query =
                 db.prepare_cached(&format!("SELECT {COLUMNS} FROM records WHERE key=?1 AND {WHOLE}"))?;
@@ -99,7 +108,7 @@ impl Store {
                 vec![None; keys.len()]
             }
         };
-        self.use_records(&mut found);
+        self.use_records(&mut found, &window);
         found
     }
 
@@ -195,23 +204,9 @@ impl Store {
 
     /// Counts a use of each of these records. That it is not counted when the database is in trouble harms nobody.
     pub fn record_hits(&self, keys: &[StepKey]) {
-        let now = int(self.stamp());
-        let counted = self.inner.db.write(|db| {
-            let mut record =
-                db.prepare_cached("UPDATE records SET hits=hits+1, last_used_ms=?2 WHERE key=?1")?;
-            let mut snapshot = db.prepare_cached(
-                "UPDATE snapshots SET hits=hits+1, last_used_ms=?2, \
-                 clock=(SELECT coalesce(max(value), 0.0) FROM meta WHERE key='clock') \
-                 WHERE id=(SELECT snapshot FROM records WHERE key=?1)",
-            )?;
-            for key in keys {
-                record.execute((key.as_bytes(), now))?;
-                snapshot.execute((key.as_bytes(), now))?;
-            }
-            Ok(())
-        });
-        if let Err(error) = counted {
-            tracing::debug!("hits are not counted: {error}");
+        match self.window() {
+            Ok(window) => keys.iter().for_each(|key| self.note(&Used::Hit(key), &window)),
+            Err(error) => tracing::debug!("hits are not counted: {error}"),
         }
     }
 
@@ -235,16 +230,25 @@ impl Store {
 
     /// How long a step of this definition took last, here.
     pub fn expected_duration(&self, definition: &StepKey) -> Option<Duration> {
+        self.expected_durations(std::slice::from_ref(definition)).pop().flatten()
+    }
+
+    /// How long a step of each of these definitions took last, here.
+    pub fn expected_durations(&self, definitions: &[StepKey]) -> Vec<Option<Duration>> {
         let found = self.inner.db.read(|db| {
-            db.prepare_cached("SELECT duration_ms FROM durations WHERE definition=?1")?
-                .query_row([definition.as_bytes()], |row| row.get::<_, i64>(0))
-                .optional()
+            let all = db.unchecked_transaction()?;
+            let mut query = all.prepare_cached("SELECT duration_ms FROM durations WHERE definition=?1")?;
+            let mut find =
+                |definition: &StepKey| query.query_row([definition.as_bytes()], |row| row.get(0)).optional();
+            definitions.iter().map(&mut find).collect::<Result<Vec<Option<i64>>, _>>()
         });
-        found.ok().flatten().map(|ms| Duration::from_millis(uint(ms)))
+        let found = found.unwrap_or_else(|_| vec![None; definitions.len()]);
+        found.into_iter().map(|ms| ms.map(|ms| Duration::from_millis(uint(ms)))).collect()
     }
 
     /// All records, the latest first.
     pub fn record_entries(&self) -> Result<Vec<RecordEntry>, StoreError> {
+        self.flush_uses();
         let rows = self.inner.db.read(|db| {
             let mut query = db.prepare_cached(
                 "SELECT key, body, r.seal, r.hits, r.last_used_ms, coalesce(s.size, 0) FROM records r \
@@ -278,8 +282,8 @@ impl Store {
         opened.map(|(_, record)| record)
     }
 
-    /// Notes the use of records and snapshots, in one transaction where one is due, and makes a miss of what is gone.
-    fn use_records(&self, found: &mut [Option<Record>]) {
+    /// Notes the use of records and snapshots where it is due, and makes a miss of what is gone.
+    fn use_records(&self, found: &mut [Option<Record>], window: &Window) {
         for record in found.iter_mut() {
             let snapshot = record.as_ref().and_then(|record| record.snapshot.clone());
             if let Some(id) = snapshot.filter(|id| !self.snapshot_dir(id).join("index").exists()) {
@@ -287,29 +291,11 @@ impl Store {
                 *record = None;
             }
         }
-        let due = |record: &Record| self.touch_is_due(record.last_used_ms);
-        if !found.iter().flatten().any(due) {
-            return;
-        }
-        let now = int(self.stamp());
-        let touched = self.inner.db.write(|db| {
-            let mut touch = db.prepare_cached("UPDATE records SET last_used_ms=?2 WHERE key=?1")?;
-            for record in found.iter_mut() {
-                let Some(kept) = record.as_ref().filter(|record| due(record)) else { continue };
-                let mut there = touch.execute((kept.key.as_bytes(), now))? > 0;
-                if let Some(snapshot) = &kept.snapshot {
-                    there &= touch_snapshot(db, snapshot.as_str(), now)? > 0;
-                }
-                if !there {
-                    *record = None;
-                }
+        for record in found.iter().flatten().filter(|record| self.touch_is_due(record.last_used_ms)) {
+            self.note(&Used::Record(&record.key), window);
+            if let Some(snapshot) = &record.snapshot {
+                self.note(&Used::Snapshot(snapshot), window);
             }
-            Ok(())
-        });
-        if let Err(error) = touched {
-            // What is not protected may vanish under the build.
-            self.warn(format!("the cache is not used: {error}"));
-            found.fill(None);
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::db::{int, read_back, seal, uint};
 use crate::error::Context;
 use crate::publish::{Durability, publish, remove_tree};
 use crate::store::unique;
+use crate::uses::Used;
 use crate::{Store, StoreError};
 
 /// Names a snapshot in one store: letters and digits.
@@ -185,10 +186,27 @@ impl Store {
     /// Makes the snapshot of a step the one of a chain id, so that an image that was built here need not be unpacked to
     /// be built on. A chain that has a snapshot keeps it.
     pub fn link_chain(&self, chain_id: &BlobDigest, id: &SnapshotId) -> Result<(), StoreError> {
+        self.link_chains(&[(chain_id, id)])
+    }
+
+    /// [`Store::link_chain`] for each of these.
+    pub fn link_chains(&self, links: &[(&BlobDigest, &SnapshotId)]) -> Result<(), StoreError> {
+        // Of a build that found everything nothing is to be written.
+        let missing = self.inner.db.read(|db| {
+            let mut known = db.prepare_cached("SELECT 1 FROM chains WHERE chain=?1")?;
+            links.iter().try_fold(false, |missing, (chain, _)| {
+                Ok::<_, rusqlite::Error>(missing || !known.exists([chain.as_bytes()])?)
+            })
+        })?;
+        if !missing {
+            return Ok(());
+        }
         self.inner.db.write(|db| {
-            let there = db.prepare_cached("SELECT 1 FROM snapshots WHERE id=?1")?.exists([&id.0])?;
-            if there && chain_of(db, chain_id)?.is_none() {
-                put_chain(db, chain_id, &id.0)?;
+            for (chain, id) in links {
+                let there = db.prepare_cached("SELECT 1 FROM snapshots WHERE id=?1")?.exists([&id.0])?;
+                if there && chain_of(db, chain)?.is_none() {
+                    put_chain(db, chain, &id.0)?;
+                }
             }
             Ok(())
         })
@@ -275,18 +293,17 @@ impl Store {
 
     /// Checks that a snapshot is there and notes its use. Gives the time at which it was made.
     pub(crate) fn use_snapshot(&self, id: &SnapshotId) -> Option<u64> {
+        let window = self.window().ok()?;
         let times = self.inner.db.read(|db| {
             db.prepare_cached("SELECT last_used_ms, created_ms FROM snapshots WHERE id=?1")?
                 .query_row([&id.0], |row| Ok((uint(row.get(0)?), uint(row.get(1)?))))
                 .optional()
         });
         let (last_used, created) = times.ok().flatten()?;
-        if !self.touch_is_due(last_used) {
-            return Some(created);
+        if self.touch_is_due(last_used) {
+            self.note(&Used::Snapshot(id), &window);
         }
-        let now = int(self.stamp());
-        let touched = self.inner.db.write(|db| touch_snapshot(db, &id.0, now));
-        touched.is_ok_and(|rows| rows > 0).then_some(created)
+        Some(created)
     }
 
     fn publish_any(
@@ -376,7 +393,8 @@ impl Store {
     /// Readers share an index for as long as one of them holds it.
     fn remember_tree(&self, id: &SnapshotId, tree: &Arc<Tree>) {
         let mut trees = self.inner.trees.lock().unwrap_or_else(PoisonError::into_inner);
-        if trees.len() > 1024 {
+        // Whenever it would grow: so that many that are held are not looked through each time.
+        if trees.len() == trees.capacity() {
             trees.retain(|_, tree| tree.strong_count() > 0);
         }
         trees.insert(id.clone(), Arc::downgrade(tree));

@@ -17,6 +17,7 @@ use crate::error::Context;
 use crate::event::now_ms;
 use crate::locks::{open_lock_file, try_lock};
 use crate::publish::{Durability, publish_bytes, remove_tree};
+use crate::uses::Uses;
 use crate::{SnapshotId, StoreError};
 
 /// The version of the store's layout and of its database. A store with a larger one is refused.
@@ -32,7 +33,7 @@ pub struct Store {
 pub(crate) struct Inner {
     root: PathBuf,
     pub(crate) flavor: OverlayFlavor,
-    pub(crate) db: Db,
+    pub(crate) db: Arc<Db>,
     /// Names this boot of this machine.
     pub(crate) boot: String,
     scratch: Scratch,
@@ -42,6 +43,13 @@ pub(crate) struct Inner {
     /// When the leases of this store began, in milliseconds since 1970.
     pub(crate) leases: Mutex<Vec<u64>>,
     pub(crate) contexts: Contexts,
+    pub(crate) uses: Arc<Uses>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.uses.flush(&self.db);
+    }
 }
 
 /// This process's directory below `tmp/`, locked for as long as it lives.
@@ -89,7 +97,7 @@ impl Store {
         }
         let scratch = make_scratch(&root)?;
         let dead = dead_scratch(&root, &scratch.dir)?;
-        let db = Db::open(&root.join("dbuild.db"))?;
+        let db = Arc::new(Db::open(&root.join("dbuild.db"))?);
         let inner = Inner {
             flavor,
             db,
@@ -99,6 +107,7 @@ impl Store {
             trees: Mutex::default(),
             leases: Mutex::default(),
             contexts: Contexts::default(),
+            uses: Arc::default(),
             root,
         };
         let store = Self { inner: Arc::new(inner) };

@@ -141,6 +141,7 @@ impl Store {
     }
 
     pub(crate) fn snapshot_rows(&self) -> Result<Vec<SnapshotRow>, StoreError> {
+        self.flush_uses();
         self.inner.db.read(|db| {
             let mut query = db.prepare_cached(
                 "SELECT s.id, count(r.key)=0 AND EXISTS (SELECT 1 FROM chains c WHERE c.snapshot=s.id), s.size, s.created_ms, s.last_used_ms, s.hits, s.clock, \
@@ -208,6 +209,7 @@ impl Store {
 
     /// All blobs that the database knows, with the time of their last use.
     pub(crate) fn blob_rows(&self) -> Result<Vec<(BlobDigest, u64)>, StoreError> {
+        self.flush_uses();
         self.inner.db.read(|db| {
             let mut query = db.prepare_cached("SELECT digest, last_used_ms FROM blobs ORDER BY rowid")?;
             let rows = query.query_map([], |row| {

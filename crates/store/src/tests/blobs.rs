@@ -90,3 +90,26 @@ fn after_a_crash_a_torn_blob_is_missing_and_a_tagged_one_is_there() {
     assert_eq!(names(&store), ["app"]);
     assert!(store.blobs_of(&store.image("app").unwrap().digest().unwrap()).is_ok());
 }
+
+#[test]
+fn small_or_large_a_blob_is_hashed_while_it_is_copied() {
+    let space = Space::new();
+    let store = space.open();
+    for length in [0, 1, 300 << 10, (3 << 20) + 5] {
+        let bytes: Vec<u8> = (0..length).map(|at: u32| (at % 251) as u8).collect();
+        let mut writer = store.unhashed_blob_writer().unwrap();
+        writer.write_all(&bytes).unwrap();
+        let (digest, size) = writer.commit_as(BlobDigest::of(&bytes)).unwrap();
+        let mut copy = Vec::new();
+        assert_eq!(store.open_blob(&digest).unwrap().copy_to(&mut copy).unwrap(), size);
+        assert!(copy == bytes, "{length} bytes");
+        if length == 0 {
+            continue;
+        }
+        let file = fs::File::options().write(true).open(store.blob_path(&digest)).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, &[0xff], u64::from(length) - 1).unwrap();
+        let error = store.open_blob(&digest).unwrap().copy_to(&mut Vec::new()).unwrap_err();
+        assert!(error.to_string().contains("is damaged"), "{error}");
+        assert!(!store.blob_path(&digest).exists(), "{length} bytes");
+    }
+}

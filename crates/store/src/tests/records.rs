@@ -50,8 +50,10 @@ fn uses_are_counted() {
     store.put_record(&record(1, "RUN make", None), &[]).unwrap();
     store.record_hit(&key(1));
     store.record_hits(&[key(1), key(9)]);
-    assert_eq!(store.record(&key(1)).unwrap().hits, 2);
     assert_eq!(store.record_entries().unwrap()[0].record.hits, 2);
+    store.record_hit(&key(1));
+    drop(store);
+    assert_eq!(space.open().record(&key(1)).unwrap().hits, 3, "written when the store is closed");
 }
 
 #[test]
