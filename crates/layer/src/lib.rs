@@ -43,7 +43,7 @@ pub use error::{ArchiveError, LayerError, ResolveError};
 pub use form::{DiskForm, OverlayFlavor, Ownership};
 pub use glob::PatternError;
 pub use ignore::{Ignore, Matched};
-pub use pack::{Compression, PackOptions, Packed, pack};
+pub use pack::{Compression, PackOptions, Packed, pack, repack};
 pub use path::{MAX_PATH, PathError, TreePath};
 pub use scan::{prepare_upper, scan_upper};
 pub use select::{CopyError, SelectOptions, SelectedItem, Selection, select};
