@@ -1,8 +1,10 @@
 //! Where outputs go: a file that appears whole, or stdout.
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter, IsTerminal, Write};
+use std::io::{self, BufWriter, IsTerminal, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+
+use dbuild_store::{Replacement, StoreError};
 
 use crate::error::Context;
 use crate::{Destination, ExportError};
@@ -59,24 +61,94 @@ pub(crate) fn write_file(
             if let Some(parent) = place.parent().filter(|parent| !parent.as_os_str().is_empty()) {
                 fs::create_dir_all(parent).on("make the directory", parent)?;
             }
-            let mut bytes = 0;
-            let mut failure = None;
-            let replaced = dbuild_store::replace_file(&place, |file| match stream(file, &place, write) {
-                Ok(count) => {
-                    bytes = count;
-                    Ok(())
-                }
-                Err(error) => {
-                    // It comes back as what it is, below.
-                    failure = Some(error);
-                    Err(io::Error::other("given up"))
-                }
-            });
-            match (failure, replaced) {
-                (Some(error), _) => Err(error),
-                (None, replaced) => replaced.map(|()| bytes).map_err(ExportError::from),
+            let mut output = Output::new(&place).on("read", &place)?;
+            let bytes = stream(&mut output, &place, write)?;
+            output.finish()?;
+            Ok(bytes)
+        }
+    }
+}
+
+/// A file that is written anew as soon as it turns out to differ from the one in its place: what a build that changed
+/// nothing writes is there already.
+struct Output<'a> {
+    place: &'a Path,
+    old: Option<File>,
+    /// So many bytes are those of the old file.
+    same: u64,
+    new: Option<Replacement>,
+    buffer: Vec<u8>,
+}
+
+impl<'a> Output<'a> {
+    fn new(place: &'a Path) -> io::Result<Self> {
+        let old = match File::open(place) {
+            Ok(old) => Some(old),
+            // What cannot be read can be replaced all the same.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => None,
+            Err(error) => return Err(error),
+        };
+        Ok(Self { place, old, same: 0, new: None, buffer: Vec::new() })
+    }
+
+    /// Whether the old file goes on with these bytes.
+    fn goes_on_with(&mut self, bytes: &[u8]) -> io::Result<bool> {
+        let Some(old) = &mut self.old else { return Ok(false) };
+        self.buffer.resize(bytes.len(), 0);
+        match old.read_exact(&mut self.buffer) {
+            Ok(()) => Ok(self.buffer == bytes),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The file that takes the place of the old one; what is the same is taken from there.
+    fn new_file(&mut self) -> io::Result<&mut File> {
+        let mut new = Replacement::begin(self.place).map_err(|error| match error {
+            StoreError::Io { source, .. } => source,
+            error => io::Error::other(error),
+        })?;
+        if let Some(mut old) = self.old.take() {
+            old.rewind()?;
+            if io::copy(&mut old.take(self.same), new.file())? < self.same {
+                return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
+        Ok(self.new.insert(new).file())
+    }
+
+    fn finish(mut self) -> Result<(), ExportError> {
+        let place = self.place;
+        if let Some(old) = &self.old
+            && old.metadata().on("read", place)?.len() == self.same
+        {
+            return old.sync_all().on("sync", place);
+        }
+        if self.new.is_none() {
+            self.new_file().on("write", place)?;
+        }
+        self.new.map_or(Ok(()), Replacement::publish).map_err(ExportError::from)
+    }
+}
+
+impl Write for Output<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.new.is_none() {
+            if self.goes_on_with(bytes)? {
+                self.same += bytes.len() as u64;
+                return Ok(bytes.len());
+            }
+            self.new_file()?;
+        }
+        match &mut self.new {
+            Some(new) => new.file().write(bytes),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -124,6 +196,31 @@ mod tests {
         });
         assert_eq!(failed.unwrap_err().to_string(), "no");
         assert_eq!(fs::read(&path).unwrap(), b"one");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "and nothing beside it");
+    }
+
+    #[test]
+    fn what_is_there_already_is_not_written_again() {
+        use std::os::unix::fs::MetadataExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("out.tar");
+        let inode = || fs::metadata(&path).unwrap().ino();
+        to(&path, b"").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"");
+        for (bytes, is_kept) in [
+            (&b"one two"[..], false),
+            (b"one two", true),
+            (b"one", false),
+            (b"one two", false),
+            (b"one 222", false),
+            (b"", false),
+            (b"", true),
+        ] {
+            let before = fs::File::open(&path).unwrap();
+            assert_eq!(to(&path, bytes).unwrap(), bytes.len() as u64);
+            assert_eq!(fs::read(&path).unwrap(), bytes);
+            assert_eq!(inode() == before.metadata().unwrap().ino(), is_kept, "{bytes:?}");
+        }
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "and nothing beside it");
     }
 

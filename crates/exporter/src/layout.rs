@@ -61,19 +61,23 @@ impl Outgoing<'_> {
             if fs::metadata(&place).is_ok_and(|meta| meta.len() == *size) && holds(&place, digest)? {
                 continue;
             }
-            let mut blob = self.store.open_blob(digest)?;
+            let blob = self.store.open_blob(digest)?;
             let mut failure = Ok(());
             replace_file(&place, |file| {
-                failure = std::io::copy(&mut blob, file).map(drop);
+                failure = blob.copy_to(file).map(drop);
                 failure.as_ref().map(drop).map_err(|error| error.kind().into())
             })
             .or_else(|error| failure.on("write", &place).and(Err(error.into())))?;
             written += size;
         }
         let index = merged(existing, &self.index())?;
-        replace_file(&dir.join("oci-layout"), |file| file.write_all(OCI_LAYOUT))?;
-        // Last: it names what is there by now.
-        replace_file(&dir.join("index.json"), |file| file.write_all(&index))?;
+        // The index last: it names what is there by now.
+        for (name, bytes) in [("oci-layout", OCI_LAYOUT), ("index.json", &index)] {
+            let place = dir.join(name);
+            if written > 0 || fs::read(&place).ok().as_deref() != Some(bytes) {
+                replace_file(&place, |file| file.write_all(bytes))?;
+            }
+        }
         Ok(written)
     }
 
@@ -215,20 +219,26 @@ impl Archive<'_> {
                 ),
             });
         }
-        // The reader fails at its end if the bytes are others than its digest says; it is read to that end here.
-        self.append(
-            &format!("blobs/sha256/{}", digest.hex()),
-            header(tar::EntryType::Regular, 0o644, size),
-            blob,
-        )
+        let path = format!("blobs/sha256/{}", digest.hex());
+        let failed = |error| ExportError::from_io(error, "write", Path::new(&path));
+        let mut header = header(tar::EntryType::Regular, 0o644, size);
+        header.set_path(&path).map_err(failed)?;
+        header.set_cksum();
+        // Not by the builder, which copies by 8 KiB.
+        let out = self.tar.get_mut();
+        out.write_all(header.as_bytes()).map_err(failed)?;
+        let copied = blob.copy_to(out).map_err(failed)?;
+        if copied != size {
+            return Err(failed(std::io::ErrorKind::UnexpectedEof.into()));
+        }
+        let padding = copied.next_multiple_of(512) - copied;
+        out.write_all(&[0; 512][..usize::try_from(padding).unwrap_or(0)]).map_err(failed)
     }
 
     fn append(&mut self, path: &str, mut header: tar::Header, data: impl Read) -> Result<(), ExportError> {
-        let mut data = data;
-        let expected = header.size().unwrap_or_default();
-        let written = self.tar.append_data(&mut header, path, data.by_ref().take(expected));
-        let end = written.and_then(|()| std::io::copy(&mut data, &mut std::io::sink()));
-        end.map(drop).map_err(|error| ExportError::from_io(error, "write", Path::new(path)))
+        self.tar
+            .append_data(&mut header, path, data)
+            .map_err(|error| ExportError::from_io(error, "write", Path::new(path)))
     }
 }
 
