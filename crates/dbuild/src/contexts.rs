@@ -151,6 +151,7 @@ fn bring_by(
         cache: if flags.no_cache { CacheUse::Nothing } else { CacheUse::All },
         jobs: std::num::NonZeroUsize::MIN,
         pack: None,
+        repack_bases: false,
         secrets: inputs::secrets(flags)?,
         ssh: inputs::agents(flags)?,
         machine: Machine::default(),

@@ -4,18 +4,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use dbuild_cache::definition;
-use dbuild_digest::BlobDigest;
+use dbuild_digest::{BlobDigest, StepKey};
 use dbuild_layer::Stack;
-use dbuild_plan::{Plan, StageId, StepId, StepKind};
+use dbuild_plan::{Plan, StageId, Step, StepId, StepKind};
 use dbuild_store::{BlobSource, Event, EventSink, LayerInfo, PackedLayer, Store};
 use tokio::runtime::Handle;
 
 use crate::base::{Bases, chain_ids};
 use crate::cancel::Cancel;
-use crate::command::directories;
 use crate::error::{BuildError, StepError};
+use crate::flat::directories;
 use crate::forecast::guess_ms;
 use crate::output::{Base, FileSystem, Output};
+use crate::pack::repack_base;
 use crate::request::Request;
 use crate::schedule::{Stop, schedule};
 use crate::summary::summarize;
@@ -48,7 +49,8 @@ pub async fn build(request: Request) -> Result<Built, BuildError> {
     let runtime = Handle::current();
     let (plan, jobs, cancel) = (Arc::clone(&request.plan), request.jobs, request.cancel.clone());
     let events = Arc::clone(&request.events);
-    let paths = plan.longest_paths(|id| expected_ms(&request.store, &plan, id));
+    let expected = expected_ms(&request.store, &plan);
+    let paths = plan.longest_paths(|id| expected[id.index()]);
     let shared = Arc::new(Shared::new(request, runtime));
     for (index, stage) in plan.stages().iter().enumerate() {
         if stage.last.is_none() {
@@ -100,14 +102,7 @@ async fn finish(
         let files = outputs.get(last.index()).ok_or_else(internal)?.files.clone();
         let mut layers = Vec::new();
         if shared.packer.is_some() {
-            layers.extend(files.image().into_iter().flat_map(|image| &image.layers).map(|layer| {
-                PackedLayer {
-                    diff_id: layer.diff_id,
-                    digest: layer.digest,
-                    size: layer.size,
-                    media_type: layer.media_type.clone(),
-                }
-            }));
+            layers = base_layers(shared, &files).await.map_err(|error| (last, error))?;
             for own in files.own_layers() {
                 // Two platforms can share a step, so a layer is not taken out of the table.
                 let layer = packed.get(&own.step).ok_or_else(internal)?;
@@ -134,14 +129,30 @@ async fn finish(
     Ok(targets)
 }
 
+/// The layers of a target's base image, as they are exported.
+async fn base_layers(shared: &Arc<Shared>, files: &FileSystem) -> Result<Vec<PackedLayer>, StepError> {
+    let layers = files.image().into_iter().flat_map(|image| &image.layers).map(|layer| PackedLayer {
+        diff_id: layer.diff_id,
+        digest: layer.digest,
+        size: layer.size,
+        media_type: layer.media_type.clone(),
+    });
+    let layers: Vec<PackedLayer> = layers.collect();
+    let options = shared.request.pack.filter(|_| shared.request.repack_bases);
+    let (Some(options), store) = (options, shared.store().clone()) else { return Ok(layers) };
+    let work = tokio::task::spawn_blocking(move || repack_base(&store, &layers, &options));
+    work.await.unwrap_or(Err(StepError::Stopped))
+}
+
 /// Lets whoever starts from this image, or starts it, find its layers unpacked.
 fn link_chains(store: &Store, files: &FileSystem, chains: &[BlobDigest]) {
     let own = files.own_layers();
-    for (chain, layer) in chains.iter().skip(chains.len() - own.len()).zip(own) {
-        if let Err(error) = store.link_chain(chain, &layer.snapshot.id) {
-            // It will only be unpacked again.
-            tracing::warn!("link {chain}: {error}");
-        }
+    let below = chains.len() - own.len();
+    let links: Vec<_> =
+        chains.iter().skip(below).zip(own).map(|(chain, layer)| (chain, &layer.snapshot.id)).collect();
+    if let Err(error) = store.link_chains(&links) {
+        // They will only be unpacked again.
+        tracing::warn!("link the layers of an image: {error}");
     }
 }
 
@@ -204,17 +215,18 @@ fn tell_unused_images(shared: &Shared, plan: &Plan, outputs: &[Arc<Output>]) {
     }
 }
 
-/// How long a step will take, from what it took before, else from experience with its kind.
-fn expected_ms(store: &Store, plan: &Plan, id: StepId) -> u64 {
-    let step = plan.step(id);
-    let guess = guess_ms(&step.kind);
-    match &step.kind {
-        StepKind::Run(_) | StepKind::Fetch(_) | StepKind::Git(_) => {
-            let known = store.expected_duration(&definition(step));
-            known.map_or(guess, |known| known.as_millis() as u64)
-        }
-        _ => guess,
-    }
+/// How long each step will take, from what it took before, else from experience with its kind.
+fn expected_ms(store: &Store, plan: &Plan) -> Vec<u64> {
+    let takes_time =
+        |step: &Step| matches!(step.kind, StepKind::Run(_) | StepKind::Fetch(_) | StepKind::Git(_));
+    let asked: Vec<StepKey> =
+        plan.steps().filter(|(_, step)| takes_time(step)).map(|(_, step)| definition(step)).collect();
+    let mut known = store.expected_durations(&asked).into_iter();
+    let expected = plan.steps().map(|(_, step)| {
+        let known = if takes_time(step) { known.next().flatten() } else { None };
+        known.map_or_else(|| guess_ms(&step.kind), |known| known.as_millis() as u64)
+    });
+    expected.collect()
 }
 
 impl Built {
@@ -258,9 +270,10 @@ pub async fn image_files(
     cancel: Cancel,
 ) -> Result<ImageFiles, StepError> {
     let bases = Bases::new(store.clone(), blobs, events, Handle::current(), cancel);
+    let store = store.clone();
     let work = tokio::task::spawn_blocking(move || {
         let stack = FileSystem::new(Base::Image(StepId(0), Arc::new(image))).stack(&bases)?;
-        let directories = directories(&stack)?;
+        let directories = directories(&store, &stack)?;
         Ok(ImageFiles { stack, directories })
     });
     work.await.unwrap_or(Err(StepError::Stopped))

@@ -14,13 +14,14 @@ use dbuild_layer::{
 };
 use dbuild_plan::{CacheSharing, HostEntry, Mount, MountKind, NetworkMode, RunStep, SecurityMode, StepId};
 use dbuild_sandbox::{self as sandbox, MountSource, OverlayDirs, Rootfs, Spec};
-use dbuild_store::{CacheMount, Event, LogStream, Record, Sharing, SnapshotDraft};
+use dbuild_store::{CacheMount, Event, LogStream, Sharing, SnapshotDraft};
 
 use crate::cancel::Cancel;
 use crate::error::StepError;
+use crate::flat::{directories, in_one};
 use crate::keys::StepInputs;
 use crate::request::Secret;
-use crate::worker::{Executed, Shared, now_ms};
+use crate::worker::{Executed, Shared};
 
 /// How much of a failed command's output stands in the error.
 const TAIL_LINES: usize = 20;
@@ -48,7 +49,11 @@ impl Shared {
         enterable(&lower, &run.workdir, &draft.fs_dir(), flavor)?;
         prepare_upper(&draft.fs_dir(), &lower, flavor)?;
         let mut spec = Spec::new(
-            Rootfs::Overlay { lower: directories(&lower)?, upper: draft.fs_dir(), work: draft.work_dir() },
+            Rootfs::Overlay {
+                lower: directories(self.store(), &lower)?,
+                upper: draft.fs_dir(),
+                work: draft.work_dir(),
+            },
             run.argv.clone(),
         );
         spec.env = run.env.clone();
@@ -174,7 +179,11 @@ impl Shared {
             MountKind::Bind { from, source, writable } => {
                 let lower = self.mountable(*from, inputs)?;
                 let writable = writable.then(|| self.writable(held)).transpose()?;
-                MountSource::OverlayBind { lower: directories(&lower)?, subpath: source.clone(), writable }
+                MountSource::OverlayBind {
+                    lower: directories(self.store(), &lower)?,
+                    subpath: source.clone(),
+                    writable,
+                }
             }
             MountKind::Cache { id, from, source, readonly, .. } => {
                 let name = cache_name(&mount.kind, inputs)?;
@@ -283,51 +292,9 @@ impl Shared {
         let mut framed = Framed::new("mounted-context", 1);
         framed.bytes(output.as_bytes());
         let key = StepKey::from_bytes(framed.finish());
-        let _lock = self.store().lock_key(&key)?;
-        if let Some(record) = self.store().record(&key)
-            && let Some(id) = &record.snapshot
-            && let Some(snapshot) = self.store().snapshot(id)
-        {
-            return Ok(crate::output::stack_of_one(&snapshot));
-        }
-        let failed = |error| StepError::Copy { error, from: None };
-        let all = select(&stack, "/.", &SelectOptions::default()).map_err(failed)?;
-        let sources = vec![Source::Selected { selection: &all, unpack: false }];
-        let request = CopyRequest { parent: None, sources, dest: "/", chown: None, chmod: None };
-        let draft = self.store().new_snapshot()?;
-        let made = copy(&request, &draft.fs_dir(), self.store().flavor()).map_err(failed)?;
-        let layer = made.tree.digest();
-        let snapshot = self.store().publish_snapshot(draft, made.tree)?;
-        if made.changed.is_empty() {
-            let now = now_ms();
-            let record = Record {
-                key,
-                strategy: "mount".to_owned(),
-                definition: key,
-                text: "context for RUN --mount=type=bind".to_owned(),
-                output,
-                layer,
-                layer_is_empty: snapshot.tree.is_empty(),
-                snapshot: Some(snapshot.id.clone()),
-                duration_ms: 0,
-                created_ms: now,
-                hits: 0,
-                last_used_ms: now,
-            };
-            self.store().put_record(&record, &[])?;
-        }
-        Ok(crate::output::stack_of_one(&snapshot))
+        let text = "context for RUN --mount=type=bind";
+        Ok(crate::output::stack_of_one(&in_one(self.store(), key, text, &stack)?))
     }
-}
-
-/// The directories of a stack, lowest first, for overlayfs. Layers without entries add nothing.
-pub(crate) fn directories(stack: &Stack) -> Result<Vec<PathBuf>, StepError> {
-    let full = stack.layers().iter().filter(|layer| !layer.tree.is_empty());
-    full.map(|layer| match &layer.files {
-        Files::Snapshot(dir) => Ok(dir.clone()),
-        Files::Absent | Files::Live(_) => Err(StepError::Internal("a layer without files was to be mounted")),
-    })
-    .collect()
 }
 
 /// Makes the working directory where an earlier step (or the base image) has taken it away: as runc does, root's and 0755.

@@ -11,6 +11,7 @@ mod cancel;
 mod command;
 mod error;
 mod files;
+mod flat;
 mod forecast;
 mod in_store;
 mod keys;

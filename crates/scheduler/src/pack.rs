@@ -3,9 +3,9 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use dbuild_layer::{PackOptions, pack};
+use dbuild_layer::{Compression, PackOptions, pack, repack};
 use dbuild_plan::{BaseImage, Plan, StepId};
-use dbuild_store::{Event, EventSink, PackKey, PackedLayer, Snapshot, Store};
+use dbuild_store::{Event, EventSink, PackKey, PackedLayer, Snapshot, SnapshotId, Store};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -106,10 +106,48 @@ pub fn pack_key(options: &PackOptions) -> PackKey {
     PackKey(format!("{compression:?}-{level}-{clamp}").to_ascii_lowercase())
 }
 
+/// The layers of a base image with the compression that is asked for; those that have it stay as they are.
+pub(crate) fn repack_base(
+    store: &Store,
+    layers: &[PackedLayer],
+    options: &PackOptions,
+) -> Result<Vec<PackedLayer>, StepError> {
+    let repack_one = |layer: &PackedLayer| {
+        if Compression::of_media_type(&layer.media_type) == options.compression {
+            return Ok(layer.clone());
+        }
+        let key = PackKey(format!("of-blob-{}", pack_key(options).0));
+        // The layer need not be unpacked: its blob stands for the snapshot.
+        let of_blob: SnapshotId = layer.digest.hex().parse()?;
+        if let Some(known) = store.packed(&of_blob, &key) {
+            return Ok(known);
+        }
+        let mut blob = store.unhashed_blob_writer()?;
+        let packed = repack(store.open_blob(&layer.digest)?, options, &mut blob)?;
+        if packed.diff_id != layer.diff_id {
+            return Err(StepError::BadLayer {
+                reference: "the base image".to_owned(),
+                digest: layer.digest.to_string(),
+                problem: format!(
+                    "its content is {}, and the image's config says {}",
+                    packed.diff_id, layer.diff_id
+                ),
+            });
+        }
+        let (digest, size) = blob.commit_as(packed.digest)?;
+        let media_type = options.compression.media_type().to_owned();
+        let packed = PackedLayer { diff_id: packed.diff_id, digest, size, media_type };
+        store.put_packed(&of_blob, &key, &packed)?;
+        Ok(packed)
+    };
+    layers.iter().map(repack_one).collect()
+}
+
 fn pack_layer(store: &Store, snapshot: &Snapshot, options: &PackOptions) -> Result<PackedLayer, StepError> {
-    let mut blob = store.blob_writer()?;
+    // Hashed once: where it is compressed.
+    let mut blob = store.unhashed_blob_writer()?;
     let packed = pack(&snapshot.tree, &snapshot.dir, options, &mut blob)?;
-    let (digest, size) = blob.commit(Some(&(packed.digest, packed.size)))?;
+    let (digest, size) = blob.commit_as(packed.digest)?;
     let media_type = options.compression.media_type().to_owned();
     Ok(PackedLayer { diff_id: packed.diff_id, digest, size, media_type })
 }

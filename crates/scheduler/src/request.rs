@@ -35,6 +35,8 @@ pub struct Request {
     pub jobs: NonZeroUsize,
     /// How the layers of the targets are packed while later steps run; `None` where no output needs it.
     pub pack: Option<PackOptions>,
+    /// Layers of base images get that compression, too; otherwise they keep theirs.
+    pub repack_bases: bool,
     /// The values for `RUN --mount=type=secret`, by id.
     pub secrets: BTreeMap<String, Secret>,
     /// The agents for `RUN --mount=type=ssh`, by id.

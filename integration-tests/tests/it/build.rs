@@ -55,6 +55,18 @@ fn a_second_build_runs_nothing() {
 }
 
 #[test]
+fn more_layers_than_overlayfs_takes_are_merged_below() {
+    let space = TestSpace::new();
+    // What a layer of the merged part hides, and one above it, stays hidden.
+    let steps: String = (0..150)
+        .map(|n| format!("RUN echo {n} >> /all && echo {n} > /f{n} && rm -f /f{}\n", (n + 149) % 150))
+        .collect();
+    let last = "RUN [ $(wc -l < /all) = 150 ] && [ \"$(ls -d /f[0-9]*)\" = /f149 ] && ls -l /bin/busybox\n";
+    space.build(&format!("FROM busybox\n{steps}{last}"), [""; 0]).run().expect_ok();
+    assert_eq!(space.run_in("app", &["cat", "/f149"]), "149\n");
+}
+
+#[test]
 fn a_change_runs_what_depends_on_it_and_nothing_else() {
     let space = TestSpace::new();
     space.write("context/early", "1");

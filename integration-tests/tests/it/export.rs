@@ -47,6 +47,44 @@ fn a_docker_archive() {
 }
 
 #[test]
+fn layers_are_compressed_as_the_output_says() {
+    let space = TestSpace::new();
+    let check = |options: &str, programs: [&str; 2]| {
+        let output = format!("type=oci,dest=layout,tar=false,{options}");
+        space.build("FROM busybox\nRUN echo hello > /hello\n", ["-o", &output]).run().expect_ok();
+        let json = |path: &str| -> serde_json::Value { serde_json::from_str(&space.read(path)).unwrap() };
+        let blob = |descriptor: &serde_json::Value| {
+            let digest = descriptor["digest"].as_str().unwrap().strip_prefix("sha256:").unwrap();
+            format!("layout/blobs/sha256/{digest}")
+        };
+        let manifest = json(&blob(&json("layout/index.json")["manifests"][0]));
+        let config = json(&blob(&manifest["config"]));
+        // Other programs find in them the tars whose digests the config has.
+        for (at, program) in programs.into_iter().enumerate() {
+            let layer = &manifest["layers"][at];
+            let kind = match program {
+                "cat" => "layer.v1.tar",
+                "gzip" => "layer.v1.tar+gzip",
+                _ => "layer.v1.tar+zstd",
+            };
+            let found = layer["mediaType"].as_str().unwrap();
+            assert!(found.ends_with(kind), "{options}: {found}");
+            let unpack = if program == "cat" { "cat".to_owned() } else { format!("{program} -dc") };
+            let sum = space.shell("", &format!("{unpack} < {} | sha256sum", blob(layer)));
+            let diff_id = config["rootfs"]["diff_ids"][at].as_str().unwrap();
+            sum.expect_ok().stdout_has(&[diff_id.strip_prefix("sha256:").unwrap()]);
+        }
+        std::fs::remove_dir_all(space.path("layout")).unwrap();
+    };
+    check("compression=gzip,compression-level=9", ["gzip", "gzip"]);
+    check("compression=uncompressed", ["gzip", "cat"]);
+    check("compression=uncompressed,force-compression=true", ["cat", "cat"]);
+    check("compression=zstd,force-compression=true", ["zstd", "zstd"]);
+    let refused = space.build("FROM busybox\n", ["-o", "type=oci,dest=x,compression=estargz"]).run();
+    refused.expect_code(2).stderr_has(&["estargz is not supported yet"]);
+}
+
+#[test]
 fn files_in_a_directory_and_in_a_tar() {
     use std::os::unix::fs::MetadataExt;
 

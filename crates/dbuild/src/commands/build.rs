@@ -193,6 +193,7 @@ impl Build<'_> {
             cache: cache_use(flags),
             jobs: flags.jobs.unwrap_or_else(default_jobs),
             pack: pack_options(&self.outputs, inputs.epoch),
+            repack_bases: self.outputs.iter().any(|output| output.force_compression),
             secrets: inputs.secrets.clone(),
             ssh: inputs.ssh.clone(),
             machine: Machine {
@@ -263,17 +264,14 @@ fn outputs(flags: &BuildArgs) -> Result<Vec<OutputSpec>, Error> {
     if outputs.is_empty() {
         outputs.push(OutputSpec::new(OutputKind::Image, None));
     }
-    let mut compressions =
-        outputs.iter().filter(|output| takes_image(output)).map(|o| (o.compression, o.compression_level));
+    let mut compressions = outputs
+        .iter()
+        .filter(|output| takes_image(output))
+        .map(|o| (o.compression, o.compression_level, o.force_compression));
     let first = compressions.next();
     if compressions.any(|other| Some(other) != first) {
         return Err(Error::usage("two outputs of one build cannot have different compressions")
             .hint("build twice: the second build finds every step in the cache"));
-    }
-    if outputs.iter().any(|output| output.force_compression) {
-        return Err(Error::usage(
-            "`force-compression` is not supported: layers of the base keep their compression",
-        ));
     }
     if outputs.iter().any(|output| output.push)
         && flags.tag.is_empty()

@@ -201,6 +201,7 @@ impl Space {
             cache,
             jobs: NonZeroUsize::new(4).unwrap(),
             pack: None,
+            repack_bases: false,
             secrets: BTreeMap::new(),
             ssh: BTreeMap::new(),
             machine: Machine::default(),

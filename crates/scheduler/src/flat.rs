@@ -1,0 +1,80 @@
+//! Stacks that overlayfs cannot mount as they are: those that hold a build context, and those that are too deep. What they show is
+//! put into one snapshot, once; files are hardlinked from the layers that have them.
+
+use std::path::PathBuf;
+
+use dbuild_digest::{Framed, StepKey};
+use dbuild_layer::{CopyRequest, Files, SelectOptions, Source, Stack, StackLayer, copy, select};
+use dbuild_store::{Record, Snapshot, Store};
+
+use crate::error::StepError;
+use crate::output::stack_of_one;
+use crate::worker::now_ms;
+
+/// Deeper stacks are made shallow. Linux mounts 500 layers since 6.7, and before as many as fit a page of paths.
+const DEEPEST: usize = 128;
+/// So many of the lowest layers become one. The layers above are left to grow, so that a chain of RUNs merges
+/// once in as many steps.
+const MERGED: usize = 97;
+
+/// The directories of a stack, lowest first, for overlayfs. Layers without entries add nothing.
+pub(crate) fn directories(store: &Store, stack: &Stack) -> Result<Vec<PathBuf>, StepError> {
+    let mut layers: Vec<StackLayer> =
+        stack.layers().iter().filter(|layer| !layer.tree.is_empty()).cloned().collect();
+    while layers.len() > DEEPEST {
+        let above = layers.split_off(MERGED);
+        let mut framed = Framed::new("merged-layers", 1);
+        for layer in &layers {
+            framed.bytes(layer.tree.digest().as_bytes());
+        }
+        let key = StepKey::from_bytes(framed.finish());
+        let text = "the lowest layers of a deep stack";
+        let merged = in_one(store, key, text, &Stack::new(layers))?;
+        layers = stack_of_one(&merged).layers().to_vec();
+        layers.extend(above);
+    }
+    let directory = |layer: StackLayer| match layer.files {
+        Files::Snapshot(dir) => Ok(dir),
+        Files::Absent | Files::Live(_) => Err(StepError::Internal("a layer without files was to be mounted")),
+    };
+    layers.into_iter().map(directory).collect()
+}
+
+/// What a stack shows as one snapshot, which is found again by `key`.
+pub(crate) fn in_one(store: &Store, key: StepKey, text: &str, stack: &Stack) -> Result<Snapshot, StepError> {
+    let _lock = store.lock_key(&key)?;
+    if let Some(record) = store.record(&key)
+        && let Some(id) = &record.snapshot
+        && let Some(snapshot) = store.snapshot(id)
+    {
+        return Ok(snapshot);
+    }
+    let failed = |error| StepError::Copy { error, from: None };
+    let all = select(stack, "/.", &SelectOptions::default()).map_err(failed)?;
+    let sources = vec![Source::Selected { selection: &all, unpack: false }];
+    let request = CopyRequest { parent: None, sources, dest: "/", chown: None, chmod: None };
+    let draft = store.new_snapshot()?;
+    let made = copy(&request, &draft.fs_dir(), store.flavor()).map_err(failed)?;
+    let layer = made.tree.digest();
+    let snapshot = store.publish_snapshot(draft, made.tree)?;
+    // A file of a context that changed meanwhile: good for this time only.
+    if made.changed.is_empty() {
+        let now = now_ms();
+        let record = Record {
+            key,
+            strategy: "mount".to_owned(),
+            definition: key,
+            text: text.to_owned(),
+            output: layer,
+            layer,
+            layer_is_empty: snapshot.tree.is_empty(),
+            snapshot: Some(snapshot.id.clone()),
+            duration_ms: 0,
+            created_ms: now,
+            hits: 0,
+            last_used_ms: now,
+        };
+        store.put_record(&record, &[])?;
+    }
+    Ok(snapshot)
+}
