@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
-"""Times dbuild and buildah on the same work, in turn, and prints medians and their ratios.
+"""Times dbuild and other builders on the same work, in turn, and prints medians and their ratios.
 
-    scripts/bench.py [--runs N] [--only NAME] [--json FILE] [--dbuild PROGRAM]
+    scripts/bench.py [--runs N] [--only NAME] [--json FILE] [--plot DIR] [--dbuild PROGRAM]
 
-Both write an OCI archive with the default gzip. The base image lies in both stores before anything is timed.
-Absolute times of one machine mean nothing on another; the ratio of one run does. Without buildah only dbuild is timed.
-Needs root. Everything lies in a temporary directory.
+All write an OCI archive with the default gzip (Docker's classic builder keeps the image in its daemon instead). The base image lies in
+every store before anything is timed. Peers: buildah; Docker's classic builder where a daemon answers; BuildKit where BUILDCTL and
+BUILDKIT_ADDR name one. Those that are not there are left out. Absolute times of one machine mean nothing on another; the ratio of one
+run does. Needs root. Everything lies in a temporary directory.
+
+--plot draws the ratios and the scaling with stages as SVG.
 """
 
 import argparse
@@ -16,6 +19,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -23,9 +27,27 @@ BASE = "localhost/bench-base:latest"
 
 
 def run(command, **kwargs):
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **kwargs)
-    if done.returncode != 0:
-        sys.exit(f"{' '.join(map(str, command))}\n{done.stdout.decode(errors='replace')[-2000:]}")
+    """Runs a program; gives the peak memory of it and of the processes that it waited for, in MiB."""
+    with tempfile.TemporaryFile() as said:
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, **kwargs)
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        if child.returncode != 0:
+            said.seek(0)
+            sys.exit(f"{' '.join(map(str, command))}\n{said.read().decode(errors='replace')[-2000:]}")
+    return usage.ru_maxrss / 1024
+
+
+def size_on_disk(path):
+    """As `du -s`, in MB: a file with several names counts once."""
+    seen, total = set(), 0
+    for folder, _, files in os.walk(path):
+        for name in files:
+            stat = os.lstat(os.path.join(folder, name))
+            if stat.st_ino not in seen:
+                seen.add(stat.st_ino)
+                total += stat.st_blocks * 512
+    return total / 1e6
 
 
 class Dbuild:
@@ -35,7 +57,7 @@ class Dbuild:
         self.program, self.root, self.store = program, root, root / "dbuild"
 
     def call(self, *words):
-        run([self.program, "--store", self.store, *words])
+        return run([self.program, "--store", self.store, *words])
 
     def base(self):
         self.call("image", "from-host", "-t", BASE)
@@ -50,7 +72,10 @@ class Dbuild:
     def build(self, context):
         archive = self.root / "dbuild.oci"
         archive.unlink(missing_ok=True)
-        self.call("build", "-q", "-o", f"type=oci,dest={archive}", context)
+        return self.call("build", "-q", "-o", f"type=oci,dest={archive}", context)
+
+    def empty(self):
+        shutil.rmtree(self.store, ignore_errors=True)
 
 
 class Buildah:
@@ -61,7 +86,7 @@ class Buildah:
 
     def call(self, *words):
         storage = ["--root", self.store / "root", "--runroot", self.store / "run", "--storage-driver", "overlay"]
-        run(["buildah", *storage, *words])
+        return run(["buildah", *storage, *words])
 
     def forget(self):
         if self.store.exists():
@@ -71,9 +96,67 @@ class Buildah:
     def build(self, context):
         archive = self.root / "buildah.oci"
         archive.unlink(missing_ok=True)
-        isolation = ["--isolation", "oci", "--runtime", "runc", "--network", "host"]
-        self.call("bud", "-q", "--layers", *isolation, "-t", "bench", context)
-        self.call("push", "-q", "bench", f"oci-archive:{archive}")
+        isolation = ["--isolation", "oci", "--runtime", "runc", "--network", "host", "--tls-verify=false"]
+        built = self.call("bud", "-q", "--layers", *isolation, "-t", "bench", context)
+        return max(built, self.call("push", "-q", "bench", f"oci-archive:{archive}"))
+
+    def empty(self):
+        if self.store.exists():
+            self.call("rmi", "-a", "-f")
+
+
+class Docker:
+    """The classic builder: no archive, and no memory of its daemon."""
+    name = "docker classic"
+
+    def __init__(self, root):
+        self.root = root
+
+    @staticmethod
+    def is_there():
+        asked = ["docker", "info"]
+        return shutil.which("docker") and subprocess.run(asked, capture_output=True, check=False).returncode == 0
+
+    def forget(self):
+        run(["docker", "rmi", "-f", "bench"])
+        run(["docker", "builder", "prune", "-af"])
+        run(["docker", "load", "-qi", self.root / "base.tar"])
+
+    empty = forget
+
+    def build(self, context):
+        return run(["docker", "build", "-q", "-t", "bench", context], env={**os.environ, "DOCKER_BUILDKIT": "0"})
+
+
+class BuildKit:
+    """A daemon that runs already; its own memory is not measured."""
+    name = "buildkit"
+
+    def __init__(self, root):
+        self.root, self.layout = root, root / "base-layout"
+        run(["skopeo", "copy", "-q", f"docker-archive:{root / 'base.tar'}", f"oci:{self.layout}:latest"])
+        index = json.loads((self.layout / "index.json").read_text())
+        self.digest = index["manifests"][0]["digest"]
+
+    @staticmethod
+    def is_there():
+        return os.environ.get("BUILDCTL") and os.environ.get("BUILDKIT_ADDR") and shutil.which("skopeo")
+
+    def call(self, *words):
+        return run([os.environ["BUILDCTL"], "--addr", os.environ["BUILDKIT_ADDR"], *words])
+
+    def forget(self):
+        self.call("prune", "--all")
+
+    empty = forget
+
+    def build(self, context):
+        archive = self.root / "buildkit.oci"
+        archive.unlink(missing_ok=True)
+        base = ["--oci-layout", f"base={self.layout}", "--opt", f"context:{BASE}=oci-layout://base@{self.digest}"]
+        local = ["--local", f"context={context}", "--local", f"dockerfile={context}"]
+        return self.call("build", "--progress", "plain", "--frontend", "dockerfile.v0", *local, *base,
+                         "--output", f"type=oci,dest={archive}")
 
 
 def write(path, data):
@@ -125,22 +208,82 @@ def large_copy(context):
             file.write(os.urandom(1_000_000))
 
 
+def unneeded(context):
+    write(context / "Dockerfile", f"""
+FROM {BASE} AS expensive
+RUN sleep 60
+FROM {BASE}
+RUN echo 1 > /one
+""")
+
+
+def stages(count):
+    """A chain: each stage takes a file of the one before. The last needs them all."""
+    def make(context):
+        text = f"FROM {BASE} AS s0\nWORKDIR /w0\nCOPY a.txt .\nRUN echo 0 > f\nRUN echo 0 > g\n"
+        for n in range(1, count):
+            text += (f"FROM {BASE} AS s{n}\nWORKDIR /w{n}\nCOPY --from=s{n - 1} /w{n - 1}/f before\n"
+                     f"RUN echo {n} > f\nRUN echo {n} > g\n")
+        write(context / "Dockerfile", text)
+        write(context / "a.txt", "a\n")
+    make.__name__ = f"stages{count}"
+    return make
+
+
+def from_registry(context):
+    """Some 100 MB of this machine's own programs as a base that must be pulled."""
+    write(context / "Dockerfile", f"FROM {REGISTRY['address']}/programs:latest\nRUN echo 1 > /one\n")
+
+
+REGISTRY = {}
+
+
+def serve(root, ours):
+    """Starts Debian's docker-registry with the image in it; False where it is not installed."""
+    if not shutil.which("docker-registry"):
+        return False
+    config = root / "registry.yml"
+    write(config, f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {root / 'registry'}}}}}\nhttp: {{addr: 127.0.0.1:0}}\n")
+    child = subprocess.Popen(["docker-registry", "serve", config], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    for line in child.stderr:
+        if "listening on " in line:
+            REGISTRY["address"] = line.split("listening on ")[1].split('"')[0].strip()
+            break
+    threading.Thread(target=child.stderr.read, daemon=True).start()
+    REGISTRY["child"] = child
+    context, left = root / "programs", 100_000_000
+    for path in sorted(Path("/usr/bin").iterdir()):
+        if path.is_file() and not path.is_symlink() and path.stat().st_size < left:
+            left -= path.stat().st_size
+            write(context / "files" / path.name, path.read_bytes())
+    write(context / "Dockerfile", f"FROM {BASE}\nCOPY files /opt/programs\n")
+    ours.call("build", "-q", "--push", "-t", f"{REGISTRY['address']}/programs:latest", context)
+    return True
+
+
 def touch(name):
     count = iter(range(1_000_000))
     return lambda context: write(context / name, f"changed {next(count)} {time.time_ns()}\n")
 
 
-# name, what makes the context, whether each run begins with an empty cache, what changes before each run
+# name, what makes the context, what each run begins with (everything cached, nothing but the base cached, or an empty store), what
+# changes before each run
+WARM, COLD, EMPTY = "warm", "cold", "empty"
 WORKLOADS = [
-    ("nothing changed, 3 stages, 10 steps", three_stages, False, None),
-    ("one file of the last COPY changed", three_stages, False, touch("last.txt")),
-    ("8 stages that sleep 1 s, cold", sleeping, True, None),
-    ("40 trivial RUN steps, cold", forty, True, None),
-    ("context of 20,000 files, 200 MB, cold", many_files, True, None),
-    ("the same, nothing changed", many_files, False, None),
-    ("the same, one file changed", many_files, False, touch("d7/f1400")),
-    ("COPY --from of 500 MB, cold", large_copy, True, None),
-    ("the same, nothing changed", large_copy, False, None),
+    ("nothing changed, 3 stages, 10 steps", three_stages, WARM, None),
+    ("one file of the last COPY changed", three_stages, WARM, touch("last.txt")),
+    ("8 stages that sleep 1 s, cold", sleeping, COLD, None),
+    ("40 trivial RUN steps, cold", forty, COLD, None),
+    ("context of 20,000 files, 200 MB, cold", many_files, COLD, None),
+    ("the same, nothing changed", many_files, WARM, None),
+    ("the same, one file changed", many_files, WARM, touch("d7/f1400")),
+    ("COPY --from of 500 MB, cold", large_copy, COLD, None),
+    ("the same, nothing changed", large_copy, WARM, None),
+    ("100 MB pulled and unpacked, one RUN", from_registry, EMPTY, None),
+    ("a stage that nobody needs", unneeded, COLD, None),
+    ("50 stages of 4 steps, nothing changed", stages(50), WARM, None),
+    ("200 stages of 4 steps, nothing changed", stages(200), WARM, None),
+    ("500 stages of 4 steps, nothing changed", stages(500), WARM, None),
 ]
 
 
@@ -149,25 +292,37 @@ def main():
     arguments.add_argument("--runs", type=int, default=5)
     arguments.add_argument("--only", help="workloads whose name holds this")
     arguments.add_argument("--json", type=Path)
+    arguments.add_argument("--plot", type=Path, help="a directory for the plots")
     arguments.add_argument("--dbuild", type=Path, default=Path(__file__).parent.parent / "target/release/dbuild")
     options = arguments.parse_args()
     root = Path(tempfile.mkdtemp(prefix="dbuild-bench-"))
     try:
         ours = Dbuild(options.dbuild.resolve(), root)
         ours.base()
-        tools = [ours] + ([Buildah(root)] if shutil.which("buildah") else [])
+        tools = [ours]
+        if shutil.which("buildah"):
+            tools.append(Buildah(root))
+        tools += [peer(root) for peer in (Docker, BuildKit) if peer.is_there()]
         results = measure(tools, root, options)
     finally:
+        if "child" in REGISTRY:
+            REGISTRY["child"].terminate()
+            REGISTRY["child"].wait()
         shutil.rmtree(root, ignore_errors=True)
     if options.json:
         options.json.write_text(json.dumps(results, indent=2) + "\n")
+    if options.plot:
+        plot(results, options.plot)
 
 
 def measure(tools, root, options):
     results, made = [], None
-    print(f"{'seconds, median (least to most)':42}" + "".join(f"{tool.name:>26}" for tool in tools) + "     ratio")
-    for name, make, cold, change in WORKLOADS:
+    print(f"{'seconds, median (least to most)':42}" + "".join(f"{tool.name:>26}" for tool in tools) + "     ratios, peak MiB, store MB")
+    for name, make, begin, change in WORKLOADS:
         if options.only and options.only not in name:
+            continue
+        if make is from_registry and not REGISTRY and not serve(root, tools[0]):
+            print(f"{name:42}  docker-registry is not installed")
             continue
         context = root / make.__name__
         if made is not make:
@@ -176,28 +331,67 @@ def measure(tools, root, options):
             context.mkdir()
             make(context)
             made = make
-        for tool in tools:
-            tool.forget()
-            if not cold:
-                tool.build(context)
-        times = {tool.name: [] for tool in tools}
-        for _ in range(options.runs):
-            if change:
-                change(context)
-            for tool in tools:
-                if cold:
-                    tool.forget()
-                began = time.monotonic()
-                tool.build(context)
-                times[tool.name].append(time.monotonic() - began)
-        row = {"workload": name, "seconds": times}
-        cells = "".join(
-            f"{statistics.median(t):>10.3f} ({min(t):.3f} to {max(t):.3f})".rjust(26) for t in times.values())
-        medians = [statistics.median(t) for t in times.values()]
-        row["ratio"] = medians[0] / medians[1] if len(medians) > 1 else None
-        print(f"{name:42}{cells}" + (f"{row['ratio']:>10.3f}" if row["ratio"] else ""), flush=True)
-        results.append(row)
+        results.append(row(name, tools, context, begin, change, options.runs))
     return results
+
+
+def row(name, tools, context, begin, change, runs):
+    for tool in tools:
+        tool.forget()
+        if begin is WARM:
+            tool.build(context)
+    times, peaks = {tool.name: [] for tool in tools}, {tool.name: 0 for tool in tools}
+    for _ in range(runs):
+        if change:
+            change(context)
+        for tool in tools:
+            if begin is COLD:
+                tool.forget()
+            elif begin is EMPTY:
+                tool.empty()
+            began = time.monotonic()
+            peak = tool.build(context)
+            times[tool.name].append(time.monotonic() - began)
+            peaks[tool.name] = max(peaks[tool.name], peak)
+    medians = {tool: statistics.median(seconds) for tool, seconds in times.items()}
+    ours = tools[0].name
+    ratios = {tool: medians[ours] / median for tool, median in medians.items() if tool != ours}
+    cells = "".join(
+        f"{statistics.median(t):>10.3f} ({min(t):.3f} to {max(t):.3f})".rjust(26) for t in times.values())
+    store = size_on_disk(tools[0].store)
+    told = "".join(f"{ratio:>10.3f}" for ratio in ratios.values())
+    print(f"{name:42}{cells}{told}{peaks[ours]:>10.0f}{store:>10.0f}", flush=True)
+    return {"workload": name, "seconds": times, "ratios": ratios, "peak_mib": peaks, "store_mb": store}
+
+
+def plot(results, folder):
+    """Ratios as bars, one picture for each peer, and the seconds of the rows with stages as a line relative to the first."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for peer in sorted({peer for result in results for peer in result["ratios"]}):
+        rows = [(result["workload"], result["ratios"][peer]) for result in results if peer in result["ratios"]]
+        write(folder / f"ratio-{peer.replace(' ', '-')}.svg", bars(f"dbuild's time divided by {peer}'s", rows))
+    scaling = [(int(result["workload"].split()[0]), statistics.median(result["seconds"]["dbuild"]))
+               for result in results if "stages of 4 steps" in result["workload"]]
+    if len(scaling) > 1:
+        stages_0, seconds_0 = scaling[0]
+        rows = [(f"{count} stages", seconds / seconds_0 / (count / stages_0)) for count, seconds in scaling]
+        write(folder / "scaling.svg", bars("time for each stage, relative to the smallest plan", rows))
+
+
+def bars(title, rows):
+    left, width, high = 330, 320, 22
+    most = max([1.0, *(value for _, value in rows)])
+    lines = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + width + 80}" height="{high * len(rows) + 60}" '
+             'font-family="sans-serif" font-size="13">', f'<text x="8" y="22" font-size="15">{title}</text>']
+    for at, (name, value) in enumerate(rows):
+        y = 40 + at * high
+        length = max(1, value / most * width)
+        lines.append(f'<text x="{left - 8}" y="{y + 13}" text-anchor="end">{name}</text>'
+                     f'<rect x="{left}" y="{y + 2}" width="{length:.1f}" height="{high - 8}" fill="#4878a8"/>'
+                     f'<text x="{left + length + 6:.1f}" y="{y + 13}">{value:.3f}</text>')
+    one = left + width / most
+    lines.append(f'<line x1="{one:.1f}" y1="34" x2="{one:.1f}" y2="{40 + high * len(rows)}" stroke="#888" stroke-dasharray="3"/></svg>')
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
