@@ -341,7 +341,15 @@ fn ssh(text: &str) -> Result<(String, PathBuf), Error> {
         Error::usage(format!("`--ssh {text}`: SSH_AUTH_SOCK is not set"))
             .hint("start an agent, or name its socket")
     })?;
-    Ok((id.to_owned(), socket))
+    let shown = socket.display();
+    let kind = std::fs::metadata(&socket)
+        .map_err(|error| Error::failed(format!("`--ssh {text}`: cannot use {shown}: {error}")))?;
+    // A key must never be mounted where the command expects a socket.
+    if !std::os::unix::fs::FileTypeExt::is_socket(&kind.file_type()) {
+        return Err(Error::usage(format!("`--ssh {text}`: {shown} is not the socket of an agent"))
+            .hint("files of keys are not taken: `ssh-agent` and `ssh-add FILE`, then `--ssh default`"));
+    }
+    Ok((if id.is_empty() { "default" } else { id }.to_owned(), socket))
 }
 
 fn epoch(args: &BTreeMap<String, String>) -> Result<Option<u64>, Error> {

@@ -215,7 +215,6 @@ impl Shared {
                     }
                     return Ok(());
                 };
-                spec.env.push(("SSH_AUTH_SOCK".to_owned(), target.clone()));
                 MountSource::Bind { path: socket.clone(), readonly: false }
             }
         };

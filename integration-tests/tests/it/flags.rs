@@ -49,3 +49,37 @@ fn annotations_are_written() {
     let wrong = space.build("FROM scratch\n", ["--annotation", "image:a=b"]).run();
     wrong.expect_code(2).stderr_has(&["a level is manifest"]);
 }
+
+#[test]
+fn an_ssh_agent_is_there_for_its_step_and_in_no_layer() {
+    let space = TestSpace::new();
+    let socket = space.path("agent");
+    let agent = std::os::unix::net::UnixListener::bind(&socket).expect("a socket can be made");
+    let text = "FROM busybox\nRUN --mount=type=ssh test -S /run/buildkit/ssh_agent.0 && echo \"<$SSH_AUTH_SOCK>\"\n\
+                RUN --mount=type=ssh,id=other,target=/x/s,required test -S /x/s && echo \"<$SSH_AUTH_SOCK>\"\n\
+                RUN test ! -e /x && test ! -e /run/buildkit && echo \"<$SSH_AUTH_SOCK>\"\n";
+    let (first, other) = (format!("default={}", socket.display()), format!("other={}", socket.display()));
+    let done = space.build(text, ["--ssh", &first, "--ssh", &other]).run().expect_ok();
+    done.stderr_has(&["</run/buildkit/ssh_agent.0>", "</x/s>", "<>"]);
+    let paths = dbuild_integration_tests::Unpacked::new(&space, "app").paths();
+    assert!(paths.iter().all(|path| !path.contains("ssh_agent") && path != "/x"), "{paths:?}");
+    // Without an agent only a step that requires one fails.
+    let text = "FROM busybox\nRUN --mount=type=ssh true\nRUN --mount=type=ssh,id=other,required true\n";
+    space.build(text, [""; 0]).run().expect_code(1).stderr_has(&["context/Dockerfile:3", "--ssh other"]);
+    drop(agent);
+}
+
+#[test]
+fn a_key_is_not_taken_for_an_agent() {
+    let space = TestSpace::offline();
+    let key = space.write("id_ed25519", "-----BEGIN OPENSSH PRIVATE KEY-----\n");
+    let failed = space.build("FROM scratch\n", ["--ssh", &format!("default={}", key.display())]).run();
+    failed.expect_code(2).stderr_has(&["is not the socket of an agent", "ssh-add"]);
+    let missing = space.build("FROM scratch\n", ["--ssh", "default=/no/such/agent"]).run();
+    missing.expect_code(1).stderr_has(&["/no/such/agent"]);
+    space
+        .build("FROM scratch\n", ["--ssh", "default"])
+        .run()
+        .expect_code(2)
+        .stderr_has(&["SSH_AUTH_SOCK is not set"]);
+}
