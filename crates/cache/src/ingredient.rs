@@ -75,6 +75,8 @@ pub enum IngredientKind {
     Input,
     /// One path that was selected from a source; the value is [`crate::SelectedPath::digest`].
     Path,
+    /// The version of how dbuild carries out steps of this kind: see [`crate::execution_version`].
+    Execution,
 }
 
 impl IngredientKind {
@@ -106,6 +108,7 @@ impl IngredientKind {
             Self::Base => 22,
             Self::Input => 23,
             Self::Path => 24,
+            Self::Execution => 25,
         }
     }
 }
@@ -139,6 +142,7 @@ impl fmt::Display for IngredientKind {
             Self::Base => "the base's digest",
             Self::Input => "input",
             Self::Path => "path",
+            Self::Execution => "how this dbuild carries it out: version",
         })
     }
 }

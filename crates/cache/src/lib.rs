@@ -22,3 +22,4 @@ pub use ingredient::{Ingredient, IngredientKind, Sink};
 pub use inputs::{Inputs, SelectedPath, depends_on_parent, is_external};
 pub use key::{base_output, definition, key_of, output_after, scratch_output};
 pub use strategy::{DEFAULT_STRATEGY, NoSuchStrategy, Strategy, Unknown, strategies, strategy};
+pub use words::execution_version;

@@ -21,9 +21,25 @@ use dbuild_plan::{
 use crate::IngredientKind as Kind;
 use crate::Sink;
 
+/// The version of how steps of a kind are carried out. It grows with a fix after which a step of this kind would give something
+/// else than before: results that were made without it are then never found, and those of other kinds stay.
+pub fn execution_version(kind: &StepKind) -> u32 {
+    match kind {
+        StepKind::Image(_) => 1,
+        StepKind::Scratch => 1,
+        StepKind::Context(_) => 1,
+        StepKind::Fetch(_) => 1,
+        StepKind::Git(_) => 1,
+        StepKind::Copy(_) => 1,
+        StepKind::Run(_) => 1,
+        StepKind::Workdir(_) => 1,
+    }
+}
+
 /// Walks a step's own words.
 pub(crate) fn words(step: &Step, sink: &mut dyn Sink) {
     let Step { stage: _, text: _, kind } = step;
+    sink.add(Kind::Execution, "", &execution_version(kind).to_string());
     match kind {
         StepKind::Image(ImageStep { image: _ }) => sink.add(Kind::Instruction, "", "FROM"),
         StepKind::Scratch => sink.add(Kind::Instruction, "", "FROM scratch"),

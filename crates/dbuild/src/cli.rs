@@ -2,6 +2,7 @@
 //! scripts carry over; what dbuild adds is named in plain words.
 
 mod build;
+mod cache;
 mod check;
 mod habits;
 mod journal;
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use build::{BuildArgs, ProgressMode, SourceArgs};
+pub(crate) use cache::{CacheCommand, CacheListArgs, CacheSort, PruneArgs, VerifyArgs};
 pub(crate) use check::{CheckArgs, FindingsFormat};
 pub(crate) use habits::{HabitArgs, MemorySize, Ulimit, annotations};
 pub(crate) use journal::{CompareArgs, GraphArgs, GraphFormat, HistoryArgs, LogsArgs, ReportArgs};
@@ -190,35 +192,6 @@ pub(crate) struct LoadArgs {
     /// The name to give an image that has none
     #[arg(long, short = 't', value_name = "NAME")]
     pub(crate) tag: Option<String>,
-}
-
-/// `dbuild cache`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum CacheCommand {
-    /// Show what the store takes on disk
-    Du(ListArgs),
-    /// Remove what no image needs
-    Prune(PruneArgs),
-}
-
-/// `dbuild cache prune`.
-#[derive(Debug, Args)]
-pub(crate) struct PruneArgs {
-    /// Remove also the layers of base images, the cache mounts and the journal
-    #[arg(long, short = 'a')]
-    pub(crate) all: bool,
-    /// Stop when no more than this is left, such as 10GB
-    #[arg(long, value_name = "SIZE")]
-    pub(crate) keep_size: Option<ByteSize>,
-    /// Keep what was used this lately, such as 24h or 7d
-    #[arg(long, value_name = "TIME")]
-    pub(crate) keep_for: Option<Age>,
-    /// Accepted for habit: dbuild does not ask
-    #[arg(long, short = 'f')]
-    pub(crate) force: bool,
-    /// Print JSON
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 /// `dbuild image`.

@@ -35,6 +35,8 @@ pub struct PruneOptions {
     pub all: bool,
     /// The order; `None` is least recently used.
     pub policy: Option<&'static dyn Policy>,
+    /// Remove nothing; say what would go. Sizes are then estimated.
+    pub dry_run: bool,
     /// Stop after so long, even if not everything is done. Sizes are then estimated, not measured.
     pub deadline: Option<Duration>,
 }
@@ -78,6 +80,9 @@ pub const PULL_BYTES_PER_MS: u64 = 20_000;
 impl Store {
     /// Removes what the options ask for and nobody uses.
     pub fn prune(&self, options: &PruneOptions) -> Result<Pruned, StoreError> {
+        if options.dry_run {
+            return self.would_prune(options);
+        }
         let deadline = options.deadline.map(|deadline| Instant::now() + deadline);
         let measure = || if deadline.is_some() { self.estimated_size() } else { self.exact_size() };
         if deadline.is_some() && options.keep_for.is_none() {
@@ -110,6 +115,39 @@ impl Store {
         pruned.remaining = measure()?;
         pruned.freed = before.saturating_sub(pruned.remaining);
         Ok(pruned)
+    }
+
+    /// What a collection would do, by the sizes that the candidates have each for itself.
+    fn would_prune(&self, options: &PruneOptions) -> Result<Pruned, StoreError> {
+        let size = self.exact_size()?;
+        let mut candidates = self.candidates()?;
+        let mut chosen: Vec<Candidate> = Vec::new();
+        if let Some(keep_for) = options.keep_for {
+            let limit = now_ms().saturating_sub(u64::try_from(keep_for.as_millis()).unwrap_or(u64::MAX));
+            let (old, rest) = candidates.into_iter().partition(|one| one.last_used_ms < limit);
+            (chosen, candidates) = (old, rest);
+        }
+        let sum = |list: &[Candidate]| list.iter().map(|one| one.stats.size).sum::<u64>();
+        if let Some(keep) = options.keep_size {
+            let policy = options.policy.unwrap_or(dbuild_cache::policies()[0]);
+            let stats: Vec<EntryStats> = candidates.iter().map(|one| one.stats).collect();
+            let excess = size.saturating_sub(sum(&chosen)).saturating_sub(keep);
+            let victims: HashSet<usize> =
+                victims(policy, &stats, excess, self.clock()?).0.into_iter().collect();
+            let numbered = candidates.into_iter().enumerate();
+            chosen.extend(numbered.filter(|(index, _)| victims.contains(index)).map(|(_, one)| one));
+        } else if options.keep_for.is_none() {
+            chosen = candidates.into_iter().filter(|one| options.all || !one.valued).collect();
+        }
+        let count = |is: fn(&What) -> bool| chosen.iter().filter(|one| is(&one.what)).count() as u64;
+        let freed = sum(&chosen).min(size);
+        Ok(Pruned {
+            snapshots: count(|what| matches!(what, What::Snapshot(_))),
+            blobs: count(|what| matches!(what, What::Blob(_))),
+            cache_mounts: count(|what| matches!(what, What::Mount(_))),
+            freed,
+            remaining: size - freed,
+        })
     }
 
     /// Removes candidates in the policy's order until the store is small enough or nothing is left. What a candidate really

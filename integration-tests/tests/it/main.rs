@@ -3,6 +3,7 @@
 mod add_git;
 mod add_url;
 mod build;
+mod cache;
 mod check;
 mod cli;
 mod compare;

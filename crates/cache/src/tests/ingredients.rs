@@ -273,6 +273,19 @@ fn where_a_step_stands_does_not_count() {
 }
 
 #[test]
+fn every_key_begins_with_the_version_of_how_its_kind_is_carried_out() {
+    let context = StepKind::Context(ContextStep { name: None, wanted: None });
+    for kind in [StepKind::Scratch, context, StepKind::Run(run()), StepKind::Copy(copy()), of_image(image())]
+    {
+        for strategy in strategies() {
+            let (_, list) = key_of(*strategy, &step(kind.clone()), &answers()).unwrap();
+            let version = crate::execution_version(&kind).to_string();
+            assert_eq!((list[0].kind, &list[0].value), (IngredientKind::Execution, &version), "{strategy:?}");
+        }
+    }
+}
+
+#[test]
 fn strategies_and_kinds_share_no_key() {
     let mut keys = Vec::new();
     let context = || StepKind::Context(ContextStep { name: None, wanted: None });
@@ -343,5 +356,5 @@ fn the_format_does_not_drift() {
         .iter()
         .map(|strategy| key_of(*strategy, &step(StepKind::Run(run())), &answers()).unwrap().0.short())
         .collect();
-    assert_eq!(keys, ["bc0a1bc6ba1c", "523b0b77e7d0", "fc19eba5d2d3"]);
+    assert_eq!(keys, ["8edaca865faf", "3d2c939d2db5", "f62417ca72d8"]);
 }

@@ -51,7 +51,10 @@ pub(crate) fn run(cli: Cli) -> Result<(), Error> {
         Command::Load(args) => images::load(global, &args),
         Command::Pull { reference, platform } => images::pull(global, &reference, platform.as_deref()),
         Command::Push { image } => images::push(global, &image),
+        Command::Cache(CacheCommand::Ls(args)) => cache::list(global, &args),
+        Command::Cache(CacheCommand::Inspect { result, json }) => cache::inspect(global, &result, json),
         Command::Cache(CacheCommand::Du(args)) => cache::du(global, args),
+        Command::Cache(CacheCommand::Verify(args)) => cache::verify(global, &args),
         Command::Cache(CacheCommand::Prune(args)) => cache::prune(global, &args),
         Command::Demo { dir, lesson: None } => {
             demo::run(global, dir.as_deref().unwrap_or(Path::new("dbuild-demo")))

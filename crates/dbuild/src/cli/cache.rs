@@ -1,0 +1,112 @@
+//! The flags of `dbuild cache`.
+
+use std::str::FromStr;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::{Age, ByteSize, ListArgs};
+
+/// `dbuild cache`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CacheCommand {
+    /// List the results of steps, the latest first
+    Ls(CacheListArgs),
+    /// Show what a result's key is made of, what it cost and what it led to
+    Inspect {
+        /// The first digits of a key, or words of the instruction
+        result: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what the store takes on disk
+    Du(ListArgs),
+    /// Read all of the store and compare it with its digests
+    Verify(VerifyArgs),
+    /// Remove what no image needs
+    Prune(PruneArgs),
+}
+
+/// `dbuild cache ls`.
+#[derive(Debug, Args)]
+pub(crate) struct CacheListArgs {
+    /// Only instructions with this text in them
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) filter: Option<String>,
+    /// By what they are sorted, the largest first
+    #[arg(long, value_name = "WHAT", default_value = "created")]
+    pub(crate) sort: CacheSort,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What a list of results is sorted by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CacheSort {
+    /// When they were made.
+    Created,
+    /// When they were used last.
+    Used,
+    /// The bytes on disk.
+    Size,
+    /// The time that it took to make them.
+    Cost,
+    /// How often they were used.
+    Hits,
+}
+
+/// `dbuild cache verify`.
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// Drop what is damaged, so that it is made or pulled again
+    #[arg(long)]
+    pub(crate) repair: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `dbuild cache prune`.
+#[derive(Debug, Args)]
+pub(crate) struct PruneArgs {
+    /// Remove also the layers of base images, the cache mounts and the journal
+    #[arg(long, short = 'a')]
+    pub(crate) all: bool,
+    /// Stop when no more than this is left, such as 10GB
+    #[arg(long, value_name = "SIZE", visible_alias = "keep-storage")]
+    pub(crate) keep_size: Option<ByteSize>,
+    /// Keep what was used this lately, such as 24h or 7d
+    #[arg(long, value_name = "TIME", conflicts_with = "filter")]
+    pub(crate) keep_for: Option<Age>,
+    /// until=TIME: another spelling of --keep-for
+    #[arg(long, value_name = "until=TIME")]
+    pub(crate) filter: Option<PruneFilter>,
+    /// What goes first when a size must be kept: lru, lfu or gdsf
+    #[arg(long, value_name = "NAME", default_value = "lru")]
+    pub(crate) policy: String,
+    /// Say what would go, and remove nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Accepted for habit: dbuild does not ask
+    #[arg(long, short = 'f')]
+    pub(crate) force: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `until=TIME`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PruneFilter(pub(crate) Age);
+
+impl FromStr for PruneFilter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once('=') {
+            Some(("until", age)) => age.parse().map(Self),
+            _ => Err("expected until=TIME, such as until=24h".to_owned()),
+        }
+    }
+}

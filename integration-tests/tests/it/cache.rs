@@ -1,0 +1,88 @@
+//! `dbuild cache`: what is kept, what it is made of, whether it is whole, and what goes.
+
+use std::path::Path;
+
+use dbuild_integration_tests::TestSpace;
+
+const DOCKERFILE: &str = "FROM busybox\nCOPY file /file\nRUN cat /file /file > /twice\n\
+    RUN dd if=/dev/urandom of=/big bs=1024 count=4000 2> /dev/null\n";
+
+fn built() -> TestSpace {
+    let space = TestSpace::new();
+    space.write("context/file", "right\n");
+    space.build(DOCKERFILE, [""; 0]).run().expect_ok();
+    space
+}
+
+/// Bytes on disk, as `du` counts them.
+fn du(path: &Path) -> u64 {
+    let output = std::process::Command::new("du").args(["-s", "-B1"]).arg(path).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).split_whitespace().next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn results_are_listed_and_taken_apart() {
+    let space = built();
+    space.build(DOCKERFILE, [""; 0]).run().expect_ok();
+    let listed = space.dbuild(["cache", "ls", "--sort", "size"]).run().expect_ok();
+    let lines: Vec<&str> = listed.stdout.lines().collect();
+    assert!(lines[1].contains("RUN dd") && lines.len() == 4, "{listed}");
+    let json = space.dbuild(["cache", "ls", "--json", "--filter", "twice"]).run().expect_ok().json();
+    assert_eq!((json[0]["hits"].as_u64(), json.as_array().unwrap().len()), (Some(1), 1), "{json}");
+    let key = json[0]["key"].as_str().unwrap();
+    for name in [key, &key[..12], "/twice"] {
+        let shown = space.dbuild(["cache", "inspect", name]).run().expect_ok();
+        shown.stdout_has(&["RUN cat /file /file > /twice", key, "the command:", "the parent:", "hits"]);
+    }
+    let several = space.dbuild(["cache", "inspect", "RUN"]).run().expect_code(1);
+    several.stderr_has(&["names 2 results", "RUN dd"]);
+    space.dbuild(["cache", "inspect", "none"]).run().expect_code(1).stderr_has(&["cache ls"]);
+}
+
+#[test]
+fn damage_is_found_and_repaired() {
+    let space = built();
+    space.dbuild(["cache", "verify"]).run().expect_ok().stdout_has(&["snapshots were read"]);
+    let find = |name: &str| {
+        let mut found = std::process::Command::new("find");
+        let output = found.arg(space.path("store/snapshots")).args(["-name", name]).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).lines().next().expect("the file is in a snapshot").to_owned()
+    };
+    std::fs::write(find("twice"), "wrong\nwrong\n").unwrap();
+    let found = space.dbuild(["cache", "verify"]).run().expect_code(1);
+    found.stdout_has(&["twice: its content changed"]).stderr_has(&["--repair"]);
+    space.dbuild(["cache", "verify", "--repair"]).run().expect_ok();
+    space.dbuild(["cache", "verify", "--json"]).run().expect_ok();
+    space.build(DOCKERFILE, [""; 0]).run().expect_ok();
+    assert_eq!(space.run_in("app", &["cat", "/twice"]), "right\nright\n");
+}
+
+#[test]
+fn after_a_prune_to_a_size_the_store_has_that_size_under_every_policy() {
+    for policy in ["lru", "lfu", "gdsf"] {
+        let space = built();
+        space.dbuild(["rm", "app"]).run().expect_ok();
+        let store = space.path("store");
+        let words = ["cache", "prune", "--keep-storage", "3MB", "--policy", policy];
+        let before = du(&store);
+        let dry = space.dbuild(words).args(["--dry-run"]).run().expect_ok().stdout_has(&["would free"]);
+        assert!(du(&store).abs_diff(before) < 100_000, "{dry}");
+        space.dbuild(words).run().expect_ok();
+        assert!(du(&store) <= 3_000_000, "{policy}: {}", du(&store));
+        // What is left is a store that works.
+        space.build(DOCKERFILE, [""; 0]).run().expect_ok();
+    }
+    let space = TestSpace::offline();
+    let wrong = space.dbuild(["cache", "prune", "--policy", "lur"]).run().expect_code(2);
+    wrong.stderr_has(&["choose one of lru, lfu, gdsf"]);
+    space.dbuild(["cache", "prune", "--filter", "since=1h"]).run().expect_code(2).stderr_has(&["until=24h"]);
+    space.dbuild(["cache", "prune", "--filter", "until=24h"]).run().expect_ok();
+}
+
+#[test]
+fn du_agrees_with_the_file_system() {
+    let space = built();
+    let told = space.dbuild(["cache", "du", "--json"]).run().expect_ok().json();
+    let (told, real) = (told["total"].as_u64().unwrap(), du(&space.path("store")));
+    assert!(told.abs_diff(real) * 50 <= real, "{told} is not within 2 % of {real}");
+}
