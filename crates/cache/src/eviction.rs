@@ -43,6 +43,12 @@ pub struct NoSuchPolicy {
     hint: String,
 }
 
+/// The policy that is used when none is named: the one that comes nearest to what is possible on the histories of `fixtures/lab`. A
+/// test of the laboratory compares them; `docs/laboratory.md` shows the figures.
+pub fn default_policy() -> &'static dyn Policy {
+    &Gdsf
+}
+
 /// All policies.
 pub fn policies() -> &'static [&'static dyn Policy] {
     &[&Lru, &Lfu, &Gdsf]

@@ -16,7 +16,7 @@ mod strategy;
 mod tests;
 mod words;
 
-pub use eviction::{EntryStats, NoSuchPolicy, Policy, policies, policy, victims};
+pub use eviction::{EntryStats, NoSuchPolicy, Policy, default_policy, policies, policy, victims};
 pub use explain::{Change, Difference, explain, similarity, text_similarity};
 pub use ingredient::{Ingredient, IngredientKind, Sink};
 pub use inputs::{Inputs, SelectedPath, depends_on_parent, is_external};

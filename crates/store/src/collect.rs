@@ -33,7 +33,7 @@ pub struct PruneOptions {
     /// Without `keep_size` and `keep_for`: remove the layers of base images and the cache mounts, too, and the journal of
     /// finished builds.
     pub all: bool,
-    /// The order; `None` is least recently used.
+    /// The order; `None` is [`dbuild_cache::default_policy`].
     pub policy: Option<&'static dyn Policy>,
     /// Remove nothing; say what would go. Sizes are then estimated.
     pub dry_run: bool,
@@ -160,7 +160,7 @@ impl Store {
         in_time: &dyn Fn() -> bool,
         measure: &dyn Fn() -> Result<u64, StoreError>,
     ) -> Result<(), StoreError> {
-        let policy = options.policy.unwrap_or(dbuild_cache::policies()[0]);
+        let policy = options.policy.unwrap_or_else(dbuild_cache::default_policy);
         loop {
             let size = measure()?;
             if size <= keep || !in_time() {
