@@ -6,6 +6,7 @@ mod cache;
 mod check;
 mod habits;
 mod journal;
+mod lab;
 mod plan;
 mod values;
 
@@ -18,6 +19,7 @@ pub(crate) use cache::{CacheCommand, CacheListArgs, CacheSort, PruneArgs, Verify
 pub(crate) use check::{CheckArgs, FindingsFormat};
 pub(crate) use habits::{HabitArgs, MemorySize, Ulimit, annotations};
 pub(crate) use journal::{CompareArgs, GraphArgs, GraphFormat, HistoryArgs, LogsArgs, ReportArgs};
+pub(crate) use lab::{LabCommand, ReplayArgs};
 pub(crate) use plan::{PlanArgs, WhyArgs};
 pub(crate) use values::{Age, ByteSize, Call, KeyValue, Method, NamedContextArg};
 
@@ -111,6 +113,9 @@ pub(crate) enum Command {
     /// Look at the cache, and remove from it
     #[command(subcommand)]
     Cache(CacheCommand),
+    /// Compare cache strategies and eviction policies on a history
+    #[command(subcommand)]
+    Lab(LabCommand),
     /// Write a small sample project, build it, run it, and explain what happened; or write a lesson
     Demo {
         /// Where the project is written [default: dbuild-demo, or dbuild-lesson-N]

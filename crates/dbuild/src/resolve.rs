@@ -61,7 +61,8 @@ pub(crate) async fn resolve(
     }
 }
 
-async fn find(
+/// Finds one of them.
+pub(crate) async fn find(
     registry: &Registry,
     request: &ImageRequest,
     policy: PullPolicy,

@@ -7,6 +7,7 @@
 //! What is known comes from a [`Knowledge`]: the store and the contexts as they are ([`crate::InStore`]), or a
 //! simulation, which also says what a step that runs would give, so that nothing stays unknown.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use dbuild_cache::{
@@ -37,6 +38,11 @@ pub trait Knowledge: Select {
     /// What a step that runs will give. Only a simulation can say.
     fn executed(&mut self, _asked: &Asked<'_, Self::Files>) -> Option<Gave<Self::Files>> {
         None
+    }
+
+    /// A step with what its words mean now in it: the digest of a file, the commit of a branch. `None`: a server must be asked.
+    fn pinned<'s>(&self, step: &'s Step) -> Option<Cow<'s, Step>> {
+        pinned_without_asking(step)
     }
 
     /// How many milliseconds steps of this definition ([`dbuild_cache::definition`]) take, by experience.
@@ -201,7 +207,7 @@ impl<F> Known<F> {
 impl<K: Knowledge> Walk<'_, K> {
     fn step(&mut self, id: StepId, step: &Step) -> StepForecast {
         // What a server has to be asked for is known when it was asked, in a build.
-        let keyed = pinned_without_asking(step).map_or(Err(NoKey::Unknown(id)), |pinned| self.key(&pinned));
+        let keyed = self.knowledge.pinned(step).map_or(Err(NoKey::Unknown(id)), |pinned| self.key(&pinned));
         let (key, ingredients, known) = match keyed {
             Ok((key, ingredients)) => {
                 let known = self.known(id, step, key, &ingredients);

@@ -20,7 +20,7 @@ const TABLE: [(&str, &[&str]); 13] = [
     ("registry", &["digest", "store"]),
     ("exporter", &["digest", "plan", "layer", "store", "registry"]),
     ("report", &["digest", "plan", "cache", "store"]),
-    ("lab", &["plan", "frontend", "cache", "store", "scheduler"]),
+    ("lab", &["digest", "plan", "frontend", "cache", "layer", "store", "scheduler"]),
     (
         "dbuild",
         &[

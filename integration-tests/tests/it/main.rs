@@ -15,6 +15,7 @@ mod flags;
 mod house;
 mod interrupt;
 mod journal;
+mod lab;
 mod lessons;
 mod plan;
 mod platforms;

@@ -14,6 +14,7 @@ mod findings;
 mod graph;
 mod images;
 mod journal;
+mod lab;
 mod lessons;
 mod plan;
 pub(crate) mod planning;
@@ -26,7 +27,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::cli::{CacheCommand, Cli, Command, ImageCommand};
+use crate::cli::{CacheCommand, Cli, Command, ImageCommand, LabCommand};
 use crate::error::Error;
 
 /// Does what the command line asks for.
@@ -56,6 +57,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Error> {
         Command::Cache(CacheCommand::Du(args)) => cache::du(global, args),
         Command::Cache(CacheCommand::Verify(args)) => cache::verify(global, &args),
         Command::Cache(CacheCommand::Prune(args)) => cache::prune(global, &args),
+        Command::Lab(LabCommand::Replay(args)) => lab::run(global, &args),
         Command::Demo { dir, lesson: None } => {
             demo::run(global, dir.as_deref().unwrap_or(Path::new("dbuild-demo")))
         }

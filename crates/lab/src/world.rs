@@ -1,0 +1,158 @@
+//! The steps of one commit: what each gives, found out once, and then their keys under every strategy.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use dbuild_cache::{DEFAULT_STRATEGY, NoSuchStrategy, SelectedPath, strategy};
+use dbuild_digest::{StepKey, TreeDigest};
+use dbuild_plan::{BaseImage, ContextStep, Plan, Step, StepId};
+use dbuild_scheduler::{Asked, CacheUse, Gave, Knowledge, Select, Source, StepError, Verdict, forecast};
+
+use crate::result::Rebuilt;
+use crate::trace::{Given, Tracer};
+
+/// Knows what the steps of a commit give: by simulation, or because they were carried out.
+pub(crate) trait World: Knowledge {
+    /// The bytes of the layer that a step gave.
+    fn bytes(&self, gave: &Gave<Self::Files>) -> u64;
+}
+
+/// A step of a commit that gives nothing.
+pub(crate) struct Failed(pub(crate) String);
+
+/// Adds a commit to the traces, and says what each strategy rebuilds at it.
+pub(crate) fn trace_commit<W: World>(
+    plan: &Plan,
+    mut world: W,
+    tracers: &mut [Tracer],
+) -> Result<Vec<Rebuilt>, Failed> {
+    let unknown = |error: NoSuchStrategy| Failed(error.to_string());
+    let gave = vec![None; plan.len()];
+    let mut once = Once { world: &mut world, by_key: HashMap::new(), gave };
+    let carried = forecast(plan, strategy(DEFAULT_STRATEGY).map_err(unknown)?, &CacheUse::All, &mut once);
+    let gave = once.gave;
+    for ((_, step), known) in plan.steps().zip(&carried.steps) {
+        match &known.verdict {
+            Verdict::Fails(error) => return Err(Failed(format!("{}: {error}", step.text))),
+            Verdict::Unknown(on) => {
+                let on = &plan.step(*on).text;
+                return Err(Failed(format!(
+                    "{on}: what it gives is not known: pin it (`--checksum`, or a commit)"
+                )));
+            }
+            _ => {}
+        }
+    }
+    let given: Vec<Option<Given>> = gave
+        .iter()
+        .map(|gave| {
+            let gave = gave.as_ref()?;
+            Some(Given { layer: gave.layer, bytes: world.bytes(gave), ms: gave.duration_ms })
+        })
+        .collect();
+    let rebuilt = tracers.iter_mut().map(|tracer| {
+        let mut told = Told { world: &mut world, gave: &gave };
+        let known = forecast(plan, tracer.strategy, &CacheUse::All, &mut told);
+        Rebuilt { strategy: tracer.strategy.name(), steps: tracer.add(plan, known, &given) }
+    });
+    Ok(rebuilt.collect())
+}
+
+/// Asks a world once for each key, and keeps the answers by step.
+struct Once<'a, W: World> {
+    world: &'a mut W,
+    by_key: HashMap<StepKey, Gave<W::Files>>,
+    gave: Vec<Option<Gave<W::Files>>>,
+}
+
+/// Repeats what each step gave, whatever its key.
+struct Told<'a, W: World> {
+    world: &'a mut W,
+    gave: &'a [Option<Gave<W::Files>>],
+}
+
+impl<W: World> Knowledge for Once<'_, W> {
+    fn scratch(&mut self) -> W::Files {
+        self.world.scratch()
+    }
+
+    fn image(&mut self, id: StepId, image: &BaseImage) -> (W::Files, bool) {
+        (self.world.image(id, image).0, true)
+    }
+
+    fn context(&mut self, context: &ContextStep) -> Result<(TreeDigest, W::Files), StepError> {
+        self.world.context(context)
+    }
+
+    fn record(&mut self, asked: &Asked<'_, W::Files>) -> Option<Gave<W::Files>> {
+        let known = match self.by_key.get(&asked.key) {
+            Some(known) => Some(known.clone()),
+            None => self.world.record(asked).or_else(|| self.world.executed(asked)),
+        };
+        if let Some(known) = &known {
+            self.by_key.insert(asked.key, known.clone());
+        }
+        self.gave[asked.id.index()].clone_from(&known);
+        known
+    }
+
+    fn pinned<'s>(&self, step: &'s Step) -> Option<Cow<'s, Step>> {
+        self.world.pinned(step)
+    }
+
+    fn took_ms(&self, _: &StepKey) -> Option<u64> {
+        None
+    }
+}
+
+impl<W: World> Knowledge for Told<'_, W> {
+    fn scratch(&mut self) -> W::Files {
+        self.world.scratch()
+    }
+
+    fn image(&mut self, id: StepId, image: &BaseImage) -> (W::Files, bool) {
+        (self.world.image(id, image).0, true)
+    }
+
+    fn context(&mut self, context: &ContextStep) -> Result<(TreeDigest, W::Files), StepError> {
+        self.world.context(context)
+    }
+
+    fn record(&mut self, asked: &Asked<'_, W::Files>) -> Option<Gave<W::Files>> {
+        self.gave[asked.id.index()].clone()
+    }
+
+    fn pinned<'s>(&self, step: &'s Step) -> Option<Cow<'s, Step>> {
+        self.world.pinned(step)
+    }
+
+    fn took_ms(&self, _: &StepKey) -> Option<u64> {
+        None
+    }
+}
+
+impl<W: World> Select for Once<'_, W> {
+    type Files = W::Files;
+    type Selection = W::Selection;
+
+    fn select(&self, source: &Source<'_>, files: &W::Files) -> Result<Option<W::Selection>, StepError> {
+        self.world.select(source, files)
+    }
+
+    fn paths(&self, selection: &W::Selection) -> Vec<SelectedPath> {
+        self.world.paths(selection)
+    }
+}
+
+impl<W: World> Select for Told<'_, W> {
+    type Files = W::Files;
+    type Selection = W::Selection;
+
+    fn select(&self, source: &Source<'_>, files: &W::Files) -> Result<Option<W::Selection>, StepError> {
+        self.world.select(source, files)
+    }
+
+    fn paths(&self, selection: &W::Selection) -> Vec<SelectedPath> {
+        self.world.paths(selection)
+    }
+}
