@@ -76,6 +76,14 @@ impl Terminal {
         }
     }
 
+    /// Types a line.
+    #[track_caller]
+    pub fn type_line(&self, line: &str) {
+        let bytes = format!("{line}\r");
+        let written = rustix::io::write(&self.master, bytes.as_bytes()).expect("the terminal takes it");
+        assert_eq!(written, bytes.len(), "all of it");
+    }
+
     /// Gives the window another width.
     pub fn resize(&mut self, columns: u16) {
         resize(&self.master, columns);

@@ -71,6 +71,8 @@ pub(crate) enum Command {
     Why(WhyArgs),
     /// Run a command in an image of the store
     Run(RunArgs),
+    /// Open a shell in a stage of a Dockerfile, or in an image
+    Shell(ShellArgs),
     /// List the images of the store
     #[command(visible_alias = "ls")]
     Images(ListArgs),
@@ -173,6 +175,29 @@ pub(crate) struct RunArgs {
     /// Accepted for habit: what a container writes is always thrown away
     #[arg(long)]
     pub(crate) rm: bool,
+}
+
+/// `dbuild shell`.
+#[derive(Debug, Args)]
+pub(crate) struct ShellArgs {
+    /// A stage of the Dockerfile, which is built if need be; or the name of an image
+    #[arg(value_name = "STAGE|IMAGE")]
+    pub(crate) subject: String,
+    /// For a stage: flags of `dbuild build`, and the context [default: the current directory]
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "BUILD FLAGS… CONTEXT")]
+    pub(crate) build: Vec<String>,
+    /// Run this line in the shell and end
+    #[arg(long, short = 'c', value_name = "LINE")]
+    pub(crate) command: Option<String>,
+    /// Set a variable; without a value it is taken from here
+    #[arg(long, short = 'e', value_name = "NAME[=VALUE]")]
+    pub(crate) env: Vec<String>,
+    /// As whom it runs
+    #[arg(long, short = 'u', value_name = "USER[:GROUP]")]
+    pub(crate) user: Option<String>,
+    /// Mount a directory or file of this machine
+    #[arg(long, short = 'v', value_name = "HOST:CONTAINER[:ro]")]
+    pub(crate) volume: Vec<String>,
 }
 
 /// `dbuild save`.

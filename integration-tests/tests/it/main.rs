@@ -22,6 +22,7 @@ mod platforms;
 mod report;
 mod rootless;
 mod sandbox;
+mod shell;
 mod terminal;
 mod tutorials;
 mod why;

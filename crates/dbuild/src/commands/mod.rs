@@ -20,6 +20,7 @@ mod plan;
 pub(crate) mod planning;
 mod report;
 mod run;
+mod shell;
 mod why;
 
 use std::io::Write as _;
@@ -44,6 +45,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Error> {
         Command::Plan(args) => plan::run(global, &args),
         Command::Why(args) => why::run(global, &args),
         Command::Run(args) => run::run(global, &args),
+        Command::Shell(args) => shell::run(global, &args),
         Command::Images(args) => images::list(global, args),
         Command::Tag { image, name } => images::tag(global, &image, &name),
         Command::Rm { images } => images::remove(global, &images),

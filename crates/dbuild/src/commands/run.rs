@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use dbuild_layer::users;
+use dbuild_layer::{Stack, users};
 use dbuild_plan::{ImageConfig, NetworkMode, Platform};
 use dbuild_registry::PullPolicy;
 use dbuild_sandbox::{self as sandbox, Mount, MountSource, Rootfs, Spec, Stdin};
@@ -19,17 +19,27 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 
 /// Starts it, and ends as it ends.
 pub(crate) fn run(global: &Global, args: &RunArgs) -> Result<(), Error> {
-    let network = match crate::inputs::network(&args.network)? {
-        NetworkMode::None => sandbox::Network::None,
-        NetworkMode::Default | NetworkMode::Host => sandbox::Network::Host,
-    };
-    let (image_name, words) = args
+    let (image, words) = args
         .image_and_command
         .split_first()
         .ok_or_else(|| Error::usage("name an image: dbuild run IMAGE"))?;
     let session = Session::open(global)?;
+    start(&session, image, args, |config, _| command(config, args, image, words))
+}
+
+/// Starts what `command` says in an image; the image and the command of `args` do not count.
+pub(super) fn start(
+    session: &Session,
+    image_name: &str,
+    args: &RunArgs,
+    command: impl FnOnce(&ImageConfig, &Stack) -> Result<Vec<String>, Error>,
+) -> Result<(), Error> {
+    let network = match crate::inputs::network(&args.network)? {
+        NetworkMode::None => sandbox::Network::None,
+        NetworkMode::Default | NetworkMode::Host => sandbox::Network::Host,
+    };
     let _lease = session.store.lease().map_err(Error::failed)?;
-    let image = session.runtime.block_on(find(&session, image_name))?;
+    let image = session.runtime.block_on(find(session, image_name))?;
     let config = image.config.clone();
     let (_canceller, cancel) = Canceller::new();
     let blobs = Arc::new(session.registry.clone());
@@ -47,7 +57,7 @@ pub(crate) fn run(global: &Global, args: &RunArgs) -> Result<(), Error> {
         users::user(&files.stack, args.user.as_deref().unwrap_or(&config.user)).map_err(Error::failed)?;
 
     let rootfs = Rootfs::Overlay { lower: files.directories, upper: draft.fs_dir(), work: draft.work_dir() };
-    let mut spec = Spec::new(rootfs, command(&config, args, image_name, words)?);
+    let mut spec = Spec::new(rootfs, command(&config, &files.stack)?);
     spec.env = environment(&config, args, &user.home);
     spec.cwd = workdir;
     (spec.uid, spec.gid, spec.groups) = (user.uid, user.gid, user.groups);
@@ -60,7 +70,7 @@ pub(crate) fn run(global: &Global, args: &RunArgs) -> Result<(), Error> {
     if args.tty {
         spec.terminal = Some(sandbox::terminal::size());
     }
-    let code = wait(&session, &spec)?;
+    let code = wait(session, &spec)?;
     drop(draft);
     if code == 0 { Ok(()) } else { Err(Error::exit_code(code)) }
 }

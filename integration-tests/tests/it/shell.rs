@@ -1,0 +1,60 @@
+//! `dbuild shell`: a shell in a stage or an image.
+
+use dbuild_integration_tests::{Terminal, TestSpace};
+
+const DOCKERFILE: &str = "\
+FROM busybox AS builder
+WORKDIR /work
+ENV GREETING=hello
+RUN echo made > result
+FROM scratch
+COPY --from=builder /work/result /result
+";
+
+#[test]
+fn in_a_stage_with_its_environment_and_directory() {
+    let space = TestSpace::new();
+    space.write("context/Dockerfile", DOCKERFILE);
+    let line = "echo $GREETING from $PWD; cat result; echo more > result";
+    let shell = || space.dbuild(["shell", "-c", line, "Builder", "--progress", "plain", "context"]);
+    assert_eq!(shell().run().expect_ok().stdout, "hello from /work\nmade\n");
+    // What was written in it is gone, its steps are cached, and it leaves no image.
+    let again = shell().run().expect_ok().stderr_has(&["CACHED"]);
+    assert_eq!(again.stdout, "hello from /work\nmade\n");
+    assert!(!space.dbuild(["images"]).run().expect_ok().stdout.contains("shell"));
+    // The context is the current directory where none is named.
+    let here = space.dbuild(["shell", "-c", "exit 3", "builder"]).current_dir(space.path("context"));
+    here.run().expect_code(3);
+}
+
+#[test]
+fn in_an_image() {
+    let space = TestSpace::new();
+    space.build("FROM busybox\nUSER 7\nENTRYPOINT [\"/no/such\"]\n", [""; 0]).run().expect_ok();
+    assert_eq!(space.dbuild(["shell", "-c", "id -u", "app"]).run().expect_ok().stdout, "7\n");
+    assert_eq!(space.dbuild(["shell", "-u", "0", "-c", "id -u", "app"]).run().expect_ok().stdout, "0\n");
+}
+
+#[test]
+fn where_there_is_none() {
+    let space = TestSpace::new();
+    space.write("context/Dockerfile", DOCKERFILE);
+    let outcome = space.dbuild(["shell", "gone", "context"]).run().expect_code(1);
+    outcome.stderr_has(&["context/Dockerfile has no stage `gone`"]);
+    space.build("FROM busybox AS b\nFROM scratch\nCOPY --from=b /etc/passwd /\n", [""; 0]).run().expect_ok();
+    let outcome = space.dbuild(["shell", "app"]).run().expect_code(1);
+    outcome.stderr_has(&["app has no shell", "COPY --from=busybox"]);
+}
+
+#[test]
+fn in_a_terminal() {
+    let space = TestSpace::new();
+    space.build("FROM busybox\nENV PS1=ready:\nWORKDIR /work\n", [""; 0]).run().expect_ok();
+    let mut terminal = Terminal::start(space.dbuild(["shell", "app"]).into_command(), 80);
+    terminal.wait_for("ready:");
+    terminal.type_line("tty; echo $((40 + 2)) in $PWD");
+    terminal.wait_for("42 in /work");
+    terminal.wait_for("/dev/");
+    terminal.type_line("exit 5");
+    assert_eq!(terminal.finish(), Some(5));
+}
