@@ -181,8 +181,16 @@ pub(crate) struct RunArgs {
 #[derive(Debug, Args)]
 pub(crate) struct ShellArgs {
     /// A stage of the Dockerfile, which is built if need be; or the name of an image
-    #[arg(value_name = "STAGE|IMAGE")]
+    #[arg(
+        value_name = "STAGE|IMAGE",
+        required_unless_present = "failed",
+        default_value = "",
+        hide_default_value = true
+    )]
     pub(crate) subject: String,
+    /// Where the command of a RUN failed, with what it had written: in the latest build that failed
+    #[arg(long, conflicts_with = "subject")]
+    pub(crate) failed: bool,
     /// For a stage: flags of `dbuild build`, and the context [default: the current directory]
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "BUILD FLAGS… CONTEXT")]
     pub(crate) build: Vec<String>,

@@ -100,10 +100,35 @@ impl Shared {
             let source = MountSource::File { contents, mode: 0o755, uid: 0, gid: 0 };
             spec.mounts.push(sandbox::Mount { target: script.path.clone(), source });
         }
-        self.wait_for(id, &spec, cancel)?;
+        let ended = self.wait_for(id, &spec, cancel);
         drop(held);
+        if let Err(error) = ended {
+            if matches!(error, StepError::Command { .. }) {
+                self.keep_failed(id, run, draft, &lower);
+            }
+            return Err(error);
+        }
         let tree = scan_upper(&draft.fs_dir(), &lower, flavor)?;
         Ok(Executed { draft, tree, unkeyed: false })
+    }
+
+    /// Keeps what a command that failed had written, so that somebody can look at it. No record leads to it: no build takes
+    /// it for a result, and the next collection removes it. Trouble here must not hide why the command failed.
+    fn keep_failed(&self, id: StepId, run: &RunStep, draft: SnapshotDraft, lower: &Stack) {
+        let kept = scan_upper(&draft.fs_dir(), lower, self.store().flavor())
+            .map_err(StepError::from)
+            .and_then(|tree| Ok(self.store().publish_snapshot(draft, tree)?));
+        match kept {
+            Ok(snapshot) => self.emit(Event::StepKept {
+                step: id.0,
+                snapshot: snapshot.id,
+                env: run.env.iter().map(|(name, value)| format!("{name}={value}")).collect(),
+                user: run.user.clone(),
+                workdir: run.workdir.clone(),
+                program: run.argv.first().cloned().unwrap_or_default(),
+            }),
+            Err(error) => tracing::warn!("what a failed step wrote is not kept: {error}"),
+        }
     }
 
     /// Starts the command, hands on what it writes, and waits for its end.

@@ -274,6 +274,21 @@ pub enum Event {
         /// Why, in full.
         error: String,
     },
+    /// What a command that failed had written is kept, for whoever wants to look at it.
+    StepKept {
+        /// The step.
+        step: u32,
+        /// The files that it had written, in the store until they are collected.
+        snapshot: SnapshotId,
+        /// The variables that the Dockerfile set for it, `NAME=value`; no secrets.
+        env: Vec<String>,
+        /// As USER says it.
+        user: String,
+        /// Where it ran.
+        workdir: String,
+        /// The program that it was: the shell of the shell form.
+        program: String,
+    },
     /// A step of the plan was not needed after all.
     StepSkipped {
         /// The step.

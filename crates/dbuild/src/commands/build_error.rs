@@ -67,6 +67,9 @@ pub(crate) fn render_step(
         text.push_str("\n\nthe end of its output:\n");
         text.push_str(&tail.iter().map(|line| format!("  | {line}")).collect::<Vec<_>>().join("\n"));
     }
+    if let StepError::Command { .. } = error {
+        text.push_str("\n\n`dbuild shell --failed` opens a shell where it failed");
+    }
     Error::rendered(text)
 }
 

@@ -78,7 +78,7 @@ fn stages_of(store: &Store, digest: &BlobDigest, reference: &str) -> Option<Vec<
 }
 
 /// A step's file system, from what the journal says of its layers.
-fn stack_of(store: &Store, build: &Build, step: u32) -> Option<Stack> {
+pub(super) fn stack_of(store: &Store, build: &Build, step: u32) -> Option<Stack> {
     let mut layers = Vec::new();
     for step in build.chain(step).into_iter().rev() {
         let of_image = step.image.iter().flat_map(|image| &image.layers);
@@ -92,7 +92,7 @@ fn stack_of(store: &Store, build: &Build, step: u32) -> Option<Stack> {
     Some(Stack::new(layers))
 }
 
-fn stack_layer(snapshot: Snapshot) -> StackLayer {
+pub(super) fn stack_layer(snapshot: Snapshot) -> StackLayer {
     StackLayer { tree: snapshot.tree, files: Files::Snapshot(snapshot.dir) }
 }
 

@@ -7,7 +7,7 @@ use dbuild_layer::{Stack, users};
 use dbuild_plan::{ImageConfig, NetworkMode, Platform};
 use dbuild_registry::PullPolicy;
 use dbuild_sandbox::{self as sandbox, Mount, MountSource, Rootfs, Spec, Stdin};
-use dbuild_scheduler::{Canceller, enterable, hosts_file, image_files};
+use dbuild_scheduler::{Canceller, ImageFiles, enterable, hosts_file, image_files};
 use dbuild_store::NoEvents;
 
 use crate::cli::{Global, RunArgs};
@@ -34,10 +34,6 @@ pub(super) fn start(
     args: &RunArgs,
     command: impl FnOnce(&ImageConfig, &Stack) -> Result<Vec<String>, Error>,
 ) -> Result<(), Error> {
-    let network = match crate::inputs::network(&args.network)? {
-        NetworkMode::None => sandbox::Network::None,
-        NetworkMode::Default | NetworkMode::Host => sandbox::Network::Host,
-    };
     let _lease = session.store.lease().map_err(Error::failed)?;
     let image = session.runtime.block_on(find(session, image_name))?;
     let config = image.config.clone();
@@ -47,6 +43,21 @@ pub(super) fn start(
         .runtime
         .block_on(image_files(&session.store, blobs, Arc::new(NoEvents), image, cancel))
         .map_err(Error::failed)?;
+    enter(session, files, &config, args, command)
+}
+
+/// Starts what `command` says in these files, as a container of this config.
+pub(super) fn enter(
+    session: &Session,
+    files: ImageFiles,
+    config: &ImageConfig,
+    args: &RunArgs,
+    command: impl FnOnce(&ImageConfig, &Stack) -> Result<Vec<String>, Error>,
+) -> Result<(), Error> {
+    let network = match crate::inputs::network(&args.network)? {
+        NetworkMode::None => sandbox::Network::None,
+        NetworkMode::Default | NetworkMode::Host => sandbox::Network::Host,
+    };
     let draft = session.store.new_snapshot().map_err(Error::failed)?;
     let workdir = args.workdir.clone().unwrap_or_else(|| config.working_dir.clone());
     let workdir = if workdir.is_empty() { "/".to_owned() } else { workdir };
@@ -57,8 +68,8 @@ pub(super) fn start(
         users::user(&files.stack, args.user.as_deref().unwrap_or(&config.user)).map_err(Error::failed)?;
 
     let rootfs = Rootfs::Overlay { lower: files.directories, upper: draft.fs_dir(), work: draft.work_dir() };
-    let mut spec = Spec::new(rootfs, command(&config, &files.stack)?);
-    spec.env = environment(&config, args, &user.home);
+    let mut spec = Spec::new(rootfs, command(config, &files.stack)?);
+    spec.env = environment(config, args, &user.home);
     spec.cwd = workdir;
     (spec.uid, spec.gid, spec.groups) = (user.uid, user.gid, user.groups);
     spec.network = network;

@@ -5,17 +5,21 @@ use std::path::Path;
 
 use clap::Parser as _;
 use dbuild_frontend::parse;
-use dbuild_layer::{EntryKind, Stack};
+use dbuild_layer::{EntryKind, Files, Stack};
 use dbuild_plan::ImageConfig;
+use dbuild_report::Build;
 use dbuild_sandbox::terminal::is_interactive;
+use dbuild_scheduler::ImageFiles;
+use dbuild_store::Event;
 
-use super::run::start;
+use super::check_image::{stack_layer, stack_of};
+use super::run::{enter, start};
 use crate::cli::{BuildArgs, Cli, Command, Global, RunArgs, ShellArgs};
 use crate::error::Error;
 use crate::inputs;
 use crate::session::Session;
 
-/// Looked for in this order, after the shell that SHELL names.
+/// Looked for in this order, after the shell of SHELL or of the command.
 const SHELLS: [&[&str]; 6] = [
     &["/bin/bash"],
     &["/usr/bin/bash"],
@@ -27,23 +31,15 @@ const SHELLS: [&[&str]; 6] = [
 
 /// A stage of the Dockerfile if there is one of that name, else an image.
 pub(crate) fn run(global: &Global, args: &ShellArgs) -> Result<(), Error> {
+    if args.failed {
+        return failed(global, args);
+    }
     let image = match stage(args)? {
         Some(flags) => Target { name: build(global, &args.subject, flags)?, made_for_this: true },
         None => Target { name: args.subject.clone(), made_for_this: false },
     };
     let session = Session::open(global)?;
-    let run = RunArgs {
-        image_and_command: vec![image.name.clone()],
-        entrypoint: None,
-        env: args.env.clone(),
-        workdir: None,
-        user: args.user.clone(),
-        network: "host".to_owned(),
-        volume: args.volume.clone(),
-        interactive: true,
-        tty: is_interactive(),
-        rm: true,
-    };
+    let run = container(args);
     let line = args.command.iter().flat_map(|line| ["-c".to_owned(), line.clone()]);
     let entered = start(&session, &image.name, &run, |config, files| {
         Ok(choose(config, files, &args.subject)?.into_iter().chain(line).collect())
@@ -53,6 +49,68 @@ pub(crate) fn run(global: &Global, args: &ShellArgs) -> Result<(), Error> {
         let _ = session.store.remove_image(&image.name);
     }
     entered
+}
+
+/// How many builds are looked through for one whose command failed.
+const BUILDS: usize = 50;
+
+/// Where a command failed: the files before it, and on them what it had written.
+fn failed(global: &Global, args: &ShellArgs) -> Result<(), Error> {
+    let session = Session::open(global)?;
+    let store = &session.store;
+    let _lease = store.lease().map_err(Error::failed)?;
+    let none = || Error::failed("no build of this store has a command that failed and is kept");
+    let builds = store.builds(BUILDS).map_err(Error::failed)?;
+    let mut kept = builds.iter().filter_map(|build| {
+        let events = store.events(&build.id).ok()?;
+        let kept = events.iter().rev().find_map(|stamped| match &stamped.event {
+            Event::StepKept { step, snapshot, env, user, workdir, program } => {
+                let config = ImageConfig {
+                    env: env.clone(),
+                    user: user.clone(),
+                    working_dir: workdir.clone(),
+                    shell: Some(vec![program.clone()]),
+                    ..ImageConfig::default()
+                };
+                Some((*step, snapshot.clone(), config))
+            }
+            _ => None,
+        })?;
+        Some((Build::of(&events), kept))
+    });
+    let (build, (id, snapshot, config)) = kept.next().ok_or_else(none)?;
+    let gone =
+        || Error::failed("what the command had written was collected").hint("build again: it is kept anew");
+    let step = build.step(id).ok_or_else(gone)?;
+    let parent = step.inputs.first().copied().ok_or_else(gone)?;
+    let below = stack_of(store, &build, parent).ok_or_else(gone)?;
+    let stack = below.with(stack_layer(store.snapshot(&snapshot).ok_or_else(gone)?));
+    crate::progress::say(&format!("{} {}", step.label, step.text));
+    let directories =
+        stack.layers().iter().filter(|layer| !layer.tree.is_empty()).filter_map(|layer| match &layer.files {
+            Files::Snapshot(dir) => Some(dir.clone()),
+            Files::Absent | Files::Live(_) => None,
+        });
+    let files = ImageFiles { directories: directories.collect(), stack };
+    let line = args.command.iter().flat_map(|line| ["-c".to_owned(), line.clone()]);
+    enter(&session, files, &config, &container(args), |config, files| {
+        Ok(choose(config, files, "the stage")?.into_iter().chain(line).collect())
+    })
+}
+
+fn container(args: &ShellArgs) -> RunArgs {
+    RunArgs {
+        image_and_command: Vec::new(),
+        entrypoint: None,
+        env: args.env.clone(),
+        workdir: None,
+        user: args.user.clone(),
+        network: "host".to_owned(),
+        volume: args.volume.clone(),
+        interactive: true,
+        tty: is_interactive(),
+        rm: true,
+    }
 }
 
 struct Target {
@@ -95,6 +153,8 @@ fn build(global: &Global, stage: &str, mut flags: Box<BuildArgs>) -> Result<Stri
 /// The shell to start.
 fn choose(config: &ImageConfig, files: &Stack, what: &str) -> Result<Vec<String>, Error> {
     let named = config.shell.as_ref().and_then(|words| words.first()).map(|shell| vec![shell.clone()]);
+    let is_shell = |words: &Vec<String>| words[0].ends_with("sh");
+    let named = named.filter(is_shell);
     let known = SHELLS.iter().map(|words| words.iter().map(|&word| word.to_owned()).collect());
     let there = |words: &Vec<String>| {
         let found = files.resolve(words[0].as_str(), true).ok().and_then(|resolved| resolved.found);

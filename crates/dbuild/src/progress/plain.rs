@@ -98,6 +98,7 @@ impl<W: Write> State<W> {
             | Event::ImageAssembled { .. }
             | Event::ExportFinished { .. }
             | Event::StageSummary { .. }
+            | Event::StepKept { .. }
             | Event::StartChecked { .. }
             | Event::BuildFinished { .. }
             | Event::Unknown => Ok(()),
