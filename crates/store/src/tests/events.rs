@@ -11,7 +11,7 @@ use crate::{Event, LayerInfo, StageInfo, StartFinding, StepInfo};
 const PAGE: &str = include_str!("../../../../docs/events.md");
 
 /// The names of all events that are written.
-const NAMES: [&str; 23] = [
+const NAMES: [&str; 24] = [
     "build_started",
     "dockerfile_read",
     "image_pinned",
@@ -22,6 +22,7 @@ const NAMES: [&str; 23] = [
     "step_explained",
     "step_finished",
     "step_failed",
+    "step_kept",
     "step_skipped",
     "stage_skipped",
     "step_canceled",
@@ -50,19 +51,20 @@ fn place(event: &Event) -> usize {
         Event::StepExplained { .. } => 7,
         Event::StepFinished { .. } => 8,
         Event::StepFailed { .. } => 9,
-        Event::StepSkipped { .. } => 10,
-        Event::StageSkipped { .. } => 11,
-        Event::StepCanceled { .. } => 12,
-        Event::LayerPacked { .. } => 13,
-        Event::Warning { .. } => 14,
-        Event::Note { .. } => 15,
-        Event::ImageAssembled { .. } => 16,
-        Event::ExportStarted { .. } => 17,
-        Event::ExportFinished { .. } => 18,
-        Event::StageSummary { .. } => 19,
-        Event::StartChecked { .. } => 20,
-        Event::BuildFinished { .. } => 21,
-        Event::Unknown => 22,
+        Event::StepKept { .. } => 10,
+        Event::StepSkipped { .. } => 11,
+        Event::StageSkipped { .. } => 12,
+        Event::StepCanceled { .. } => 13,
+        Event::LayerPacked { .. } => 14,
+        Event::Warning { .. } => 15,
+        Event::Note { .. } => 16,
+        Event::ImageAssembled { .. } => 17,
+        Event::ExportStarted { .. } => 18,
+        Event::ExportFinished { .. } => 19,
+        Event::StageSummary { .. } => 20,
+        Event::StartChecked { .. } => 21,
+        Event::BuildFinished { .. } => 22,
+        Event::Unknown => 23,
     }
 }
 
