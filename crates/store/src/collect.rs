@@ -129,7 +129,7 @@ impl Store {
         }
         let sum = |list: &[Candidate]| list.iter().map(|one| one.stats.size).sum::<u64>();
         if let Some(keep) = options.keep_size {
-            let policy = options.policy.unwrap_or(dbuild_cache::policies()[0]);
+            let policy = options.policy.unwrap_or_else(dbuild_cache::default_policy);
             let stats: Vec<EntryStats> = candidates.iter().map(|one| one.stats).collect();
             let excess = size.saturating_sub(sum(&chosen)).saturating_sub(keep);
             let victims: HashSet<usize> =

@@ -83,7 +83,7 @@ pub(crate) struct PruneArgs {
     #[arg(long, value_name = "until=TIME")]
     pub(crate) filter: Option<PruneFilter>,
     /// What goes first when a size must be kept: lru, lfu or gdsf
-    #[arg(long, value_name = "NAME", default_value = "lru")]
+    #[arg(long, value_name = "NAME", default_value_t = dbuild_cache::default_policy().name().to_owned())]
     pub(crate) policy: String,
     /// Say what would go, and remove nothing
     #[arg(long)]
