@@ -223,8 +223,7 @@ impl Shared {
             MountKind::Secret { id, env, required, mode, uid, gid } => {
                 let Some(value) = self.secret(id, *required)? else { return Ok(()) };
                 if let Some(name) = env {
-                    let text = String::from_utf8_lossy(&value).into_owned();
-                    spec.env.push((name.clone(), text));
+                    spec.env.push((name.clone(), variable(id, &value)?));
                 }
                 if target.is_empty() {
                     return Ok(());
@@ -318,6 +317,16 @@ impl Shared {
         let key = StepKey::from_bytes(framed.finish());
         let text = "context for RUN --mount=type=bind";
         Ok(crate::output::stack_of_one(&in_one(self.store(), key, text, &stack)?))
+    }
+}
+
+/// A secret as the value of a variable. What no variable can hold is not given in part.
+fn variable(id: &str, value: &[u8]) -> Result<String, StepError> {
+    match std::str::from_utf8(value) {
+        Ok(text) if !text.contains('\0') => Ok(text.to_owned()),
+        _ => Err(StepError::Needs(format!(
+            "the secret `{id}` is no text, and cannot be a variable: leave `env` out, and read it from its file"
+        ))),
     }
 }
 

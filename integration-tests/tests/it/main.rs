@@ -22,6 +22,7 @@ mod platforms;
 mod report;
 mod rootless;
 mod sandbox;
+mod secrets;
 mod shell;
 mod terminal;
 mod tutorials;
