@@ -288,7 +288,8 @@ fn host_entry(text: &str) -> Result<HostEntry, Error> {
         {
             Ok(HostEntry { host: host.to_owned(), ip: ip.to_owned() })
         }
-        _ => Err(Error::usage(format!("`--add-host {text}`: expected HOST:IP"))),
+        _ => Err(Error::usage(format!("`--add-host {text}`: expected HOST:IP"))
+            .hint("or HOST:host-gateway, which is this machine")),
     }
 }
 

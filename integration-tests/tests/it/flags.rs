@@ -83,3 +83,21 @@ fn a_key_is_not_taken_for_an_agent() {
         .expect_code(2)
         .stderr_has(&["SSH_AUTH_SOCK is not set"]);
 }
+
+#[test]
+fn the_gateway_to_the_host_is_the_host_itself() {
+    let space = TestSpace::new();
+    let text = "FROM busybox\nRUN tail -n 3 /etc/hosts | tr '\\t' ' '\n";
+    let hosts = [
+        "--add-host",
+        "host.docker.internal:host-gateway",
+        "--add-host",
+        "db=10.1.2.3",
+        "--add-host",
+        "six:[::2]",
+    ];
+    let told = ["127.0.0.1 host.docker.internal", "10.1.2.3 db", "::2 six"];
+    space.build(text, hosts).run().expect_ok().stderr_has(&told);
+    let wrong = space.build(text, ["--add-host", "db:host-gatewy"]).run();
+    wrong.expect_code(2).stderr_has(&["expected HOST:IP", "host-gateway"]);
+}
