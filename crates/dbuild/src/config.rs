@@ -1,17 +1,67 @@
 //! The configuration file, and where the store is.
 
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
 
-use serde::Deserialize;
+use dbuild_cache::Policy;
+use dbuild_store::UpkeepLimits;
+use serde::{Deserialize, Deserializer, de};
 
-use crate::cli::Global;
+use crate::cli::{Age, ByteSize, Global};
 use crate::error::Error;
 
-/// `config.toml`. It knows of registries what BuildKit's `buildkitd.toml` knows.
+/// `config.toml`. It knows of registries what BuildKit's `buildkitd.toml` knows, and of the cache how much is kept.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
     pub(crate) registry: dbuild_registry::Config,
+    pub(crate) cache: Cache,
+}
+
+/// `[cache]`: what a collection after a build keeps.
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Cache {
+    #[serde(deserialize_with = "size")]
+    keep_size: Option<u64>,
+    #[serde(deserialize_with = "age")]
+    keep_for: Option<Duration>,
+    #[serde(deserialize_with = "policy")]
+    policy: &'static dyn Policy,
+    auto: bool,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self { keep_size: None, keep_for: None, policy: dbuild_cache::default_policy(), auto: true }
+    }
+}
+
+impl Cache {
+    /// What is collected after a build; `None` where nothing is.
+    pub(crate) fn limits(&self) -> Option<UpkeepLimits> {
+        let &Self { keep_size, keep_for, policy, auto } = self;
+        auto.then_some(UpkeepLimits { keep_size, keep_for, policy })
+    }
+}
+
+/// A value that is written as on the command line.
+fn word<'de, T: FromStr<Err = String>, D: Deserializer<'de>>(text: D) -> Result<T, D::Error> {
+    let text = String::deserialize(text)?;
+    text.parse().map_err(|expected| de::Error::custom(format!("`{text}`: {expected}")))
+}
+
+fn size<'de, D: Deserializer<'de>>(text: D) -> Result<Option<u64>, D::Error> {
+    word(text).map(|ByteSize(bytes)| Some(bytes))
+}
+
+fn age<'de, D: Deserializer<'de>>(text: D) -> Result<Option<Duration>, D::Error> {
+    word(text).map(|Age(age)| Some(age))
+}
+
+fn policy<'de, D: Deserializer<'de>>(text: D) -> Result<&'static dyn Policy, D::Error> {
+    dbuild_cache::policy(&String::deserialize(text)?).map_err(de::Error::custom)
 }
 
 impl Config {
@@ -38,7 +88,8 @@ impl Config {
         };
         toml::from_str(&text).map_err(|error| {
             Error::usage(format!("the configuration {} is not valid: {error}", path.display())).hint(
-                "the keys are those of buildkitd.toml: [registry.\"docker.io\"] mirrors = [\"host:port\"]",
+                "the keys are those of buildkitd.toml: [registry.\"docker.io\"] mirrors = [\"host:port\"], \
+                 and [cache] keep-size = \"20GB\", keep-for = \"30d\", policy = \"gdsf\", auto = false",
             )
         })
     }

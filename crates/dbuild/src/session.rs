@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use dbuild_layer::OverlayFlavor;
 use dbuild_registry::{Credentials, Registry};
 use dbuild_sandbox::rootless::{self, Identity};
-use dbuild_store::Store;
+use dbuild_store::{Store, UpkeepLimits};
 use tokio::runtime::Runtime;
 use tracing_subscriber::EnvFilter;
 
@@ -19,6 +19,8 @@ pub(crate) struct Session {
     pub(crate) registry: Registry,
     pub(crate) runtime: Runtime,
     pub(crate) identity: Identity,
+    /// What a collection after a build keeps; `None` where there is none.
+    pub(crate) upkeep: Option<UpkeepLimits>,
 }
 
 impl Session {
@@ -43,7 +45,8 @@ impl Session {
             .enable_all()
             .build()
             .map_err(|error| Error::failed(format!("cannot start threads: {error}")))?;
+        let upkeep = config.cache.limits();
         let registry = Registry::new(config.registry, Credentials::from_environment(), store.clone());
-        Ok(Self { store, registry, runtime, identity })
+        Ok(Self { store, registry, runtime, identity, upkeep })
     }
 }

@@ -7,7 +7,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use dbuild_cache::{EntryStats, Policy, victims};
@@ -18,7 +18,7 @@ use crate::chunks::ChunkId;
 use crate::db::{int, uint};
 use crate::error::Context;
 use crate::event::now_ms;
-use crate::publish::remove_tree;
+use crate::publish::{remove_tree, remove_tree_while};
 use crate::snapshots::delete_snapshot_rows;
 use crate::usage::size_of;
 use crate::{SnapshotId, Store, StoreError};
@@ -37,7 +37,8 @@ pub struct PruneOptions {
     pub policy: Option<&'static dyn Policy>,
     /// Remove nothing; say what would go. Sizes are then estimated.
     pub dry_run: bool,
-    /// Stop after so long, even if not everything is done. Sizes are then estimated, not measured.
+    /// Stop after so long, even if not everything is done; the next collection goes on. Sizes are then what the database
+    /// says, nothing is walked through to measure it, and cache mounts and, for a size, the journal are left alone.
     pub deadline: Option<Duration>,
 }
 
@@ -85,30 +86,29 @@ impl Store {
         }
         let deadline = options.deadline.map(|deadline| Instant::now() + deadline);
         let measure = || if deadline.is_some() { self.estimated_size() } else { self.exact_size() };
-        if deadline.is_some() && options.keep_for.is_none() {
-            let size = measure()?;
-            if options.keep_size.is_some_and(|keep| size <= keep) {
-                return Ok(Pruned { remaining: size, ..Pruned::default() });
-            }
-        }
         let before = measure()?;
         let mut pruned = Pruned::default();
-        self.remove_orphans()?;
         let in_time = || deadline.is_none_or(|deadline| Instant::now() < deadline);
+        self.remove_orphans(&in_time)?;
         if let Some(keep_for) = options.keep_for {
             let limit = now_ms().saturating_sub(u64::try_from(keep_for.as_millis()).unwrap_or(u64::MAX));
-            let old = self.candidates()?.into_iter().filter(|one| one.last_used_ms < limit).collect();
+            let bounded = deadline.is_some();
+            let old = self.candidates(bounded)?.into_iter().filter(|one| one.last_used_ms < limit).collect();
             self.remove(old, &mut pruned, &in_time)?;
             self.forget_builds(limit)?;
         }
         if options.keep_size.is_none() && options.keep_for.is_none() {
-            let free = self.candidates()?.into_iter().filter(|one| options.all || !one.valued).collect();
+            let free = self
+                .candidates(deadline.is_some())?
+                .into_iter()
+                .filter(|one| options.all || !one.valued)
+                .collect();
             self.remove(free, &mut pruned, &in_time)?;
             if options.all {
                 self.forget_builds(now_ms())?;
             }
         }
-        self.shrink_database()?;
+        self.shrink_database(deadline.is_some())?;
         if let Some(keep) = options.keep_size {
             self.shrink_to(keep, options, &mut pruned, &in_time, &measure)?;
         }
@@ -120,7 +120,7 @@ impl Store {
     /// What a collection would do, by the sizes that the candidates have each for itself.
     fn would_prune(&self, options: &PruneOptions) -> Result<Pruned, StoreError> {
         let size = self.exact_size()?;
-        let mut candidates = self.candidates()?;
+        let mut candidates = self.candidates(false)?;
         let mut chosen: Vec<Candidate> = Vec::new();
         if let Some(keep_for) = options.keep_for {
             let limit = now_ms().saturating_sub(u64::try_from(keep_for.as_millis()).unwrap_or(u64::MAX));
@@ -161,18 +161,19 @@ impl Store {
         measure: &dyn Fn() -> Result<u64, StoreError>,
     ) -> Result<(), StoreError> {
         let policy = options.policy.unwrap_or_else(dbuild_cache::default_policy);
+        let bounded = options.deadline.is_some();
         loop {
             let size = measure()?;
             if size <= keep || !in_time() {
                 return Ok(());
             }
-            let mut candidates = self.candidates()?;
+            let mut candidates = self.candidates(bounded)?;
             if candidates.is_empty() {
                 // The journal is the last to go, the oldest builds first.
-                if !self.forget_oldest_builds()? {
+                if bounded || !self.forget_oldest_builds()? {
                     return Ok(());
                 }
-                self.shrink_database()?;
+                self.shrink_database(bounded)?;
                 continue;
             }
             let stats: Vec<EntryStats> = candidates.iter().map(|one| one.stats).collect();
@@ -185,7 +186,7 @@ impl Store {
             });
             let removed = self.remove(candidates, pruned, in_time)?;
             self.set_clock(clock)?;
-            self.shrink_database()?;
+            self.shrink_database(bounded)?;
             if removed == 0 {
                 // Everything that was chosen is in use again.
                 return Ok(());
@@ -193,8 +194,9 @@ impl Store {
         }
     }
 
-    /// Everything that no lease protects and no name refers to.
-    fn candidates(&self) -> Result<Vec<Candidate>, StoreError> {
+    /// Everything that no lease protects and no name refers to; without cache mounts, whose size must be walked for, where
+    /// time is `bounded`.
+    fn candidates(&self, bounded: bool) -> Result<Vec<Candidate>, StoreError> {
         let leased = self.oldest_lease_ms()?;
         let tagged = self.blobs_of_images()?;
         let packed = self.packed_blobs()?;
@@ -228,7 +230,8 @@ impl Store {
             let valued = !packed.contains(&digest);
             candidates.push(Candidate { what: What::Blob(digest), last_used_ms, stats, valued });
         }
-        for mount in self.cache_mounts()? {
+        let mounts = if bounded { Vec::new() } else { self.cache_mounts()? };
+        for mount in mounts {
             let (last_used_ms, size) = (mount.last_used_ms, size_of(&mount.path));
             let cost_ms = size / PULL_BYTES_PER_MS;
             let (created_ms, hits, clock) = (last_used_ms, 0, 0.0);
@@ -279,9 +282,7 @@ impl Store {
                 trash.push(self.to_trash(&path)?);
             }
             drop(lock);
-            for path in trash {
-                remove_tree(&path).on("remove", &path)?;
-            }
+            trash.iter().try_for_each(|path| self.discard(path, in_time))?;
             for one in batch {
                 if let What::Mount(path) = &one.what
                     && self.remove_cache_mount(path)?
@@ -295,7 +296,7 @@ impl Store {
     }
 
     /// Removes files that no row knows: left by a collector or a publisher that was killed, or by a database that was lost.
-    fn remove_orphans(&self) -> Result<(), StoreError> {
+    fn remove_orphans(&self, in_time: &dyn Fn() -> bool) -> Result<(), StoreError> {
         let leased = self.oldest_lease_ms()?;
         let lock = self.stop_publishing()?;
         let snapshots: HashSet<String> = self.snapshot_rows()?.into_iter().map(|row| row.id).collect();
@@ -321,10 +322,20 @@ impl Store {
             }
         }
         drop(lock);
-        for path in trash {
-            remove_tree(&path).on("remove", &path)?;
+        trash.iter().try_for_each(|path| self.discard(path, in_time))
+    }
+
+    /// Removes what was moved away. What there is no time for becomes an orphan, which the next collection removes.
+    pub(crate) fn discard(&self, path: &Path, in_time: &dyn Fn() -> bool) -> Result<(), StoreError> {
+        match remove_tree_while(path, in_time) {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                let place = self.room("snapshots").join(path.file_name().unwrap_or_default());
+                fs::rename(path, &place).on("write", &place)
+            }
+            // It is not there, or holds directories without permissions.
+            Err(_) => remove_tree(path).on("remove", path),
         }
-        Ok(())
     }
 
     /// Nobody publishes while this is held.
@@ -379,8 +390,9 @@ impl Store {
         }
     }
 
-    /// Drops pieces of ingredients that no record has, and gives free pages back to the file system.
-    fn shrink_database(&self) -> Result<(), StoreError> {
+    /// Drops pieces of ingredients that no record has, and gives free pages back to the file system; as many as
+    /// can be had without waiting for others where time is `bounded`.
+    fn shrink_database(&self, bounded: bool) -> Result<(), StoreError> {
         self.inner.db.write(|db| {
             let mut used: HashSet<String> = HashSet::new();
             let mut query = db.prepare("SELECT body FROM records")?;
@@ -396,11 +408,12 @@ impl Store {
             all.iter().filter(|id| !used.contains(*id)).try_for_each(|id| delete.execute([id]).map(drop))
         })?;
         let compact = self.inner.db.read(|db| {
-            let mut vacuum = db.prepare("PRAGMA incremental_vacuum")?;
+            let (pages, checkpoint) = if bounded { (4096, "PASSIVE") } else { (0, "TRUNCATE") };
+            let mut vacuum = db.prepare(&format!("PRAGMA incremental_vacuum({pages})"))?;
             let mut rows = vacuum.query([])?;
             while rows.next()?.is_some() {}
             drop(rows);
-            db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+            db.query_row(&format!("PRAGMA wal_checkpoint({checkpoint})"), [], |_| Ok(()))
         });
         if let Err(error) = compact {
             tracing::debug!("the database is not compacted: {error}");

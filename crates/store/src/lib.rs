@@ -31,6 +31,7 @@ mod source;
 mod store;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 mod usage;
 mod uses;
 mod verify;
@@ -62,6 +63,7 @@ pub use source::{
     Repository, Validators,
 };
 pub use store::{FORMAT, Store};
+pub use upkeep::{Upkeep, UpkeepLimits};
 pub use usage::{DiskUsage, UsageEntry, UsageKind};
 pub use verify::{Finding, VerifyReport};
 

@@ -135,6 +135,19 @@ pub fn remove_tree(path: &Path) -> io::Result<()> {
     }
 }
 
+/// The same for as long as there is time; whether all of it is gone. Fails where [`remove_tree`] knows what to do.
+pub(crate) fn remove_tree_while(path: &Path, in_time: &dyn Fn() -> bool) -> io::Result<bool> {
+    if !fs::symlink_metadata(path)?.is_dir() {
+        return fs::remove_file(path).map(|()| true);
+    }
+    for entry in fs::read_dir(path)? {
+        if !in_time() || !remove_tree_while(&entry?.path(), in_time)? {
+            return Ok(false);
+        }
+    }
+    fs::remove_dir(path).map(|()| true)
+}
+
 fn open_directories(path: &Path) -> io::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
     for entry in fs::read_dir(path)? {

@@ -86,3 +86,58 @@ fn du_agrees_with_the_file_system() {
     let (told, real) = (told["total"].as_u64().unwrap(), du(&space.path("store")));
     assert!(told.abs_diff(real) * 50 <= real, "{told} is not within 2 % of {real}");
 }
+
+/// Adds a `[cache]` table to the configuration.
+fn configure(space: &TestSpace, cache: &str) {
+    let registry = space.read("config.toml");
+    space
+        .write("config.toml", format!("{}\n[cache]\n{cache}\n", registry.split("\n[cache]").next().unwrap()));
+}
+
+/// Two stages: a large one that no image needs, and the image's.
+fn wasteful(number: u32) -> String {
+    format!(
+        "FROM busybox AS waste\nRUN echo {number} && dd if=/dev/urandom of=/big bs=1024 count=20000 2> /dev/null && echo ok > /ok\n\
+         FROM busybox\nCOPY --from=waste /ok /ok\nRUN echo {number} > /number\n"
+    )
+}
+
+#[test]
+fn a_build_keeps_the_store_within_its_limit_and_the_image_that_it_made() {
+    let space = TestSpace::new();
+    let store = space.path("store");
+    configure(&space, "auto = false\nkeep-size = \"12MB\"");
+    space.build(&wasteful(1), [""; 0]).run().expect_ok().lacks(&["cache: removed"]);
+    space.build(&wasteful(2), [""; 0]).run().expect_ok().lacks(&["cache: removed"]);
+    assert!(du(&store) > 40_000_000, "nothing is removed with `auto = false`: {}", du(&store));
+
+    configure(&space, "keep-size = \"12MB\"");
+    let built = space.build(&wasteful(3), [""; 0]).run().expect_ok();
+    built.stderr_has(&["cache: removed ", " of 12.0MB"]);
+    assert!(du(&store) <= 12_000_000, "{}", du(&store));
+    assert_eq!(space.run_in("app", &["cat", "/ok", "/number"]), "ok\n3\n");
+    space.dbuild(["why"]).run().expect_ok();
+    // There is nothing more to do, and nothing is said.
+    space.build("FROM busybox\nRUN true\n", [""; 0]).run().expect_ok().lacks(&["cache: removed"]);
+    space.dbuild(["cache", "verify"]).run().expect_ok();
+
+    configure(&space, "keep-for = \"0s\"");
+    space.build(&wasteful(4), ["--quiet"]).run().expect_ok().lacks(&["cache: removed"]);
+    assert_eq!(space.dbuild(["cache", "ls", "--json"]).run().expect_ok().json(), serde_json::json!([]));
+    assert_eq!(space.run_in("app", &["cat", "/number"]), "4\n");
+}
+
+#[test]
+fn a_wrong_limit_is_told_with_its_place() {
+    for (cache, told) in [
+        ("keep-size = \"20 apples\"", "`20 apples`: expected a size such as 500MB, 10GB or 1.5GiB"),
+        ("keep-size = 20", "expected a string"),
+        ("keep-for = \"long\"", "`long`: expected a time such as 30m, 24h or 7d"),
+        ("policy = \"lur\"", "choose one of lru, lfu, gdsf"),
+        ("keep = \"1GB\"", "expected one of `keep-size`, `keep-for`, `policy`, `auto`"),
+    ] {
+        let space = TestSpace::offline();
+        configure(&space, cache);
+        space.dbuild(["images"]).run().expect_code(2).stderr_has(&["config.toml", "line 5", told, "[cache]"]);
+    }
+}

@@ -11,7 +11,7 @@ use dbuild_plan::Plan;
 use dbuild_registry::Remotes;
 use dbuild_report::Summary;
 use dbuild_scheduler::{BuildError, Cancel, Canceller, Machine, Request, pinned_images};
-use dbuild_store::{BuildId, BuildInfo, Collector, Event, EventSink, Fanout, Outcome};
+use dbuild_store::{BuildId, BuildInfo, Collector, Event, EventSink, Fanout, Outcome, Store, UpkeepLimits};
 
 use super::build_error::render_step;
 use super::export::{Exported, Exporting, export};
@@ -33,7 +33,20 @@ pub(crate) fn run(global: &Global, flags: &BuildArgs) -> Result<(), Error> {
     let (_, done) = run_in(&session, flags);
     // Threads that are still copying must not hold up the end; what they write is below `tmp/`.
     session.runtime.shutdown_background();
+    if let (Ok(()), Some(limits)) = (&done, &session.upkeep) {
+        collect(&session.store, limits, flags);
+    }
     done
+}
+
+/// Keeps the store within its limits, now that everything about the build has been said. No error of a build that is done.
+fn collect(store: &Store, limits: &UpkeepLimits, flags: &BuildArgs) {
+    let quiet = flags.quiet || matches!(flags.progress, ProgressMode::Quiet | ProgressMode::Rawjson);
+    match store.upkeep(limits) {
+        Ok(Some(upkeep)) if !quiet => progress::say(&super::cache::collected(&upkeep)),
+        Ok(_) => {}
+        Err(error) => progress::say(&format!("warning: the cache is not collected: {error}")),
+    }
 }
 
 /// What can be known to be wrong before the store is opened.

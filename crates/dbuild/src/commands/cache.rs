@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dbuild_report::{Bytes, Seconds};
-use dbuild_store::{PruneOptions, Pruned, RecordEntry};
+use dbuild_store::{PruneOptions, Pruned, RecordEntry, Upkeep};
 use serde_json::json;
 
 use super::journal::local_time;
@@ -63,6 +63,16 @@ pub(crate) fn prune(global: &Global, args: &PruneArgs) -> Result<(), Error> {
     print(&format!(
         "would free about {freed} ({snapshots} results, {blobs} blobs, {cache_mounts} cache mounts); about {left} would be left"
     ))
+}
+
+/// The line about a collection after a build.
+pub(super) fn collected(upkeep: &Upkeep) -> String {
+    let Upkeep { pruned, keep_size, unfinished } = upkeep;
+    let count = |count: u64, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+    let (results, blobs) = (count(pruned.snapshots, "result"), count(pruned.blobs, "blob"));
+    let (freed, left, limit) = (Bytes(pruned.freed), Bytes(pruned.remaining), Bytes(*keep_size));
+    let rest = if *unfinished { "; the rest goes after the next build" } else { "" };
+    format!("cache: removed {results} and {blobs} ({freed}); the store takes {left} of {limit}{rest}")
 }
 
 /// `dbuild cache ls`.

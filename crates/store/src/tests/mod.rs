@@ -15,6 +15,7 @@ mod open;
 mod processes;
 mod records;
 mod snapshots;
+mod upkeep;
 
 use std::fs;
 use std::path::PathBuf;
