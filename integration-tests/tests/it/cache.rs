@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use dbuild_integration_tests::TestSpace;
+use dbuild_integration_tests::{Background, TestSpace};
 
 const DOCKERFILE: &str = "FROM busybox\nCOPY file /file\nRUN cat /file /file > /twice\n\
     RUN dd if=/dev/urandom of=/big bs=1024 count=4000 2> /dev/null\n";
@@ -140,4 +140,35 @@ fn a_wrong_limit_is_told_with_its_place() {
         configure(&space, cache);
         space.dbuild(["images"]).run().expect_code(2).stderr_has(&["config.toml", "line 5", told, "[cache]"]);
     }
+}
+
+#[test]
+fn what_a_running_build_uses_stays_when_others_collect_everything() {
+    let space = TestSpace::new();
+    let dockerfile = |end: &str| {
+        format!(
+            "FROM busybox\nRUN cat /proc/sys/kernel/random/uuid > /id\nRUN echo with-$((6 * 7)); {end}\nRUN test -s /id\n"
+        )
+    };
+    // The first step is there from an earlier build; the running one has found it and stands in the second.
+    space.build("FROM busybox\nRUN cat /proc/sys/kernel/random/uuid > /id\n", [""; 0]).run().expect_ok();
+    let id = space.run_in("app", &["cat", "/id"]);
+    space.dbuild(["rm", "app"]).run().expect_ok();
+    space.write("context/unused", "");
+    space.build("FROM scratch\nCOPY unused /\n", ["--tag", "other"]).run().expect_ok();
+    let gate = "until [ -e /gate/open ]; do sleep 0.1; done";
+    let mount = "--mount=type=cache,target=/gate,id=gate ";
+    let waiting = dockerfile(gate).replace("RUN echo", &format!("RUN {mount}echo"));
+    let mut build = Background::start(space.build(&waiting, [""; 0]).into_command());
+    build.wait_for_line("with-42");
+    space.dbuild(["rm", "other"]).run().expect_ok();
+    let pruned = space.dbuild(["cache", "prune", "--all"]).run().expect_ok();
+    let listed = space.dbuild(["cache", "ls"]).run().expect_ok();
+    listed.stdout_has(&["/proc/sys/kernel/random/uuid"]).lacks(&["COPY unused"]);
+    // The mount is in use, too; what is written there opens the gate.
+    let open = format!("FROM busybox\nRUN {mount}touch /gate/open\n");
+    space.build(&open, ["--tag", "opener"]).run().expect_ok();
+    let (status, told) = build.wait();
+    assert!(status.success(), "{told}\n{pruned}");
+    assert_eq!(space.run_in("app", &["cat", "/id"]), id, "the step that was found was not run again");
 }
