@@ -170,6 +170,16 @@ fn lesson_9() {
 }
 
 #[test]
+fn lesson_10() {
+    walk_through(10, Bases::Small);
+}
+
+#[test]
+fn lesson_11() {
+    walk_through(11, Bases::Small);
+}
+
+#[test]
 fn a_wrong_text_is_noticed() {
     let example = |text: &str| examples(text).remove(0);
     let printed = "one 0.1s\ntwo 1.00MB sha256:0123456789ab\nthree\n";
