@@ -119,9 +119,7 @@ impl Downloads {
         }
         let builder = transport::client_builder(limits.connect);
         let builder = if direct { builder.no_proxy() } else { builder };
-        let client = builder.build().map_err(|error| {
-            Problem::Local(format!("cannot set up a client: {}", transport::chain(&error)))
-        })?;
+        let client = builder.build().map_err(|error| transport::no_client(&error))?;
         Ok(slot.get_or_init(|| client))
     }
 }

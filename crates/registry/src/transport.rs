@@ -167,9 +167,7 @@ impl Transport {
             pem.extend(read(&pair.key)?);
             builder = builder.identity(reqwest::Identity::from_pem(&pem).map_err(|e| local(&pair.cert, e))?);
         }
-        builder
-            .build()
-            .map_err(|error| Problem::Local(format!("cannot set up a client for {name}: {}", chain(&error))))
+        builder.build().map_err(|error| no_client(&error))
     }
 
     async fn follow(
@@ -273,6 +271,19 @@ pub(crate) fn client_builder(connect: Duration) -> ClientBuilder {
         .redirect(reqwest::redirect::Policy::none())
         // Retries too: those of the client are invisible to our bounds.
         .retry(reqwest::retry::never())
+}
+
+/// Why there is no client.
+pub(crate) fn no_client(error: &reqwest::Error) -> Problem {
+    let why = chain(error);
+    // The words are those of the crate that reads the system's certificates.
+    Problem::Local(if why.contains("No CA certificates") {
+        "no certificate authorities are found on this machine, or this user may not read them: \
+     install `ca-certificates`, or look at the permissions of /etc/ssl/certs"
+            .to_owned()
+    } else {
+        format!("cannot set up a client: {why}")
+    })
 }
 
 /// One request and the head of its answer, which must come in time.
@@ -402,7 +413,7 @@ fn no_answer(error: &reqwest::Error) -> Problem {
 }
 
 /// The innermost reason: the outer ones repeat the address, which is said elsewhere.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+fn chain(error: &dyn std::error::Error) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {
         innermost = source;

@@ -180,7 +180,7 @@ fn flask() {
 #[test]
 fn venv() {
     let space = space();
-    let starts = ["\nstarts: source venv/bin/activate && python app.py\n"];
+    let starts = ["\nstarts: bash -c 'source venv/bin/activate && python app.py'\n"];
     build(&space, "venv", Some("single")).stderr_has(&starts);
     build(&space, "venv", None).stderr_has(&starts);
     for image in ["single", "multi"] {
