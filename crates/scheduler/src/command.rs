@@ -16,6 +16,7 @@ use dbuild_plan::{CacheSharing, HostEntry, Mount, MountKind, NetworkMode, RunSte
 use dbuild_sandbox::{self as sandbox, MountSource, OverlayDirs, Rootfs, Spec};
 use dbuild_store::{CacheMount, Event, LogStream, Sharing, SnapshotDraft};
 
+use crate::agent::AgentSocket;
 use crate::cancel::Cancel;
 use crate::error::StepError;
 use crate::flat::{directories, in_one};
@@ -32,6 +33,7 @@ struct Held {
     drafts: Vec<SnapshotDraft>,
     /// By id: two mounts of one id are one directory.
     caches: BTreeMap<String, CacheMount>,
+    agents: Vec<AgentSocket>,
 }
 
 impl Shared {
@@ -230,8 +232,8 @@ impl Shared {
                 }
                 MountSource::File { contents: value.into(), mode: *mode, uid: *uid, gid: *gid }
             }
-            MountKind::Ssh { id, required, .. } => {
-                let Some(socket) = self.request.ssh.get(id) else {
+            MountKind::Ssh { id, required, mode, uid, gid } => {
+                let Some(agent) = self.request.ssh.get(id) else {
                     if *required {
                         return Err(StepError::Needs(format!(
                             "no ssh agent `{id}`: give it with `--ssh {id}`"
@@ -239,7 +241,14 @@ impl Shared {
                     }
                     return Ok(());
                 };
-                MountSource::Bind { path: socket.clone(), readonly: false }
+                let dir = self.store().scratch_path();
+                let socket = AgentSocket::new(&self.runtime, agent.clone(), dir, (*mode, *uid, *gid));
+                let socket = socket.map_err(|error| {
+                    StepError::Needs(format!("no socket for the ssh agent `{id}` can be made: {error}"))
+                })?;
+                let path = socket.path();
+                held.agents.push(socket);
+                MountSource::Bind { path, readonly: false }
             }
         };
         spec.mounts.push(sandbox::Mount { target, source });
@@ -396,13 +405,14 @@ fn fill(stack: &Stack, source: &str, dir: &Path, flavor: OverlayFlavor) -> Resul
     own(dir, mode, uid, gid).map_err(|error| StepError::Needs(format!("a cache cannot be filled: {error}")))
 }
 
-fn own(dir: &Path, mode: u32, uid: u32, gid: u32) -> std::io::Result<()> {
-    match std::os::unix::fs::chown(dir, Some(uid), Some(gid)) {
+/// Gives a file or directory an owner and a mode.
+pub(crate) fn own(path: &Path, mode: u32, uid: u32, gid: u32) -> std::io::Result<()> {
+    match std::os::unix::fs::chown(path, Some(uid), Some(gid)) {
         // Without sub-ids there is nobody else to own it.
         Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error()) => {}
         other => other?,
     }
-    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(mode))
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
 }
 
 /// How many bytes can be read as text now: all but a last character that is not complete.

@@ -1,5 +1,8 @@
 //! What RUN is lent and must not keep: secrets and agents.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use dbuild_integration_tests::{Outcome, TestSpace, Unpacked};
@@ -91,6 +94,54 @@ fn a_secret_that_cannot_be_given_is_an_error_that_says_so() {
     fails("id=a", &unset).stderr_has(&["the variable NOT_SET, which is not set"]);
     let fields = space.build("FROM scratch\n", ["--secret", "id=a,mode=1"]).run();
     fields.expect_code(2).stderr_has(&["`mode=1` is not known"]);
+}
+
+/// Asks the agent twice over one connection, and prints its answers. It needs no modules of Perl's.
+const ASK: &str = r#"socket(AGENT, 1, 1, 0) or die $!;
+if (!connect(AGENT, pack("S a108", 1, $ENV{SSH_AUTH_SOCK}))) { print("no way in\n"); exit }
+for $word ("keys", "sign") { syswrite(AGENT, "$word\n"); print scalar <AGENT>; }
+"#;
+
+/// Answers each line of each connection.
+fn fake_agent(socket: &Path) {
+    let listener = UnixListener::bind(socket).expect("a socket can be made");
+    std::fs::set_permissions(socket, PermissionsExt::from_mode(0o600)).expect("it is ours");
+    std::thread::spawn(move || {
+        for connection in listener.incoming().flatten() {
+            let mut answers = connection.try_clone().expect("a socket can be cloned");
+            for line in BufReader::new(connection).lines().map_while(Result::ok) {
+                writeln!(answers, "the answer to {line}").expect("somebody listens");
+            }
+        }
+    });
+}
+
+#[test]
+fn an_agent_answers_whom_the_mount_lets_in() {
+    let space = TestSpace::offline();
+    // No socket can have an address as long as that of this directory's.
+    let store = space.path("long-".repeat(30));
+    let host = ["image", "from-host", "-t", "host", "perl", "sh", "stat"];
+    space.dbuild(host).env("DBUILD_STORE", &store).run().expect_ok();
+    space.write("context/ask", ASK);
+    let text = "FROM host\nCOPY ask /ask\nUSER 7\n\
+                RUN --mount=type=ssh stat -c 'default %a %u:%g' $SSH_AUTH_SOCK && perl /ask\n\
+                RUN --mount=type=ssh,uid=7,gid=8,target=/mine stat -c 'given %a %u:%g' /mine && echo \"given: $(perl /ask)\"\n\
+                RUN --network=none --mount=type=ssh,mode=0666 stat -c 'open %a' $SSH_AUTH_SOCK && echo \"open: $(perl /ask)\"\n";
+    fake_agent(&space.path("agent"));
+    let agent = format!("default={}", space.path("agent").display());
+    let build = space.build(text, ["--ssh", &agent]).env("DBUILD_STORE", &store);
+    let done = build.run().expect_ok().stderr_has(&[
+        "default 600 0:0",
+        "no way in",
+        "given 600 7:8",
+        "given: the answer to keys",
+        "open 666",
+        "open: the answer to keys",
+    ]);
+    assert_eq!(done.stderr.matches("the answer to sign\n").count(), 2, "{}", done.stderr);
+    let sockets = space.shell("", "find . -type s | sort").expect_ok();
+    assert_eq!(sockets.stdout, "./agent\n", "the sockets of the steps are gone");
 }
 
 fn md5(space: &TestSpace, file: &str) -> String {
