@@ -17,6 +17,7 @@ demo *ARGS:
 # Format, lints and dependencies
 lint:
     cargo fmt --all --check
+    rustfmt --check crates/cache/src/strategies/*.rs
     cargo clippy --workspace --all-targets -- -D warnings
     cargo test -q -p dbuild-integration-tests --test it house::
 
@@ -28,6 +29,7 @@ bench *ARGS:
 # Formats everything
 fmt:
     cargo fmt --all
+    rustfmt crates/cache/src/strategies/*.rs
 
 # Makes the base images of the tutorials and fills the local registry's storage with them
 bases:

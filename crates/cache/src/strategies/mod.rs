@@ -1,16 +1,30 @@
 //! The built-in strategies, one file each, and what they share.
 
-mod content;
-mod linear;
-mod output;
+/// The modules of the strategies, and the list of what they hold.
+macro_rules! built_in {
+    ($($module:ident::$strategy:ident,)*) => {
+        $(mod $module;)*
 
-pub(crate) use content::Content;
-pub(crate) use linear::Linear;
-pub(crate) use output::Output;
+        /// All strategies, the default last.
+        pub(crate) const BUILT_IN: &[&dyn Strategy] = &[$(&$module::$strategy),*];
+    };
+}
+
+// A new strategy is a file in this directory and a line here.
+built_in! {
+    linear::Linear,
+    content::Content,
+    output::Output,
+}
+
+/// The worked example of `docs/cache-key.md`.
+#[cfg(test)]
+#[path = "../tests/whole.rs"]
+pub(crate) mod whole;
 
 use dbuild_plan::{MountKind, Step, StepId, StepKind};
 
-use crate::{IngredientKind, Inputs, Sink, Unknown};
+use crate::{IngredientKind, Inputs, Sink, Strategy, Unknown};
 
 /// How a strategy looks at one source of a step.
 struct Source {

@@ -1,3 +1,4 @@
+mod example;
 mod explain;
 mod fixture;
 mod ingredients;
