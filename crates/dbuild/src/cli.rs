@@ -178,7 +178,7 @@ pub(crate) struct RunArgs {
 }
 
 /// `dbuild shell`.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct ShellArgs {
     /// A stage of the Dockerfile, which is built if need be; or the name of an image
     #[arg(
@@ -191,6 +191,9 @@ pub(crate) struct ShellArgs {
     /// Where the command of a RUN failed, with what it had written: in the latest build that failed
     #[arg(long, conflicts_with = "subject")]
     pub(crate) failed: bool,
+    /// With --failed: in this build, by its id or the beginning of it
+    #[arg(long = "build", value_name = "ID", requires = "failed")]
+    pub(crate) of: Option<String>,
     /// For a stage: flags of `dbuild build`, and the context [default: the current directory]
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "BUILD FLAGS… CONTEXT")]
     pub(crate) build: Vec<String>,

@@ -83,3 +83,50 @@ fn where_a_command_failed() {
     space.dbuild(["cache", "prune", "--all"]).run().expect_ok();
     space.dbuild(["shell", "--failed"]).run().expect_code(1);
 }
+
+#[test]
+fn where_an_older_build_failed() {
+    let space = TestSpace::new();
+    for word in ["older", "newer"] {
+        space.build(&format!("FROM busybox\nRUN echo {word} > /word; false\n"), [""; 0]).run().expect_code(1);
+    }
+    space.build("FROM busybox\n", [""; 0]).run().expect_ok();
+    let history = space.dbuild(["history", "--json"]).run().expect_ok();
+    let history: serde_json::Value = serde_json::from_str(&history.stdout).unwrap();
+    let id = |at: usize| history[at]["id"].as_str().unwrap();
+    let shell = |id: &str| space.dbuild(["shell", "--failed", "--build", id, "-c", "cat /word"]).run();
+    assert_eq!(shell(id(2)).expect_ok().stdout, "older\n");
+    assert_eq!(shell(id(1)).expect_ok().stdout, "newer\n");
+    let words = format!("build {} has no command that failed", id(0));
+    shell(id(0)).expect_code(1).stderr_has(&[&words, "dbuild history"]);
+    shell("zzz").expect_code(1).stderr_has(&["no build `zzz`"]);
+}
+
+const FAILS: &str = "FROM busybox\nENV PS1=ready:\nWORKDIR /work\nRUN echo half > result; exit 3\n";
+
+#[test]
+fn at_once_where_a_build_fails_in_a_terminal() {
+    let space = TestSpace::new();
+    let build = space.build(FAILS, ["--on-failure", "shell"]);
+    let mut terminal = Terminal::start(build.into_command(), 80);
+    terminal.wait_for("ready:");
+    terminal.type_line("echo $(cat result) in $PWD");
+    terminal.wait_for("half in /work");
+    terminal.type_line("exit 5");
+    // It ends as the build did, and its error stands above the shell, once.
+    assert_eq!(terminal.finish(), Some(1));
+    assert_eq!(terminal.raw.matches("failed: exit code 3").count(), 1, "{}", terminal.raw);
+    // What does not fail in a RUN ends as without the flag.
+    let build = space.build("FROM busybox\nCOPY gone /\n", ["--on-failure", "shell"]);
+    let mut terminal = Terminal::start(build.into_command(), 80);
+    assert_eq!(terminal.finish(), Some(1));
+    assert!(terminal.raw.contains("there is no `gone`"), "{}", terminal.raw);
+}
+
+#[test]
+fn a_failure_without_a_terminal_opens_none() {
+    let space = TestSpace::new();
+    let outcome = space.build(FAILS, ["--on-failure", "shell"]).run().expect_code(1);
+    outcome.stderr_has(&["`--on-failure shell` needs a terminal", "failed: exit code 3"]);
+    space.build(FAILS, ["--on-failure", "tea"]).run().expect_code(2).stderr_has(&["shell"]);
+}

@@ -66,6 +66,9 @@ pub(crate) struct BuildArgs {
     /// Say at the end why each step ran
     #[arg(long)]
     pub(crate) explain: bool,
+    /// After a RUN has failed, on a terminal: open what `dbuild shell --failed` opens
+    #[arg(long, value_name = "WHAT")]
+    pub(crate) on_failure: Option<OnFailure>,
     /// Print only the image's id
     #[arg(long, short = 'q')]
     pub(crate) quiet: bool,
@@ -115,6 +118,13 @@ pub(crate) struct SourceArgs {
     /// Ask the registry for every base image; `--pull=false` never asks for one that is here
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(crate) pull: Option<bool>,
+}
+
+/// What is done when a RUN has failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnFailure {
+    /// A shell where it failed.
+    Shell,
 }
 
 /// How progress is shown.

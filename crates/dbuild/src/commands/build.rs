@@ -10,6 +10,7 @@ use dbuild_layer::PackOptions;
 use dbuild_plan::Plan;
 use dbuild_registry::Remotes;
 use dbuild_report::Summary;
+use dbuild_sandbox::terminal::is_interactive;
 use dbuild_scheduler::{BuildError, Cancel, Canceller, Machine, Request, pinned_images};
 use dbuild_store::{BuildId, BuildInfo, Collector, Event, EventSink, Fanout, Outcome, Store, UpkeepLimits};
 
@@ -30,7 +31,13 @@ const GRACE: Duration = Duration::from_millis(700);
 pub(crate) fn run(global: &Global, flags: &BuildArgs) -> Result<(), Error> {
     check(flags)?;
     let session = Session::open(global)?;
-    let (_, done) = run_in(&session, flags);
+    let (id, done) = run_in(&session, flags);
+    let done = match id {
+        Some(id) if flags.on_failure.is_some() && is_interactive() => {
+            done.map_err(|error| super::shell::after_failure(&session, &id, error))
+        }
+        _ => done,
+    };
     // Threads that are still copying must not hold up the end; what they write is below `tmp/`.
     session.runtime.shutdown_background();
     if let (Ok(()), Some(limits)) = (&done, &session.upkeep) {
@@ -53,6 +60,11 @@ fn collect(store: &Store, limits: &UpkeepLimits, flags: &BuildArgs) {
 pub(super) fn check(flags: &BuildArgs) -> Result<(), Error> {
     for warning in flags.habits.warnings()? {
         progress::say(&format!("warning: {warning}"));
+    }
+    if flags.on_failure.is_some() && !is_interactive() {
+        progress::say(
+            "warning: `--on-failure shell` needs a terminal as standard input and output: no shell will be opened",
+        );
     }
     super::export::check(flags, &outputs(flags)?)?;
     dbuild_cache::strategy(&flags.strategy).map(drop).map_err(Error::usage)

@@ -10,13 +10,14 @@ use dbuild_plan::ImageConfig;
 use dbuild_report::Build;
 use dbuild_sandbox::terminal::is_interactive;
 use dbuild_scheduler::ImageFiles;
-use dbuild_store::Event;
+use dbuild_store::{BuildId, Event, SnapshotId, Store};
 
 use super::check_image::{stack_layer, stack_of};
 use super::run::{enter, start};
 use crate::cli::{BuildArgs, Cli, Command, Global, RunArgs, ShellArgs};
-use crate::error::Error;
+use crate::error::{EXIT_FAILED, Error};
 use crate::inputs;
+use crate::progress;
 use crate::session::Session;
 
 /// Looked for in this order, after the shell of SHELL or of the command.
@@ -54,16 +55,61 @@ pub(crate) fn run(global: &Global, args: &ShellArgs) -> Result<(), Error> {
 /// How many builds are looked through for one whose command failed.
 const BUILDS: usize = 50;
 
-/// Where a command failed: the files before it, and on them what it had written.
+/// Where a command failed: in the build that is named, else in the latest one.
 fn failed(global: &Global, args: &ShellArgs) -> Result<(), Error> {
     let session = Session::open(global)?;
     let store = &session.store;
+    // What is found must still be there when it is entered.
     let _lease = store.lease().map_err(Error::failed)?;
-    let none = || Error::failed("no build of this store has a command that failed and is kept");
-    let builds = store.builds(BUILDS).map_err(Error::failed)?;
-    let mut kept = builds.iter().filter_map(|build| {
-        let events = store.events(&build.id).ok()?;
-        let kept = events.iter().rev().find_map(|stamped| match &stamped.event {
+    let kept = match &args.of {
+        Some(id) => {
+            let id = store.build(Some(id)).map_err(Error::failed)?.id;
+            Kept::of(store, &id).ok_or_else(|| {
+                Error::failed(format!("build {id} has no command that failed and is kept"))
+                    .hint("`dbuild history` lists the builds")
+            })?
+        }
+        None => {
+            let builds = store.builds(BUILDS).map_err(Error::failed)?;
+            builds.iter().find_map(|build| Kept::of(store, &build.id)).ok_or_else(|| {
+                Error::failed("no build of this store has a command that failed and is kept")
+            })?
+        }
+    };
+    kept.enter(&session, args)
+}
+
+/// `build --on-failure shell`: the shell where a command of this build failed. Gives the error that is left to end with;
+/// an error that is not of a command stays as it is.
+pub(super) fn after_failure(session: &Session, id: &BuildId, error: Error) -> Error {
+    let Ok(_lease) = session.store.lease() else { return error };
+    let Some(kept) = Kept::of(&session.store, id).filter(|_| error.code() == EXIT_FAILED) else {
+        return error;
+    };
+    progress::say(&error.to_string());
+    // How the shell ended is not how the build ended.
+    if let Err(trouble) = kept.enter(session, &ShellArgs::default()) {
+        let text = trouble.to_string();
+        if !text.is_empty() {
+            progress::say(&text);
+        }
+    }
+    Error::exit_code(EXIT_FAILED)
+}
+
+/// What a command that failed had written, and what it ran with.
+struct Kept {
+    build: Build,
+    step: u32,
+    snapshot: SnapshotId,
+    config: ImageConfig,
+}
+
+impl Kept {
+    /// As the journal of this build has it.
+    fn of(store: &Store, id: &BuildId) -> Option<Self> {
+        let events = store.events(id).ok()?;
+        let (step, snapshot, config) = events.iter().rev().find_map(|stamped| match &stamped.event {
             Event::StepKept { step, snapshot, env, user, workdir, program } => {
                 let config = ImageConfig {
                     env: env.clone(),
@@ -76,26 +122,32 @@ fn failed(global: &Global, args: &ShellArgs) -> Result<(), Error> {
             }
             _ => None,
         })?;
-        Some((Build::of(&events), kept))
-    });
-    let (build, (id, snapshot, config)) = kept.next().ok_or_else(none)?;
-    let gone =
-        || Error::failed("what the command had written was collected").hint("build again: it is kept anew");
-    let step = build.step(id).ok_or_else(gone)?;
-    let parent = step.inputs.first().copied().ok_or_else(gone)?;
-    let below = stack_of(store, &build, parent).ok_or_else(gone)?;
-    let stack = below.with(stack_layer(store.snapshot(&snapshot).ok_or_else(gone)?));
-    crate::progress::say(&format!("{} {}", step.label, step.text));
-    let directories =
-        stack.layers().iter().filter(|layer| !layer.tree.is_empty()).filter_map(|layer| match &layer.files {
+        Some(Self { build: Build::of(&events), step, snapshot, config })
+    }
+
+    /// A shell in the files before the command, and on them what it had written.
+    fn enter(&self, session: &Session, args: &ShellArgs) -> Result<(), Error> {
+        let Self { build, config, .. } = self;
+        let store = &session.store;
+        let gone = || {
+            Error::failed("what the command had written was collected").hint("build again: it is kept anew")
+        };
+        let step = build.step(self.step).ok_or_else(gone)?;
+        let parent = step.inputs.first().copied().ok_or_else(gone)?;
+        let below = stack_of(store, build, parent).ok_or_else(gone)?;
+        let stack = below.with(stack_layer(store.snapshot(&self.snapshot).ok_or_else(gone)?));
+        progress::say(&format!("{} {}", step.label, step.text));
+        let layers = stack.layers().iter().filter(|layer| !layer.tree.is_empty());
+        let directories = layers.filter_map(|layer| match &layer.files {
             Files::Snapshot(dir) => Some(dir.clone()),
             Files::Absent | Files::Live(_) => None,
         });
-    let files = ImageFiles { directories: directories.collect(), stack };
-    let line = args.command.iter().flat_map(|line| ["-c".to_owned(), line.clone()]);
-    enter(&session, files, &config, &container(args), |config, files| {
-        Ok(choose(config, files, "the stage")?.into_iter().chain(line).collect())
-    })
+        let files = ImageFiles { directories: directories.collect(), stack };
+        let line = args.command.iter().flat_map(|line| ["-c".to_owned(), line.clone()]);
+        enter(session, files, config, &container(args), |config, files| {
+            Ok(choose(config, files, "the stage")?.into_iter().chain(line).collect())
+        })
+    }
 }
 
 fn container(args: &ShellArgs) -> RunArgs {
