@@ -26,6 +26,10 @@ bench *ARGS:
     cargo build --release
     scripts/bench.py {{ARGS}}
 
+# Times the inner loops alone (Criterion): parse, lower, key, hash, walk, tar, gzip, unpack
+bench-inner *ARGS:
+    cargo bench -p dbuild-integration-tests --bench inner_loops -- {{ARGS}}
+
 # Formats everything
 fmt:
     cargo fmt --all
