@@ -128,6 +128,7 @@ impl Shared {
                 user: run.user.clone(),
                 workdir: run.workdir.clone(),
                 program: run.argv.first().cloned().unwrap_or_default(),
+                mounts: run.mounts.iter().map(mount_in_words).collect(),
             }),
             Err(error) => tracing::warn!("what a failed step wrote is not kept: {error}"),
         }
@@ -371,6 +372,17 @@ fn cache_name(kind: &MountKind, inputs: &StepInputs<'_>) -> Result<String, StepE
         None if (*mode, *uid, *gid) == (0o755, 0, 0) => id.to_owned(),
         None => format!("{id} as {mode:04o} {uid}:{gid}"),
     })
+}
+
+/// A mount for people: what it is, and where or of what name.
+fn mount_in_words(Mount { target, kind }: &Mount) -> String {
+    match kind {
+        MountKind::Bind { .. } => format!("bind {target}"),
+        MountKind::Cache { .. } => format!("cache {target}"),
+        MountKind::Tmpfs { .. } => format!("tmpfs {target}"),
+        MountKind::Secret { id, .. } => format!("secret {id}"),
+        MountKind::Ssh { id, .. } => format!("ssh {id}"),
+    }
 }
 
 fn is_locked(kind: &MountKind) -> bool {

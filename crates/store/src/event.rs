@@ -288,6 +288,9 @@ pub enum Event {
         workdir: String,
         /// The program that it was: the shell of the shell form.
         program: String,
+        /// What was mounted in it and is not kept: the type, and the target or the id.
+        #[serde(default)]
+        mounts: Vec<String>,
     },
     /// A step of the plan was not needed after all.
     StepSkipped {

@@ -68,13 +68,14 @@ fn where_a_command_failed() {
         .expect_code(1)
         .stderr_has(&["no build of this store has a command that failed"]);
     let dockerfile = "FROM busybox\nARG LEVEL=5\nENV A=b\nWORKDIR /work\nUSER 7\nRUN echo before > /tmp/before\n\
-                      RUN --mount=type=secret,id=s,env=SECRET echo half > /tmp/half; exit 3\n";
+                      RUN --mount=type=secret,id=s,env=SECRET --mount=type=cache,target=/c echo half > /tmp/half; exit 3\n";
     space.write("secret", "hidden-value");
     let build = || space.build(dockerfile, ["--secret", "id=s,src=secret"]).run().expect_code(1);
     build().stderr_has(&["`dbuild shell --failed` opens a shell where it failed"]);
     let line = "cat /tmp/before /tmp/half; echo $A $LEVEL $PWD $(id -u) [$SECRET]";
     let shell = || space.dbuild(["shell", "--failed", "-c", line]).run().expect_ok();
-    assert_eq!(shell().stderr_has(&["RUN --mount=type=secret"]).stdout, "before\nhalf\nb 5 /work 7 []\n");
+    let words = ["RUN --mount=type=secret", "not mounted here: secret s, cache /c\n"];
+    assert_eq!(shell().stderr_has(&words).stdout, "before\nhalf\nb 5 /work 7 []\n");
     // What one writes there is gone, and the step is no result: it runs again, and fails again.
     space.dbuild(["shell", "--failed", "-c", "rm /tmp/half"]).run().expect_ok();
     assert!(shell().stdout.contains("half"));

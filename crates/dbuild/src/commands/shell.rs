@@ -103,26 +103,29 @@ struct Kept {
     step: u32,
     snapshot: SnapshotId,
     config: ImageConfig,
+    /// What it had and the shell has not, in words.
+    mounts: Vec<String>,
 }
 
 impl Kept {
     /// As the journal of this build has it.
     fn of(store: &Store, id: &BuildId) -> Option<Self> {
         let events = store.events(id).ok()?;
-        let (step, snapshot, config) = events.iter().rev().find_map(|stamped| match &stamped.event {
-            Event::StepKept { step, snapshot, env, user, workdir, program } => {
-                let config = ImageConfig {
-                    env: env.clone(),
-                    user: user.clone(),
-                    working_dir: workdir.clone(),
-                    shell: Some(vec![program.clone()]),
-                    ..ImageConfig::default()
-                };
-                Some((*step, snapshot.clone(), config))
-            }
-            _ => None,
-        })?;
-        Some(Self { build: Build::of(&events), step, snapshot, config })
+        let (step, snapshot, config, mounts) =
+            events.iter().rev().find_map(|stamped| match &stamped.event {
+                Event::StepKept { step, snapshot, env, user, workdir, program, mounts } => {
+                    let config = ImageConfig {
+                        env: env.clone(),
+                        user: user.clone(),
+                        working_dir: workdir.clone(),
+                        shell: Some(vec![program.clone()]),
+                        ..ImageConfig::default()
+                    };
+                    Some((*step, snapshot.clone(), config, mounts.clone()))
+                }
+                _ => None,
+            })?;
+        Some(Self { build: Build::of(&events), step, snapshot, config, mounts })
     }
 
     /// A shell in the files before the command, and on them what it had written.
@@ -137,6 +140,9 @@ impl Kept {
         let below = stack_of(store, build, parent).ok_or_else(gone)?;
         let stack = below.with(stack_layer(store.snapshot(&self.snapshot).ok_or_else(gone)?));
         progress::say(&format!("{} {}", step.label, step.text));
+        if !self.mounts.is_empty() {
+            progress::say(&format!("not mounted here: {}", self.mounts.join(", ")));
+        }
         let layers = stack.layers().iter().filter(|layer| !layer.tree.is_empty());
         let directories = layers.filter_map(|layer| match &layer.files {
             Files::Snapshot(dir) => Some(dir.clone()),
