@@ -10,6 +10,7 @@ use dbuild_plan::{Plan, StageId, Step, StepId, StepKind};
 use dbuild_store::{BlobSource, Event, EventSink, LayerInfo, PackedLayer, Store};
 use tokio::runtime::Handle;
 
+use crate::again::{again, forget_damaged};
 use crate::base::{Bases, chain_ids};
 use crate::cancel::Cancel;
 use crate::error::{BuildError, StepError};
@@ -45,7 +46,18 @@ pub struct BuiltTarget {
 }
 
 /// Runs a build. Must be called on a tokio runtime with several threads.
+///
+/// A result of the cache whose files turn out to be damaged while they are packed is forgotten, and made again: once.
 pub async fn build(request: Request) -> Result<Built, BuildError> {
+    match build_once(request.clone()).await {
+        Err(BuildError::Step(_, error)) if forget_damaged(&request, &error) => {
+            build_once(Request { events: again(&request), ..request }).await
+        }
+        done => done,
+    }
+}
+
+async fn build_once(request: Request) -> Result<Built, BuildError> {
     let runtime = Handle::current();
     let (plan, jobs, cancel) = (Arc::clone(&request.plan), request.jobs, request.cancel.clone());
     let events = Arc::clone(&request.events);

@@ -7,7 +7,7 @@ use dbuild_layer::users::UserError;
 use dbuild_layer::{CopyError, LayerError};
 use dbuild_plan::StepId;
 use dbuild_sandbox::SandboxError;
-use dbuild_store::{BlobSourceError, StoreError};
+use dbuild_store::{BlobSourceError, SnapshotId, StoreError};
 
 /// How a build ended that gave no image.
 #[derive(Debug)]
@@ -101,6 +101,9 @@ pub enum StepError {
     /// Files could not be read or written.
     #[error(transparent)]
     Layer(#[from] LayerError),
+    /// The files of a result were changed after it was made.
+    #[error("{1}")]
+    DamagedResult(SnapshotId, LayerError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),

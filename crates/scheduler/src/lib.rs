@@ -5,6 +5,7 @@
 //! missing come from the [`dbuild_store::BlobSource`] of the request, what a URL names from its
 //! [`dbuild_store::RemoteSource`].
 
+mod again;
 mod agent;
 mod base;
 mod build;

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use dbuild_layer::{Compression, PackOptions, pack, repack};
+use dbuild_layer::{Compression, LayerError, PackOptions, pack, repack};
 use dbuild_plan::{BaseImage, Plan, StepId};
 use dbuild_store::{Event, EventSink, PackKey, PackedLayer, Snapshot, SnapshotId, Store};
 use tokio::runtime::Handle;
@@ -146,7 +146,10 @@ pub(crate) fn repack_base(
 fn pack_layer(store: &Store, snapshot: &Snapshot, options: &PackOptions) -> Result<PackedLayer, StepError> {
     // Hashed once: where it is compressed.
     let mut blob = store.unhashed_blob_writer()?;
-    let packed = pack(&snapshot.tree, &snapshot.dir, options, &mut blob)?;
+    let packed = pack(&snapshot.tree, &snapshot.dir, options, &mut blob).map_err(|error| match error {
+        LayerError::Damaged { .. } => StepError::DamagedResult(snapshot.id.clone(), error),
+        error => error.into(),
+    })?;
     let (digest, size) = blob.commit_as(packed.digest)?;
     let media_type = options.compression.media_type().to_owned();
     Ok(PackedLayer { diff_id: packed.diff_id, digest, size, media_type })

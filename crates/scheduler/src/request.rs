@@ -14,6 +14,7 @@ use dbuild_store::{BlobSource, EventSink, RemoteSource, Store};
 use crate::cancel::Cancel;
 
 /// One build. Everything that it may read or reach is in here.
+#[derive(Clone)]
 pub struct Request {
     /// What to do.
     pub plan: Arc<Plan>,

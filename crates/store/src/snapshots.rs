@@ -259,6 +259,12 @@ impl Store {
         valid.map(|id| self.to_trash(&self.snapshot_dir(&SnapshotId(id)))).collect()
     }
 
+    /// Forgets a snapshot whose files were found damaged, and all that leads to it. Whoever uses it keeps its files: they
+    /// are an orphan now, which the next collection removes.
+    pub fn forget_snapshot(&self, id: &SnapshotId) -> Result<(), StoreError> {
+        self.inner.db.write(|db| delete_snapshot_rows(db, &id.0).map(drop))
+    }
+
     /// Drops a snapshot, its records and what is known of its packed forms.
     pub(crate) fn drop_snapshot(&self, id: &SnapshotId) {
         let _ = self.inner.db.write(|db| delete_snapshot_rows(db, &id.0));

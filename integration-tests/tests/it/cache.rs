@@ -58,6 +58,23 @@ fn damage_is_found_and_repaired() {
 }
 
 #[test]
+fn a_result_that_is_damaged_when_it_is_packed_is_made_again() {
+    let space = built();
+    let mut find = std::process::Command::new("find");
+    let found = find.arg(space.path("store/snapshots")).args(["-name", "twice"]).output().unwrap();
+    std::fs::write(String::from_utf8_lossy(&found.stdout).trim(), "wrong\nwrong\n").unwrap();
+    // Packed in another way than before, its bytes are read.
+    let output = ["--output", "type=image,compression=uncompressed"];
+    let again = space.build(DOCKERFILE, output).run().expect_ok();
+    again.stderr_has(&[
+        "warning: a result of the cache is damaged, and its step runs again: /twice",
+        "12B added",
+    ]);
+    assert_eq!(space.run_in("app", &["cat", "/twice"]), "right\nright\n");
+    space.build(DOCKERFILE, output).run().expect_ok().lacks(&["damaged"]);
+}
+
+#[test]
 fn after_a_prune_to_a_size_the_store_has_that_size_under_every_policy() {
     for policy in ["lru", "lfu", "gdsf"] {
         let space = built();
