@@ -39,6 +39,8 @@ pub(crate) struct Shared {
     explainer: Explainer,
     /// Keys whose results this build made: with `--no-cache` they may be used all the same.
     made_here: Mutex<HashSet<StepKey>>,
+    /// Keys that a step of this build has tried to lock: whoever waits for one of them waits for that step.
+    wanted_here: Mutex<HashSet<StepKey>>,
     trouble_told: AtomicBool,
 }
 
@@ -108,6 +110,7 @@ impl Shared {
             packer,
             runtime,
             made_here: Mutex::default(),
+            wanted_here: Mutex::default(),
             trouble_told: AtomicBool::new(false),
         }
     }
@@ -254,12 +257,15 @@ impl Shared {
         }
         // Another thread or process may be at the same work; then its result is ours, with --no-cache too.
         let asked_ms = now_ms();
+        let first_here = self.wanted_here.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
         let lock = match self.or_trouble(self.store().try_lock_key(&key)) {
             Some(lock) => Some(lock),
             None => {
-                self.emit(Event::Note {
-                    text: format!("waiting for another build that is at it: {}", step.text),
-                });
+                if first_here {
+                    self.emit(Event::Note {
+                        text: format!("waiting for another build that is at it: {}", step.text),
+                    });
+                }
                 self.or_trouble(self.store().lock_key_unless(&key, &|| cancel.is_canceled()))
             }
         };

@@ -392,3 +392,19 @@ fn outputs_may_be_bare_names() {
         assert!(space.path(name).is_file(), "{name}");
     }
 }
+
+#[test]
+fn a_step_that_stands_in_two_stages_runs_once_and_waits_for_no_other_build() {
+    let space = TestSpace::new();
+    let dockerfile = "\
+FROM busybox AS one
+RUN sleep 0.5; cat /proc/sys/kernel/random/uuid > /id
+FROM busybox AS two
+RUN sleep 0.5; cat /proc/sys/kernel/random/uuid > /id
+FROM busybox
+COPY --from=one /id /one
+COPY --from=two /id /two
+";
+    space.build(dockerfile, [""; 0]).run().expect_ok().lacks(&["waiting for another build"]);
+    space.run_in("app", &["cmp", "/one", "/two"]);
+}
