@@ -282,8 +282,19 @@ impl fmt::Display for Dockerfile {
         for directive in &self.directives {
             writeln!(f, "# {}={}", directive.name, directive.value.text)?;
         }
-        for instruction in &self.instructions {
-            writeln!(f, "{instruction}")?;
+        let (escape, last) = (self.escape(), self.instructions.len().wrapping_sub(1));
+        for (index, instruction) in self.instructions.iter().enumerate() {
+            write!(f, "{instruction}")?;
+            // Blanks after an escape character would continue the line. Such a text comes from a continuation into the
+            // end of the file, so that is how it is written.
+            let text = &instruction.line.text;
+            let bare = text.trim_end_matches([' ', '\t']);
+            let into_the_end = index == last && bare.len() < text.len() && bare.ends_with(escape);
+            if into_the_end && instruction.heredocs.is_empty() {
+                write!(f, "{escape}")?;
+            } else {
+                writeln!(f)?;
+            }
         }
         Ok(())
     }

@@ -88,6 +88,13 @@ fn written_files_are_printed_alike() {
 }
 
 #[test]
+fn a_continuation_into_the_end_of_the_file_is_printed_as_one() {
+    agree("FROM r\nENV a \\ \\");
+    agree("# escape=`\nFROM r\nENV a ` \t`\n\n");
+    agree("FROM r\nENV a b \\\\ \nUSER c");
+}
+
+#[test]
 fn deep_and_long_inputs_end() {
     exercise(&format!("FROM scratch\n{}RUN x\n", "ONBUILD ".repeat(20_000)));
     exercise(&format!("FROM scratch\nENV A={}\n", "${A:-".repeat(10_000)));
