@@ -7,6 +7,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use dbuild_exporter::LayoutImage;
 use dbuild_frontend::{BuildArgs as FrontendArgs, Ignored, NamedContext, Source, git_context};
 use dbuild_layer::{Ignore, TreePath};
 use dbuild_plan::{HostEntry, NetworkMode, Platform, shown_url};
@@ -15,6 +16,7 @@ use dbuild_scheduler::{ContextDir, Secret};
 use crate::cli::{BuildArgs, NamedContextArg, SourceArgs};
 use crate::contexts::{self, Brought};
 use crate::error::Error;
+use crate::resolve::OCI_LAYOUT;
 use crate::session::Session;
 
 /// More than this is no Dockerfile and no ignore file.
@@ -258,6 +260,14 @@ fn named_contexts(flags: &[NamedContextArg]) -> Result<Named, Error> {
     for NamedContextArg { name, source } in flags {
         let context = if let Some(image) = source.strip_prefix("docker-image://") {
             NamedContext::Image(image.to_owned())
+        } else if let Some(layout) = source.strip_prefix(OCI_LAYOUT) {
+            let parsed: Result<LayoutImage, String> = layout.parse();
+            parsed.map_err(|problem| {
+                Error::usage(format!("--build-context {name}={source}: {problem}")).hint(
+                    "expected oci-layout://DIR, and :TAG or @DIGEST where the layout has several images",
+                )
+            })?;
+            NamedContext::Image(source.clone())
         } else if git_context(source).is_some() && !Path::new(source).is_dir() {
             NamedContext::Git(source.clone())
         } else if source.starts_with("http://") || source.starts_with("https://") {
@@ -266,7 +276,9 @@ fn named_contexts(flags: &[NamedContextArg]) -> Result<Named, Error> {
             return Err(Error::usage(format!(
                 "--build-context {name}={source}: this kind of source is not supported"
             ))
-            .hint("use a directory, a URL, a git repository or docker-image://REFERENCE"));
+            .hint(
+                "use a directory, a URL, a git repository, docker-image://REFERENCE or oci-layout://DIR:TAG",
+            ));
         } else {
             let root = context_dir(Path::new(source))?;
             let ignore = ignore_file(&root, None)?;

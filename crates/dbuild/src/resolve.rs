@@ -3,12 +3,18 @@
 use std::collections::HashMap;
 
 use dbuild_digest::BlobDigest;
+use dbuild_exporter::LayoutImage;
 use dbuild_frontend::{BuildArgs, Diagnostic, Diagnostics, Dockerfile, ImageRequest, Resolved, needed};
 use dbuild_plan::{BaseImage, HistoryEntry, ImageConfig, LayerDescriptor, Platform};
 use dbuild_registry::{PullPolicy, Registry, RegistryError, ResolvedImage};
-use dbuild_store::{Event, EventSink};
+use dbuild_store::{Event, EventSink, Store};
 use serde::Deserialize;
 use tokio::task::JoinSet;
+
+use crate::session::Session;
+
+/// How the reference of an image in a layout of this machine begins.
+pub(crate) const OCI_LAYOUT: &str = "oci-layout://";
 
 /// The images, and the configs that their manifests name (for what a plan does not keep of them).
 #[derive(Default)]
@@ -19,7 +25,7 @@ pub(crate) struct Images {
 
 /// Finds them all. Notes (an image that could not be checked) go to `events`.
 pub(crate) async fn resolve(
-    registry: &Registry,
+    session: &Session,
     dockerfile: &Dockerfile,
     args: &BuildArgs,
     policy: PullPolicy,
@@ -33,9 +39,9 @@ pub(crate) async fn resolve(
         }
         let mut finding = JoinSet::new();
         for (order, request) in requests.into_iter().enumerate() {
-            let registry = registry.clone();
+            let (store, registry) = (session.store.clone(), session.registry.clone());
             finding.spawn(async move {
-                let found = find(&registry, &request, policy).await;
+                let found = find(&store, &registry, &request, policy).await;
                 (order, request, found)
             });
         }
@@ -63,14 +69,11 @@ pub(crate) async fn resolve(
 
 /// Finds one of them.
 pub(crate) async fn find(
+    store: &Store,
     registry: &Registry,
     request: &ImageRequest,
     policy: PullPolicy,
 ) -> Result<(ResolvedImage, BaseImage), Diagnostic> {
-    if request.reference.starts_with("oci-layout://") {
-        return Err(Diagnostic::error(request.span, "OCI layouts as a context are not supported")
-            .help("load the layout with `dbuild load` and name the image"));
-    }
     let failed = |error: RegistryError| {
         let text = error.to_string();
         // What to try stands on a line of its own.
@@ -90,12 +93,29 @@ pub(crate) async fn find(
         architecture: platform.architecture.clone(),
         variant: platform.variant.clone(),
     };
-    let image = registry.resolve(&request.reference, &asked, policy).await.map_err(failed)?;
+    let found = match request.reference.strip_prefix(OCI_LAYOUT) {
+        Some(layout) => {
+            let top = take_in(store, layout).await.map_err(|problem| {
+                Diagnostic::error(request.span, problem).label("this image cannot be had")
+            })?;
+            registry.from_store(&request.reference, &asked, top).await
+        }
+        None => registry.resolve(&request.reference, &asked, policy).await,
+    };
+    let image = found.map_err(failed)?;
     let base = base_image(&image).map_err(|problem| {
         let text = format!("{}: its config cannot be understood: {problem}", image.reference);
         Diagnostic::error(request.span, text).label("this image cannot be used")
     })?;
     Ok((image, base))
+}
+
+/// Reads an image of a layout of this machine into the store.
+async fn take_in(store: &Store, layout: &str) -> Result<BlobDigest, String> {
+    let layout: LayoutImage = layout.parse().map_err(|problem| format!("{OCI_LAYOUT}{layout}: {problem}"))?;
+    let store = store.clone();
+    let taken = tokio::task::spawn_blocking(move || layout.load(&store)).await;
+    taken.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
 }
 
 /// The members of an image's config that a plan needs. The registry has checked the rest.

@@ -18,6 +18,7 @@ mod layout;
 mod load;
 mod media;
 mod metadata;
+mod named;
 mod spec;
 #[cfg(test)]
 mod tests;
@@ -31,4 +32,5 @@ pub use inspect::{Inspected, InspectedImage, inspect};
 pub use load::{Loaded, load};
 pub use media::MediaTypes;
 pub use metadata::{image_id, metadata, write_iidfile, write_metadata_file};
+pub use named::LayoutImage;
 pub use spec::{Annotation, AnnotationLevel, Destination, OutputKind, OutputSpec, SpecError};

@@ -22,7 +22,7 @@ use crate::layout::{DockerImage, FULL_NAME, REF_NAME};
 use crate::media::MediaTypes;
 use crate::{ExportError, Image, assemble_index};
 
-const MAX_JSON: u64 = 16 << 20;
+pub(crate) const MAX_JSON: u64 = 16 << 20;
 /// More files than any image archive has.
 const MAX_FILES: usize = 1 << 20;
 
@@ -65,13 +65,13 @@ pub fn load(store: &Store, path: &Path) -> Result<Vec<Loaded>, ExportError> {
 /// The files of an archive or layout, by their path in it, as blobs of the store.
 type Files = BTreeMap<String, (BlobDigest, u64)>;
 
-struct Reading<'a> {
-    store: &'a Store,
-    path: &'a Path,
+pub(crate) struct Reading<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) path: &'a Path,
 }
 
 impl Reading<'_> {
-    fn no_image(&self, problem: &str) -> ExportError {
+    pub(crate) fn no_image(&self, problem: &str) -> ExportError {
         ExportError::NotAnImage { path: self.path.to_owned(), problem: problem.to_owned() }
     }
 
@@ -144,7 +144,7 @@ impl Reading<'_> {
     }
 
     /// A file into the store, verified where its name is its digest.
-    fn blob(
+    pub(crate) fn blob(
         &self,
         mut from: impl Read,
         expected: Option<BlobDigest>,

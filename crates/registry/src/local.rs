@@ -75,6 +75,17 @@ impl Local {
         .await
     }
 
+    /// An image of the store by its digest, under a name that need not be a reference.
+    pub(crate) async fn stored(
+        &self,
+        name: &str,
+        platform: &Platform,
+        top: BlobDigest,
+    ) -> Result<ResolvedImage, Problem> {
+        let (name, platform) = (name.to_owned(), platform.clone());
+        self.blocking(move |store| Ok(try_read_image(store, &name, &platform, top))).await?
+    }
+
     /// Remembers that a registry has just given, or confirmed, this.
     pub(crate) async fn confirm(
         &self,
@@ -146,15 +157,28 @@ fn read_image(
     platform: &Platform,
     top: BlobDigest,
 ) -> Option<ResolvedImage> {
+    try_read_image(store, &reference.to_string(), platform, top).ok()
+}
+
+fn try_read_image(
+    store: &Store,
+    name: &str,
+    platform: &Platform,
+    top: BlobDigest,
+) -> Result<ResolvedImage, Problem> {
     let limits = Limits::default();
-    let read = |digest: &BlobDigest| store.read_blob(digest, limits.manifest_bytes).ok();
+    let read = |digest: &BlobDigest, limit: u64| {
+        store.read_blob(digest, limit).map_err(|error| Problem::Local(error.to_string()))
+    };
     let mut digest = top;
-    let mut document = Document::parse(&read(&top)?).ok()?;
+    let mut document = Document::parse(&read(&top, limits.manifest_bytes)?)?;
     if let Document::Index(variants) = &document {
-        digest = select(variants, platform).ok()?.digest;
-        document = Document::parse(&read(&digest)?).ok()?;
+        digest = select(variants, platform)?.digest;
+        document = Document::parse(&read(&digest, limits.manifest_bytes)?)?;
     }
-    let Document::Image(manifest) = document else { return None };
-    let config = store.read_blob(&manifest.config.digest, limits.config_bytes).ok()?;
-    image(reference, top, digest, manifest, config, platform).ok()
+    let Document::Image(manifest) = document else {
+        return Err(Problem::Unsupported("it is an index of indexes".to_owned()));
+    };
+    let config = read(&manifest.config.digest, limits.config_bytes)?;
+    image(name.to_owned(), top, digest, manifest, config, platform)
 }

@@ -122,6 +122,24 @@ impl Registry {
         }
     }
 
+    /// The variant for a platform of an image that the store has, manifest and config, under a name that no registry knows.
+    /// Nobody is asked.
+    pub async fn from_store(
+        &self,
+        name: &str,
+        platform: &Platform,
+        top: BlobDigest,
+    ) -> Result<ResolvedImage, RegistryError> {
+        self.local.stored(name, platform, top).await.map_err(|problem| {
+            RegistryError::Failed(Box::new(Failed {
+                reference: name.to_owned(),
+                action: "use".to_owned(),
+                attempts: vec![("the image".to_owned(), problem)],
+                advice: None,
+            }))
+        })
+    }
+
     /// Asks the mirrors and the registry.
     async fn ask(
         &self,
@@ -166,7 +184,7 @@ impl Registry {
             return Err(self.at_upstream(reference, problem));
         };
         let config = self.config(reference, &manifest).await?;
-        let image = image(reference, top_digest, digest, manifest, config, platform)
+        let image = image(reference.to_string(), top_digest, digest, manifest, config, platform)
             .map_err(|problem| self.at_upstream(reference, problem))?;
         self.local.confirm(reference, platform, &image).await.map_err(local_attempt)?;
         Ok(image)
@@ -302,7 +320,7 @@ pub(crate) async fn with_retries<'f, T>(
 }
 
 pub(crate) fn image(
-    reference: &Reference,
+    reference: String,
     top: BlobDigest,
     digest: BlobDigest,
     manifest: Manifest,
@@ -315,7 +333,7 @@ pub(crate) fn image(
         platform.architecture.clone_from(&wanted.architecture);
     }
     Ok(ResolvedImage {
-        reference: reference.to_string(),
+        reference,
         digest,
         media_type: manifest.media_type,
         top,

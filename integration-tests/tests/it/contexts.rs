@@ -118,3 +118,48 @@ fn named_contexts_come_from_elsewhere_too() {
     let image = unpacked(&space);
     assert_eq!((image.read("/l"), image.read("/f")), ("library".to_owned(), "file".to_owned()));
 }
+
+#[test]
+fn an_image_of_a_layout_is_a_named_context() {
+    let space = TestSpace::offline();
+    // Made with another store: nothing but the layout is shared.
+    let make = |tag: &str, content: &str| {
+        let text = format!("FROM scratch\nENV FROM_LAYOUT={tag}\nCOPY <<E /in/a\n{content}\nE\n");
+        space.write("base/Dockerfile", text);
+        let words =
+            ["build", "-q", "-t", &format!("base:{tag}"), "-o", "type=oci,tar=false,dest=lay:out", "base"];
+        space.dbuild(words).env("DBUILD_STORE", space.path("other")).run().expect_ok();
+    };
+    make("v1", "first");
+    let text = "FROM base\nCOPY --from=base /in/a /b\n";
+    let build =
+        |image: &str| space.build(text, ["--build-context", &format!("base=oci-layout://{image}")]).run();
+    build("lay:out").expect_ok();
+    assert_eq!(unpacked(&space).read("/b"), "first\n");
+    make("v2", "second");
+    build("lay:out:v2").expect_ok();
+    let image = unpacked(&space);
+    assert_eq!((image.read("/in/a"), image.read("/b")), ("second\n".to_owned(), "second\n".to_owned()));
+    space.dbuild(["inspect", "app"]).run().expect_ok().stdout_has(&["FROM_LAYOUT=v2"]);
+    let index: serde_json::Value = serde_json::from_str(&space.read("lay:out/index.json")).unwrap();
+    let digest = index["manifests"][0]["digest"].as_str().unwrap().to_owned();
+    build(&format!("lay:out@{digest}")).expect_ok();
+    assert_eq!(unpacked(&space).read("/b"), "first\n");
+
+    let here = ["context/Dockerfile:1", "`v1`, `v2`"];
+    build("lay:out:v3").expect_code(1).stderr_has(&["no image is called `v3`"]).stderr_has(&here);
+    build("lay:out").expect_code(1).stderr_has(&["name one with `:TAG`"]).stderr_has(&here);
+    let missing = format!("lay:out@sha256:{}", "0".repeat(64));
+    build(&missing).expect_code(1).stderr_has(&["the blob sha256:0000", "is missing"]);
+    build("context").expect_code(1).stderr_has(&["not the directory of an OCI image layout"]);
+    build("lay:out@sha256:12").expect_code(2).stderr_has(&["expected oci-layout://DIR"]);
+
+    // A damaged blob is no base. No store has it yet.
+    let blob = space.path(format!("lay:out/blobs/sha256/{}", digest.strip_prefix("sha256:").unwrap()));
+    let mut bytes = std::fs::read(&blob).unwrap();
+    bytes[0] ^= 1;
+    std::fs::write(&blob, bytes).unwrap();
+    let words = ["--build-context", "base=oci-layout://lay:out:v1"];
+    let damaged = space.build(text, words).env("DBUILD_STORE", space.path("third")).run();
+    damaged.expect_code(1).stderr_has(&["the file is damaged"]);
+}

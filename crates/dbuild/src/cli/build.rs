@@ -109,7 +109,7 @@ pub(crate) struct SourceArgs {
     /// Set a build argument; without a value it is taken from the environment
     #[arg(long, value_name = "NAME[=VALUE]")]
     pub(crate) build_arg: Vec<KeyValue>,
-    /// A further context: NAME=DIRECTORY, a URL, a git repository or docker-image://REFERENCE
+    /// A further context: NAME=DIRECTORY, a URL, a git repository, docker-image://REFERENCE or oci-layout://DIR:TAG
     #[arg(long, value_name = "NAME=SOURCE")]
     pub(crate) build_context: Vec<NamedContextArg>,
     /// Build for these platforms, such as linux/arm64

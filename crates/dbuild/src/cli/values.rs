@@ -40,7 +40,8 @@ impl FromStr for NamedContextArg {
             Some((name, source)) if !name.is_empty() && !source.is_empty() => {
                 Ok(Self { name: name.to_owned(), source: source.to_owned() })
             }
-            _ => Err("expected NAME=DIRECTORY, or NAME=docker-image://REFERENCE".to_owned()),
+            _ => Err("expected NAME=DIRECTORY, NAME=docker-image://REFERENCE or NAME=oci-layout://DIR:TAG"
+                .to_owned()),
         }
     }
 }

@@ -124,12 +124,12 @@ impl Build<'_> {
         let began = Instant::now();
         let (canceller, cancel) = Canceller::new();
         let signals = tokio::spawn(cancel_on_signal(canceller));
+        // Nothing that this build uses is collected before its end.
+        let lease = self.session.store.lease().map_err(Error::failed)?;
         let (images, lowered) =
             prepare(self.session, self.flags, &self.inputs, &AsSink(Arc::clone(&self.view)), cancel.clone())
                 .await?;
 
-        // Nothing that this build uses is collected before its end.
-        let lease = self.session.store.lease().map_err(Error::failed)?;
         let build = self.session.store.begin_build(&self.info()).map_err(Error::failed)?;
         let _ = self.id.set(build.clone());
         let journal = Arc::new(self.session.store.journal(&build).map_err(Error::failed)?);

@@ -78,7 +78,7 @@ fn show_outline(global: &Global, flags: &BuildArgs, as_json: bool) -> Result<(),
     let bad = |errors: Diagnostics| render_all(&errors, source, progress::color());
     let ast = parse(source).into_result().map_err(bad)?;
     let policy = pull_policy(flags.source.pull);
-    let images = resolve(&session.registry, &ast, &inputs.args, policy, &NoEvents);
+    let images = resolve(&session, &ast, &inputs.args, policy, &NoEvents);
     let images = session.runtime.block_on(images).map_err(bad)?;
     let outline = outline(&ast, &inputs.args, &images.resolved).map_err(bad)?;
     if as_json { print_json(&outline_json(&outline, source)) } else { print(&outline_text(&outline)) }

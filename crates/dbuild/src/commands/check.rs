@@ -47,7 +47,7 @@ fn look(session: &Session, source: &Source, args: &BuildArgs, policy: PullPolicy
     if !parsed.diagnostics.is_empty() {
         return early(parsed.diagnostics.clone());
     }
-    let images = resolve(&session.registry, &parsed.ast, args, policy, &NoEvents);
+    let images = resolve(session, &parsed.ast, args, policy, &NoEvents);
     match session.runtime.block_on(images) {
         Ok(images) => examine(&parsed.ast, args, &images.resolved),
         Err(Diagnostics(errors)) => early(errors),

@@ -153,7 +153,7 @@ impl FindBase for Found<'_> {
 }
 
 fn find(session: &Session, request: &ImageRequest, policy: PullPolicy) -> Result<BaseImage, String> {
-    let found = session.runtime.block_on(resolve::find(&session.registry, request, policy));
+    let found = session.runtime.block_on(resolve::find(&session.store, &session.registry, request, policy));
     found.map(|(_, base)| base).map_err(|error| error.message)
 }
 

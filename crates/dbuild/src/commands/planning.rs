@@ -17,7 +17,7 @@ use crate::progress;
 use crate::resolve::{Images, resolve};
 use crate::session::Session;
 
-/// Reads the Dockerfile, finds the images that it names (their manifests and configs, and nothing else), and lowers it.
+/// Reads the Dockerfile, finds the images that it names (of a registry's, manifests and configs alone), and lowers it.
 pub(super) async fn prepare(
     session: &Session,
     flags: &BuildArgs,
@@ -31,7 +31,7 @@ pub(super) async fn prepare(
     let ast = parse(source).into_result().map_err(bad)?;
     let policy = pull_policy(flags.source.pull);
     let images = tokio::select! {
-        images = resolve(&session.registry, &ast, args, policy, events) => images.map_err(bad)?,
+        images = resolve(session, &ast, args, policy, events) => images.map_err(bad)?,
         () = cancel.canceled() => return Err(Error::interrupted()),
     };
     let lowered = lower(&ast, args, &images.resolved).map_err(bad)?;
