@@ -153,7 +153,7 @@ class BuildKit:
     def build(self, context):
         archive = self.root / "buildkit.oci"
         archive.unlink(missing_ok=True)
-        base = ["--oci-layout", f"base={self.layout}", "--opt", f"context:{BASE}=oci-layout://base@{self.digest}"]
+        base = ["--oci-layout", f"base={self.layout}", "--opt", f"context:{BASE.removesuffix(':latest')}=oci-layout://base@{self.digest}"]
         local = ["--local", f"context={context}", "--local", f"dockerfile={context}"]
         return self.call("build", "--progress", "plain", "--frontend", "dockerfile.v0", *local, *base,
                          "--output", f"type=oci,dest={archive}")

@@ -17,8 +17,9 @@ use dbuild_cache::{Inputs, SelectedPath, is_external, key_of, strategies};
 use dbuild_digest::{BlobDigest, ContentDigest, StepKey, TreeDigest};
 use dbuild_frontend::{BuildArgs, Dockerfile, Resolved, Source, lower, needed, parse};
 use dbuild_layer::{
-    Compression, ContentIndex, DiskForm, FileStat, Ignore, NoContentIndex, OverlayFlavor, Ownership,
-    PackOptions, Stack, Tree, TreePath, UnpackLimits, decompress, pack, repack, unpack, walk_context,
+    Compression, ContentIndex, DiskForm, FileStat, Ignore, NoContentIndex, NoMembers, OverlayFlavor,
+    Ownership, PackOptions, Stack, Tree, TreePath, UnpackLimits, decompress, pack, repack, unpack,
+    walk_context,
 };
 use dbuild_plan::{BaseImage, ImageConfig, LayerDescriptor, Plan, StepId};
 
@@ -116,19 +117,21 @@ fn walks(criterion: &mut Criterion, context: &Context) {
 fn layers(criterion: &mut Criterion, context: &Context) {
     let uncompressed = PackOptions { compression: Compression::Uncompressed, ..PackOptions::default() };
     let mut tar = Vec::new();
-    pack(&context.tree, &context.dir, &uncompressed, &mut tar).unwrap();
+    pack(&context.tree, &context.dir, &uncompressed, &NoMembers, &mut tar).unwrap();
     let mut zipped = Vec::new();
-    repack(tar.as_slice(), &PackOptions::default(), &mut zipped).unwrap();
+    repack(tar.as_slice(), &PackOptions::default(), &NoMembers, &mut zipped).unwrap();
 
     let mut group = layer_group(criterion, "tar", &tar);
     group.bench_function("write", |bencher| {
-        bencher.iter(|| pack(&context.tree, &context.dir, &uncompressed, io::sink()).unwrap());
+        bencher.iter(|| pack(&context.tree, &context.dir, &uncompressed, &NoMembers, io::sink()).unwrap());
     });
     group.finish();
 
     let mut group = layer_group(criterion, "gzip", &tar);
     group.bench_function("compress", |bencher| {
-        bencher.iter(|| repack(black_box(tar.as_slice()), &PackOptions::default(), io::sink()).unwrap());
+        bencher.iter(|| {
+            repack(black_box(tar.as_slice()), &PackOptions::default(), &NoMembers, io::sink()).unwrap()
+        });
     });
     group.bench_function("decompress", |bencher| {
         bencher.iter(|| io::copy(&mut decompress(black_box(zipped.as_slice())).unwrap(), &mut io::sink()));

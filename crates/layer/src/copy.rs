@@ -12,7 +12,7 @@ use crate::mode::ModeChange;
 use crate::place::place;
 use crate::select::{Item, Match};
 use crate::{
-    CopyError, DiskForm, Entry, EntryKind, Files, ResolveError, Selection, Stack, Tree, TreePath,
+    CopyError, DiskForm, Entry, EntryKind, Files, ResolveError, Selection, Stack, StackLayer, Tree, TreePath,
     UnpackLimits,
 };
 
@@ -29,6 +29,9 @@ pub struct CopyRequest<'a> {
     pub chown: Option<(u32, u32)>,
     /// Octal or symbolic, as written; `None` keeps the source's modes.
     pub chmod: Option<&'a str>,
+    /// A snapshot that the same instruction gave earlier. What a context still has as it is there, time included, is
+    /// linked from it and not read again.
+    pub earlier: Option<&'a StackLayer>,
 }
 
 /// One source of a [`CopyRequest`].
@@ -81,6 +84,7 @@ pub fn copy(request: &CopyRequest<'_>, out_dir: &Path, form: impl Into<DiskForm>
         },
         chown: request.chown,
         chmod,
+        earlier: request.earlier.map(|earlier| (&*earlier.tree, Arc::new(earlier.files.clone()))),
         groups: HashMap::new(),
         spooled: 0,
         changed: Vec::new(),
@@ -147,6 +151,7 @@ struct Copier<'a> {
     draft: Draft<'a>,
     chown: Option<(u32, u32)>,
     chmod: Option<ModeChange>,
+    earlier: Option<(&'a Tree, Arc<Files>)>,
     /// What a directory is that is made on the way to the destination.
     made_dir: Entry,
     /// The files of the current source that were met, with their groups.
@@ -258,11 +263,22 @@ impl Copier<'_> {
         let mut entry = Entry { path, ..item.entry.clone() };
         self.own(&mut entry);
         let Some((layer, path)) = &item.file else { return Node { entry, bytes: Bytes::None, group: None } };
-        let files = Arc::clone(&files[*layer]);
-        let linkable = entry.same_but_path_and_time(&item.entry) && matches!(*files, Files::Snapshot(_));
+        let files = &files[*layer];
         let draft = &mut self.draft;
         let group = *self.groups.entry((*layer, path.clone())).or_insert_with(|| draft.new_group());
-        Node { entry, bytes: Bytes::Layer { files, path: path.clone(), linkable }, group: Some(group) }
+        let bytes = match &self.earlier {
+            Some((tree, earlier))
+                if matches!(**files, Files::Live(_)) && tree.get(&entry.path) == Some(&entry) =>
+            {
+                Bytes::Layer { files: Arc::clone(earlier), path: entry.path.clone(), linkable: true }
+            }
+            _ => {
+                let linkable =
+                    entry.same_but_path_and_time(&item.entry) && matches!(**files, Files::Snapshot(_));
+                Bytes::Layer { files: Arc::clone(files), path: path.clone(), linkable }
+            }
+        };
+        Node { entry, bytes, group: Some(group) }
     }
 
     fn put_file(&mut self, node: Node) -> Result<(), CopyError> {

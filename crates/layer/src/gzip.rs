@@ -1,29 +1,47 @@
 //! A gzip writer that compresses blocks side by side. Each block is a gzip member of its own: a file of several members is
 //! what RFC 1952 defines, what `gzip -d`, Go and containerd read, and what eStargz layers are. So a block can be compressed
 //! without knowing the others, its bytes depend on nothing else, and libdeflate can do it, which takes whole
-//! buffers only and is twice as fast as zlib. Blocks that do not shrink are stored.
+//! buffers only and is twice as fast as zlib. Blocks that do not shrink are stored, and those that were compressed before
+//! are taken from there.
 
 use std::io::{self, Write};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::sync::{Mutex, PoisonError};
 
+use dbuild_digest::ContentDigest;
 use libdeflater::{CompressionLvl, Compressor};
 
-use crate::LayerError;
+use crate::{LayerError, Members, WrittenMember};
 
-/// How much one thread takes at a time.
-const BLOCK: usize = 512 << 10;
+/// How much one thread takes at a time, at the most.
+pub(crate) const BLOCK: usize = 512 << 10;
+/// Smaller blocks are compressed sooner than looked for.
+const LEAST_KEPT: usize = 64 << 10;
 /// How each member begins. No name, no time, an unknown system: the same bytes everywhere.
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
 /// How much of a block is tried before it is compressed.
 const PROBE: usize = 8 << 10;
 
+/// What a layer is written to.
+pub(crate) trait Sink: Write {
+    /// What follows is compressed without what came before, where blocks are compressed one by one.
+    fn cut(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// A block that somebody compresses.
-type Pending = Receiver<Vec<u8>>;
+type Pending = Receiver<Done>;
 
 struct Block {
     bytes: Vec<u8>,
-    done: SyncSender<Vec<u8>>,
+    done: SyncSender<Done>,
+}
+
+/// A block as a gzip member, and what it holds if it is one to be kept.
+struct Done {
+    member: Vec<u8>,
+    content: Option<ContentDigest>,
 }
 
 /// Compresses what `produce` writes, on `threads` threads beside the producing one and the caller's, which writes to `out`. At most
@@ -31,8 +49,9 @@ struct Block {
 pub(crate) fn compress<T: Send>(
     level: u32,
     threads: usize,
+    members: &dyn Members,
     out: &mut impl Write,
-    produce: impl FnOnce(&mut dyn Write) -> Result<T, LayerError> + Send,
+    produce: impl FnOnce(&mut dyn Sink) -> Result<T, LayerError> + Send,
 ) -> Result<T, LayerError> {
     // In order: the writer waits for the oldest block, whoever compresses it.
     let (order, in_order) = mpsc::sync_channel::<Pending>(threads * 2);
@@ -44,7 +63,7 @@ pub(crate) fn compress<T: Send>(
         let blocks = &blocks;
         for _ in 0..threads {
             let used = used.clone();
-            scope.spawn(move || worker(level, blocks, &used));
+            scope.spawn(move || worker(level, members, blocks, &used));
         }
         let producer = scope.spawn(move || {
             let mut feeder = Feeder { order, work, free, current: Vec::with_capacity(BLOCK), sent: false };
@@ -55,7 +74,7 @@ pub(crate) fn compress<T: Send>(
             }
             Ok(produced)
         });
-        let written = write_in_order(out, in_order);
+        let written = write_in_order(level, members, out, in_order);
         let produced = producer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         // If writing failed, the producer failed because of that: the cause is named first.
         written.map_err(LayerError::Output)?;
@@ -63,12 +82,21 @@ pub(crate) fn compress<T: Send>(
     })
 }
 
-fn write_in_order(out: &mut impl Write, in_order: Receiver<Pending>) -> io::Result<()> {
+fn write_in_order(
+    level: u32,
+    members: &dyn Members,
+    out: &mut impl Write,
+    in_order: Receiver<Pending>,
+) -> io::Result<()> {
+    let mut start = 0;
     for block in in_order {
         // A worker only goes away without an answer when the whole is given up.
-        if let Ok(bytes) = block.recv() {
-            out.write_all(&bytes)?;
+        let Ok(Done { member, content }) = block.recv() else { continue };
+        out.write_all(&member)?;
+        if let Some(content) = content {
+            members.written(&WrittenMember { content, level, start, bytes: &member });
         }
+        start += member.len() as u64;
     }
     Ok(())
 }
@@ -93,6 +121,12 @@ impl Feeder {
     }
 }
 
+impl Sink for Feeder {
+    fn cut(&mut self) -> io::Result<()> {
+        if self.current.is_empty() { Ok(()) } else { self.send() }
+    }
+}
+
 impl Write for Feeder {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let taken = bytes.len().min(BLOCK - self.current.len());
@@ -108,13 +142,13 @@ impl Write for Feeder {
     }
 }
 
-fn worker(level: u32, blocks: &Mutex<Receiver<Block>>, used: &mpsc::Sender<Vec<u8>>) {
+fn worker(level: u32, members: &dyn Members, blocks: &Mutex<Receiver<Block>>, used: &mpsc::Sender<Vec<u8>>) {
     let mut deflate = Deflate::new(level);
     loop {
         let block = blocks.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(Block { mut bytes, done }) = block else { return };
         // Nobody waits any more if writing failed.
-        let _ = done.send(deflate.member(&bytes));
+        let _ = done.send(deflate.done(&bytes, level, members));
         bytes.clear();
         let _ = used.send(bytes);
     }
@@ -134,12 +168,20 @@ impl Deflate {
         Self { compressor: level.map(of_level), probe: of_level(1) }
     }
 
-    /// The block as a gzip member.
-    fn member(&mut self, bytes: &[u8]) -> Vec<u8> {
+    /// The block as a gzip member: one that was made before, or a new one. To store a block takes less than to look for it.
+    fn done(&mut self, bytes: &[u8], level: u32, members: &dyn Members) -> Done {
+        let compress = self.compressor.is_some() && !self.is_incompressible(bytes);
+        let content = (compress && bytes.len() >= LEAST_KEPT).then(|| ContentDigest::of(bytes));
+        let known = content.and_then(|content| members.find(&content, level));
+        let member = known.unwrap_or_else(|| self.member(bytes, compress));
+        Done { member, content }
+    }
+
+    fn member(&mut self, bytes: &[u8], compress: bool) -> Vec<u8> {
         let length = stored_length(bytes.len());
         let mut out = Vec::with_capacity(HEADER.len() + length + 8);
         out.extend_from_slice(&HEADER);
-        if !self.deflate(bytes, length, &mut out) {
+        if !compress || !self.deflate(bytes, length, &mut out) {
             store(bytes, &mut out);
         }
         out.extend_from_slice(&libdeflater::crc32(bytes).to_le_bytes());
@@ -149,9 +191,6 @@ impl Deflate {
 
     /// Appends the compressed bytes, if they are fewer than `limit`.
     fn deflate(&mut self, bytes: &[u8], limit: usize, out: &mut Vec<u8>) -> bool {
-        if self.compressor.is_none() || self.is_incompressible(bytes) {
-            return false;
-        }
         let Some(compressor) = &mut self.compressor else { return false };
         let start = out.len();
         out.resize(start + limit, 0);

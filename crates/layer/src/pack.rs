@@ -2,6 +2,9 @@
 //!
 //! One thread reads files and writes tar blocks, others compress, the caller's writes: in order, with a bounded number of
 //! blocks between them. What is written depends on the tree and the options alone, not on the number of threads.
+//!
+//! What is compressed as one block begins with a file, where it can: which files those are is decided by their paths, so
+//! that a file that grew moves the borders of the next few blocks and no others, and `members.rs` knows the rest.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -10,9 +13,9 @@ use std::path::Path;
 use dbuild_digest::{BlobDigest, BlobHasher, ContentHasher};
 
 use crate::disk::{self, Root};
-use crate::gzip;
+use crate::gzip::{self, Sink};
 use crate::tarball::{self, Member};
-use crate::{EntryKind, LayerError, Tree};
+use crate::{Entry, EntryKind, LayerError, Members, Tree};
 
 /// How a layer is compressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -70,20 +73,27 @@ impl Compression {
 
 /// Writes a layer as a tar, in the order of its index, compressed. The same tree and options give the same bytes,
 /// however many cores there are. Each file is checked against the index while it is read: a file that is not what
-/// the index says is an error, never part of an image.
+/// the index says is an error, never part of an image. With gzip, what `members` has is not compressed again.
 ///
 /// Extended attributes other than `security.capability` are left out, and so is the root; times are whole seconds.
-pub fn pack(tree: &Tree, dir: &Path, options: &PackOptions, out: impl Write) -> Result<Packed, LayerError> {
-    compress(options, out, |sink| write_tree(tree, dir, options.clamp_mtime, sink))
+pub fn pack(
+    tree: &Tree,
+    dir: &Path,
+    options: &PackOptions,
+    members: &dyn Members,
+    out: impl Write,
+) -> Result<Packed, LayerError> {
+    compress(options, members, out, |sink| write_tree(tree, dir, options.clamp_mtime, sink))
 }
 
 /// Writes a layer that is packed already with another compression; the tar, and so its diff_id, stays as it is.
 pub fn repack(
     packed: impl Read + Send,
     options: &PackOptions,
+    members: &dyn Members,
     out: impl Write,
 ) -> Result<Packed, LayerError> {
-    compress(options, out, |sink| {
+    compress(options, members, out, |sink| {
         let mut tar = crate::decompress(packed)?;
         io::copy(&mut tar, sink).map(drop).map_err(LayerError::Output)
     })
@@ -91,14 +101,15 @@ pub fn repack(
 
 fn compress(
     options: &PackOptions,
+    members: &dyn Members,
     out: impl Write,
-    produce: impl FnOnce(&mut dyn Write) -> Result<(), LayerError> + Send,
+    produce: impl FnOnce(&mut dyn Sink) -> Result<(), LayerError> + Send,
 ) -> Result<Packed, LayerError> {
     let mut out = Counting { inner: out, hasher: BlobHasher::default(), size: 0 };
     let diff_id = match options.compression {
         Compression::Gzip => {
             let level = options.level.unwrap_or(4).clamp(0, 9).unsigned_abs();
-            gzip::compress(level, disk::threads(), &mut out, |sink| hashed(sink, produce))?
+            gzip::compress(level, disk::threads(), members, &mut out, |sink| hashed(sink, produce))?
         }
         Compression::Zstd => {
             let level = options.level.unwrap_or(3).clamp(1, 22);
@@ -128,8 +139,8 @@ fn zstd_encoder<W: Write>(out: W, level: i32) -> io::Result<zstd::Encoder<'stati
 
 /// Passes everything on and gives the digest of it.
 fn hashed(
-    sink: &mut dyn Write,
-    produce: impl FnOnce(&mut dyn Write) -> Result<(), LayerError>,
+    sink: &mut dyn Sink,
+    produce: impl FnOnce(&mut dyn Sink) -> Result<(), LayerError>,
 ) -> Result<BlobDigest, LayerError> {
     let mut counting = Counting { inner: sink, hasher: BlobHasher::default(), size: 0 };
     produce(&mut counting)?;
@@ -155,13 +166,24 @@ impl<W: Write> Write for Counting<W> {
     }
 }
 
-fn write_tree(tree: &Tree, dir: &Path, clamp: Option<i64>, out: &mut dyn Write) -> Result<(), LayerError> {
+impl<W: Sink + ?Sized> Sink for Counting<&mut W> {
+    fn cut(&mut self) -> io::Result<()> {
+        self.inner.cut()
+    }
+}
+
+impl<W: Write> Sink for zstd::Encoder<'static, W> {}
+impl<W: Write> Sink for io::BufWriter<W> {}
+impl<W: Write> Sink for &mut W {}
+
+fn write_tree(tree: &Tree, dir: &Path, clamp: Option<i64>, out: &mut dyn Sink) -> Result<(), LayerError> {
     let root = Root::open(dir, false)?;
     let mut out = Blocks::new(out);
     for entry in tree.entries() {
         if entry.path.is_root() {
             continue;
         }
+        out.begin(entry)?;
         let member = Member { entry, kind: &entry.kind, link: None, clamp };
         tarball::header(&member, &mut out.buffer);
         match &entry.kind {
@@ -177,22 +199,45 @@ fn write_tree(tree: &Tree, dir: &Path, clamp: Option<i64>, out: &mut dyn Write) 
 
 /// Collects blocks, so that what follows gets large pieces.
 pub(crate) struct Blocks<'a> {
-    out: &'a mut dyn Write,
+    out: &'a mut dyn Sink,
     pub(crate) buffer: Vec<u8>,
+    /// So many bytes were passed on since the last cut.
+    passed: usize,
 }
 
 /// How much is passed on at once.
 const PIECE: usize = 256 << 10;
+/// A block that is cut at a file has so many bytes at least: few, so that whatever is drawn is nearly always a border,
+/// wherever the last one was.
+const LEAST_BLOCK: usize = 64 << 10;
+/// A file is drawn once in about so many bytes.
+const USUAL_BLOCK: u64 = 400 << 10;
 
 impl<'a> Blocks<'a> {
-    pub(crate) fn new(out: &'a mut dyn Write) -> Self {
-        Self { out, buffer: Vec::with_capacity(PIECE * 2) }
+    pub(crate) fn new(out: &'a mut dyn Sink) -> Self {
+        Self { out, buffer: Vec::with_capacity(PIECE * 2), passed: 0 }
+    }
+
+    /// An entry follows. Cuts in front of it if it is drawn: by its path, the likelier the larger it is, so that blocks are
+    /// about as large whatever the files are, and one that fills a block alone always begins one.
+    fn begin(&mut self, entry: &Entry) -> Result<(), LayerError> {
+        // Full blocks were cut without asking.
+        let block = (self.passed + self.buffer.len()) % gzip::BLOCK;
+        let size = if let EntryKind::File { size, .. } = entry.kind { size } else { 0 };
+        let chance = size.saturating_add(512).saturating_mul(u64::from(u32::MAX) / USUAL_BLOCK);
+        if block >= LEAST_BLOCK && u64::from(libdeflater::crc32(entry.path.as_bytes())) <= chance {
+            self.pass(true)?;
+            self.out.cut().map_err(LayerError::Output)?;
+            self.passed = 0;
+        }
+        Ok(())
     }
 
     /// Passes on what was collected, if it is enough.
     pub(crate) fn pass(&mut self, all: bool) -> Result<(), LayerError> {
         if all || self.buffer.len() >= PIECE {
             self.out.write_all(&self.buffer).map_err(LayerError::Output)?;
+            self.passed += self.buffer.len();
             self.buffer.clear();
         }
         Ok(())
@@ -237,6 +282,7 @@ impl crate::Stack {
         let roots: Vec<Option<Root>> =
             self.layers().iter().map(|layer| layer.files.open()).collect::<Result<_, _>>()?;
         let mut first: HashMap<(usize, &crate::TreePath), &crate::TreePath> = HashMap::new();
+        let mut out = &mut out;
         let mut out = Blocks::new(&mut out);
         for found in self.walk(&crate::TreePath::root()) {
             let entry = found.entry;

@@ -286,6 +286,15 @@ impl Selection {
         })
     }
 
+    /// How many paths were selected from directories of the user's, which can change.
+    pub fn live_paths(&self) -> usize {
+        let live = |layer: usize| {
+            self.source.layers().get(layer).is_some_and(|layer| matches!(layer.files, Files::Live(_)))
+        };
+        let items = self.matches.iter().flat_map(|one| &one.items);
+        items.filter(|item| item.file.as_ref().is_some_and(|(layer, _)| live(*layer))).count()
+    }
+
     /// Whether nothing was selected (a wildcard without a match).
     pub fn is_empty(&self) -> bool {
         self.matches.is_empty()

@@ -2,17 +2,26 @@
 
 use std::sync::Arc;
 
-use dbuild_cache::depends_on_parent;
-use dbuild_layer::{CopyRequest, Made, Selection, Source, copy, make_dir, users};
+use dbuild_cache::{definition, depends_on_parent};
+use dbuild_layer::{CopyRequest, Made, Selection, Source, StackLayer, copy, make_dir, users};
 use dbuild_plan::{CopySource, CopyStep, StepId, StepKind, WorkdirStep};
 use dbuild_store::Event;
 
 use crate::error::StepError;
 use crate::keys::StepInputs;
+use crate::output::stack_layer;
 use crate::worker::{Executed, Shared};
 
+/// From so many files on, an earlier result is looked at.
+const WORTH_A_LOOK: usize = 100;
+
 impl Shared {
-    pub(crate) fn copy(&self, step: &CopyStep, inputs: &StepInputs<'_>) -> Result<Executed, StepError> {
+    pub(crate) fn copy(
+        &self,
+        id: StepId,
+        step: &CopyStep,
+        inputs: &StepInputs<'_>,
+    ) -> Result<Executed, StepError> {
         let parent = depends_on_parent(step).then(|| inputs.stack_of(step.parent)).transpose()?;
         let selections: Vec<Arc<Selection>> =
             (0..path_count(step)).map(|at| inputs.selection(at)).collect::<Result<_, _>>()?;
@@ -30,18 +39,42 @@ impl Shared {
                 }
             });
         }
+        let earlier = self.earlier(id, &selections);
         let chown = step.chown.as_deref().map(|words| users::owner(parent.as_ref(), words)).transpose()?;
-        let request = CopyRequest {
+        let mut request = CopyRequest {
             parent: parent.as_ref(),
             sources,
             dest: &step.dest,
             chown,
             chmod: step.chmod.as_deref(),
+            earlier: earlier.as_ref(),
         };
+        let done = self.copied(&request);
+        if done.is_err() && request.earlier.take().is_some() {
+            // Should it have been the earlier result, the context is still as good.
+            return self.copied(&request);
+        }
+        done
+    }
+
+    fn copied(&self, request: &CopyRequest<'_>) -> Result<Executed, StepError> {
         let draft = self.store().new_snapshot()?;
-        let made = copy(&request, &draft.fs_dir(), self.store().flavor())
+        let made = copy(request, &draft.fs_dir(), self.store().flavor())
             .map_err(|error| StepError::Copy { error, from: None })?;
         self.told(draft, made)
+    }
+
+    /// What the same instruction gave last: most files of a context are as they were then. For a few files it is not
+    /// worth the look.
+    fn earlier(&self, id: StepId, selections: &[Arc<Selection>]) -> Option<StackLayer> {
+        if selections.iter().map(|selection| selection.live_paths()).sum::<usize>() < WORTH_A_LOOK {
+            return None;
+        }
+        let step = self.plan().step(id);
+        if !self.request.cache.allows(self.plan(), step) {
+            return None;
+        }
+        self.store().latest_result(&definition(step)).map(|snapshot| stack_layer(&snapshot))
     }
 
     pub(crate) fn workdir(&self, step: &WorkdirStep, inputs: &StepInputs<'_>) -> Result<Executed, StepError> {

@@ -104,7 +104,8 @@ impl FileSystem {
     }
 }
 
-fn stack_layer(snapshot: &Snapshot) -> StackLayer {
+/// One snapshot as a layer.
+pub(crate) fn stack_layer(snapshot: &Snapshot) -> StackLayer {
     StackLayer { tree: Arc::clone(&snapshot.tree), files: Files::Snapshot(snapshot.dir.clone()) }
 }
 

@@ -123,7 +123,8 @@ pub(crate) fn repack_base(
             return Ok(known);
         }
         let mut blob = store.unhashed_blob_writer()?;
-        let packed = repack(store.open_blob(&layer.digest)?, options, &mut blob)?;
+        let members = store.members();
+        let packed = repack(store.open_blob(&layer.digest)?, options, &members, &mut blob)?;
         if packed.diff_id != layer.diff_id {
             return Err(StepError::BadLayer {
                 reference: "the base image".to_owned(),
@@ -135,6 +136,7 @@ pub(crate) fn repack_base(
             });
         }
         let (digest, size) = blob.commit_as(packed.digest)?;
+        members.keep(&digest);
         let media_type = options.compression.media_type().to_owned();
         let packed = PackedLayer { diff_id: packed.diff_id, digest, size, media_type };
         store.put_packed(&of_blob, &key, &packed)?;
@@ -146,11 +148,14 @@ pub(crate) fn repack_base(
 fn pack_layer(store: &Store, snapshot: &Snapshot, options: &PackOptions) -> Result<PackedLayer, StepError> {
     // Hashed once: where it is compressed.
     let mut blob = store.unhashed_blob_writer()?;
-    let packed = pack(&snapshot.tree, &snapshot.dir, options, &mut blob).map_err(|error| match error {
+    let members = store.members();
+    let packed = pack(&snapshot.tree, &snapshot.dir, options, &members, &mut blob);
+    let packed = packed.map_err(|error| match error {
         LayerError::Damaged { .. } => StepError::DamagedResult(snapshot.id.clone(), error),
         error => error.into(),
     })?;
     let (digest, size) = blob.commit_as(packed.digest)?;
+    members.keep(&digest);
     let media_type = options.compression.media_type().to_owned();
     Ok(PackedLayer { diff_id: packed.diff_id, digest, size, media_type })
 }

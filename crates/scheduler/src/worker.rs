@@ -373,7 +373,7 @@ impl Shared {
         cancel: &Cancel,
     ) -> Result<Executed, StepError> {
         match &step.kind {
-            StepKind::Copy(copy) => self.copy(copy, inputs),
+            StepKind::Copy(copy) => self.copy(id, copy, inputs),
             StepKind::Run(run) => self.run_command(id, run, inputs, cancel),
             StepKind::Workdir(workdir) => self.workdir(workdir, inputs),
             StepKind::Fetch(fetch) => self.fetch(id, fetch, cancel),

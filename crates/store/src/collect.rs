@@ -450,6 +450,7 @@ fn delete_row(
                 .execute((digest.as_bytes(), int(one.last_used_ms)))?;
             if gone > 0 {
                 db.prepare_cached("DELETE FROM packed WHERE digest=?1")?.execute([digest.as_bytes()])?;
+                db.prepare_cached("DELETE FROM members WHERE blob=?1")?.execute([digest.as_bytes()])?;
             }
             Ok(gone > 0)
         }

@@ -86,6 +86,10 @@ CREATE TABLE IF NOT EXISTS downloads (
 CREATE TABLE IF NOT EXISTS memos (
     topic TEXT NOT NULL, key BLOB NOT NULL, text TEXT NOT NULL, at_ms INTEGER NOT NULL, PRIMARY KEY (topic, key))
     WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS members (
+    content BLOB NOT NULL, level INTEGER NOT NULL, blob BLOB NOT NULL, start INTEGER NOT NULL, length INTEGER NOT NULL,
+    seal BLOB NOT NULL, PRIMARY KEY (content, level)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS members_blob ON members (blob);
 ";
 
 impl Db {

@@ -228,6 +228,20 @@ impl Store {
         })
     }
 
+    /// The last snapshot that a step of this definition gave, under whatever strategy, if it is still there.
+    pub fn latest_result(&self, definition: &StepKey) -> Option<Snapshot> {
+        let row = self.inner.db.read(|db| {
+            let query = format!(
+                "SELECT {COLUMNS} FROM records WHERE definition=?1 AND snapshot IS NOT NULL \
+                 ORDER BY created_ms DESC, rowid DESC LIMIT 1"
+            );
+            db.prepare_cached(&query)?.query_row([definition.as_bytes()], stored).optional()
+        });
+        let row = row.ok().flatten()?;
+        let record = self.accept(&row.key()?, row)?;
+        self.snapshot(record.snapshot.as_ref()?)
+    }
+
     /// How long a step of this definition took last, here.
     pub fn expected_duration(&self, definition: &StepKey) -> Option<Duration> {
         self.expected_durations(std::slice::from_ref(definition)).pop().flatten()

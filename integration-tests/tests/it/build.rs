@@ -55,6 +55,41 @@ fn a_second_build_runs_nothing() {
 }
 
 #[test]
+fn one_file_of_many_changed_gives_the_bytes_that_a_first_build_gives() {
+    let space = TestSpace::new();
+    let text = |n: usize| format!("{n} {}", "words that shrink, ".repeat(100 + n % 77));
+    for n in 0..400 {
+        space.write(format!("context/files/d{}/f{n}", n % 7), text(n));
+    }
+    let dockerfile = "FROM scratch\nCOPY files /files\n";
+    let layer = |store: &str| {
+        let iid = format!("{store}.iid");
+        let words = ["--store", store, "--iidfile", &iid];
+        space.build(dockerfile, words).env("SOURCE_DATE_EPOCH", "1700000000").run().expect_ok();
+        space.read(iid)
+    };
+    let first = layer("store");
+    space.write("context/files/d3/f10", "changed, and of another length");
+    std::fs::remove_file(space.path("context/files/d4/f11")).unwrap();
+    let changed = layer("store");
+    assert_ne!(first, changed);
+    assert_eq!(changed, layer("another-store"));
+
+    // The unchanged files are in the store once.
+    let links = |path: &str| {
+        let find = format!("find store/snapshots -path '*/files/{path}' -links +1 | wc -l");
+        space.shell("", &find).expect_ok().stdout
+    };
+    assert_eq!([links("d5/f12").trim(), links("d3/f10").trim()], ["2", "0"]);
+
+    // Should what is linked from be damaged, the context is still there.
+    space.shell("", "rm store/snapshots/*/fs/files/d5/f12").expect_ok();
+    space.write("context/files/d3/f10", "changed once more");
+    let third = layer("store");
+    assert_eq!(third, layer("yet-another-store"));
+}
+
+#[test]
 fn more_layers_than_overlayfs_takes_are_merged_below() {
     let space = TestSpace::new();
     // What a layer of the merged part hides, and one above it, stays hidden.

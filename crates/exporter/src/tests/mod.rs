@@ -10,7 +10,7 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use dbuild_layer::{
-    Compression, Files, OverlayFlavor, PackOptions, Stack, StackLayer, UnpackLimits, pack, unpack,
+    Compression, Files, NoMembers, OverlayFlavor, PackOptions, Stack, StackLayer, UnpackLimits, pack, unpack,
 };
 use dbuild_plan::{HistoryEntry, ImageConfig, Platform};
 use dbuild_registry::Reference;
@@ -49,7 +49,7 @@ impl Bench {
             unpack(tar.as_slice(), &dir, OverlayFlavor::Trusted, &UnpackLimits::default()).unwrap();
         let made = unpacked.complete(&Stack::new(Vec::new())).unwrap();
         let mut writer = self.store.blob_writer().unwrap();
-        let packed = pack(&made.tree, &dir, &PackOptions::default(), &mut writer).unwrap();
+        let packed = pack(&made.tree, &dir, &PackOptions::default(), &NoMembers, &mut writer).unwrap();
         writer.commit(Some(&(packed.digest, packed.size))).unwrap();
         let layer = PackedLayer {
             diff_id: packed.diff_id,

@@ -1,7 +1,12 @@
 //! One test for each rule of COPY and ADD; numbers are those of the list of observed behaviour.
 
-use crate::testing::{Space, TarBuilder, assert_on_disk, at, plain, selected, show, text};
-use crate::{CopyError, CopyRequest, EntryKind, Made, SelectOptions, Selection, Source, Stack, select};
+use crate::testing::{
+    Space, TarBuilder, assert_on_disk, at, form, live, plain, selected, show, snapshot, text,
+};
+use crate::{
+    CopyError, CopyRequest, EntryKind, Ignore, Made, NoContentIndex, SelectOptions, Selection, Source, Stack,
+    copy, select, walk_context,
+};
 
 /// `COPY source… dest` from a context onto a layer, and what the new layer holds.
 struct Case<'a> {
@@ -43,7 +48,14 @@ impl Case<'_> {
         let sources =
             selections.iter().map(|selection| Source::Selected { selection, unpack: self.unpack }).collect();
         let parent = (!self.link).then_some(&parent);
-        let request = CopyRequest { parent, sources, dest: self.dest, chown: self.chown, chmod: self.chmod };
+        let request = CopyRequest {
+            parent,
+            sources,
+            dest: self.dest,
+            chown: self.chown,
+            chmod: self.chmod,
+            earlier: None,
+        };
         let made = space.copy(&request)?;
         assert_on_disk(&made, &space.path("out"));
         let merged = parent.cloned().unwrap_or_default().with(space.out(&made));
@@ -323,8 +335,14 @@ fn here_documents_are_files_of_root() {
         Source::Inline { name: "one", content: b"text" },
         Source::Inline { name: "x/two", content: b"" },
     ];
-    let request =
-        CopyRequest { parent: Some(&parent), sources, dest: "/d", chown: Some((5, 6)), chmod: None };
+    let request = CopyRequest {
+        parent: Some(&parent),
+        sources,
+        dest: "/d",
+        chown: Some((5, 6)),
+        chmod: None,
+        earlier: None,
+    };
     let made = space.copy(&request).unwrap();
     assert_eq!(show(&made.tree), ["d0755 0:0 d", "f0644 5:6 d/one 4", "f0644 5:6 d/two 0"]);
     assert_eq!(text(&Stack::new(vec![space.out(&made)]), "d/one"), "text");
@@ -513,4 +531,38 @@ fn a_filtered_copy_follows_links_at_the_top() {
     Case { sources: &["*"], parents: true, ..case }.check_error(dangling);
     Case { sources: &["d"], exclude: &["x"], ..case }.check(&["l0777 0:0 l -> nowhere"]);
     Case { sources: &["d/l"], parents: true, ..case }.check(&["d0755 0:0 d", "l0777 0:0 d/l -> nowhere"]);
+}
+
+#[test]
+fn what_an_earlier_result_has_is_linked_from_it_and_not_read() {
+    use std::os::unix::fs::MetadataExt as _;
+    let inode = |path: std::path::PathBuf| std::fs::metadata(path).unwrap().ino();
+    let space = Space::new();
+    let context = space.context("context", &["s/same = 1", "s/other = 2", "s/new = 3", "s/touched = 4"]);
+    let selections = [selected(&context, "s")];
+    let first = copy(&plain(None, &selections, "/d"), &space.dir("first"), form()).unwrap();
+    let earlier = snapshot(first.tree.clone(), &space.path("first"));
+
+    std::fs::write(space.path("context/s/other"), "5").unwrap();
+    std::fs::remove_file(space.path("context/s/new")).unwrap();
+    let later = std::time::SystemTime::now() + std::time::Duration::from_secs(9);
+    std::fs::File::open(space.path("context/s/touched")).unwrap().set_modified(later).unwrap();
+    let changed = walk_context(&space.path("context"), &Ignore::default(), None, &NoContentIndex).unwrap();
+    let changed = live(changed, &space.path("context"));
+    let selections = [selected(&changed, "s")];
+    let request = CopyRequest { earlier: Some(&earlier), ..plain(None, &selections, "/d") };
+    let made = space.copy(&request).unwrap();
+    assert_on_disk(&made, &space.path("out"));
+    assert_eq!(text(&Stack::new(vec![space.out(&made)]), "d/other"), "5");
+    assert_eq!(inode(space.path("out/d/same")), inode(space.path("first/d/same")));
+    for name in ["d/other", "d/touched"] {
+        assert_ne!(inode(space.path("out").join(name)), inode(space.path("first").join(name)), "{name}");
+    }
+    assert!(!space.path("out/d/new").exists());
+
+    // Another owner or mode is another file.
+    let request = CopyRequest { chmod: Some("600"), ..request };
+    let made = space.copy(&request).unwrap();
+    assert_on_disk(&made, &space.path("out"));
+    assert_ne!(inode(space.path("out/d/same")), inode(space.path("first/d/same")));
 }

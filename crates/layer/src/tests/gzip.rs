@@ -1,11 +1,16 @@
+use std::collections::HashMap;
 use std::io::{self, Read as _, Write};
+use std::sync::Mutex;
 
-use super::{BLOCK, compress};
-use crate::LayerError;
+use dbuild_digest::ContentDigest;
+
+use super::{BLOCK, Sink, compress};
+use crate::{LayerError, Members, NoMembers, WrittenMember};
 
 fn gzip(level: u32, threads: usize, bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
-    compress(level, threads, &mut out, |sink| sink.write_all(bytes).map_err(LayerError::Output)).unwrap();
+    let produce = |sink: &mut dyn Sink| sink.write_all(bytes).map_err(LayerError::Output);
+    compress(level, threads, &NoMembers, &mut out, produce).unwrap();
     out
 }
 
@@ -89,12 +94,66 @@ impl Write for Full {
 #[test]
 fn the_cause_of_a_failure_is_told_and_nothing_hangs() {
     let bytes = text(BLOCK * 20);
-    let produce = |sink: &mut dyn Write| sink.write_all(&bytes).map_err(LayerError::Output);
-    let error = compress(6, 2, &mut Full, produce).unwrap_err();
+    let produce = |sink: &mut dyn Sink| sink.write_all(&bytes).map_err(LayerError::Output);
+    let error = compress(6, 2, &NoMembers, &mut Full, produce).unwrap_err();
     assert_eq!(error.io_error().map(io::Error::kind), Some(io::ErrorKind::StorageFull));
-    let failed = compress(6, 2, &mut Vec::new(), |sink| -> Result<(), LayerError> {
+    let failed = compress(6, 2, &NoMembers, &mut Vec::new(), |sink| -> Result<(), LayerError> {
         sink.write_all(&bytes).map_err(LayerError::Output)?;
         Err(LayerError::Output(io::ErrorKind::InvalidData.into()))
     });
     assert_eq!(failed.unwrap_err().io_error().map(io::Error::kind), Some(io::ErrorKind::InvalidData));
+}
+
+/// What was written, by content and level, and how often it was found.
+#[derive(Default)]
+struct Kept {
+    members: Mutex<HashMap<(ContentDigest, u32), Vec<u8>>>,
+    found: Mutex<usize>,
+}
+
+impl Members for Kept {
+    fn find(&self, content: &ContentDigest, level: u32) -> Option<Vec<u8>> {
+        let found = self.members.lock().unwrap().get(&(*content, level)).cloned()?;
+        *self.found.lock().unwrap() += 1;
+        Some(found)
+    }
+
+    fn written(&self, member: &WrittenMember<'_>) {
+        self.members.lock().unwrap().insert((member.content, member.level), member.bytes.to_vec());
+    }
+}
+
+#[test]
+fn what_was_compressed_before_is_taken_from_there_and_gives_the_same_bytes() {
+    let kept = Kept::default();
+    let packed = |level, bytes: &[u8]| {
+        let (mut out, before) = (Vec::new(), *kept.found.lock().unwrap());
+        let produce = |sink: &mut dyn Sink| sink.write_all(bytes).map_err(LayerError::Output);
+        compress(level, 2, &kept, &mut out, produce).unwrap();
+        (out, *kept.found.lock().unwrap() - before)
+    };
+    let first = text(4 * BLOCK);
+    assert_eq!(packed(6, &first), (gzip(6, 1, &first), 0));
+    assert_eq!(packed(6, &first), (gzip(6, 1, &first), 4));
+    assert_eq!(packed(1, &first), (gzip(1, 1, &first), 0), "another level is another member");
+    let mut second = first.clone();
+    second[BLOCK + 3] ^= 1;
+    assert_eq!(packed(6, &second), (gzip(6, 1, &second), 3));
+    // What is stored is not looked for, and what is small neither.
+    let noisy = noise(3 * BLOCK);
+    assert_eq!([packed(6, &noisy).1, packed(6, &noisy).1], [0, 0]);
+    assert_eq!([packed(6, &first[..999]).1, packed(6, &first[..999]).1], [0, 0]);
+}
+
+#[test]
+fn a_cut_begins_a_member_and_an_empty_one_is_never_written() {
+    let mut out = Vec::new();
+    compress(6, 2, &NoMembers, &mut out, |sink| {
+        for part in [b"one".as_slice(), b"", b"two"] {
+            sink.write_all(part).and_then(|()| sink.cut()).map_err(LayerError::Output)?;
+        }
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(out, [gzip(6, 1, b"one"), gzip(6, 1, b"two")].concat());
 }

@@ -1,15 +1,19 @@
+use std::collections::HashSet;
 use std::process::Command;
+use std::sync::Mutex;
+
+use dbuild_digest::ContentDigest;
 
 use super::{Compression, PackOptions, pack};
 use crate::testing::{Space, at, form, live, plain, selected, snapshot};
-use crate::{Entry, EntryKind, Stack, Tree, copy};
+use crate::{Entry, EntryKind, Members, NoMembers, Stack, Tree, WrittenMember, copy};
 
 const PLAIN: PackOptions =
     PackOptions { compression: Compression::Uncompressed, level: None, clamp_mtime: None };
 
 fn packed(tree: &Tree, space: &Space, name: &str, options: &PackOptions) -> Vec<u8> {
     let mut bytes = Vec::new();
-    pack(tree, &space.path(name), options, &mut bytes).unwrap();
+    pack(tree, &space.path(name), options, &NoMembers, &mut bytes).unwrap();
     bytes
 }
 
@@ -76,14 +80,16 @@ fn a_file_that_is_not_what_the_index_says_is_never_packed() {
         let layer = space.layer("l", &["a = 12345"]);
         std::fs::write(space.path("l/a"), damage).unwrap();
         let error =
-            pack(&layer.layers()[0].tree, &space.path("l"), &PackOptions::default(), Vec::new()).unwrap_err();
+            pack(&layer.layers()[0].tree, &space.path("l"), &PackOptions::default(), &NoMembers, Vec::new())
+                .unwrap_err();
         assert!(error.to_string().contains(why), "{error}");
     }
     let space = Space::new();
     let layer = space.layer("l", &["a = 12345"]);
     std::fs::remove_file(space.path("l/a")).unwrap();
     let error =
-        pack(&layer.layers()[0].tree, &space.path("l"), &PackOptions::default(), Vec::new()).unwrap_err();
+        pack(&layer.layers()[0].tree, &space.path("l"), &PackOptions::default(), &NoMembers, Vec::new())
+            .unwrap_err();
     assert!(error.to_string().starts_with("cannot open "), "{error}");
 }
 
@@ -125,4 +131,48 @@ fn a_stack_as_one_tar_has_no_whiteouts_and_links_among_what_is_left() {
     let context = live(Tree::default(), &space.path("context"));
     context.write_tar(Vec::new(), None).unwrap();
     assert!(Stack::default().walk(&at("")).is_empty());
+}
+
+/// The contents of the members that a layer was compressed as.
+#[derive(Default)]
+struct Contents(Mutex<HashSet<ContentDigest>>);
+
+impl Members for Contents {
+    fn find(&self, _: &ContentDigest, _: u32) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn written(&self, member: &WrittenMember<'_>) {
+        self.0.lock().unwrap().insert(member.content);
+    }
+}
+
+#[test]
+fn a_file_that_grew_or_went_leaves_most_members_as_they_were() {
+    let text = |seed: usize, length: usize| -> String {
+        (0..length).map(|at| char::from(b'a' + ((at * at + seed * 7 + at / 9) % 23) as u8)).collect()
+    };
+    let space = Space::new();
+    let mut lines: Vec<String> =
+        (0..600).map(|n| format!("d{}/f{n} = {}", n % 10, text(n, 10_000))).collect();
+    // One that fills members alone.
+    lines.push(format!("d4/large = {}", text(7, 3 << 20)));
+    let members = |name: &str, lines: &[String]| {
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        let (layer, contents) = (space.layer(name, &lines), Contents::default());
+        let options = PackOptions { clamp_mtime: Some(1), ..PackOptions::default() };
+        pack(&layer.layers()[0].tree, &space.path(name), &options, &contents, std::io::sink()).unwrap();
+        contents.0.into_inner().unwrap()
+    };
+    let before = members("before", &lines);
+    assert!(before.len() > 15, "{} members", before.len());
+    let mut grown = lines.clone();
+    grown[123].push_str(&text(5, 3_333));
+    let after = members("grown", &grown);
+    let new = after.difference(&before).count();
+    assert!((1..=4).contains(&new), "{new} of {} members are new", after.len());
+    lines.remove(300);
+    let after = members("removed", &lines);
+    let new = after.difference(&before).count();
+    assert!((1..=4).contains(&new), "{new} of {} members are new", after.len());
 }

@@ -9,6 +9,7 @@ mod events;
 mod images;
 mod journal;
 mod locks;
+mod members;
 mod memos;
 mod mounts;
 mod open;

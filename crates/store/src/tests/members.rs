@@ -1,0 +1,54 @@
+use dbuild_digest::ContentDigest;
+use dbuild_layer::{Members as _, WrittenMember};
+
+use super::Space;
+use crate::{PruneOptions, Store};
+
+/// A blob that holds two members, the first of two bytes.
+fn kept(store: &Store) -> (dbuild_digest::BlobDigest, [ContentDigest; 2]) {
+    let (blob, _) = store.put_blob(b"onetwo").unwrap();
+    let contents = [ContentDigest::of(b"1"), ContentDigest::of(b"2")];
+    let index = store.members();
+    index.written(&WrittenMember { content: contents[0], level: 4, start: 0, bytes: b"one" });
+    index.written(&WrittenMember { content: contents[1], level: 4, start: 3, bytes: b"two" });
+    index.keep(&blob);
+    (blob, contents)
+}
+
+#[test]
+fn a_member_is_found_by_its_content_and_level() {
+    let space = Space::new();
+    let (_, [one, two]) = kept(&space.open());
+    let index = space.open().members();
+    assert_eq!(index.find(&one, 4).as_deref(), Some(b"one".as_slice()));
+    assert_eq!(index.find(&two, 4).as_deref(), Some(b"two".as_slice()));
+    assert_eq!(index.find(&two, 6), None);
+    assert_eq!(index.find(&ContentDigest::of(b"3"), 4), None);
+}
+
+#[test]
+fn a_damaged_blob_gives_no_member() {
+    let space = Space::new();
+    let store = space.open();
+    let (blob, [one, two]) = kept(&store);
+    for damaged in [b"oneTwo".as_slice(), b"onet", b""] {
+        std::fs::write(store.blob_path(&blob), damaged).unwrap();
+        assert_eq!(store.members().find(&two, 4), None, "{damaged:?}");
+    }
+    std::fs::remove_file(store.blob_path(&blob)).unwrap();
+    assert_eq!(store.members().find(&one, 4), None);
+}
+
+#[test]
+fn a_member_goes_with_its_blob() {
+    let space = Space::new();
+    let store = space.open();
+    let (_, [one, _]) = kept(&store);
+    store.prune(&PruneOptions { all: true, ..PruneOptions::default() }).unwrap();
+    assert_eq!(store.members().find(&one, 4), None);
+    let rows = store
+        .inner
+        .db
+        .read(|db| db.query_row("SELECT count(*) FROM members", [], |row| row.get::<_, i64>(0)));
+    assert_eq!(rows.unwrap(), 0);
+}
