@@ -71,7 +71,7 @@ pub(crate) enum Command {
     Why(WhyArgs),
     /// Run a command in an image of the store
     Run(RunArgs),
-    /// Open a shell in a stage of a Dockerfile, or in an image
+    /// Open a shell in a stage of a Dockerfile, in a step of a build, where a RUN failed, or in an image
     Shell(ShellArgs),
     /// List the images of the store
     #[command(visible_alias = "ls")]
@@ -180,20 +180,30 @@ pub(crate) struct RunArgs {
 /// `dbuild shell`.
 #[derive(Debug, Default, Args)]
 pub(crate) struct ShellArgs {
-    /// A stage of the Dockerfile, which is built if need be; or the name of an image
+    /// A stage of the Dockerfile, which is built if need be; the name of an image; or a stage or a step of a build that was:
+    /// `builder 3`, `builder:3`, `#7` (as progress shows it), `:12` (its line), the beginning of its instruction
     #[arg(
-        value_name = "STAGE|IMAGE",
+        value_name = "STAGE|STEP|IMAGE",
         required_unless_present = "failed",
         default_value = "",
         hide_default_value = true
     )]
     pub(crate) subject: String,
-    /// Where the command of a RUN failed, with what it had written: in the latest build that failed
+    /// Where the command of a RUN failed, with its mounts and what it had written: in the latest build that failed
     #[arg(long, conflicts_with = "subject")]
     pub(crate) failed: bool,
-    /// With --failed: in this build, by its id or the beginning of it
-    #[arg(long = "build", value_name = "ID", requires = "failed")]
+    /// The build that was, by its id or the beginning of it [default: the latest]
+    #[arg(long = "build", value_name = "ID")]
     pub(crate) of: Option<String>,
+    /// With --failed: a secret that it had, as for `dbuild build`
+    #[arg(long, value_name = "id=ID,…")]
+    pub(crate) secret: Vec<String>,
+    /// With --failed: the ssh agent that it had, as for `dbuild build`
+    #[arg(long, value_name = "ID[=SOCKET]")]
+    pub(crate) ssh: Vec<String>,
+    /// With --failed: security.insecure, if the RUN had it
+    #[arg(long, value_name = "ENTITLEMENT", value_delimiter = ',')]
+    pub(crate) allow: Vec<String>,
     /// For a stage: flags of `dbuild build`, and the context [default: the current directory]
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "BUILD FLAGS… CONTEXT")]
     pub(crate) build: Vec<String>,

@@ -152,8 +152,8 @@ fn bring_by(
         jobs: std::num::NonZeroUsize::MIN,
         pack: None,
         repack_bases: false,
-        secrets: inputs::secrets(flags)?,
-        ssh: inputs::agents(flags)?,
+        secrets: inputs::secrets(&flags.secret)?,
+        ssh: inputs::agents(&flags.ssh)?,
         machine: Machine::default(),
         cancel,
     };

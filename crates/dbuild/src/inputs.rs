@@ -46,19 +46,19 @@ pub(crate) fn read(session: &Session, flags: &BuildArgs) -> Result<Inputs, Error
         labels.map(|label| (label.key.clone(), label.value.clone().unwrap_or_default())).collect();
     inputs.args.hosts = flags.add_host.iter().map(|text| host_entry(text)).collect::<Result<_, _>>()?;
     inputs.args.network = network(&flags.network)?;
-    inputs.secrets = secrets(flags)?;
-    inputs.ssh = agents(flags)?;
+    inputs.secrets = secrets(&flags.secret)?;
+    inputs.ssh = agents(&flags.ssh)?;
     Ok(inputs)
 }
 
 /// What `--secret` gives.
-pub(crate) fn secrets(flags: &BuildArgs) -> Result<BTreeMap<String, Secret>, Error> {
-    flags.secret.iter().map(|text| secret(text)).collect()
+pub(crate) fn secrets(flags: &[String]) -> Result<BTreeMap<String, Secret>, Error> {
+    flags.iter().map(|text| secret(text)).collect()
 }
 
 /// What `--ssh` gives.
-pub(crate) fn agents(flags: &BuildArgs) -> Result<BTreeMap<String, PathBuf>, Error> {
-    flags.ssh.iter().map(|text| ssh(text)).collect()
+pub(crate) fn agents(flags: &[String]) -> Result<BTreeMap<String, PathBuf>, Error> {
+    flags.iter().map(|text| ssh(text)).collect()
 }
 
 /// As [`read_source`], of a context from elsewhere: `-f` names a file in it, and nothing of it is ignored.

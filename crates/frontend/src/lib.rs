@@ -45,6 +45,8 @@ pub use lower::{examine, fetched_context, git_context, lower, needed};
 pub use outline::{Outline, OutlineArg, OutlineMount, TargetInfo, outline, targets};
 pub use parse::{Parsed, parse};
 pub use reference::{Reference, ReferenceError, normalize};
-pub use request::{BuildArgs, Findings, Ignored, ImageRequest, Lowered, NamedContext, Resolved, StepSource};
+pub use request::{
+    BuildArgs, Findings, Ignored, ImageRequest, Lowered, NamedContext, Resolved, StepSetting, StepSource,
+};
 pub use source::{Source, Span, Word};
 pub use suggest::nearest;

@@ -121,6 +121,19 @@ impl StepSource {
     }
 }
 
+/// The variables, user, directory and shell that hold at a step.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StepSetting {
+    /// What ENV and ARG set, in order, names unique.
+    pub env: Vec<(String, String)>,
+    /// As USER says it; empty is root.
+    pub user: String,
+    /// Absolute.
+    pub workdir: String,
+    /// The words of SHELL; empty is `/bin/sh -c`.
+    pub shell: Vec<String>,
+}
+
 /// A plan and what belongs to it.
 #[derive(Clone, Debug)]
 pub struct Lowered {
@@ -128,6 +141,8 @@ pub struct Lowered {
     pub plan: Plan,
     /// For each step of the plan, by id, where it comes from.
     pub sources: Vec<StepSource>,
+    /// For each step of the plan, by id, what holds at it; `None` for what stands in no stage's line: contexts and the like.
+    pub settings: Vec<Option<Arc<StepSetting>>>,
     /// What the checks and the lowering have to say.
     pub warnings: Vec<Diagnostic>,
 }
@@ -136,6 +151,11 @@ impl Lowered {
     /// Where a step comes from.
     pub fn source_of(&self, step: StepId) -> Option<StepSource> {
         self.sources.get(step.index()).copied()
+    }
+
+    /// What holds at a step.
+    pub fn setting_of(&self, step: StepId) -> Option<&StepSetting> {
+        self.settings.get(step.index())?.as_deref()
     }
 }
 

@@ -24,23 +24,48 @@ impl Build {
     /// stage, `builder 2`, `builder:2` or `builder 2/5` one step of a stage, and `RUN make` the steps whose instruction begins
     /// so, or else has it in it.
     pub fn find(&self, wanted: &str) -> Result<Vec<&Step>, NoSuchStep> {
-        let text = wanted.trim().trim_start_matches('[').trim_end_matches(']').trim();
-        if let Ok(id) = text.trim_start_matches('#').parse::<u32>() {
-            return self
-                .visible()
-                .find(|step| step.id == id)
-                .map(|step| vec![step])
-                .ok_or_else(|| self.none(wanted));
+        let none = match self.named(wanted) {
+            Ok(found) => return Ok(found),
+            Err(none) => none,
+        };
+        let text = bare(wanted);
+        if text.is_empty() || number(text).is_some() || line(text).is_some() {
+            return Err(none);
         }
-        if let Some(line) = text.strip_prefix(':').and_then(|line| line.parse::<u32>().ok()) {
-            let at = |step: &&Step| step.lines.is_some_and(|(first, last)| (first..=last).contains(&line));
-            let mut found: Vec<&Step> = self.visible().filter(at).collect();
-            // A context bears the line that names it first, whose instruction is meant.
-            if found.iter().any(|step| step.stage.is_some()) {
-                found.retain(|step| step.stage.is_some());
-            }
-            return if found.is_empty() { Err(self.none(wanted)) } else { Ok(found) };
+        let begins = |step: &&Step| step.text.to_ascii_lowercase().starts_with(&text.to_ascii_lowercase());
+        let found: Vec<&Step> = self.visible().filter(begins).collect();
+        let found = match found.is_empty() {
+            true => self.visible().filter(|step| step.text.contains(text)).collect(),
+            false => found,
+        };
+        if found.is_empty() { Err(none) } else { Ok(found) }
+    }
+
+    /// As [`Build::find`], by number, line, stage and place alone: what an instruction says does not count.
+    pub fn named(&self, wanted: &str) -> Result<Vec<&Step>, NoSuchStep> {
+        let text = bare(wanted);
+        let found: Vec<&Step> = if let Some(id) = number(text) {
+            self.visible().filter(|step| step.id == id).collect()
+        } else if let Some(line) = line(text) {
+            self.at_line(line)
+        } else {
+            self.placed(text)
+        };
+        if found.is_empty() { Err(self.none(wanted)) } else { Ok(found) }
+    }
+
+    fn at_line(&self, line: u32) -> Vec<&Step> {
+        let at = |step: &&Step| step.lines.is_some_and(|(first, last)| (first..=last).contains(&line));
+        let mut found: Vec<&Step> = self.visible().filter(at).collect();
+        // A context bears the line that names it first, whose instruction is meant.
+        if found.iter().any(|step| step.stage.is_some()) {
+            found.retain(|step| step.stage.is_some());
         }
+        found
+    }
+
+    /// By stage, or by stage and place in it.
+    fn placed(&self, text: &str) -> Vec<&Step> {
         let text = &match text.rsplit_once(':') {
             Some((stage, number)) if number.bytes().all(|byte| byte.is_ascii_digit()) => {
                 format!("{stage} {number}")
@@ -52,29 +77,32 @@ impl Build {
             let stage = step.stage.and_then(|id| self.stages.iter().find(|stage| stage.id == id));
             stage.is_some_and(|stage| stage.name.eq_ignore_ascii_case(text))
         };
-        let rules: [&dyn Fn(&&Step) -> bool; 5] = [
-            &of_stage,
-            &|step| step.label.eq_ignore_ascii_case(&bracket),
-            &|step| {
-                step.label
-                    .split('/')
-                    .next()
-                    .is_some_and(|l| l.trim_start_matches('[').eq_ignore_ascii_case(text))
-            },
-            &|step| step.text.to_ascii_lowercase().starts_with(&text.to_ascii_lowercase()),
-            &|step| step.text.contains(text.as_str()),
-        ];
-        rules
-            .iter()
-            .map(|rule| self.visible().filter(rule).collect::<Vec<_>>())
-            .find(|found| !found.is_empty() && !text.is_empty())
-            .ok_or_else(|| self.none(wanted))
+        let rules: [&dyn Fn(&&Step) -> bool; 3] =
+            [&of_stage, &|step| step.label.eq_ignore_ascii_case(&bracket), &|step| {
+                let place = step.label.split('/').next();
+                place.is_some_and(|place| place.trim_start_matches('[').eq_ignore_ascii_case(text))
+            }];
+        let found = rules.iter().map(|rule| self.visible().filter(rule).collect::<Vec<_>>());
+        found.into_iter().find(|found| !found.is_empty() && !text.is_empty()).unwrap_or_default()
     }
 
     fn none(&self, wanted: &str) -> NoSuchStep {
         let reached = self.stages.iter().filter(|stage| stage.reached);
         NoSuchStep { wanted: wanted.to_owned(), stages: reached.map(|stage| stage.name.clone()).collect() }
     }
+}
+
+/// A name without the brackets and the space that it was copied with.
+fn bare(wanted: &str) -> &str {
+    wanted.trim().trim_start_matches('[').trim_end_matches(']').trim()
+}
+
+fn number(text: &str) -> Option<u32> {
+    text.trim_start_matches('#').parse().ok()
+}
+
+fn line(text: &str) -> Option<u32> {
+    text.strip_prefix(':').and_then(|line| line.parse().ok())
 }
 
 #[cfg(test)]
@@ -95,6 +123,10 @@ mod tests {
         assert_eq!(find("left:2"), Ok(vec![1]));
         assert_eq!(find("from=right"), Ok(vec![5]));
         assert!(find(":99").is_err());
+        let named =
+            |text: &str| build.named(text).map(|steps| steps.iter().map(|s| s.id).collect::<Vec<_>>());
+        assert_eq!((named("left:2"), named("LEFT"), named("#5")), (Ok(vec![1]), Ok(vec![0, 1]), Ok(vec![5])));
+        assert!(named("from=right").is_err() && named("copy --from=right").is_err());
         let error = find("no").unwrap_err();
         assert_eq!(error.to_string(), "the build has no step `no`");
         assert_eq!(error.stages, ["left", "right", "app"]);

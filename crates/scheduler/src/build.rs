@@ -285,8 +285,7 @@ pub async fn image_files(
     let store = store.clone();
     let work = tokio::task::spawn_blocking(move || {
         let stack = FileSystem::new(Base::Image(StepId(0), Arc::new(image))).stack(&bases)?;
-        let directories = directories(&store, &stack)?;
-        Ok(ImageFiles { stack, directories })
+        ImageFiles::new(&store, stack)
     });
     work.await.unwrap_or(Err(StepError::Stopped))
 }
@@ -298,4 +297,12 @@ pub struct ImageFiles {
     pub stack: Stack,
     /// The directories of the layers that hold anything, lowest first.
     pub directories: Vec<PathBuf>,
+}
+
+impl ImageFiles {
+    /// The files of a stack whose layers are all unpacked.
+    pub fn new(store: &Store, stack: Stack) -> Result<Self, StepError> {
+        let directories = directories(store, &stack)?;
+        Ok(Self { stack, directories })
+    }
 }

@@ -260,7 +260,7 @@ impl Shared {
     /// The first of these secrets that the command line gives.
     fn first_secret(&self, names: &[(String, Kind)]) -> Result<Option<Credential>, StepError> {
         for (name, kind) in names {
-            if let Some(value) = self.secret(name, false)? {
+            if let Some(value) = self.secret(name)? {
                 let text = String::from_utf8_lossy(&value).trim().to_owned();
                 return Ok(Some(kind(text)));
             }

@@ -12,6 +12,7 @@ use dbuild_sandbox::Ulimit;
 use dbuild_store::{BlobSource, EventSink, RemoteSource, Store};
 
 use crate::cancel::Cancel;
+use crate::error::StepError;
 
 /// One build. Everything that it may read or reach is in here.
 #[derive(Clone)]
@@ -87,6 +88,22 @@ pub enum Secret {
     File(PathBuf),
     /// A variable of dbuild's environment.
     Variable(String),
+}
+
+impl Secret {
+    /// The bytes; `id` is for the error.
+    pub(crate) fn value(&self, id: &str) -> Result<Vec<u8>, StepError> {
+        match self {
+            Self::File(path) => std::fs::read(path).map_err(|error| {
+                StepError::Needs(format!("the secret `{id}` cannot be read from {}: {error}", path.display()))
+            }),
+            Self::Variable(name) => {
+                std::env::var_os(name).map(std::os::unix::ffi::OsStringExt::into_vec).ok_or_else(|| {
+                    StepError::Needs(format!("the secret `{id}` needs the variable {name}, which is not set"))
+                })
+            }
+        }
+    }
 }
 
 /// What RUN steps get of this machine.

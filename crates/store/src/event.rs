@@ -13,7 +13,7 @@ use dbuild_cache::Difference;
 use dbuild_digest::{BlobDigest, StepKey};
 use serde::{Deserialize, Serialize};
 
-use crate::SnapshotId;
+use crate::{MountInfo, Setting, SnapshotId};
 
 /// Names a build: a short text that sorts by the time at which builds began.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -92,6 +92,9 @@ pub struct StageInfo {
     /// Its platform, where there are several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<String>,
+    /// What its image will start with; `None` where the target does not need it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub setting: Option<Setting>,
 }
 
 /// A step, as a build announces it.
@@ -113,6 +116,9 @@ pub struct StepInfo {
     pub inputs: Vec<u32>,
     /// `image`, `scratch`, `context`, `fetch`, `git`, `copy`, `run` or `workdir`.
     pub kind: String,
+    /// What holds at it; `None`: what holds at the first of its inputs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub setting: Option<Setting>,
 }
 
 /// A layer of an image, as a build tells of it.
@@ -288,9 +294,21 @@ pub enum Event {
         workdir: String,
         /// The program that it was: the shell of the shell form.
         program: String,
-        /// What was mounted in it and is not kept: the type, and the target or the id.
+        /// What was mounted in it, in words: the type, and the target or the id.
         #[serde(default)]
         mounts: Vec<String>,
+        /// The same as data, in the order in which it was mounted.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        mounted: Vec<MountInfo>,
+        /// `none` where it had no network.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        network: Option<String>,
+        /// Further lines of its `/etc/hosts`, `IP NAME`.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        hosts: Vec<String>,
+        /// It ran with `--security=insecure`.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        insecure: bool,
     },
     /// A step of the plan was not needed after all.
     StepSkipped {

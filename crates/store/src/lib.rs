@@ -27,6 +27,7 @@ mod packed;
 mod publish;
 mod records;
 mod references;
+mod setting;
 mod snapshots;
 mod source;
 mod store;
@@ -59,6 +60,7 @@ pub use packed::{PackKey, PackedLayer};
 pub use publish::{Replacement, remove_tree, replace_file};
 pub use records::{Record, RecordEntry};
 pub use references::ResolvedReference;
+pub use setting::{MountInfo, MountType, Setting};
 pub use snapshots::{Snapshot, SnapshotDraft, SnapshotId};
 pub use source::{
     BlobSource, BlobSourceError, Checkout, Credential, Download, Downloaded, FoundCommit, RemoteSource,

@@ -10,6 +10,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use dbuild_digest::Framed;
+use serde::{Deserialize, Serialize};
 
 use crate::error::Context;
 use crate::locks::{is_at, open_lock_file, try_lock};
@@ -17,7 +18,8 @@ use crate::publish::remove_tree;
 use crate::{Store, StoreError};
 
 /// Who may use a cache mount at the same time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Sharing {
     /// Any number of steps.
     #[default]

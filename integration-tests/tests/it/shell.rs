@@ -74,7 +74,8 @@ fn where_a_command_failed() {
     build().stderr_has(&["`dbuild shell --failed` opens a shell where it failed"]);
     let line = "cat /tmp/before /tmp/half; echo $A $LEVEL $PWD $(id -u) [$SECRET]";
     let shell = || space.dbuild(["shell", "--failed", "-c", line]).run().expect_ok();
-    let words = ["RUN --mount=type=secret", "not mounted here: secret s, cache /c\n"];
+    let words =
+        ["RUN --mount=type=secret", "not mounted: secret s: no secret `s`: give it with `--secret id=s"];
     assert_eq!(shell().stderr_has(&words).stdout, "before\nhalf\nb 5 /work 7 []\n");
     // What one writes there is gone, and the step is no result: it runs again, and fails again.
     space.dbuild(["shell", "--failed", "-c", "rm /tmp/half"]).run().expect_ok();
@@ -83,6 +84,135 @@ fn where_a_command_failed() {
     // It is collected like everything that no image needs.
     space.dbuild(["cache", "prune", "--all"]).run().expect_ok();
     space.dbuild(["shell", "--failed"]).run().expect_code(1);
+}
+
+const MOUNTED: &str = "\
+FROM busybox AS other
+RUN mkdir /made && echo stage > /made/f
+FROM busybox
+RUN --mount=type=cache,target=/first,id=first,from=other,source=/made true
+RUN --mount=type=secret,id=file,uid=7,target=/run/s \\
+    --mount=type=secret,id=var,env=TOKEN --mount=type=secret,id=optional \\
+    --mount=type=cache,target=/c,sharing=locked --mount=type=cache,target=/first,id=first,from=other,source=/made \\
+    --mount=type=tmpfs,target=/t --mount=type=bind,target=/context --mount=type=bind,from=other,source=/made,target=/m,rw \\
+    --network=none <<X
+#!/bin/sh
+echo warm > /c/file; echo more >> /m/f; echo gone > /t/file; echo half > /half; exit 3
+X
+";
+
+/// A place that is described in the journal and mounted again from there.
+#[test]
+fn with_the_mounts_that_the_command_had() {
+    let space = TestSpace::new();
+    space.write("context/a", "context\n");
+    space.write("context/ignored", "");
+    space.write("context/.dockerignore", "ignored");
+    space.write("secret", "hidden-value");
+    let secrets = ["--secret", "id=file,src=secret", "--secret", "id=var,src=secret"];
+    let hosts = ["--add-host", "db:10.0.0.9"];
+    space.build(MOUNTED, secrets.iter().chain(&hosts)).run().expect_code(1);
+    let shell = |words: &[&str], line: &str| {
+        space.dbuild(["shell", "--failed"]).args(words).args(["-c", line]).run().expect_ok()
+    };
+    let line = "cat /c/file /first/f /context/a /m/f /half; ls -A /t; test -e /context/ignored || echo clean; \
+                test -x /dev/pipes/X && echo script; touch /context/b || echo readonly; echo 1 > /m/more && echo writable; \
+                grep -c 10.0.0.9 /etc/hosts; ls /sys/class/net; echo [$TOKEN]";
+    let told = shell(&[], line).stderr_has(&[
+        "not mounted: secret file: no secret `file`: give it with `--secret id=file,src=FILE`\n",
+        "not mounted: secret var: ",
+        "cache /c is locked: builds that want it wait until you leave\n",
+    ]);
+    assert!(!told.stderr.contains("secret optional"), "the command had none: {}", told.stderr);
+    let seen = "warm\nstage\ncontext\nstage\nhalf\nclean\nscript\nreadonly\nwritable\n1\nlo\n[]\n";
+    assert_eq!(told.stdout, seen, "and what was written into a bind mount is gone, as in a RUN");
+    // The cache is the cache: what is done in the shell, the next build sees.
+    let line = "cat /run/s; echo $TOKEN; ls /m; echo shell > /c/file";
+    let told = shell(&secrets, line);
+    assert_eq!(told.stdout, "hidden-valuehidden-value\nf\n");
+    assert!(!told.stderr.contains("not mounted"), "{}", told.stderr);
+    assert_eq!(shell(&[], "cat /c/file").stdout, "shell\n");
+    // The values are nowhere in the store, and a context that is gone is said.
+    std::fs::remove_dir_all(space.path("context")).unwrap();
+    assert_eq!(shell(&[], "cat /context/a").stdout, "context\n");
+    let in_store = space.shell(".", "grep -rlc hidden-value store");
+    assert_eq!(in_store.stdout, "");
+}
+
+#[test]
+fn what_an_insecure_command_may_do_is_asked_for_again() {
+    let space = TestSpace::new();
+    let dockerfile = "# syntax=docker/dockerfile:1\nFROM busybox\nRUN --security=insecure false\n";
+    space.build(dockerfile, ["--allow", "security.insecure"]).run().expect_code(1);
+    let line = "grep -q Seccomp:.0 /proc/self/status && echo all || echo some";
+    let shell = |words: &[&str]| space.dbuild(["shell", "--failed"]).args(words).args(["-c", line]).run();
+    let told = shell(&[]).expect_ok().stderr_has(&["`--allow security.insecure` lets it"]);
+    assert_eq!(told.stdout, "some\n");
+    assert_eq!(shell(&["--allow", "security.insecure"]).expect_ok().stdout, "all\n");
+}
+
+const STEPS: &str = "\
+FROM busybox AS builder
+ARG LEVEL=5
+ENV A=b
+WORKDIR /work
+RUN echo one > /one
+USER 7
+ENV A=c
+RUN echo two > /tmp/two
+FROM builder AS app
+COPY --from=builder /one /copied
+RUN exit 3
+RUN echo never
+";
+
+#[test]
+fn in_a_step_of_a_build_that_was() {
+    let space = TestSpace::new();
+    let older = "FROM busybox AS base\nRUN true\nFROM base AS builder\nENV A=older\n";
+    space.build(older, [""; 0]).run().expect_ok();
+    space.build(STEPS, [""; 0]).run().expect_code(1);
+    let say = "echo $A $LEVEL $PWD $(id -u); cat /one /tmp/two /copied 2> /dev/null; true";
+    let shell = |words: &[&str]| space.dbuild(["shell", "-c", say]).args(words).run();
+    // By stage and place, line, number and text; each as it was there.
+    assert_eq!(shell(&["builder 1"]).expect_ok().stdout, "/ 0\n", "FROM has not yet what comes after it");
+    let one = shell(&["builder:3"]);
+    assert_eq!(
+        one.expect_ok().stderr_has(&["[builder 3/4] RUN echo one > /one (build "]).stdout,
+        "b 5 /work 0\none\n"
+    );
+    assert_eq!(shell(&[":8"]).expect_ok().stdout, "c 5 /work 7\none\ntwo\n");
+    assert_eq!(shell(&["[app 1/3]"]).expect_ok().stdout, "c 5 /work 7\none\ntwo\none\n");
+    assert_eq!(shell(&["RUN echo two"]).expect_ok().stdout, "c 5 /work 7\none\ntwo\n");
+    // A stage is what its image would be: build arguments are not in that. Flags may stand after it.
+    assert_eq!(shell(&["builder"]).expect_ok().stdout, "c /work 7\none\ntwo\n");
+    let history = space.dbuild(["history", "--json"]).run().expect_ok();
+    let history: serde_json::Value = serde_json::from_str(&history.stdout).unwrap();
+    let older = history[1]["id"].as_str().unwrap();
+    assert_eq!(shell(&["builder", "--build", older]).expect_ok().stdout, "older / 0\n");
+    assert_eq!(shell(&["--build", older, "#0"]).expect_ok().stdout, "/ 0\n", "ENV stands after that step");
+    // Where a step failed, its shell is the one of --failed; what never ran has nothing to show.
+    assert_eq!(shell(&["app 2"]).expect_ok().stdout, "c 5 /work 7\none\ntwo\none\n");
+    shell(&["app"]).expect_code(1).stderr_has(&["RUN echo never has no result: canceled"]);
+    shell(&["app 3"])
+        .expect_code(1)
+        .stderr_has(&["RUN echo never has no result: canceled", "dbuild shell --build"]);
+}
+
+#[test]
+fn a_step_that_is_not_there() {
+    let space = TestSpace::new();
+    space.dbuild(["shell", "#3"]).run().expect_code(1).stderr_has(&["build something first"]);
+    space.build("FROM busybox AS b\nRUN echo 1 > /1\nRUN echo 2 > /2\n", [""; 0]).run().expect_ok();
+    let shell = |words: &[&str]| space.dbuild(["shell"]).args(words).run();
+    shell(&["#77"]).expect_code(1).stderr_has(&["no step `#77`", "dbuild graph --build"]);
+    shell(&["--build", "latest", "RUN echo"]).expect_code(1).stderr_has(&["names 2 steps: #1", "'#7'"]);
+    shell(&["--build", "zzz", "b"]).expect_code(1).stderr_has(&["no build `zzz`"]);
+    shell(&["b:2", "--secret", "id=s,env=HOME"]).expect_code(2).stderr_has(&["are for `--failed`"]);
+    // As after a collection that kept the journal.
+    std::fs::remove_dir_all(space.path("store/snapshots")).unwrap();
+    std::fs::create_dir(space.path("store/snapshots")).unwrap();
+    shell(&["b:2"]).expect_code(1).stderr_has(&["RUN echo 1 > /1 is no longer in the store", "build again"]);
 }
 
 #[test]
@@ -122,6 +252,23 @@ fn at_once_where_a_build_fails_in_a_terminal() {
     let mut terminal = Terminal::start(build.into_command(), 80);
     assert_eq!(terminal.finish(), Some(1));
     assert!(terminal.raw.contains("there is no `gone`"), "{}", terminal.raw);
+}
+
+/// What the build was given, the shell need not be given again.
+#[test]
+fn at_once_with_the_secrets_of_the_build() {
+    let space = TestSpace::new();
+    let dockerfile =
+        "FROM busybox\nENV PS1=ready:\nRUN --mount=type=secret,id=s --mount=type=cache,target=/c exit 3\n";
+    space.write("secret", "hidden-value");
+    let build = space.build(dockerfile, ["--on-failure", "shell", "--secret", "id=s,src=secret"]);
+    let mut terminal = Terminal::start(build.into_command(), 80);
+    terminal.wait_for("ready:");
+    terminal.type_line("echo is $(cat /run/secrets/s) here; mount | grep -c ' /c '");
+    terminal.wait_for("is hidden-value here");
+    terminal.type_line("exit");
+    assert_eq!(terminal.finish(), Some(1));
+    assert!(!terminal.raw.contains("not mounted"), "{}", terminal.raw);
 }
 
 #[test]

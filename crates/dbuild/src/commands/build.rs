@@ -34,7 +34,7 @@ pub(crate) fn run(global: &Global, flags: &BuildArgs) -> Result<(), Error> {
     let (id, done) = run_in(&session, flags);
     let done = match id {
         Some(id) if flags.on_failure.is_some() && is_interactive() => {
-            done.map_err(|error| super::shell::after_failure(&session, &id, error))
+            done.map_err(|error| super::shell::after_failure(&session, &id, flags, error))
         }
         _ => done,
     };

@@ -16,6 +16,7 @@ mod images;
 mod journal;
 mod lab;
 mod lessons;
+mod past;
 mod plan;
 pub(crate) mod planning;
 mod report;

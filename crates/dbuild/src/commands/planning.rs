@@ -4,10 +4,10 @@ use std::num::NonZeroUsize;
 
 use dbuild_cache::Strategy;
 use dbuild_frontend::{Diagnostics, Lowered, Source, lower, parse};
-use dbuild_plan::{Plan, StepKind};
+use dbuild_plan::{ImageConfig, Plan, Step, StepId, StepKind};
 use dbuild_registry::PullPolicy;
 use dbuild_scheduler::{CacheUse, Cancel, Canceller};
-use dbuild_store::{BuildId, Event, EventSink, StageInfo, StepInfo};
+use dbuild_store::{BuildId, Event, EventSink, Setting, StageInfo, StepInfo};
 
 use super::build_error::render_all;
 use crate::cli::BuildArgs;
@@ -76,6 +76,7 @@ pub(super) fn announce(build: BuildId, lowered: &Lowered, source: &Source, strat
         base: stage.base.clone(),
         reached: stage.last.is_some(),
         platform: several.then(|| stage.platform.to_string()),
+        setting: stage.last.map(|_| setting_of_image(&stage.config)),
     });
     let steps = plan.steps().map(|(id, step)| StepInfo {
         id: id.0,
@@ -85,6 +86,7 @@ pub(super) fn announce(build: BuildId, lowered: &Lowered, source: &Source, strat
         last_line: lowered.source_of(id).map(|place| place.lines(source).1),
         inputs: step.inputs().iter().map(|input| input.0).collect(),
         kind: kind_name(&step.kind).to_owned(),
+        setting: setting(lowered, id, step),
     });
     Event::BuildStarted {
         build,
@@ -92,6 +94,29 @@ pub(super) fn announce(build: BuildId, lowered: &Lowered, source: &Source, strat
         stages: stages.collect(),
         steps: steps.collect(),
         strategy: strategy.name().to_owned(),
+    }
+}
+
+/// What holds at a step, where that is not what holds at its parent.
+fn setting(lowered: &Lowered, id: StepId, step: &Step) -> Option<Setting> {
+    let setting = lowered.setting_of(id)?;
+    if step.parent().and_then(|parent| lowered.setting_of(parent)) == Some(setting) {
+        return None;
+    }
+    Some(Setting {
+        env: setting.env.iter().map(|(name, value)| format!("{name}={value}")).collect(),
+        user: setting.user.clone(),
+        workdir: setting.workdir.clone(),
+        shell: setting.shell.clone(),
+    })
+}
+
+fn setting_of_image(config: &ImageConfig) -> Setting {
+    Setting {
+        env: config.env.clone(),
+        user: config.user.clone(),
+        workdir: config.working_dir.clone(),
+        shell: config.shell.clone().unwrap_or_default(),
     }
 }
 

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use dbuild_layer::{Stack, users};
-use dbuild_plan::{ImageConfig, NetworkMode, Platform};
+use dbuild_plan::{HostEntry, ImageConfig, NetworkMode, Platform};
 use dbuild_registry::PullPolicy;
 use dbuild_sandbox::{self as sandbox, Mount, MountSource, Rootfs, Spec, Stdin};
-use dbuild_scheduler::{Canceller, ImageFiles, enterable, hosts_file, image_files};
+use dbuild_scheduler::{Canceller, ImageFiles, Mounted, enterable, hosts_file, image_files};
 use dbuild_store::NoEvents;
 
 use crate::cli::{Global, RunArgs};
@@ -43,7 +43,18 @@ pub(super) fn start(
         .runtime
         .block_on(image_files(&session.store, blobs, Arc::new(NoEvents), image, cancel))
         .map_err(Error::failed)?;
-    enter(session, files, &config, args, command)
+    enter(session, files, &config, args, Besides::default(), command)
+}
+
+/// What a container gets besides its files and its config.
+#[derive(Default)]
+pub(super) struct Besides {
+    /// Mounts, and the variables of secrets.
+    pub(super) mounted: Mounted,
+    /// Lines of `/etc/hosts`.
+    pub(super) hosts: Vec<HostEntry>,
+    /// Everything is allowed.
+    pub(super) insecure: bool,
 }
 
 /// Starts what `command` says in these files, as a container of this config.
@@ -52,6 +63,7 @@ pub(super) fn enter(
     files: ImageFiles,
     config: &ImageConfig,
     args: &RunArgs,
+    mut besides: Besides,
     command: impl FnOnce(&ImageConfig, &Stack) -> Result<Vec<String>, Error>,
 ) -> Result<(), Error> {
     let network = match crate::inputs::network(&args.network)? {
@@ -70,12 +82,19 @@ pub(super) fn enter(
     let rootfs = Rootfs::Overlay { lower: files.directories, upper: draft.fs_dir(), work: draft.work_dir() };
     let mut spec = Spec::new(rootfs, command(config, &files.stack)?);
     spec.env = environment(config, args, &user.home);
+    spec.env.append(&mut besides.mounted.env);
     spec.cwd = workdir;
     (spec.uid, spec.gid, spec.groups) = (user.uid, user.gid, user.groups);
     spec.network = network;
     spec.resolv_conf = Some(std::fs::read("/etc/resolv.conf").unwrap_or_default());
-    spec.hosts = Some(hosts_file(&spec.hostname, std::iter::empty()));
-    spec.mounts = args.volume.iter().map(|text| volume(text)).collect::<Result<_, _>>()?;
+    spec.hosts = Some(hosts_file(&spec.hostname, besides.hosts.iter()));
+    if besides.insecure {
+        spec.security = sandbox::Security::Insecure;
+    }
+    spec.mounts = std::mem::take(&mut besides.mounted.mounts);
+    for text in &args.volume {
+        spec.mounts.push(volume(text)?);
+    }
     spec.output = sandbox::Output::Inherit;
     spec.stdin = if args.interactive { Stdin::Inherit } else { Stdin::Null };
     if args.tty {

@@ -1,19 +1,17 @@
-//! `dbuild shell`: a shell in what a stage or an image contains. What is written in it is thrown away, and never enters the
-//! cache.
+//! `dbuild shell`: a shell in what a stage, a step or an image contains. What is written in it is thrown away, and never
+//! enters the cache.
 
 use std::path::Path;
 
 use clap::Parser as _;
 use dbuild_frontend::parse;
-use dbuild_layer::{EntryKind, Files, Stack};
+use dbuild_layer::{EntryKind, Stack};
 use dbuild_plan::ImageConfig;
-use dbuild_report::Build;
 use dbuild_sandbox::terminal::is_interactive;
-use dbuild_scheduler::ImageFiles;
-use dbuild_store::{BuildId, Event, SnapshotId, Store};
+use dbuild_store::BuildId;
 
-use super::check_image::{stack_layer, stack_of};
-use super::run::{enter, start};
+use super::past::{Kept, Past};
+use super::run::start;
 use crate::cli::{BuildArgs, Cli, Command, Global, RunArgs, ShellArgs};
 use crate::error::{EXIT_FAILED, Error};
 use crate::inputs;
@@ -30,26 +28,67 @@ const SHELLS: [&[&str]; 6] = [
     &["/busybox/sh"],
 ];
 
-/// A stage of the Dockerfile if there is one of that name, else an image.
+/// A stage of the Dockerfile if there is one of that name, else an image of the store, else a step or a stage of the latest
+/// build, else an image. With `--build`, a step or a stage of that build.
 pub(crate) fn run(global: &Global, args: &ShellArgs) -> Result<(), Error> {
     if args.failed {
         return failed(global, args);
     }
-    let image = match stage(args)? {
-        Some(flags) => Target { name: build(global, &args.subject, flags)?, made_for_this: true },
-        None => Target { name: args.subject.clone(), made_for_this: false },
-    };
-    let session = Session::open(global)?;
-    let run = container(args);
-    let line = args.command.iter().flat_map(|line| ["-c".to_owned(), line.clone()]);
-    let entered = start(&session, &image.name, &run, |config, files| {
-        Ok(choose(config, files, &args.subject)?.into_iter().chain(line).collect())
-    });
-    if image.made_for_this {
-        // Its steps stay cached; the name was only for this.
-        let _ = session.store.remove_image(&image.name);
+    if args.of.is_some() {
+        return in_past(global, args);
     }
-    entered
+    if let Some(flags) = stage(args)? {
+        let name = build(global, &args.subject, flags)?;
+        let session = Session::open(global)?;
+        let entered = in_image(&session, &name, args);
+        // Its steps stay cached; the name was only for this.
+        let _ = session.store.remove_image(&name);
+        return entered;
+    }
+    if is_step(&args.subject) {
+        return in_past(global, args);
+    }
+    nothing_to_give(args)?;
+    let session = Session::open(global)?;
+    if session.store.image(&args.subject).is_err() {
+        let latest = Past::read(&session, None).ok();
+        let named = latest.and_then(|past| past.named(&args.subject).map(|place| (past, place)));
+        if let Some((past, place)) = named {
+            let _lease = session.store.lease().map_err(Error::failed)?;
+            return past.enter(&session, place, args);
+        }
+    }
+    in_image(&session, &args.subject, args)
+}
+
+/// What can only mean a step, and no image.
+fn is_step(subject: &str) -> bool {
+    let number = subject.strip_prefix('#').unwrap_or(subject);
+    // Longer ones are the first digits of an image's digest.
+    let is_number = (1..=4).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit());
+    is_number || subject.starts_with([':', '[', '#']) || subject.contains(char::is_whitespace)
+}
+
+/// Secrets and agents are of use where a command failed, and where a stage is built.
+pub(super) fn nothing_to_give(args: &ShellArgs) -> Result<(), Error> {
+    if args.secret.is_empty() && args.ssh.is_empty() && args.allow.is_empty() {
+        return Ok(());
+    }
+    Err(Error::usage("`--secret`, `--ssh` and `--allow` are for `--failed`, and for a stage that is built")
+        .hint("a file of this machine can be had with `-v HOST:CONTAINER`, a variable with `-e NAME=VALUE`"))
+}
+
+fn in_image(session: &Session, name: &str, args: &ShellArgs) -> Result<(), Error> {
+    start(session, name, &container(args), |config, files| command(config, files, &args.subject, args))
+}
+
+/// A step or a stage of a build that was.
+fn in_past(global: &Global, args: &ShellArgs) -> Result<(), Error> {
+    let session = Session::open(global)?;
+    let _lease = session.store.lease().map_err(Error::failed)?;
+    let past = Past::read(&session, args.of.as_deref())?;
+    let place = past.find(&args.subject)?;
+    past.enter(&session, place, args)
 }
 
 /// How many builds are looked through for one whose command failed.
@@ -61,34 +100,46 @@ fn failed(global: &Global, args: &ShellArgs) -> Result<(), Error> {
     let store = &session.store;
     // What is found must still be there when it is entered.
     let _lease = store.lease().map_err(Error::failed)?;
-    let kept = match &args.of {
+    let (past, kept) = match &args.of {
         Some(id) => {
-            let id = store.build(Some(id)).map_err(Error::failed)?.id;
-            Kept::of(store, &id).ok_or_else(|| {
-                Error::failed(format!("build {id} has no command that failed and is kept"))
+            let past = Past::read(&session, Some(id))?;
+            let kept = past.kept(None).ok_or_else(|| {
+                Error::failed(format!("build {} has no command that failed and is kept", past.build.id))
                     .hint("`dbuild history` lists the builds")
-            })?
+            })?;
+            (past, kept)
         }
         None => {
             let builds = store.builds(BUILDS).map_err(Error::failed)?;
-            builds.iter().find_map(|build| Kept::of(store, &build.id)).ok_or_else(|| {
+            builds.iter().find_map(|build| kept_of(&session, &build.id)).ok_or_else(|| {
                 Error::failed("no build of this store has a command that failed and is kept")
             })?
         }
     };
-    kept.enter(&session, args)
+    past.enter_kept(&session, &kept, args)
 }
 
-/// `build --on-failure shell`: the shell where a command of this build failed. Gives the error that is left to end with;
-/// an error that is not of a command stays as it is.
-pub(super) fn after_failure(session: &Session, id: &BuildId, error: Error) -> Error {
+fn kept_of(session: &Session, id: &BuildId) -> Option<(Past, Kept)> {
+    let past = Past::read(session, Some(id.as_str())).ok()?;
+    past.kept(None).map(|kept| (past, kept))
+}
+
+/// `build --on-failure shell`: the shell where a command of this build failed, with the secrets and agents of the build.
+/// Gives the error that is left to end with; an error that is not of a command stays as it is.
+pub(super) fn after_failure(session: &Session, id: &BuildId, flags: &BuildArgs, error: Error) -> Error {
     let Ok(_lease) = session.store.lease() else { return error };
-    let Some(kept) = Kept::of(&session.store, id).filter(|_| error.code() == EXIT_FAILED) else {
+    let Some((past, kept)) = kept_of(session, id).filter(|_| error.code() == EXIT_FAILED) else {
         return error;
     };
     progress::say(&error.to_string());
+    let args = ShellArgs {
+        secret: flags.secret.clone(),
+        ssh: flags.ssh.clone(),
+        allow: flags.allow.clone(),
+        ..ShellArgs::default()
+    };
     // How the shell ended is not how the build ended.
-    if let Err(trouble) = kept.enter(session, &ShellArgs::default()) {
+    if let Err(trouble) = past.enter_kept(session, &kept, &args) {
         let text = trouble.to_string();
         if !text.is_empty() {
             progress::say(&text);
@@ -97,66 +148,19 @@ pub(super) fn after_failure(session: &Session, id: &BuildId, error: Error) -> Er
     Error::exit_code(EXIT_FAILED)
 }
 
-/// What a command that failed had written, and what it ran with.
-struct Kept {
-    build: Build,
-    step: u32,
-    snapshot: SnapshotId,
-    config: ImageConfig,
-    /// What it had and the shell has not, in words.
-    mounts: Vec<String>,
+/// What is started: a shell, and the line that it is to run.
+pub(super) fn command(
+    config: &ImageConfig,
+    files: &Stack,
+    what: &str,
+    args: &ShellArgs,
+) -> Result<Vec<String>, Error> {
+    let line = args.command.iter().flat_map(|line| ["-c".to_owned(), line.clone()]);
+    Ok(choose(config, files, what)?.into_iter().chain(line).collect())
 }
 
-impl Kept {
-    /// As the journal of this build has it.
-    fn of(store: &Store, id: &BuildId) -> Option<Self> {
-        let events = store.events(id).ok()?;
-        let (step, snapshot, config, mounts) =
-            events.iter().rev().find_map(|stamped| match &stamped.event {
-                Event::StepKept { step, snapshot, env, user, workdir, program, mounts } => {
-                    let config = ImageConfig {
-                        env: env.clone(),
-                        user: user.clone(),
-                        working_dir: workdir.clone(),
-                        shell: Some(vec![program.clone()]),
-                        ..ImageConfig::default()
-                    };
-                    Some((*step, snapshot.clone(), config, mounts.clone()))
-                }
-                _ => None,
-            })?;
-        Some(Self { build: Build::of(&events), step, snapshot, config, mounts })
-    }
-
-    /// A shell in the files before the command, and on them what it had written.
-    fn enter(&self, session: &Session, args: &ShellArgs) -> Result<(), Error> {
-        let Self { build, config, .. } = self;
-        let store = &session.store;
-        let gone = || {
-            Error::failed("what the command had written was collected").hint("build again: it is kept anew")
-        };
-        let step = build.step(self.step).ok_or_else(gone)?;
-        let parent = step.inputs.first().copied().ok_or_else(gone)?;
-        let below = stack_of(store, build, parent).ok_or_else(gone)?;
-        let stack = below.with(stack_layer(store.snapshot(&self.snapshot).ok_or_else(gone)?));
-        progress::say(&format!("{} {}", step.label, step.text));
-        if !self.mounts.is_empty() {
-            progress::say(&format!("not mounted here: {}", self.mounts.join(", ")));
-        }
-        let layers = stack.layers().iter().filter(|layer| !layer.tree.is_empty());
-        let directories = layers.filter_map(|layer| match &layer.files {
-            Files::Snapshot(dir) => Some(dir.clone()),
-            Files::Absent | Files::Live(_) => None,
-        });
-        let files = ImageFiles { directories: directories.collect(), stack };
-        let line = args.command.iter().flat_map(|line| ["-c".to_owned(), line.clone()]);
-        enter(session, files, config, &container(args), |config, files| {
-            Ok(choose(config, files, "the stage")?.into_iter().chain(line).collect())
-        })
-    }
-}
-
-fn container(args: &ShellArgs) -> RunArgs {
+/// How it is started.
+pub(super) fn container(args: &ShellArgs) -> RunArgs {
     RunArgs {
         image_and_command: Vec::new(),
         entrypoint: None,
@@ -171,11 +175,6 @@ fn container(args: &ShellArgs) -> RunArgs {
     }
 }
 
-struct Target {
-    name: String,
-    made_for_this: bool,
-}
-
 /// The build of the stage that is meant, or nothing where no Dockerfile has such a stage.
 fn stage(args: &ShellArgs) -> Result<Option<Box<BuildArgs>>, Error> {
     let given = !args.build.is_empty();
@@ -183,7 +182,12 @@ fn stage(args: &ShellArgs) -> Result<Option<Box<BuildArgs>>, Error> {
         return Ok(None);
     }
     let words = ["dbuild", "build", "--target", &args.subject].map(str::to_owned).into_iter();
-    let words = words.chain(args.build.iter().cloned()).chain((!given).then(|| ".".to_owned()));
+    let given_here = [("--secret", &args.secret), ("--ssh", &args.ssh), ("--allow", &args.allow)];
+    let flags = given_here
+        .into_iter()
+        .flat_map(|(flag, values)| values.iter().flat_map(move |value| [flag.to_owned(), value.clone()]));
+    let words = words.chain(flags).chain(args.build.iter().cloned());
+    let words = words.chain((!given).then(|| ".".to_owned()));
     let cli = Cli::try_parse_from(words)
         .map_err(|error| Error::usage(error.to_string().trim_start_matches("error: ")))?;
     let Command::Build(flags) = cli.command else { return Ok(None) };

@@ -65,7 +65,8 @@ pub fn lower(ast: &Dockerfile, args: &BuildArgs, resolved: &Resolved) -> Result<
     }
     warnings.extend(foreign_syntax(ast, args));
     warnings.extend(unused);
-    Ok(Lowered { plan, sources, warnings })
+    let (sources, settings) = sources.into_iter().unzip();
+    Ok(Lowered { plan, sources, settings, warnings })
 }
 
 /// What can be said of a Dockerfile without building it. `all_stages` of `args` counts here as everywhere.

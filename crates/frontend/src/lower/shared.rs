@@ -1,6 +1,7 @@
 //! What the stages of a plan have in common while it is made.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use dbuild_plan::{
     ContextStep, CopySource, CopyStep, FetchStep, GitStep, ImageStep, Plan, PlanBuilder, PlanError, Platform,
@@ -10,7 +11,7 @@ use dbuild_plan::{
 use crate::checks::Lint;
 use crate::diagnostics::Diagnostic;
 use crate::outline::Capture;
-use crate::request::{ImageRequest, Resolved, StepSource};
+use crate::request::{ImageRequest, Resolved, StepSetting, StepSource};
 use crate::source::Span;
 
 /// The plan so far, and the steps that several stages use.
@@ -21,12 +22,15 @@ pub(crate) struct Shared {
     pub(crate) parameters: Capture,
     /// What ARG declares anywhere, the triggers of bases included, and what every build has.
     pub(crate) declared: BTreeSet<String>,
-    sources: Vec<StepSource>,
+    sources: Vec<Described>,
     contexts: BTreeMap<Option<String>, (StepId, Wanted)>,
     images: BTreeMap<(String, Platform), StepId>,
     fetched: Vec<(FetchStep, StepId)>,
     checkouts: Vec<(GitStep, StepId)>,
 }
+
+/// Where a step comes from, and what holds at it.
+pub(crate) type Described = (StepSource, Option<Arc<StepSetting>>);
 
 /// The paths of a context that are needed; `None` is all of it.
 type Wanted = Option<BTreeSet<String>>;
@@ -37,8 +41,15 @@ impl Shared {
     }
 
     pub(crate) fn add(&mut self, stage: StageId, span: Span, text: String, kind: StepKind) -> StepId {
-        self.sources.push(StepSource { span });
+        self.sources.push((StepSource { span }, None));
         self.builder.add_step(Step { stage, text, kind })
+    }
+
+    /// Notes what holds at a step.
+    pub(crate) fn settle(&mut self, step: StepId, setting: Arc<StepSetting>) {
+        if let Some((_, old)) = self.sources.get_mut(step.index()) {
+            *old = Some(setting);
+        }
     }
 
     /// The step that reads a context; `path` is what is needed of it, clean and relative, empty for all.
@@ -126,7 +137,7 @@ impl Shared {
     }
 
     /// Completes the contexts and makes the plan.
-    pub(crate) fn finish(mut self) -> Result<(Plan, Vec<StepSource>, Lint), PlanError> {
+    pub(crate) fn finish(mut self) -> Result<(Plan, Vec<Described>, Lint), PlanError> {
         for (id, wanted) in self.contexts.into_values() {
             if let Some(Step { kind: StepKind::Context(context), .. }) = self.builder.step_mut(id) {
                 context.wanted = wanted.map(|paths| paths.into_iter().collect());

@@ -1,6 +1,7 @@
 //! One stage: what its instructions do to the file system, the environment and the config.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use dbuild_plan::{HistoryEntry, ImageConfig, Platform, StageId, StepId, StepKind, shown_url};
 
@@ -14,7 +15,7 @@ use crate::ast::{Instruction, InstructionKind};
 use crate::checks::rules;
 use crate::diagnostics::Diagnostic;
 use crate::expand::{Expansion, Lexer};
-use crate::request::{BuildArgs, Resolved};
+use crate::request::{BuildArgs, Resolved, StepSetting};
 use crate::source::{Span, Word};
 use crate::suggest;
 
@@ -57,6 +58,8 @@ pub(crate) struct StageLowering<'s> {
     /// Where RUN starts and relative destinations begin; empty is `/`.
     pub(super) workdir: String,
     workdir_set: bool,
+    /// What holds now, once it was asked for.
+    setting: Option<Arc<StepSetting>>,
     cmd_set: Option<Span>,
     entrypoint_set: Option<Span>,
     healthcheck_set: Option<Span>,
@@ -90,11 +93,15 @@ impl<'s> StageLowering<'s> {
             args,
             workdir,
             workdir_set,
+            setting: None,
             cmd_set: None,
             entrypoint_set: None,
             healthcheck_set: None,
         };
         lowering.inherit();
+        if !matches!(node.base, Origin::Stage(_)) {
+            lowering.settle();
+        }
         lowering.check_platform();
         Ok(lowering)
     }
@@ -163,7 +170,26 @@ impl<'s> StageLowering<'s> {
         })
     }
 
+    /// Notes what holds at the last step.
+    fn settle(&mut self) {
+        let now = || StepSetting {
+            env: self.env.pairs(),
+            user: self.config.user.clone(),
+            workdir: if self.workdir.is_empty() { "/".to_owned() } else { self.workdir.clone() },
+            shell: self.config.shell.clone().unwrap_or_default(),
+        };
+        let setting = self.setting.take().unwrap_or_else(|| Arc::new(now()));
+        self.shared.settle(self.last, Arc::clone(&setting));
+        self.setting = Some(setting);
+    }
+
     fn instruction(&mut self, instruction: &Instruction) -> Result<(), Diagnostic> {
+        if !matches!(
+            instruction.kind,
+            InstructionKind::Add(_) | InstructionKind::Copy(_) | InstructionKind::Run(_)
+        ) {
+            self.setting = None;
+        }
         match &instruction.kind {
             InstructionKind::Add(copy) => self.copy(instruction, copy, true),
             InstructionKind::Arg(definitions) => self.arg(instruction, definitions),
@@ -228,6 +254,7 @@ impl<'s> StageLowering<'s> {
             text = text.split(' ').map(shown_url).collect::<Vec<_>>().join(" ");
         }
         self.last = self.shared.add(self.id, instruction.span, text, kind);
+        self.settle();
     }
 
     pub(super) fn record(&mut self, created_by: String, made_layer: bool) {

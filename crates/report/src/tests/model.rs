@@ -20,6 +20,7 @@ pub(crate) fn events() -> Vec<Stamped> {
         last_line: Some(id + 1),
         inputs: inputs.to_vec(),
         kind: kind.to_owned(),
+        ..StepInfo::default()
     };
     let key = StepKey::from_bytes([7; 32]);
     let done = |step, duration_ms, layer_bytes| Event::StepFinished {

@@ -1,12 +1,14 @@
-//! `docs/events.md` is compared with the events: each event, each member, each example.
+//! `docs/events.md` is compared with the events: each event, each member, each example. And what earlier versions wrote is read.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::{Event, LayerInfo, StageInfo, StartFinding, StepInfo};
+use dbuild_cache::Difference;
+
+use crate::{Event, LayerInfo, MountInfo, MountType, Setting, StageInfo, Stamped, StartFinding, StepInfo};
 
 const PAGE: &str = include_str!("../../../../docs/events.md");
 
@@ -71,8 +73,12 @@ fn place(event: &Event) -> usize {
 /// A section: its name, the members in its table, its example.
 fn sections() -> Vec<(String, BTreeSet<String>, Value)> {
     let sections = PAGE.split("\n## ").skip(1).map(|section| {
+        // A heading above it ends a section, too.
+        let section = section.split("\n# ").next().unwrap_or_default();
         let name = section.lines().next().unwrap_or_default().trim().to_owned();
-        let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+        // `mode`, `uid`, `gid`: one row may be about several.
+        let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split(" |").next());
+        let rows = rows.flat_map(|cell| cell.trim_end_matches('`').split("`, `"));
         let example = section.split("```json\n").nth(1).and_then(|rest| rest.split("\n```").next());
         let example = serde_json::from_str(example.unwrap_or_default());
         (
@@ -105,6 +111,9 @@ fn the_page_has_every_event_with_every_member() {
             "Step" => drop(check::<StepInfo>(&name, &table, &example)),
             "StartFinding" => drop(check::<StartFinding>(&name, &table, &example)),
             "Layer" => drop(check::<LayerInfo>(&name, &table, &example)),
+            "Setting" => drop(check::<Setting>(&name, &table, &example)),
+            "Difference" => drop(check::<Difference>(&name, &table, &example)),
+            "Mount" => check_mounts(&table, &example),
             _ => {
                 let event: Event = check(&name, &table, &example);
                 assert_eq!(NAMES[place(&event)], name, "an event of another name, or unknown");
@@ -116,16 +125,110 @@ fn the_page_has_every_event_with_every_member() {
     assert_eq!(told, written);
 }
 
-/// An optional member that an example leaves out would not be missed: a line with all of them shows that they are there.
+/// An example of each type; together they have all that the table names.
+fn check_mounts(table: &BTreeSet<String>, examples: &Value) {
+    let mut types = BTreeSet::new();
+    let mut told = BTreeSet::new();
+    for example in examples.as_array().unwrap() {
+        let read: MountInfo = check("Mount", &members(example), example);
+        told.extend(members(example));
+        types.insert(match read.kind {
+            MountType::Bind { .. } => "bind",
+            MountType::Cache { .. } => "cache",
+            MountType::Tmpfs { .. } => "tmpfs",
+            MountType::Secret { .. } => "secret",
+            MountType::Ssh { .. } => "ssh",
+            MountType::Script { .. } => "script",
+            MountType::Unknown => panic!("a type of no mount: {example}"),
+        });
+    }
+    assert_eq!((types.len(), &told), (6, table));
+}
+
+/// The fields of each variant or struct, read from the source as rustfmt writes it.
+fn fields(source: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut of = (0, String::new());
+    for line in source.lines() {
+        let text = line.trim_start();
+        let depth = line.len() - text.len();
+        let word = text.trim_start_matches("pub ");
+        if let Some(open) = word.strip_suffix(" {")
+            && (depth == 4 && !open.contains(' ') || open.starts_with("struct "))
+        {
+            of = (depth + 4, open.trim_start_matches("struct ").to_owned());
+        }
+        if let Some((name, _)) = word.split_once(": ").filter(|(name, _)| !name.contains([' ', '/', '(']))
+            && depth == of.0
+            && text.ends_with(',')
+        {
+            found.entry(of.1.clone()).or_default().insert(name.to_owned());
+        }
+    }
+    found
+}
+
+/// A member that an example leaves out would not be missed by reading the page alone: the code says which there are.
 #[test]
-fn examples_leave_no_optional_member_out() {
-    let source = include_str!("../event.rs");
-    let fields = source.lines().filter_map(|line| {
-        let line = line.trim().trim_start_matches("pub ");
-        let (name, kind) = line.split_once(": ")?;
-        kind.starts_with("Option<").then_some(name)
-    });
-    let all: BTreeSet<String> = sections().into_iter().flat_map(|(_, table, _)| table).collect();
-    let missing: Vec<&str> = fields.filter(|name| !all.contains(*name)).collect();
-    assert_eq!(missing, Vec::<&str>::new());
+fn the_page_has_every_member_of_the_code() {
+    let told: BTreeMap<String, BTreeSet<String>> =
+        sections().into_iter().map(|(name, table, _)| (name, table)).collect();
+    let code = fields(include_str!("../event.rs"));
+    let camel = |name: &str| -> String {
+        let words = name.split('_').map(|word| word[..1].to_uppercase() + &word[1..]);
+        words.collect()
+    };
+    let events = NAMES.into_iter().filter(|name| *name != "unknown").map(|name| (name, camel(name)));
+    let parts = [("Stage", "StageInfo"), ("Step", "StepInfo"), ("Layer", "LayerInfo")];
+    let parts = parts.into_iter().chain([("StartFinding", "StartFinding")]);
+    let pairs = events.chain(parts.map(|(name, code)| (name, code.to_owned())));
+    let mut compared = 0;
+    for (name, variant) in pairs {
+        assert_eq!(code.get(&variant), told.get(name), "{name} in the code, and on the page");
+        compared += code[&variant].len();
+    }
+    assert!(compared > 80, "the source was not understood: {compared}");
+    assert_eq!(told.get("Setting"), fields(include_str!("../setting.rs")).get("Setting"));
+}
+
+/// Each line of a fixture that an earlier dbuild wrote is understood, and written again with all that it had.
+#[test]
+fn what_earlier_versions_wrote_is_read() {
+    let lines = include_str!("../../../../fixtures/events/0.1.0.jsonl").lines();
+    let mut seen = BTreeSet::new();
+    for line in lines {
+        let old: Value = serde_json::from_str(line).unwrap();
+        let read: Stamped = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        assert_ne!(read.event, Event::Unknown, "{line}");
+        seen.insert(NAMES[place(&read.event)]);
+        let new = serde_json::to_value(&read).unwrap();
+        assert!(has_all_of(&new, &old), "{line}\n  is now {new}");
+    }
+    let all: BTreeSet<&str> = NAMES.into_iter().filter(|name| *name != "unknown").collect();
+    assert_eq!(seen, all, "the fixture has an event of each name of its time");
+}
+
+/// Whether one value has each member and item of another, with the same values.
+fn has_all_of(new: &Value, old: &Value) -> bool {
+    match (new, old) {
+        (Value::Object(new), Value::Object(old)) => {
+            old.iter().all(|(name, old)| new.get(name).is_some_and(|new| has_all_of(new, old)))
+        }
+        (Value::Array(new), Value::Array(old)) => {
+            new.len() == old.len() && new.iter().zip(old).all(|(new, old)| has_all_of(new, old))
+        }
+        (new, old) => new == old,
+    }
+}
+
+/// What a newer dbuild writes is read as far as it is known.
+#[test]
+fn what_is_not_known_is_passed_over() {
+    let newer = r#"{"at_ms":1,"event":"step_kept","step":1,"snapshot":"0k","env":[],"user":"","workdir":"/","program":"sh",
+        "mounted":[{"target":"/x","type":"overlay","lower":["a"]}],"further":{"a":1}}"#;
+    let read: Stamped = serde_json::from_str(newer).unwrap();
+    let Event::StepKept { mounted, .. } = read.event else { panic!("{read:?}") };
+    assert_eq!(mounted, [MountInfo { target: "/x".to_owned(), kind: MountType::Unknown }]);
+    let read: Stamped = serde_json::from_str(r#"{"at_ms":1,"event":"tea_made","cups":2}"#).unwrap();
+    assert_eq!(read.event, Event::Unknown);
 }
