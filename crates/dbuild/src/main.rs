@@ -11,6 +11,8 @@ mod progress;
 mod resolve;
 mod session;
 mod starts;
+#[cfg(feature = "otel")]
+mod telemetry;
 
 use std::io::Write as _;
 use std::process::ExitCode;

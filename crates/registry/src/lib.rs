@@ -1,4 +1,4 @@
-//! Pulls and pushes images; the only crate of dbuild that talks to a network.
+//! Pulls and pushes images; the only crate of dbuild that opens a connection.
 //!
 //! A [`Registry`] turns a reference into an image that is pinned by digest ([`Registry::resolve`]), fetches blobs into
 //! the store when somebody asks for them (it is the store's `BlobSource`), and pushes what the store holds
@@ -6,6 +6,9 @@
 //!
 //! What a Dockerfile or the command line names elsewhere, files of servers and git repositories, comes through
 //! [`Remotes`] (the store's `RemoteSource`).
+//!
+//! [`send`] hands a document to a server that the user names: the trace of a build to a collector. It is here because it opens a
+//! connection, and shares nothing with the rest but the HTTP client.
 //!
 //! What holds for every request to a registry, tested against a server that misbehaves:
 //!
@@ -33,6 +36,7 @@ mod push;
 mod reference;
 mod remotes;
 mod resolve;
+mod send;
 #[cfg(test)]
 mod tests;
 mod transport;
@@ -52,6 +56,7 @@ pub use push::Pushed;
 pub use reference::{Reference, ReferenceError};
 pub use remotes::Remotes;
 pub use resolve::{PullPolicy, ResolvedImage};
+pub use send::{Post, SendError, send};
 
 /// All registries, as the configuration describes them. Cheap to clone; clones share connections and tokens.
 #[derive(Clone, Debug)]

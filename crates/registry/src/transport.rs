@@ -413,7 +413,7 @@ fn no_answer(error: &reqwest::Error) -> Problem {
 }
 
 /// The innermost reason: the outer ones repeat the address, which is said elsewhere.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {
         innermost = source;

@@ -14,6 +14,7 @@ mod page;
 pub mod starts;
 mod summary;
 mod timeline;
+mod trace;
 mod units;
 mod why;
 
@@ -27,5 +28,6 @@ pub use model::{
 };
 pub use page::{compare_page, page};
 pub use summary::Summary;
+pub use trace::{Trace, TraceContext};
 pub use units::{Bytes, Seconds};
 pub use why::{Cause, Why};

@@ -24,6 +24,7 @@ mod rootless;
 mod sandbox;
 mod secrets;
 mod shell;
+mod telemetry;
 mod terminal;
 mod tutorials;
 mod why;

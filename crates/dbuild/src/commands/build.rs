@@ -97,6 +97,10 @@ pub(super) fn run_in(session: &Session, flags: &BuildArgs) -> (Option<BuildId>, 
         Some(id) if flags.explain => super::why::explain(&session.store, id.as_str()),
         _ => Ok(()),
     };
+    #[cfg(feature = "otel")]
+    if let Some(id) = &id {
+        crate::telemetry::export(session, id);
+    }
     (id, finished.and(reported).and(explained))
 }
 
