@@ -19,6 +19,8 @@ pub(crate) struct Session {
     pub(crate) registry: Registry,
     pub(crate) runtime: Runtime,
     pub(crate) identity: Identity,
+    /// The store that a flag of this command named: a later command needs it again.
+    pub(crate) store_flag: Option<PathBuf>,
     /// What a collection after a build keeps; `None` where there is none.
     pub(crate) upkeep: Option<UpkeepLimits>,
 }
@@ -47,6 +49,8 @@ impl Session {
             .map_err(|error| Error::failed(format!("cannot start threads: {error}")))?;
         let upkeep = config.cache.limits();
         let registry = Registry::new(config.registry, Credentials::from_environment(), store.clone());
-        Ok(Self { store, registry, runtime, identity, upkeep })
+        let of_environment = std::env::var_os("DBUILD_STORE").map(PathBuf::from);
+        let store_flag = global.store.clone().filter(|named| of_environment.as_ref() != Some(named));
+        Ok(Self { store, registry, runtime, identity, store_flag, upkeep })
     }
 }

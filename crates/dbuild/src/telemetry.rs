@@ -179,7 +179,7 @@ fn decoded(text: &str) -> String {
     let mut rest = text.as_bytes();
     while let Some((first, after)) = rest.split_first() {
         let code = after.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
-        let byte = code.filter(|_| *first == b'%').and_then(|hex| self::bytes::<1>(hex));
+        let byte = code.filter(|_| *first == b'%').and_then(self::bytes::<1>);
         match byte {
             Some([byte]) => {
                 bytes.push(byte);

@@ -168,3 +168,41 @@ impl std::fmt::Debug for Post {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+
+    use super::{Post, SendError, send};
+
+    fn sent(url: &str, headers: &[(&str, &str)]) -> Result<Bytes, SendError> {
+        let post = Post {
+            url: url.to_owned(),
+            headers: headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            content_type: "text/plain",
+            body: Bytes::from_static(b"x"),
+            ca: None,
+            within: Duration::from_secs(5),
+        };
+        assert!(!format!("{post:?}").contains("hidden"));
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(send(&post))
+    }
+
+    #[test]
+    fn what_cannot_be_sent_is_said_before_anything_is_opened() {
+        for url in ["", "collector:4317", "ftp://a/b", "http://", "/v1/traces"] {
+            assert!(matches!(sent(url, &[]), Err(SendError::Unusable(_))), "{url}");
+        }
+        let wrong = sent("http://127.0.0.1:1/", &[("x-token", "hidden\n")]).unwrap_err();
+        assert_eq!(wrong.to_string(), "`x-token` with its value is no header");
+    }
+
+    #[test]
+    fn a_port_that_nobody_listens_on_is_named_without_the_path() {
+        let text =
+            sent("http://127.0.0.1:1/hidden?token=hidden", &[("a", "hidden")]).unwrap_err().to_string();
+        assert!(text.starts_with("127.0.0.1:1 cannot be reached: ") && !text.contains("hidden"), "{text}");
+    }
+}

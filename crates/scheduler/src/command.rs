@@ -88,7 +88,7 @@ impl Shared {
         let ended = self.wait_for(id, &spec, cancel);
         drop(mounted);
         if let Err(error) = ended {
-            if matches!(error, StepError::Command { .. }) {
+            if error.is_of_command() {
                 self.keep_failed(id, run, described, draft, &lower);
             }
             return Err(error);
@@ -97,7 +97,7 @@ impl Shared {
         Ok(Executed { draft, tree, unkeyed: false })
     }
 
-    /// Keeps what a command that failed had written, so that somebody can look at it. No record leads to it: no build takes
+    /// Keeps what a command that failed had written (nothing, if it could not be started), so that somebody can look at it. No record leads to it: no build takes
     /// it for a result, and the next collection removes it. Trouble here must not hide why the command failed.
     fn keep_failed(
         &self,

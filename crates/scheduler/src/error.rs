@@ -18,6 +18,18 @@ pub enum BuildError {
     Canceled,
 }
 
+impl StepError {
+    /// The command of a RUN failed, or could not be started: there is a place to look at, which is kept. Where the command is
+    /// for another processor, so would be the shell.
+    pub fn is_of_command(&self) -> bool {
+        match self {
+            Self::Command { .. } => true,
+            Self::Sandbox(SandboxError::Exec(exec)) => !exec.is_foreign(),
+            _ => false,
+        }
+    }
+}
+
 /// Why a step failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StepError {

@@ -71,7 +71,7 @@ fn where_a_command_failed() {
                       RUN --mount=type=secret,id=s,env=SECRET --mount=type=cache,target=/c echo half > /tmp/half; exit 3\n";
     space.write("secret", "hidden-value");
     let build = || space.build(dockerfile, ["--secret", "id=s,src=secret"]).run().expect_code(1);
-    build().stderr_has(&["`dbuild shell --failed` opens a shell where it failed"]);
+    build().stderr_has(&["`dbuild shell --failed --secret id=s,src=secret` opens a shell where it failed"]);
     let line = "cat /tmp/before /tmp/half; echo $A $LEVEL $PWD $(id -u) [$SECRET]";
     let shell = || space.dbuild(["shell", "--failed", "-c", line]).run().expect_ok();
     let words =
@@ -139,6 +139,40 @@ fn with_the_mounts_that_the_command_had() {
     assert_eq!(in_store.stdout, "");
 }
 
+/// The command that a failed build prints is one that can be pasted, whatever its words are.
+#[test]
+fn by_the_command_that_the_build_printed() {
+    let space = TestSpace::new();
+    let name = "it's a secret";
+    space.write(name, "hidden-value");
+    let dockerfile = "FROM busybox\nRUN --mount=type=secret,id=s false\n";
+    let flag = format!("id=s,src={name}");
+    let unused = ["--secret", "id=other,env=HOME"];
+    let build = space.build(dockerfile, ["--store", "its", "--secret", &flag]).args(unused);
+    let stderr = build.run().expect_code(1).stderr;
+    let line = stderr.lines().find_map(|line| line.strip_suffix("` opens a shell where it failed"));
+    let line = line.and_then(|line| line.strip_prefix('`')).unwrap_or_else(|| panic!("{stderr}"));
+    assert_eq!(line, "dbuild shell --failed --store its --secret 'id=s,src=it'\\''s a secret'");
+    let outcome = space.shell(".", &format!("{line} -c 'cat /run/secrets/s'"));
+    assert!(outcome.stdout.ends_with("hidden-value"), "{}", outcome.stdout);
+}
+
+#[test]
+fn where_a_command_could_not_be_started() {
+    let space = TestSpace::new();
+    space.build("FROM busybox\nWORKDIR /work\nRUN false\n", [""; 0]).run().expect_code(1);
+    let failed =
+        space.build("FROM busybox\nWORKDIR /work\nRUN [\"/no/such\"]\n", [""; 0]).run().expect_code(1);
+    failed.stderr_has(&["`dbuild shell --failed` opens a shell where it failed"]);
+    let shell = || space.dbuild(["shell", "--failed", "-c", "pwd"]).run().expect_ok();
+    let outcome = shell().stderr_has(&["RUN [\"/no/such\"]"]);
+    assert!(!outcome.stderr.contains("in the later ones"), "{}", outcome.stderr);
+    assert_eq!(outcome.stdout, "/work\n");
+    // What failed otherwise leaves no place to look at, and the one of an earlier build is called so.
+    space.build("FROM busybox\nCOPY gone /\n", [""; 0]).run().expect_code(1);
+    shell().stderr_has(&["of the build ", "in the later ones no command failed"]);
+}
+
 #[test]
 fn what_an_insecure_command_may_do_is_asked_for_again() {
     let space = TestSpace::new();
@@ -193,7 +227,9 @@ fn in_a_step_of_a_build_that_was() {
     assert_eq!(shell(&["--build", older, "#0"]).expect_ok().stdout, "/ 0\n", "ENV stands after that step");
     // Where a step failed, its shell is the one of --failed; what never ran has nothing to show.
     assert_eq!(shell(&["app 2"]).expect_ok().stdout, "c 5 /work 7\none\ntwo\none\n");
-    shell(&["app"]).expect_code(1).stderr_has(&["RUN echo never has no result: canceled"]);
+    shell(&["--build", "latest", "app"])
+        .expect_code(1)
+        .stderr_has(&["RUN echo never has no result: canceled"]);
     shell(&["app 3"])
         .expect_code(1)
         .stderr_has(&["RUN echo never has no result: canceled", "dbuild shell --build"]);
@@ -240,6 +276,7 @@ fn at_once_where_a_build_fails_in_a_terminal() {
     let space = TestSpace::new();
     let build = space.build(FAILS, ["--on-failure", "shell"]);
     let mut terminal = Terminal::start(build.into_command(), 80);
+    terminal.wait_for("a shell where it failed (`exit` leaves it):");
     terminal.wait_for("ready:");
     terminal.type_line("echo $(cat result) in $PWD");
     terminal.wait_for("half in /work");

@@ -14,7 +14,7 @@ use dbuild_sandbox::terminal::is_interactive;
 use dbuild_scheduler::{BuildError, Cancel, Canceller, Machine, Request, pinned_images};
 use dbuild_store::{BuildId, BuildInfo, Collector, Event, EventSink, Fanout, Outcome, Store, UpkeepLimits};
 
-use super::build_error::render_step;
+use super::build_error::{render_step, shell_command};
 use super::export::{Exported, Exporting, export};
 use super::planning::{announce, cache_use, cancel_on_signal, default_jobs, prepare};
 use crate::cli::{BuildArgs, Global, ProgressMode, Ulimit, annotations};
@@ -176,7 +176,12 @@ impl Build<'_> {
                 Ok(Done { summary: Summary::of(&kept.events()), id: exported.id })
             }
             Err(BuildError::Step(id, error)) => {
-                Err(render_step(id, &error, &lowered, &self.inputs.source, self.color))
+                // Where the shell is opened at once, nobody needs to be told how.
+                let opens = self.flags.on_failure.is_some() && is_interactive();
+                let step = lowered.plan.step(id);
+                let shell = (!opens).then(|| shell_command(self.session, self.flags, step));
+                let source = &self.inputs.source;
+                Err(render_step(id, &error, &lowered, source, self.color, shell.as_deref()))
             }
             Err(BuildError::Canceled) => Err(Error::interrupted()),
         }

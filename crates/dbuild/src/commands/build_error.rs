@@ -1,12 +1,18 @@
 //! Errors of a build with their place in the Dockerfile.
 
+use std::collections::BTreeSet;
+
 use dbuild_frontend::{Diagnostic, Diagnostics, Lowered, Source, Span, render};
 use dbuild_layer::CopyError;
-use dbuild_plan::StepId;
+use dbuild_plan::{MountKind, SecurityMode, Step, StepId, StepKind};
+use dbuild_report::starts::quoted;
 use dbuild_sandbox::SandboxError;
 use dbuild_scheduler::StepError;
 
+use crate::cli::BuildArgs;
 use crate::error::Error;
+use crate::inputs;
+use crate::session::Session;
 
 /// All that is wrong with a Dockerfile, one after the other.
 pub(crate) fn render_all(errors: &Diagnostics, source: &Source, color: bool) -> Error {
@@ -14,16 +20,17 @@ pub(crate) fn render_all(errors: &Diagnostics, source: &Source, color: bool) -> 
     Error::rendered(texts.join("\n\n"))
 }
 
-/// A step that failed: its lines, what is wrong, the end of its output, what to try.
+/// A step that failed: its lines, what is wrong, the end of its output, what to try. `shell` opens a shell there.
 pub(crate) fn render_step(
     id: StepId,
     error: &StepError,
     lowered: &Lowered,
     source: &Source,
     color: bool,
+    shell: Option<&str>,
 ) -> Error {
     if let StepError::OfImage(image, error) = error {
-        return render_step(*image, error, lowered, source, color);
+        return render_step(*image, error, lowered, source, color, shell);
     }
     let step = lowered.plan.step(id);
     let stage = &lowered.plan.stage(step.stage).name;
@@ -67,10 +74,40 @@ pub(crate) fn render_step(
         text.push_str("\n\nthe end of its output:\n");
         text.push_str(&tail.iter().map(|line| format!("  | {line}")).collect::<Vec<_>>().join("\n"));
     }
-    if let StepError::Command { .. } = error {
-        text.push_str("\n\n`dbuild shell --failed` opens a shell where it failed");
+    if let Some(shell) = shell.filter(|_| error.is_of_command()) {
+        text.push_str(&format!("\n\n`{shell}` opens a shell where it failed"));
     }
     Error::rendered(text)
+}
+
+/// The command that opens a shell where a RUN failed, with what its mounts need of this command line.
+pub(crate) fn shell_command(session: &Session, flags: &BuildArgs, step: &Step) -> String {
+    let mut words = vec!["dbuild".to_owned(), "shell".to_owned(), "--failed".to_owned()];
+    let mut flag = |name: &str, value: &str| words.extend([name.to_owned(), value.to_owned()]);
+    if let Some(dir) = &session.store_flag {
+        flag("--store", &dir.to_string_lossy());
+    }
+    let StepKind::Run(run) = &step.kind else { return quoted(&words) };
+    let (mut secrets, mut agents) = (BTreeSet::new(), BTreeSet::new());
+    for mount in &run.mounts {
+        match &mount.kind {
+            MountKind::Secret { id, .. } => drop(secrets.insert(id)),
+            MountKind::Ssh { id, .. } => drop(agents.insert(id)),
+            _ => {}
+        }
+    }
+    let of = |text: &String| inputs::secrets(std::slice::from_ref(text)).unwrap_or_default();
+    for text in flags.secret.iter().filter(|text| of(text).keys().any(|id| secrets.contains(id))) {
+        flag("--secret", text);
+    }
+    let of = |text: &String| inputs::agents(std::slice::from_ref(text)).unwrap_or_default();
+    for text in flags.ssh.iter().filter(|text| of(text).keys().any(|id| agents.contains(id))) {
+        flag("--ssh", text);
+    }
+    if run.security == SecurityMode::Insecure {
+        flag("--allow", "security.insecure");
+    }
+    quoted(&words)
 }
 
 /// The words of an instruction that an error is about; all of it where they are not there as they are (a variable was

@@ -10,6 +10,7 @@ use dbuild_plan::ImageConfig;
 use dbuild_sandbox::terminal::is_interactive;
 use dbuild_store::BuildId;
 
+use super::journal::local_time;
 use super::past::{Kept, Past};
 use super::run::start;
 use crate::cli::{BuildArgs, Cli, Command, Global, RunArgs, ShellArgs};
@@ -111,9 +112,18 @@ fn failed(global: &Global, args: &ShellArgs) -> Result<(), Error> {
         }
         None => {
             let builds = store.builds(BUILDS).map_err(Error::failed)?;
-            builds.iter().find_map(|build| kept_of(&session, &build.id)).ok_or_else(|| {
+            let found = builds.iter().find_map(|build| kept_of(&session, &build.id));
+            let (past, kept) = found.ok_or_else(|| {
                 Error::failed("no build of this store has a command that failed and is kept")
-            })?
+            })?;
+            if builds.first().is_some_and(|latest| latest.id.as_str() != past.build.id) {
+                let when = local_time(past.build.started_ms);
+                progress::say(&format!(
+                    "of the build {} of {when}: in the later ones no command failed",
+                    past.build.id
+                ));
+            }
+            (past, kept)
         }
     };
     past.enter_kept(&session, &kept, args)
@@ -131,7 +141,7 @@ pub(super) fn after_failure(session: &Session, id: &BuildId, flags: &BuildArgs, 
     let Some((past, kept)) = kept_of(session, id).filter(|_| error.code() == EXIT_FAILED) else {
         return error;
     };
-    progress::say(&error.to_string());
+    progress::say(&format!("{error}\n\na shell where it failed (`exit` leaves it):"));
     let args = ShellArgs {
         secret: flags.secret.clone(),
         ssh: flags.ssh.clone(),

@@ -120,7 +120,10 @@ impl Trace {
             if let Status::Error(text) = &span.status {
                 status.bytes(2, text.as_bytes());
             }
-            status.number(3, span.status.code());
+            // As every field, it is left out where it is 0.
+            if span.status != Status::Unset {
+                status.number(3, span.status.code());
+            }
         });
     }
 }
