@@ -81,6 +81,8 @@ impl Shared {
             secrets: &self.request.secrets,
             ssh: &self.request.ssh,
             files: &|from| inputs.stack_of(StepId(from)),
+            // Steps that take turns are what such a mount is for.
+            waits: None,
         };
         let mut mounted = mounter.mount(&described, &mut |_, error| Err(error))?;
         spec.mounts = std::mem::take(&mut mounted.mounts);

@@ -30,6 +30,8 @@ pub struct Mounter<'a> {
     pub ssh: &'a BTreeMap<String, PathBuf>,
     /// The file system of a step.
     pub files: &'a dyn Fn(u32) -> Result<Stack, StepError>,
+    /// Told before a cache mount is waited for that another command has; `None`: nobody wants to know.
+    pub waits: Option<&'a dyn Fn(&MountInfo)>,
 }
 
 /// Mounts that can be handed to a sandbox, and what must live as long as its command runs: cache mounts are locked, and
@@ -103,6 +105,11 @@ impl Mounter<'_> {
         let MountType::Cache { name, sharing, from, source, mode, uid, gid, .. } = &info.kind else {
             return Err(StepError::Internal("a mount without a cache was asked for its cache"));
         };
+        if let Some(waits) = self.waits
+            && self.store.cache_mount_is_busy(name, *sharing)
+        {
+            waits(info);
+        }
         // An error of this kind would lose its words on the way through the store.
         let mut wrong = None;
         let cache = self.store.cache_mount(name, *sharing, |dir| match from {

@@ -91,6 +91,18 @@ impl Store {
         }
     }
 
+    /// Whether [`Store::cache_mount`] would have to wait now. Only for telling: the answer can be old when it is heard.
+    pub fn cache_mount_is_busy(&self, id: &str, sharing: Sharing) -> bool {
+        let path = self.room("mounts").join(mount_name(id)).join("lock");
+        let Ok(lock) = fs::OpenOptions::new().read(true).write(true).open(path) else { return false };
+        let tried = match sharing {
+            Sharing::Private => return false,
+            Sharing::Shared => lock.try_lock_shared(),
+            Sharing::Locked => lock.try_lock(),
+        };
+        matches!(tried, Err(fs::TryLockError::WouldBlock))
+    }
+
     /// All cache mounts, sorted by id.
     pub fn cache_mounts(&self) -> Result<Vec<CacheMountEntry>, StoreError> {
         let room = self.room("mounts");

@@ -78,3 +78,20 @@ fn with_one_id() {
     as_user(&space, false, &["run", "app"]).expect_ok().stdout_has(&["0\n"]);
     as_user(&space, false, &["build", "-t", "app", "context"]).expect_ok().stderr_has(&["CACHED"]);
 }
+
+#[test]
+fn a_shell_where_a_command_failed() {
+    for sub_ids in [true, false] {
+        let Some(space) = space() else { return };
+        let dockerfile = "FROM busybox\nRUN --mount=type=cache,target=/c --mount=type=bind,target=/src \\\n\
+                          --mount=type=secret,id=s echo warm > /c/file; echo half > /half; exit 3\n";
+        space.write("context/Dockerfile", dockerfile);
+        space.write("secret", "hidden-value");
+        let secret = ["--secret", "id=s,src=secret"];
+        let words = |words: &[&'static str]| [words, &secret].concat();
+        as_user(&space, sub_ids, &[&words(&["build"])[..], &["context"]].concat()).expect_code(1);
+        let line = "cat /c/file /half /run/secrets/s; ls /src; touch /src/x || echo readonly";
+        let outcome = as_user(&space, sub_ids, &words(&["shell", "--failed", "-c", line])).expect_ok();
+        assert_eq!(outcome.stdout, "warm\nhalf\nhidden-valueDockerfile\nreadonly\n", "sub-ids: {sub_ids}");
+    }
+}

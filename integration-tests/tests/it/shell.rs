@@ -92,7 +92,7 @@ RUN mkdir /made && echo stage > /made/f
 FROM busybox
 RUN --mount=type=cache,target=/first,id=first,from=other,source=/made true
 RUN --mount=type=secret,id=file,uid=7,target=/run/s \\
-    --mount=type=secret,id=var,env=TOKEN --mount=type=secret,id=optional \\
+    --mount=type=ssh --mount=type=secret,id=var,env=TOKEN --mount=type=secret,id=optional \\
     --mount=type=cache,target=/c,sharing=locked --mount=type=cache,target=/first,id=first,from=other,source=/made \\
     --mount=type=tmpfs,target=/t --mount=type=bind,target=/context --mount=type=bind,from=other,source=/made,target=/m,rw \\
     --network=none <<X
@@ -109,7 +109,10 @@ fn with_the_mounts_that_the_command_had() {
     space.write("context/ignored", "");
     space.write("context/.dockerignore", "ignored");
     space.write("secret", "hidden-value");
-    let secrets = ["--secret", "id=file,src=secret", "--secret", "id=var,src=secret"];
+    let agent = space.path("agent");
+    let _listens = std::os::unix::net::UnixListener::bind(&agent).unwrap();
+    let agent = format!("default={}", agent.display());
+    let secrets = ["--secret", "id=file,src=secret", "--secret", "id=var,src=secret", "--ssh", &agent];
     let hosts = ["--add-host", "db:10.0.0.9"];
     space.build(MOUNTED, secrets.iter().chain(&hosts)).run().expect_code(1);
     let shell = |words: &[&str], line: &str| {
@@ -121,18 +124,19 @@ fn with_the_mounts_that_the_command_had() {
     let told = shell(&[], line).stderr_has(&[
         "not mounted: secret file: no secret `file`: give it with `--secret id=file,src=FILE`\n",
         "not mounted: secret var: ",
+        "not mounted: ssh default: no ssh agent `default`: give it with `--ssh default`\n",
         "cache /c is locked: builds that want it wait until you leave\n",
     ]);
     assert!(!told.stderr.contains("secret optional"), "the command had none: {}", told.stderr);
     let seen = "warm\nstage\ncontext\nstage\nhalf\nclean\nscript\nreadonly\nwritable\n1\nlo\n[]\n";
     assert_eq!(told.stdout, seen, "and what was written into a bind mount is gone, as in a RUN");
     // The cache is the cache: what is done in the shell, the next build sees.
-    let line = "cat /run/s; echo $TOKEN; ls /m; echo shell > /c/file";
+    let line = "cat /run/s; echo $TOKEN; ls /m; test -S $SSH_AUTH_SOCK && echo agent; echo shell > /c/file";
     let told = shell(&secrets, line);
-    assert_eq!(told.stdout, "hidden-valuehidden-value\nf\n");
+    assert_eq!(told.stdout, "hidden-valuehidden-value\nf\nagent\n");
     assert!(!told.stderr.contains("not mounted"), "{}", told.stderr);
     assert_eq!(shell(&[], "cat /c/file").stdout, "shell\n");
-    // The values are nowhere in the store, and a context that is gone is said.
+    // The values are nowhere in the store, and a context is as it was even where it is gone.
     std::fs::remove_dir_all(space.path("context")).unwrap();
     assert_eq!(shell(&[], "cat /context/a").stdout, "context\n");
     let in_store = space.shell(".", "grep -rlc hidden-value store");
@@ -249,6 +253,8 @@ fn a_step_that_is_not_there() {
     std::fs::remove_dir_all(space.path("store/snapshots")).unwrap();
     std::fs::create_dir(space.path("store/snapshots")).unwrap();
     shell(&["b:2"]).expect_code(1).stderr_has(&["RUN echo 1 > /1 is no longer in the store", "build again"]);
+    // The base image can be brought again.
+    assert_eq!(shell(&["-c", "echo here", "#0"]).expect_ok().stdout, "here\n");
 }
 
 #[test]
@@ -306,6 +312,25 @@ fn at_once_with_the_secrets_of_the_build() {
     terminal.type_line("exit");
     assert_eq!(terminal.finish(), Some(1));
     assert!(!terminal.raw.contains("not mounted"), "{}", terminal.raw);
+}
+
+/// The cache is the real one, and so is its lock.
+#[test]
+fn a_locked_cache_is_waited_for() {
+    let space = TestSpace::new();
+    let dockerfile = "FROM busybox\nENV PS1=ready:\nRUN --mount=type=cache,target=/c,sharing=locked false\n";
+    space.build(dockerfile, [""; 0]).run().expect_code(1);
+    let shell = || Terminal::start(space.dbuild(["shell", "--failed"]).into_command(), 80);
+    let mut first = shell();
+    first.wait_for("cache /c is locked");
+    first.wait_for("ready:");
+    let mut second = shell();
+    second.wait_for("waiting for cache /c: another command has it");
+    first.type_line("exit 4");
+    assert_eq!(first.finish(), Some(4));
+    second.wait_for("ready:");
+    second.type_line("exit 5");
+    assert_eq!(second.finish(), Some(5));
 }
 
 #[test]

@@ -191,6 +191,9 @@ impl Past {
             secrets: &secrets,
             ssh: &ssh,
             files: &files,
+            waits: Some(&|info| {
+                progress::say(&format!("waiting for {}: another command has it", info.words()));
+            }),
         };
         let mounted = mounter.mount(&kept.mounts, &mut |info, error| {
             progress::say(&format!("not mounted: {}: {error}", info.words()));

@@ -82,7 +82,9 @@ pub(super) fn enter(
     let rootfs = Rootfs::Overlay { lower: files.directories, upper: draft.fs_dir(), work: draft.work_dir() };
     let mut spec = Spec::new(rootfs, command(config, &files.stack)?);
     spec.env = environment(config, args, &user.home);
-    spec.env.append(&mut besides.mounted.env);
+    // What is given here counts before what a secret sets.
+    let given = |name: &str| args.env.iter().any(|text| text.split('=').next() == Some(name));
+    spec.env.extend(besides.mounted.env.drain(..).filter(|(name, _)| !given(name)));
     spec.cwd = workdir;
     (spec.uid, spec.gid, spec.groups) = (user.uid, user.gid, user.groups);
     spec.network = network;

@@ -46,6 +46,21 @@ fn a_cache_that_could_not_be_filled_is_filled_next_time() {
 }
 
 #[test]
+fn who_would_have_to_wait_can_be_told() {
+    let space = Space::new();
+    let (one, two) = (space.open(), space.open());
+    let busy = |sharing| two.cache_mount_is_busy("x", sharing);
+    assert!(!busy(Sharing::Locked), "there is none yet");
+    let held = one.cache_mount("x", Sharing::Shared, nothing).unwrap();
+    assert_eq!((busy(Sharing::Shared), busy(Sharing::Locked), busy(Sharing::Private)), (false, true, false));
+    drop(held);
+    let held = one.cache_mount("x", Sharing::Locked, nothing).unwrap();
+    assert_eq!((busy(Sharing::Shared), busy(Sharing::Locked), busy(Sharing::Private)), (true, true, false));
+    drop(held);
+    assert!(!busy(Sharing::Shared) && !busy(Sharing::Locked));
+}
+
+#[test]
 fn sharing_is_kept_between_stores() {
     let space = Space::new();
     let (one, two) = (space.open(), space.open());
