@@ -7,6 +7,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use dbuild_frontend::percent_decoded;
 use dbuild_registry::{Post, send};
 use dbuild_report::{Trace, TraceContext};
 use dbuild_store::BuildId;
@@ -170,28 +171,8 @@ fn resource(set: &dyn Fn(&str) -> Option<String>) -> Vec<(String, String)> {
 /// `name=value,name=value`, values in percent-encoding.
 fn pairs(text: &str) -> Vec<(String, String)> {
     let pairs = text.split(',').filter_map(|pair| pair.split_once('='));
-    let pairs = pairs.map(|(name, value)| (decoded(name.trim()), decoded(value.trim())));
+    let pairs = pairs.map(|(name, value)| (percent_decoded(name.trim()), percent_decoded(value.trim())));
     pairs.filter(|(name, _)| !name.is_empty()).collect()
-}
-
-fn decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let code = after.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
-        let byte = code.filter(|_| *first == b'%').and_then(self::bytes::<1>);
-        match byte {
-            Some([byte]) => {
-                bytes.push(byte);
-                rest = &after[2..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]

@@ -87,7 +87,7 @@ fn read(source: &str, any_path: bool) -> Option<Result<GitSource, String>> {
     };
     let mut found = GitSource { remote, ..GitSource::default() };
     if let Some(fragment) = fragment.filter(|fragment| !fragment.is_empty()) {
-        let fragment = decoded(fragment);
+        let fragment = percent_decoded(fragment);
         let (reference, subdir) = fragment.split_once(':').unwrap_or((&fragment, ""));
         found.reference = Some(reference.to_owned()).filter(|reference| !reference.is_empty());
         found.subdir = Some(super::paths::source(subdir)).filter(|subdir| !subdir.is_empty());
@@ -113,7 +113,7 @@ fn with_query(mut found: GitSource, query: &str) -> Result<GitSource, String> {
     let mut seen: Vec<&str> = Vec::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let value = decoded(value);
+        let value = percent_decoded(value);
         if seen.contains(&key) {
             return Err(format!("`{key}` is given twice"));
         }
@@ -194,7 +194,7 @@ pub(crate) fn file_name(url: &str) -> String {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let rest = rest.split(['?', '#']).next().unwrap_or_default();
     let path = rest.split_once('/').map_or("", |(_, path)| path);
-    let path = decoded(path);
+    let path = percent_decoded(path);
     let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
     if matches!(name, "" | "." | "..") || name.contains('\0') {
         "__unnamed__".to_owned()
@@ -204,7 +204,7 @@ pub(crate) fn file_name(url: &str) -> String {
 }
 
 /// Percent-decoding; what is not encoded rightly stays.
-fn decoded(text: &str) -> String {
+pub fn percent_decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, after)) = rest.split_first() {

@@ -14,7 +14,7 @@ mod shared;
 mod signal;
 mod stage;
 
-pub use git::{fetched_context, git_context};
+pub use git::{fetched_context, git_context, percent_decoded};
 
 use std::collections::BTreeSet;
 
