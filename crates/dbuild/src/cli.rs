@@ -195,10 +195,10 @@ pub(crate) struct ShellArgs {
     /// The build that was, by its id or the beginning of it [default: the latest]
     #[arg(long = "build", value_name = "ID")]
     pub(crate) of: Option<String>,
-    /// With --failed: a secret that it had, as for `dbuild build`
+    /// With --failed: a secret that the RUN had; for a stage: one that its build needs. As for `dbuild build`
     #[arg(long, value_name = "id=ID,…")]
     pub(crate) secret: Vec<String>,
-    /// With --failed: the ssh agent that it had, as for `dbuild build`
+    /// An ssh agent, in the same cases
     #[arg(long, value_name = "ID[=SOCKET]")]
     pub(crate) ssh: Vec<String>,
     /// With --failed: security.insecure, if the RUN had it

@@ -2,7 +2,10 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use dbuild_integration_tests::{Dbuild, TestSpace};
@@ -25,19 +28,35 @@ enum Does {
     Hang,
 }
 
+/// Ends when it is dropped.
 struct Collector {
     address: SocketAddr,
     got: Receiver<Got>,
+    over: Arc<AtomicBool>,
+    listens: Option<JoinHandle<()>>,
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::SeqCst);
+        // It waits for a connection, and looks up then.
+        let _ = TcpStream::connect(self.address);
+        let _ = self.listens.take().map(JoinHandle::join);
+    }
 }
 
 impl Collector {
-    /// Listens for as long as the test's process lives.
     fn start(does: Does) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (tell, got) = channel();
-        std::thread::spawn(move || {
+        let over = Arc::new(AtomicBool::new(false));
+        let ends = Arc::clone(&over);
+        let listens = std::thread::spawn(move || {
             for (number, stream) in listener.incoming().enumerate() {
+                if ends.load(Ordering::SeqCst) {
+                    break;
+                }
                 let Ok(mut stream) = stream else { break };
                 let Some(request) = receive(&stream) else { continue };
                 let heard = tell.send(request);
@@ -62,7 +81,7 @@ impl Collector {
                 }
             }
         });
-        Self { address, got }
+        Self { address, got, over, listens: Some(listens) }
     }
 
     fn url(&self) -> String {
