@@ -142,3 +142,31 @@ fn circles_are_errors_even_where_they_are_not_needed() {
     let text = "FROM scratch AS a\nCOPY --from=b x y\nFROM scratch AS b\nCOPY --from=a x y\nFROM scratch\n";
     assert!(errors(text, &args()).contains("need each other"));
 }
+
+/// A step is told with what holds there, not with what comes after it; a stage begins with what its base ends with.
+#[test]
+fn what_holds_at_a_step_is_known() {
+    let text = "FROM scratch AS a\nCOPY a /\nARG V=1\nENV E=$V\nWORKDIR /w\nUSER 7\nSHELL [\"/s\", \"-c\"]\nCOPY b /\nENV L=2\n\
+                FROM a\nCOPY --from=a c /\n";
+    let lowered = built(text, &crate::BuildArgs::default());
+    let told = lowered.plan.steps().map(|(id, step)| match lowered.setting_of(id) {
+        Some(at) => {
+            let env = at.env.iter().filter(|(name, _)| name != "PATH").map(|(n, v)| format!("{n}={v}"));
+            let env = env.collect::<Vec<_>>().join(" ");
+            format!("{}: [{env}] user {:?} in {} by {:?}", step.text, at.user, at.workdir, at.shell)
+        }
+        None => format!("{}: nothing", step.text),
+    });
+    let told: Vec<String> = told.collect();
+    assert_eq!(
+        told,
+        [
+            "FROM scratch: [] user \"\" in / by []",
+            "load build context: nothing",
+            "COPY a /: [] user \"\" in / by []",
+            "WORKDIR /w: [V=1 E=1] user \"\" in /w by []",
+            "COPY b /: [V=1 E=1] user \"7\" in /w by [\"/s\", \"-c\"]",
+            "COPY --from=a c /: [V=1 E=1 L=2] user \"7\" in /w by [\"/s\", \"-c\"]",
+        ]
+    );
+}
