@@ -13,7 +13,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use criterion::{BatchSize, BenchmarkGroup, Criterion, SamplingMode, Throughput, measurement::WallTime};
-use dbuild_cache::{Inputs, SelectedPath, is_external, key_of, strategies};
+use dbuild_cache::{Inputs, SelectedPath, SelectedPaths, is_external, key_of, strategies};
 use dbuild_digest::{BlobDigest, ContentDigest, StepKey, TreeDigest};
 use dbuild_frontend::{BuildArgs, Dockerfile, Resolved, Source, lower, needed, parse};
 use dbuild_layer::{
@@ -238,8 +238,8 @@ impl Inputs for Known<'_> {
         Some(TreeDigest::from_bytes(Self::bytes(input)))
     }
 
-    fn selected(&self, _source: usize) -> Option<Vec<SelectedPath>> {
-        Some(self.selected.clone())
+    fn selected(&self, _source: usize) -> Option<SelectedPaths> {
+        Some(Box::new(self.selected.clone().into_iter()))
     }
 
     fn is_external(&self, input: StepId) -> bool {

@@ -15,7 +15,7 @@ pub trait Inputs {
     /// What the step takes from one of its sources; `source` counts through [`dbuild_plan::Step::sources`].
     /// For a COPY: what its path selects. For a bind or cache mount: what is below its `source`.
     /// Sorted by path, and complete: no difference that the step could see (but times) is missing.
-    fn selected(&self, source: usize) -> Option<Vec<SelectedPath>>;
+    fn selected(&self, source: usize) -> Option<SelectedPaths>;
 
     /// Whether an input comes from outside of the plan: see [`is_external`].
     fn is_external(&self, input: StepId) -> bool;
@@ -39,6 +39,9 @@ pub fn is_external(kind: &StepKind) -> bool {
 pub fn depends_on_parent(copy: &CopyStep) -> bool {
     !copy.link || copy.chmod.is_some()
 }
+
+/// The paths that a source gives, each made when it is asked for: a context can have hundreds of thousands.
+pub type SelectedPaths = Box<dyn ExactSizeIterator<Item = SelectedPath>>;
 
 /// A path that a source gives.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -9,7 +9,9 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use dbuild_cache::{Ingredient, IngredientKind, SelectedPath, base_output, definition, scratch_output};
+use dbuild_cache::{
+    Ingredient, IngredientKind, SelectedPath, SelectedPaths, base_output, definition, scratch_output,
+};
 use dbuild_digest::{BlobDigest, ContentDigest, Framed, StepKey, TreeDigest};
 use dbuild_layer::{CopyError, Files, Stack, StackLayer, Tree, TreePath, select};
 use dbuild_plan::{BaseImage, ContextStep, CopySource, CopyStep, Step, StepId, StepKind};
@@ -108,8 +110,8 @@ impl Select for Simulated<'_> {
         Ok(Some(Arc::new(paths)))
     }
 
-    fn paths(&self, selection: &Self::Selection) -> Vec<SelectedPath> {
-        selection.to_vec()
+    fn paths(&self, selection: Self::Selection) -> SelectedPaths {
+        Box::new((0..selection.len()).map(move |at| selection[at].clone()))
     }
 }
 

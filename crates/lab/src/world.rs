@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use dbuild_cache::{DEFAULT_STRATEGY, NoSuchStrategy, SelectedPath, strategy};
+use dbuild_cache::{DEFAULT_STRATEGY, NoSuchStrategy, SelectedPaths, strategy};
 use dbuild_digest::{StepKey, TreeDigest};
 use dbuild_plan::{BaseImage, ContextStep, Plan, Step, StepId};
 use dbuild_scheduler::{Asked, CacheUse, Gave, Knowledge, Select, Source, StepError, Verdict, forecast};
@@ -139,7 +139,7 @@ impl<W: World> Select for Once<'_, W> {
         self.world.select(source, files)
     }
 
-    fn paths(&self, selection: &W::Selection) -> Vec<SelectedPath> {
+    fn paths(&self, selection: W::Selection) -> SelectedPaths {
         self.world.paths(selection)
     }
 }
@@ -152,7 +152,7 @@ impl<W: World> Select for Told<'_, W> {
         self.world.select(source, files)
     }
 
-    fn paths(&self, selection: &W::Selection) -> Vec<SelectedPath> {
+    fn paths(&self, selection: W::Selection) -> SelectedPaths {
         self.world.paths(selection)
     }
 }

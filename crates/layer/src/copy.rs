@@ -10,7 +10,7 @@ use crate::archive::{self, Applied, Purpose};
 use crate::draft::{Bytes, Draft, Node, now};
 use crate::mode::ModeChange;
 use crate::place::place;
-use crate::select::{Item, Match};
+use crate::select::{Match, Selected};
 use crate::{
     CopyError, DiskForm, Entry, EntryKind, Files, ResolveError, Selection, Stack, StackLayer, Tree, TreePath,
     UnpackLimits,
@@ -95,10 +95,10 @@ pub fn copy(request: &CopyRequest<'_>, out_dir: &Path, form: impl Into<DiskForm>
                 let files: Vec<Arc<Files>> =
                     selection.source.layers().iter().map(|layer| Arc::new(layer.files.clone())).collect();
                 for one in &selection.matches {
-                    if *unpack && copier.unpack(&selection.source, one, request.dest, out_dir)? {
+                    if *unpack && copier.unpack(selection, one, request.dest, out_dir)? {
                         continue;
                     }
-                    copier.copy(one, &files, request.dest)?;
+                    copier.copy(selection, one, &files, request.dest)?;
                 }
             }
             Source::Inline { name, content } => copier.inline(name, content, request.dest)?,
@@ -176,8 +176,15 @@ impl Copier<'_> {
         Ok((at, is_dir))
     }
 
-    fn copy(&mut self, one: &Match, files: &[Arc<Files>], dest: &str) -> Result<(), CopyError> {
-        let Some((top, below)) = one.items.split_first() else { return Ok(()) };
+    fn copy(
+        &mut self,
+        selection: &Selection,
+        one: &Match,
+        files: &[Arc<Files>],
+        dest: &str,
+    ) -> Result<(), CopyError> {
+        let mut paths = selection.paths(one);
+        let Some(top) = paths.next() else { return Ok(()) };
         let (mut at, at_is_dir) = self.destination(dest)?;
         // Hardlinks survive within one source.
         self.groups.clear();
@@ -185,7 +192,7 @@ impl Copier<'_> {
             if at_is_dir {
                 at = child(&at, one.named.file_name().unwrap_or_default())?;
             }
-            let node = self.node_of(top, files, at);
+            let node = self.node_of(&top, files, at);
             return self.put_file(node);
         }
         make_dirs(&mut self.draft, &at, &self.made_dir)?;
@@ -196,12 +203,12 @@ impl Copier<'_> {
             self.draft.make_parents(&child(&at, b"x")?, &self.made_dir);
             self.draft.change(&at, |entry| entry.mtime = top.entry.mtime);
         }
-        for item in below {
-            let path = at.join(&item.rel);
+        for item in paths {
+            let path = at.join(item.rel);
             if item.entry.is_dir() {
-                self.put_dir(item, path)?;
+                self.put_dir(&item, path)?;
             } else {
-                let node = self.node_of(item, files, path);
+                let node = self.node_of(&item, files, path);
                 self.put_file(node)?;
             }
         }
@@ -220,12 +227,18 @@ impl Copier<'_> {
     }
 
     /// Unpacks a source if it is an archive; whether it was.
-    fn unpack(&mut self, source: &Stack, one: &Match, dest: &str, out: &Path) -> Result<bool, CopyError> {
-        let Some(item) = one.items.first() else { return Ok(false) };
-        let (Some((layer, path)), EntryKind::File { content, .. }) = (&item.file, &item.entry.kind) else {
+    fn unpack(
+        &mut self,
+        selection: &Selection,
+        one: &Match,
+        dest: &str,
+        out: &Path,
+    ) -> Result<bool, CopyError> {
+        let Some(item) = selection.paths(one).next() else { return Ok(false) };
+        let (Some((layer, path)), EntryKind::File { content, .. }) = (item.file, item.kind) else {
             return Ok(false);
         };
-        let open = || match source.layers()[*layer].files.open()? {
+        let open = || match selection.source.layers()[layer].files.open()? {
             Some(root) => Ok(root.open_file(path)?.0),
             None => Err(crate::LayerError::NotUnpacked { path: path.clone() }),
         };
@@ -259,13 +272,14 @@ impl Copier<'_> {
         }
     }
 
-    fn node_of(&mut self, item: &Item, files: &[Arc<Files>], path: TreePath) -> Node {
-        let mut entry = Entry { path, ..item.entry.clone() };
+    fn node_of(&mut self, item: &Selected<'_>, files: &[Arc<Files>], path: TreePath) -> Node {
+        let as_there = Entry { path, kind: item.kind.clone(), ..item.entry.clone() };
+        let mut entry = as_there.clone();
         self.own(&mut entry);
-        let Some((layer, path)) = &item.file else { return Node { entry, bytes: Bytes::None, group: None } };
-        let files = &files[*layer];
+        let Some((layer, path)) = item.file else { return Node { entry, bytes: Bytes::None, group: None } };
+        let files = &files[layer];
         let draft = &mut self.draft;
-        let group = *self.groups.entry((*layer, path.clone())).or_insert_with(|| draft.new_group());
+        let group = *self.groups.entry((layer, path.clone())).or_insert_with(|| draft.new_group());
         let bytes = match &self.earlier {
             Some((tree, earlier))
                 if matches!(**files, Files::Live(_)) && tree.get(&entry.path) == Some(&entry) =>
@@ -274,7 +288,7 @@ impl Copier<'_> {
             }
             _ => {
                 let linkable =
-                    entry.same_but_path_and_time(&item.entry) && matches!(**files, Files::Snapshot(_));
+                    entry.same_but_path_and_time(&as_there) && matches!(**files, Files::Snapshot(_));
                 Bytes::Layer { files: Arc::clone(files), path: path.clone(), linkable }
             }
         };
@@ -302,7 +316,7 @@ impl Copier<'_> {
     }
 
     /// A directory below the source's own.
-    fn put_dir(&mut self, item: &Item, path: TreePath) -> Result<(), CopyError> {
+    fn put_dir(&mut self, item: &Selected<'_>, path: TreePath) -> Result<(), CopyError> {
         let existing = self.draft.look(&path);
         let mut entry = Entry { path, ..item.entry.clone() };
         entry.kind = EntryKind::Dir { opaque: false };

@@ -48,7 +48,7 @@ pub use members::{Members, NoMembers, WrittenMember};
 pub use pack::{Compression, PackOptions, Packed, pack, repack};
 pub use path::{MAX_PATH, PathError, TreePath};
 pub use scan::{prepare_upper, scan_upper};
-pub use select::{CopyError, SelectOptions, SelectedItem, Selection, select};
+pub use select::{CopyError, SelectOptions, SelectedItem, Selection, items_of_selection, select};
 pub use stack::{Files, Found, FoundFile, Resolved, Stack, StackLayer};
 pub use tree::{Entry, EntryKind, Mtime, Tree, TreeError, Xattrs};
 pub use unpack::{UnpackLimits, Unpacked, unpack};

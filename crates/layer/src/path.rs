@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
 /// The longest path that is taken, in bytes (PATH_MAX of Linux).
 pub const MAX_PATH: usize = 4096;
@@ -12,8 +13,10 @@ pub const MAX_PATH: usize = 4096;
 /// A relative, slash-separated, clean path of bytes; the root is empty.
 ///
 /// The order is by component: a directory comes before what is in it, and a subtree is contiguous.
+///
+/// Clones share the bytes: a path stands in the index of a context, in what a COPY selects of it, and in the layer that it makes.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
-pub struct TreePath(Box<[u8]>);
+pub struct TreePath(Arc<[u8]>);
 
 /// Bytes that are no [`TreePath`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

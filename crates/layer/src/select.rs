@@ -1,7 +1,8 @@
 //! What a COPY source selects, before anything is copied. The list is what keys are made of and what
 //! [`crate::copy`] then copies, so the two cannot differ.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::ops::Deref;
 
 use crate::ignore::Matched;
 use crate::{
@@ -85,14 +86,30 @@ pub(crate) struct Match {
     pub(crate) items: Vec<Item>,
 }
 
+/// Small, since there is one for each path of a context: what is at the path is looked up in the source.
 #[derive(Clone, Debug)]
 pub(crate) struct Item {
     /// Below the match.
-    pub(crate) rel: TreePath,
-    /// As the source has it; hardlinks have the kind of their file.
-    pub(crate) entry: Entry,
+    rel: TreePath,
+    layer: u32,
+    /// Where in the layer's index; `None` for a root that is in none.
+    at: Option<u32>,
+    /// The item of the same match that is another name of the same file, if there is one before this.
+    linked_to: Option<u32>,
+    only_parent: bool,
+}
+
+/// One selected path and what is there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Selected<'a> {
+    /// Below the match.
+    pub(crate) rel: &'a TreePath,
+    /// As the source has it.
+    pub(crate) entry: &'a Entry,
+    /// Of the entry; a hardlink has the kind of its file.
+    pub(crate) kind: &'a EntryKind,
     /// Which file of the source it is: its layer and its first path there.
-    pub(crate) file: Option<(usize, TreePath)>,
+    pub(crate) file: Option<(usize, &'a TreePath)>,
     /// A directory that is there only because something below it is.
     pub(crate) only_parent: bool,
 }
@@ -141,7 +158,8 @@ pub fn select(source: &Stack, path: &str, options: &SelectOptions) -> Result<Sel
             return Err(not_found(source, &String::from_utf8_lossy(named.as_bytes())));
         };
         let filter = Filter { include: include.as_ref(), exclude: &exclude };
-        let items = items_of(source, &resolved.path, found, &filter);
+        let mut items = items_of(source, &resolved.path, found, &filter);
+        link(source, &mut items);
         if named.is_root() && !filter.is_empty() {
             refuse_dangling(source, &items)?;
         }
@@ -195,7 +213,7 @@ fn require(source: &Stack, written: &str, path: &[u8], follow: bool) -> Result<(
 
 /// BuildKit follows the symlinks that lie at the top of a file system when it makes the key of a filtered copy.
 fn refuse_dangling(source: &Stack, items: &[Item]) -> Result<(), CopyError> {
-    let is_link = |item: &&Item| matches!(item.entry.kind, EntryKind::Symlink { .. });
+    let is_link = |item: &&Item| matches!(look(source, item).kind, EntryKind::Symlink { .. });
     for item in items.iter().filter(|item| item.rel.components().count() == 1).filter(is_link) {
         if !source.resolve(item.rel.as_bytes(), true).is_ok_and(|resolved| resolved.found.is_some()) {
             return Err(CopyError::Dangling { path: item.rel.clone() });
@@ -261,38 +279,69 @@ fn items_of(source: &Stack, top: &TreePath, found: Found<'_>, filter: &Filter<'_
 }
 
 fn item(rel: TreePath, found: &Found<'_>, only_parent: bool) -> Item {
-    let file = found.file();
-    let mut entry = found.entry.clone();
-    if let Some(file) = &file {
-        entry.kind = file.entry.kind.clone();
+    let small = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    Item { rel, layer: small(found.layer), at: found.index().map(small), linked_to: None, only_parent }
+}
+
+/// Finds the names that are hard links of each other. Files with one name are not looked at.
+fn link(source: &Stack, items: &mut [Item]) {
+    let is_link = |item: &&Item| matches!(look(source, item).entry.kind, EntryKind::Hardlink { .. });
+    let files: HashSet<_> = items.iter().filter(is_link).filter_map(|item| look(source, item).file).collect();
+    if files.is_empty() {
+        return;
     }
-    Item { rel, entry, file: file.map(|file| (found.layer, file.entry.path.clone())), only_parent }
+    let mut first = HashMap::new();
+    let mut links = Vec::new();
+    for (at, item) in (0..).zip(items.iter()) {
+        if let Some(file) = look(source, item).file.filter(|file| files.contains(file)) {
+            let first = *first.entry(file).or_insert(at);
+            links.push((at as usize, (first != at).then_some(first)));
+        }
+    }
+    for (at, linked_to) in links {
+        items[at].linked_to = linked_to;
+    }
+}
+
+fn look<'a>(source: &'a Stack, item: &'a Item) -> Selected<'a> {
+    let layer = item.layer as usize;
+    let tree = source.layers().get(layer).map(|layer| &*layer.tree);
+    let found = item.at.and_then(|at| Found::at(tree?, layer, at as usize)).unwrap_or_else(Found::plain_root);
+    let file = found.file();
+    let kind = file.as_ref().map_or(&found.entry.kind, |file| &file.entry.kind);
+    let file = file.map(|file| (layer, &file.entry.path));
+    Selected { rel: &item.rel, entry: found.entry, kind, file, only_parent: item.only_parent }
 }
 
 impl Selection {
     /// Everything that was selected, sorted by path: what is copied depends on this and on times alone.
-    pub fn items(&self) -> impl Iterator<Item = SelectedItem> {
-        self.matches.iter().flat_map(|one| {
-            let mut groups: HashMap<&(usize, TreePath), &TreePath> = HashMap::new();
-            let items: Vec<SelectedItem> = one
-                .items
-                .iter()
-                .map(|item| {
-                    let first = item.file.as_ref().map(|file| *groups.entry(file).or_insert(&item.rel));
-                    described(&one.named, item, first.filter(|first| **first != item.rel))
-                })
-                .collect();
-            items
-        })
+    pub fn items(&self) -> impl ExactSizeIterator<Item = SelectedItem> {
+        items_of_selection(self)
+    }
+
+    /// The paths of one match, the match itself first.
+    pub(crate) fn paths<'a>(&'a self, one: &'a Match) -> impl Iterator<Item = Selected<'a>> {
+        one.items.iter().map(|item| look(&self.source, item))
+    }
+
+    fn all_paths(&self) -> impl Iterator<Item = Selected<'_>> {
+        self.matches.iter().flat_map(|one| self.paths(one))
+    }
+
+    fn item(&self, one: usize, at: usize) -> Option<SelectedItem> {
+        let one = self.matches.get(one)?;
+        let item = one.items.get(at)?;
+        let linked_to = item.linked_to.and_then(|first| one.items.get(first as usize));
+        Some(described(&one.named, &look(&self.source, item), linked_to.map(|first| &first.rel)))
     }
 
     /// How many paths were selected from directories of the user's, which can change.
     pub fn live_paths(&self) -> usize {
-        let live = |layer: usize| {
-            self.source.layers().get(layer).is_some_and(|layer| matches!(layer.files, Files::Live(_)))
+        let layers = self.source.layers();
+        let live = |(layer, _): &(usize, &TreePath)| {
+            layers.get(*layer).is_some_and(|layer| matches!(layer.files, Files::Live(_)))
         };
-        let items = self.matches.iter().flat_map(|one| &one.items);
-        items.filter(|item| item.file.as_ref().is_some_and(|(layer, _)| live(*layer))).count()
+        self.all_paths().filter_map(|selected| selected.file).filter(live).count()
     }
 
     /// Whether nothing was selected (a wildcard without a match).
@@ -302,15 +351,61 @@ impl Selection {
 
     /// The bytes of all selected files.
     pub fn size(&self) -> u64 {
-        let items = self.matches.iter().flat_map(|one| &one.items);
-        items.map(|item| if let EntryKind::File { size, .. } = item.entry.kind { size } else { 0 }).sum()
+        let size = |selected: Selected<'_>| match selected.kind {
+            EntryKind::File { size, .. } => *size,
+            _ => 0,
+        };
+        self.all_paths().map(size).sum()
     }
 }
 
-fn described(named: &TreePath, item: &Item, linked_to: Option<&TreePath>) -> SelectedItem {
-    let entry = &item.entry;
+/// [`Selection::items`] of a selection that is shared, one at a time.
+pub fn items_of_selection<S: Deref<Target = Selection>>(
+    selection: S,
+) -> impl ExactSizeIterator<Item = SelectedItem> {
+    SelectedItems {
+        left: selection.matches.iter().map(|one| one.items.len()).sum(),
+        selection,
+        one: 0,
+        at: 0,
+    }
+}
+
+struct SelectedItems<S> {
+    selection: S,
+    one: usize,
+    at: usize,
+    left: usize,
+}
+
+impl<S: Deref<Target = Selection>> Iterator for SelectedItems<S> {
+    type Item = SelectedItem;
+
+    fn next(&mut self) -> Option<SelectedItem> {
+        loop {
+            if let Some(item) = self.selection.item(self.one, self.at) {
+                self.at += 1;
+                self.left -= 1;
+                return Some(item);
+            }
+            (self.one, self.at) = (self.one + 1, 0);
+            if self.one >= self.selection.matches.len() {
+                return None;
+            }
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
+}
+
+impl<S: Deref<Target = Selection>> ExactSizeIterator for SelectedItems<S> {}
+
+fn described(named: &TreePath, item: &Selected<'_>, linked_to: Option<&TreePath>) -> SelectedItem {
+    let entry = item.entry;
     let mut content = None;
-    let (kind, mut rest) = match &entry.kind {
+    let (kind, mut rest) = match item.kind {
         EntryKind::File { content: digest, .. } => {
             content = Some(*digest);
             match linked_to {
@@ -331,7 +426,7 @@ fn described(named: &TreePath, item: &Item, linked_to: Option<&TreePath>) -> Sel
         let space = if rest.is_empty() { "" } else { " " };
         rest.push_str(&format!("{space}{}={value}", escaped(name)));
     }
-    let path = escaped(named.join(&item.rel).as_bytes());
+    let path = escaped(named.join(item.rel).as_bytes());
     SelectedItem { path, kind, mode: entry.mode, uid: entry.uid, gid: entry.gid, rest, content }
 }
 

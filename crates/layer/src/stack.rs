@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read as _;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 
@@ -49,7 +50,8 @@ pub struct Found<'a> {
     pub entry: &'a Entry,
     /// The layer that it is in, counted from the lowest. 0 for a root that no layer says anything about.
     pub layer: usize,
-    tree: Option<&'a Tree>,
+    /// The layer's index, and where in it the entry is.
+    tree: Option<(&'a Tree, usize)>,
 }
 
 /// Where a path leads.
@@ -93,15 +95,14 @@ impl Stack {
     /// What stands at exactly this path; a symlink on the way hides what is below it, as it does on disk.
     pub fn lookup(&self, path: &TreePath) -> Option<Found<'_>> {
         for (layer, StackLayer { tree, .. }) in self.layers.iter().enumerate().rev() {
-            if let Some(entry) = tree.get(path) {
-                let whiteout = entry.kind == EntryKind::Whiteout;
-                return (!whiteout).then_some(Found { entry, layer, tree: Some(tree) });
+            if let Ok(at) = tree.position(path) {
+                return Found::at(tree, layer, at).filter(|found| found.entry.kind != EntryKind::Whiteout);
             }
             if hides_below(tree, path) {
                 return None;
             }
         }
-        path.is_root().then_some(Found { entry: &PLAIN_ROOT, layer: 0, tree: None })
+        path.is_root().then(Found::plain_root)
     }
 
     /// Follows a path as the kernel would with this stack as the root: absolute or relative to the root,
@@ -156,28 +157,32 @@ impl Stack {
             return result;
         }
         // From the top: how far each layer has been read.
-        let mut rests: Vec<(usize, &Tree, &[Entry])> = Vec::new();
+        let mut rests: Vec<(usize, &Tree, Range<usize>)> = Vec::new();
         for (layer, StackLayer { tree, .. }) in self.layers.iter().enumerate().rev() {
-            rests.push((layer, tree, tree.subtree(prefix)));
+            rests.push((layer, tree, tree.range(prefix)));
             if hides_below(tree, prefix) {
                 break;
             }
         }
-        while let Some(path) = rests.iter().filter_map(|(_, _, rest)| rest.first()).map(|e| &e.path).min() {
+        let next = |rests: &[(usize, &Tree, Range<usize>)]| {
+            let firsts = rests.iter().filter_map(|(_, tree, rest)| tree.entries()[rest.clone()].first());
+            firsts.map(|entry| &entry.path).min().cloned()
+        };
+        while let Some(path) = next(&rests) {
             let mut hidden = false;
             let mut seen = false;
             for (layer, tree, rest) in &mut rests {
+                let entries = &tree.entries()[rest.clone()];
                 if hidden {
-                    let end =
-                        rest.partition_point(|entry| entry.path < *path || entry.path.starts_with(path));
-                    *rest = &rest[end..];
+                    rest.start +=
+                        entries.partition_point(|entry| entry.path < path || entry.path.starts_with(&path));
                     continue;
                 }
-                let Some(entry) = rest.first().filter(|entry| entry.path == *path) else { continue };
-                *rest = &rest[1..];
+                let Some(entry) = entries.first().filter(|entry| entry.path == path) else { continue };
                 if !seen && entry.kind != EntryKind::Whiteout {
-                    result.push(Found { entry, layer: *layer, tree: Some(*tree) });
+                    result.extend(Found::at(tree, *layer, rest.start));
                 }
+                rest.start += 1;
                 seen = true;
                 hidden = entry.kind != EntryKind::Dir { opaque: false };
             }
@@ -225,11 +230,26 @@ pub struct FoundFile<'a> {
 }
 
 impl<'a> Found<'a> {
+    /// The entry of a layer at this place of its index.
+    pub(crate) fn at(tree: &'a Tree, layer: usize, at: usize) -> Option<Self> {
+        Some(Self { entry: tree.entries().get(at)?, layer, tree: Some((tree, at)) })
+    }
+
+    /// A root that no layer says anything about.
+    pub(crate) fn plain_root() -> Self {
+        Self { entry: &PLAIN_ROOT, layer: 0, tree: None }
+    }
+
+    /// Where in the layer's index the entry is; `None` for a root that is in none.
+    pub(crate) fn index(&self) -> Option<usize> {
+        self.tree.map(|(_, at)| at)
+    }
+
     /// The file that stands here, if it is one. Two finds of one layer with the same `entry.path` in it are hard
     /// links of each other.
     pub fn file(&self) -> Option<FoundFile<'a>> {
         let file = match self.tree {
-            Some(tree) => tree.file_of(self.entry)?,
+            Some((tree, _)) => tree.file_of(self.entry)?,
             None => self.entry,
         };
         match file.kind {

@@ -1,5 +1,6 @@
 //! The index of one layer.
 
+use std::ops::Range;
 use std::sync::OnceLock;
 
 use dbuild_digest::{ContentDigest, Framed, TreeDigest};
@@ -136,9 +137,14 @@ impl Tree {
 
     /// The entry of a path and all below it, in order; all entries for the root.
     pub fn subtree(&self, path: &TreePath) -> &[Entry] {
+        &self.entries[self.range(path)]
+    }
+
+    /// Where [`Tree::subtree`] lies among the entries.
+    pub(crate) fn range(&self, path: &TreePath) -> Range<usize> {
         let start = self.entries.partition_point(|entry| entry.path < *path);
-        let rest = &self.entries[start..];
-        &rest[..rest.partition_point(|entry| entry.path.starts_with(path))]
+        let length = self.entries[start..].partition_point(|entry| entry.path.starts_with(path));
+        start..start + length
     }
 
     /// The file that an entry is, itself or through its hardlink.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use dbuild_cache::SelectedPath;
+use dbuild_cache::SelectedPaths;
 use dbuild_digest::{ContentDigest, Framed, StepKey, TreeDigest};
 use dbuild_layer::{Entry, EntryKind, Selection, Tree, TreePath, walk_context};
 use dbuild_plan::{BaseImage, ContextStep, StepId};
@@ -84,7 +84,7 @@ impl Select for InStore<'_> {
         files.stack_if_present(self.store).map(|stack| select_from(source, &stack)).transpose()
     }
 
-    fn paths(&self, selection: &Arc<Selection>) -> Vec<SelectedPath> {
+    fn paths(&self, selection: Arc<Selection>) -> SelectedPaths {
         selected_paths(selection)
     }
 }

@@ -4,9 +4,9 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use dbuild_cache::{Inputs, SelectedPath, is_external};
+use dbuild_cache::{Inputs, SelectedPath, SelectedPaths, is_external};
 use dbuild_digest::{StepKey, TreeDigest};
-use dbuild_layer::{SelectOptions, Selection, Stack, select};
+use dbuild_layer::{SelectOptions, Selection, Stack, items_of_selection, select};
 use dbuild_plan::{CopySource, CopyStep, MountKind, Plan, Step, StepId, StepKind};
 
 use crate::base::Bases;
@@ -18,13 +18,13 @@ pub trait Select {
     /// A file system, as far as it is known.
     type Files: Clone;
     /// What a source selects.
-    type Selection: Clone;
+    type Selection: Clone + 'static;
 
     /// What a source selects from these files. `None`: that cannot be known before something was done.
     fn select(&self, source: &Source<'_>, files: &Self::Files) -> Result<Option<Self::Selection>, StepError>;
 
     /// The paths of a selection, complete and sorted, as [`Inputs::selected`] wants them.
-    fn paths(&self, selection: &Self::Selection) -> Vec<SelectedPath>;
+    fn paths(&self, selection: Self::Selection) -> SelectedPaths;
 }
 
 /// One source of a step: what a path of a COPY or a mount of a RUN takes from another step.
@@ -139,9 +139,9 @@ impl<S: Select> Inputs for StepInputs<'_, S> {
         self.given(input).ok()?.output
     }
 
-    fn selected(&self, source: usize) -> Option<Vec<SelectedPath>> {
+    fn selected(&self, source: usize) -> Option<SelectedPaths> {
         match self.select(source) {
-            Ok(selection) => selection.map(|selection| self.files.paths(&selection)),
+            Ok(selection) => selection.map(|selection| self.files.paths(selection)),
             Err(error) => {
                 self.error.borrow_mut().get_or_insert(error);
                 None
@@ -162,7 +162,7 @@ impl Select for Bases {
         select_from(source, &done.files.stack(self)?).map(Some)
     }
 
-    fn paths(&self, selection: &Arc<Selection>) -> Vec<SelectedPath> {
+    fn paths(&self, selection: Arc<Selection>) -> SelectedPaths {
         selected_paths(selection)
     }
 }
@@ -175,11 +175,11 @@ pub(crate) fn select_from(source: &Source<'_>, stack: &Stack) -> Result<Arc<Sele
         .map_err(|error| StepError::Copy { error, from: Some(source.place()) })
 }
 
-pub(crate) fn selected_paths(selection: &Selection) -> Vec<SelectedPath> {
-    let items = selection.items();
-    items
-        .map(|item| SelectedPath::new(item.path, item.kind, item.mode, item.uid, item.gid, &item.rest))
-        .collect()
+pub(crate) fn selected_paths(selection: Arc<Selection>) -> SelectedPaths {
+    Box::new(
+        items_of_selection(selection)
+            .map(|item| SelectedPath::new(item.path, item.kind, item.mode, item.uid, item.gid, &item.rest)),
+    )
 }
 
 impl Source<'_> {

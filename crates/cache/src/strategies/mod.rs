@@ -59,7 +59,7 @@ fn sources(step: &Step) -> Vec<Source> {
 fn add_selected(source: &Source, inputs: &dyn Inputs, sink: &mut dyn Sink) -> Result<(), Unknown> {
     let paths = inputs.selected(source.index).ok_or(Unknown { input: source.from })?;
     sink.add(IngredientKind::Input, "paths selected", &paths.len().to_string());
-    for path in &paths {
+    for path in paths {
         sink.add(IngredientKind::Path, &path.path, &path.digest);
     }
     Ok(())

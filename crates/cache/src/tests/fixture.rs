@@ -9,7 +9,7 @@ use dbuild_plan::{
     Step, StepId, StepKind,
 };
 
-use crate::{Ingredient, Inputs, SelectedPath, Unknown, key_of, strategies, strategy};
+use crate::{Ingredient, Inputs, SelectedPath, SelectedPaths, Unknown, key_of, strategies, strategy};
 
 pub(super) const PARENT: StepId = StepId(0);
 pub(super) const STAGE: StepId = StepId(1);
@@ -35,8 +35,8 @@ impl Inputs for Answers {
         self.outputs.get(&input).map(|byte| TreeDigest::from_bytes([*byte; 32]))
     }
 
-    fn selected(&self, source: usize) -> Option<Vec<SelectedPath>> {
-        self.selected.get(&source).cloned()
+    fn selected(&self, source: usize) -> Option<SelectedPaths> {
+        Some(Box::new(self.selected.get(&source)?.clone().into_iter()))
     }
 
     fn is_external(&self, input: StepId) -> bool {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 
-use dbuild_cache::{SelectedPath, strategy};
+use dbuild_cache::{SelectedPath, SelectedPaths, strategy};
 use dbuild_digest::{BlobDigest, StepKey, TreeDigest};
 use dbuild_frontend::{BuildArgs, Resolved, Source as Text, lower, needed, parse};
 use dbuild_plan::{BaseImage, ContextStep, ImageConfig, LayerDescriptor, Plan, Platform, Step, StepId};
@@ -53,8 +53,9 @@ impl Select for Simulated {
         Ok((self.images_are_here || !is_image).then(|| top.to_owned()))
     }
 
-    fn paths(&self, selection: &String) -> Vec<SelectedPath> {
-        vec![SelectedPath::new("path", "file", 0o644, 0, 0, &tree(selection).to_string())]
+    fn paths(&self, selection: String) -> SelectedPaths {
+        let path = SelectedPath::new("path", "file", 0o644, 0, 0, &tree(&selection).to_string());
+        Box::new(std::iter::once(path))
     }
 }
 
