@@ -154,7 +154,7 @@ struct Copier<'a> {
     earlier: Option<(&'a Tree, Arc<Files>)>,
     /// What a directory is that is made on the way to the destination.
     made_dir: Entry,
-    /// The files of the current source that were met, with their groups.
+    /// The files with several names of the current source that were met, with their groups.
     groups: HashMap<(usize, TreePath), u64>,
     /// Files of archives that wait in the spool.
     spooled: u64,
@@ -279,7 +279,9 @@ impl Copier<'_> {
         let Some((layer, path)) = item.file else { return Node { entry, bytes: Bytes::None, group: None } };
         let files = &files[layer];
         let draft = &mut self.draft;
-        let group = *self.groups.entry((layer, path.clone())).or_insert_with(|| draft.new_group());
+        let group = item
+            .has_links
+            .then(|| *self.groups.entry((layer, path.clone())).or_insert_with(|| draft.new_group()));
         let bytes = match &self.earlier {
             Some((tree, earlier))
                 if matches!(**files, Files::Live(_)) && tree.get(&entry.path) == Some(&entry) =>
@@ -292,7 +294,7 @@ impl Copier<'_> {
                 Bytes::Layer { files: Arc::clone(files), path: path.clone(), linkable }
             }
         };
-        Node { entry, bytes, group: Some(group) }
+        Node { entry, bytes, group }
     }
 
     fn put_file(&mut self, node: Node) -> Result<(), CopyError> {

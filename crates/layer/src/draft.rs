@@ -11,7 +11,8 @@ use crate::{Entry, EntryKind, Files, Mtime, ResolveError, Stack, TreePath};
 #[derive(Debug)]
 pub(crate) struct Draft<'a> {
     parent: Option<&'a Stack>,
-    nodes: BTreeMap<TreePath, Node>,
+    /// Boxed: a map that is filled in order is half empty.
+    nodes: BTreeMap<TreePath, Box<Node>>,
     groups: u64,
 }
 
@@ -58,12 +59,12 @@ impl<'a> Draft<'a> {
 
     /// The node that this layer itself has.
     pub(crate) fn own(&self, path: &TreePath) -> Option<&Node> {
-        self.nodes.get(path)
+        self.nodes.get(path).map(|node| &**node)
     }
 
     /// What the parent shows there, unless this layer hides it from above.
     fn below(&self, path: &TreePath) -> Option<&Entry> {
-        let hides = |node: &Node| node.entry.kind != EntryKind::Dir { opaque: false };
+        let hides = |node: &Box<Node>| node.entry.kind != EntryKind::Dir { opaque: false };
         if path.ancestors().any(|above| self.nodes.get(&above).is_some_and(hides)) {
             return None;
         }
@@ -100,7 +101,7 @@ impl<'a> Draft<'a> {
         } else {
             self.drop_below(&path);
         }
-        self.nodes.insert(path, node);
+        self.nodes.insert(path, Box::new(node));
     }
 
     /// Brings all directories above a path into this layer: the parent's as they are, missing ones as `implied`
@@ -119,7 +120,7 @@ impl<'a> Draft<'a> {
                 Some(entry) => Entry { kind: EntryKind::Dir { opaque: false }, ..entry.clone() },
                 None => Entry { path: above.clone(), ..implied.clone() },
             };
-            self.nodes.insert(above, Node { entry, bytes: Bytes::None, group: None });
+            self.nodes.insert(above, Box::new(Node { entry, bytes: Bytes::None, group: None }));
         }
     }
 
@@ -166,7 +167,7 @@ impl<'a> Draft<'a> {
             (None, Some(_)) => {
                 self.make_parents(path, &Entry::new_dir(TreePath::root()));
                 let entry = Entry::new_whiteout(path.clone());
-                self.nodes.insert(path.clone(), Node { entry, bytes: Bytes::None, group: None });
+                self.nodes.insert(path.clone(), Box::new(Node { entry, bytes: Bytes::None, group: None }));
             }
             _ => {}
         }
@@ -202,6 +203,7 @@ impl<'a> Draft<'a> {
         let mut first: HashMap<u64, TreePath> = HashMap::new();
         self.nodes
             .into_values()
+            .map(|node| *node)
             .map(|Node { mut entry, bytes, group }| match group.map(|group| first.entry(group)) {
                 Some(std::collections::hash_map::Entry::Occupied(first)) => {
                     entry.kind = EntryKind::Hardlink { target: first.get().clone() };

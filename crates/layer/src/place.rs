@@ -36,6 +36,13 @@ struct Placed {
     note: Option<String>,
 }
 
+impl Placed {
+    /// Of most files there is nothing to be said, and there are many.
+    fn if_any(self) -> Option<Box<Self>> {
+        (self.changed.is_some() || self.note.is_some()).then(|| Box::new(self))
+    }
+}
+
 /// Writes the draft below `out`, which must be empty (but for the spool), and gives its tree. `top` is what the
 /// root of the file system is, which the directory itself becomes.
 pub(crate) fn place(draft: Draft<'_>, out: &Path, form: DiskForm, top: &Entry) -> Result<Made, LayerError> {
@@ -56,7 +63,7 @@ pub(crate) fn place(draft: Draft<'_>, out: &Path, form: DiskForm, top: &Entry) -
             rustix::fs::mkdirat(placer.out.fd(), entry.path.as_path(), Mode::RWXU)
                 .map_err(LayerError::io("create", placer.out.full(&entry.path)))?;
         }
-        let placed = disk::parallel(&nodes, |(entry, bytes)| placer.place(entry, bytes))?;
+        let placed = disk::parallel(&nodes, |(entry, bytes)| placer.place(entry, bytes).map(Placed::if_any))?;
         for (entry, _) in &nodes {
             if let EntryKind::Hardlink { target } = &entry.kind {
                 placer.link(&placer.out, target, &entry.path)?;
@@ -77,6 +84,7 @@ pub(crate) fn place(draft: Draft<'_>, out: &Path, form: DiskForm, top: &Entry) -
         placed
     };
     for ((entry, _), placed) in nodes.iter_mut().zip(placed) {
+        let Some(placed) = placed else { continue };
         if let Some(kind) = placed.changed {
             entry.kind = kind;
             changed.push(entry.path.clone());

@@ -96,6 +96,7 @@ pub(crate) struct Item {
     at: Option<u32>,
     /// The item of the same match that is another name of the same file, if there is one before this.
     linked_to: Option<u32>,
+    has_links: bool,
     only_parent: bool,
 }
 
@@ -110,6 +111,8 @@ pub(crate) struct Selected<'a> {
     pub(crate) kind: &'a EntryKind,
     /// Which file of the source it is: its layer and its first path there.
     pub(crate) file: Option<(usize, &'a TreePath)>,
+    /// The match may have more names of the file.
+    pub(crate) has_links: bool,
     /// A directory that is there only because something below it is.
     pub(crate) only_parent: bool,
 }
@@ -280,7 +283,14 @@ fn items_of(source: &Stack, top: &TreePath, found: Found<'_>, filter: &Filter<'_
 
 fn item(rel: TreePath, found: &Found<'_>, only_parent: bool) -> Item {
     let small = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-    Item { rel, layer: small(found.layer), at: found.index().map(small), linked_to: None, only_parent }
+    Item {
+        rel,
+        layer: small(found.layer),
+        at: found.index().map(small),
+        linked_to: None,
+        has_links: false,
+        only_parent,
+    }
 }
 
 /// Finds the names that are hard links of each other. Files with one name are not looked at.
@@ -299,7 +309,7 @@ fn link(source: &Stack, items: &mut [Item]) {
         }
     }
     for (at, linked_to) in links {
-        items[at].linked_to = linked_to;
+        (items[at].linked_to, items[at].has_links) = (linked_to, true);
     }
 }
 
@@ -310,7 +320,8 @@ fn look<'a>(source: &'a Stack, item: &'a Item) -> Selected<'a> {
     let file = found.file();
     let kind = file.as_ref().map_or(&found.entry.kind, |file| &file.entry.kind);
     let file = file.map(|file| (layer, &file.entry.path));
-    Selected { rel: &item.rel, entry: found.entry, kind, file, only_parent: item.only_parent }
+    let Item { rel, has_links, only_parent, .. } = item;
+    Selected { rel, entry: found.entry, kind, file, has_links: *has_links, only_parent: *only_parent }
 }
 
 impl Selection {

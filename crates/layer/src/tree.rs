@@ -117,6 +117,8 @@ pub struct Tree {
 impl Tree {
     /// The tree of these entries, in any order.
     pub fn from_entries(mut entries: Vec<Entry>) -> Result<Self, TreeError> {
+        // What was collected in place has the room of what it was collected from.
+        entries.shrink_to_fit();
         if !entries.is_sorted_by(|a, b| a.path < b.path) {
             entries.sort_by(|a, b| a.path.cmp(&b.path));
         }
