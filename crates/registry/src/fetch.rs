@@ -1,14 +1,18 @@
 //! Blobs into the store: the registry's side of the store's `BlobSource`.
+//!
+//! A download that ends early goes on where it ended, at the same server or the next: its bytes are named by their digest. Only
+//! where a server cannot do that, or where bytes of two attempts do not make the blob, it begins anew.
 
 use std::io::Write;
-use std::sync::PoisonError;
+use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use dbuild_digest::BlobDigest;
-use dbuild_store::{BlobSource, BlobSourceError, StoreError};
+use dbuild_store::{BlobSource, BlobSourceError, BlobWriter, Incoming, Store, StoreError};
 use futures_util::{StreamExt, TryStreamExt};
-use reqwest::Method;
+use reqwest::header::{CONTENT_RANGE, HeaderValue, RANGE};
+use reqwest::{Method, StatusCode};
 use tokio::sync::mpsc;
 
 use crate::endpoint::Endpoint;
@@ -23,19 +27,30 @@ type Progress<'a> = &'a (dyn Fn(u64) + Send + Sync);
 /// Pieces of a body that wait for the disk. The network stops when this many do.
 const WAITING_PIECES: usize = 32;
 
+/// What is fetched, and who watches.
+#[derive(Clone, Copy)]
+struct Wanted<'a> {
+    blob: &'a BlobDescriptor,
+    incoming: Option<&'a Incoming>,
+    progress: Progress<'a>,
+    /// What an attempt that ended early has written, for the next.
+    begun: &'a Mutex<Option<BlobWriter>>,
+}
+
 #[async_trait]
 impl BlobSource for Registry {
-    /// `progress` is told the bytes of this blob that have come so far; a new attempt starts again from 0.
+    /// `progress` is told the bytes of this blob that have come so far; an attempt that begins anew starts again from 0.
     async fn fetch(
         &self,
         reference: &str,
         digest: &BlobDigest,
         size: u64,
         media_type: &str,
+        incoming: Option<&Incoming>,
         progress: Progress<'_>,
     ) -> Result<(), BlobSourceError> {
         let blob = BlobDescriptor { digest: *digest, size, media_type: media_type.to_owned() };
-        self.fetch_blob(reference, &blob, progress).await.map_err(Into::into)
+        self.fetch_blob(reference, &blob, incoming, progress).await.map_err(Into::into)
     }
 }
 
@@ -54,7 +69,7 @@ impl Registry {
         futures_util::stream::iter(image.layers.iter().enumerate())
             .map(|(index, layer)| async move {
                 let report = move |bytes: u64| progress(index, bytes);
-                self.fetch_blob(name, layer, &report).await
+                self.fetch_blob(name, layer, None, &report).await
             })
             .buffer_unordered(self.transport.limits.connections)
             .try_collect::<()>()
@@ -68,6 +83,7 @@ impl Registry {
         &self,
         reference: &str,
         blob: &BlobDescriptor,
+        incoming: Option<&Incoming>,
         progress: Progress<'_>,
     ) -> Result<(), RegistryError> {
         let reference: Reference = reference.parse()?;
@@ -82,9 +98,10 @@ impl Registry {
             progress(blob.size);
             return Ok(());
         }
+        let wanted = &Wanted { blob, incoming, progress, begun: &Mutex::default() };
         let fetched = self
             .everywhere(&reference, &self.transport.limits, |endpoint| {
-                Box::pin(async move { self.fetch_from(&endpoint, blob, progress).await })
+                Box::pin(async move { self.fetch_from(&endpoint, wanted).await })
             })
             .await;
         self.fetching.lock().unwrap_or_else(PoisonError::into_inner).remove(&blob.digest);
@@ -94,46 +111,116 @@ impl Registry {
     }
 
     /// One attempt with one endpoint. `Ok` means that the blob is whole and verified in the store.
-    async fn fetch_from(
+    async fn fetch_from(&self, endpoint: &Endpoint, wanted: &Wanted<'_>) -> Result<(), Problem> {
+        let begun = wanted.begun.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(begun) = begun else { return self.fetch_rest(endpoint, wanted, None).await };
+        match self.fetch_rest(endpoint, wanted, Some(begun)).await {
+            // What was there was wrong, or cannot be asked for: all of it once more.
+            Err(
+                Problem::WrongDigest { .. } | Problem::Malformed(_) | Problem::Unexpected { status: 416, .. },
+            ) => self.fetch_rest(endpoint, wanted, None).await,
+            other => other,
+        }
+    }
+
+    /// The rest of a blob that was begun, or all of it.
+    async fn fetch_rest(
         &self,
         endpoint: &Endpoint,
-        blob: &BlobDescriptor,
-        progress: Progress<'_>,
+        wanted: &Wanted<'_>,
+        begun: Option<BlobWriter>,
     ) -> Result<(), Problem> {
-        let request = Request::pull(Method::GET, endpoint, &format!("blobs/{}", blob.digest));
-        let mut answer = self.transport.send(endpoint, &request).await?;
-        if let Some(length) = answer.response.content_length().filter(|length| *length != blob.size) {
+        let blob = wanted.blob;
+        let mut request = Request::pull(Method::GET, endpoint, &format!("blobs/{}", blob.digest));
+        let range = begun.as_ref().map(|begun| format!("bytes={}-", begun.size()));
+        if let Some(range) = range.and_then(|range| HeaderValue::try_from(range).ok()) {
+            request.headers.insert(RANGE, range);
+        }
+        let mut answer = match self.transport.send(endpoint, &request).await {
+            Ok(answer) => answer,
+            Err(problem) => {
+                wanted.keep(begun, &problem);
+                return Err(problem);
+            }
+        };
+        // A server that cannot do this sends all of it.
+        let begun = begun.filter(|begun| is_rest(&answer, begun.size()));
+        let there = begun.as_ref().map_or(0, BlobWriter::size);
+        if there == 0 && answer.response.status() == StatusCode::PARTIAL_CONTENT {
+            return Err(Problem::Malformed("it sends another part than was asked for".to_owned()));
+        }
+        if let Some(length) = answer.response.content_length().filter(|length| *length != blob.size - there) {
             return Err(Problem::Malformed(format!(
                 "it has {length} bytes for {}, where the manifest says {}",
-                blob.digest, blob.size
+                blob.digest,
+                blob.size - there
             )));
         }
-        progress(0);
+        (wanted.progress)(there);
         // The store is synchronous: one thread hashes and writes while this task reads on.
-        let (sender, mut pieces) = mpsc::channel::<Piece>(WAITING_PIECES);
-        let store = self.local.store.clone();
+        let (sender, pieces) = mpsc::channel::<Piece>(WAITING_PIECES);
+        let (store, incoming) = (self.local.store.clone(), wanted.incoming.cloned());
         let expected = (blob.digest, blob.size);
-        let writing = tokio::task::spawn_blocking(move || -> Result<(), Problem> {
-            let mut writer = store.blob_writer().map_err(|error| Problem::Local(error.to_string()))?;
-            while let Some(piece) = pieces.blocking_recv() {
-                match piece {
-                    Piece::Bytes(bytes) => {
-                        writer.write_all(&bytes).map_err(|error| Problem::Local(error.to_string()))?
-                    }
-                    Piece::End => {
-                        return writer.commit(Some(&expected)).map(drop).map_err(|e| refused(&expected.0, e));
-                    }
-                }
-            }
-            // The sender gave up; what was written goes with the writer.
-            Ok(())
+        let writing = tokio::task::spawn_blocking(move || {
+            let writer = match begun {
+                Some(begun) => begun,
+                None => new_writer(&store, incoming.as_ref())?,
+            };
+            write(writer, pieces, &expected)
         });
-        let read = read(&mut answer, blob, &sender, progress).await;
+        let read = read(&mut answer, wanted, there, &sender).await;
         drop(sender);
-        let written = writing.await.map_err(|error| Problem::Local(error.to_string()))?;
-        // A full disk stops the reading too; it is the reason, then.
-        written.and(read)
+        let unfinished = writing.await.map_err(|error| Problem::Local(error.to_string()))??;
+        if let Err(problem) = &read {
+            wanted.keep(unfinished, problem);
+        }
+        read
     }
+}
+
+impl Wanted<'_> {
+    /// Keeps what was written for the next attempt, if there will be one that can use it.
+    fn keep(&self, unfinished: Option<BlobWriter>, problem: &Problem) {
+        let of_use = |writer: &BlobWriter| (1..self.blob.size).contains(&writer.size());
+        let unfinished = unfinished.filter(|writer| problem.is_transient() && of_use(writer));
+        *self.begun.lock().unwrap_or_else(PoisonError::into_inner) = unfinished;
+    }
+}
+
+/// Whether an answer is what comes after so many bytes.
+fn is_rest(answer: &Answer, there: u64) -> bool {
+    let range = answer.header(CONTENT_RANGE.as_str()).unwrap_or_default();
+    answer.response.status() == StatusCode::PARTIAL_CONTENT && range.starts_with(&format!("bytes {there}-"))
+}
+
+fn new_writer(store: &Store, incoming: Option<&Incoming>) -> Result<BlobWriter, Problem> {
+    let writer = match incoming {
+        Some(incoming) => store.shown_blob_writer(incoming),
+        None => store.blob_writer(),
+    };
+    writer.map_err(|error| Problem::Local(error.to_string()))
+}
+
+/// Writes what comes. Gives the writer back if the end does not come.
+fn write(
+    mut writer: BlobWriter,
+    mut pieces: mpsc::Receiver<Piece>,
+    expected: &(BlobDigest, u64),
+) -> Result<Option<BlobWriter>, Problem> {
+    while let Some(piece) = pieces.blocking_recv() {
+        match piece {
+            Piece::Bytes(bytes) => {
+                writer.write_all(&bytes).map_err(|error| Problem::Local(error.to_string()))?
+            }
+            Piece::End => {
+                return match writer.commit(Some(expected)) {
+                    Ok(_) => Ok(None),
+                    Err(error) => Err(refused(&expected.0, error)),
+                };
+            }
+        }
+    }
+    Ok(Some(writer))
 }
 
 enum Piece {
@@ -153,14 +240,16 @@ fn refused(expected: &BlobDigest, error: StoreError) -> Problem {
     }
 }
 
+/// Reads a body that begins after so many bytes of the blob.
 async fn read(
     answer: &mut Answer,
-    blob: &BlobDescriptor,
+    wanted: &Wanted<'_>,
+    there: u64,
     sender: &mpsc::Sender<Piece>,
-    progress: Progress<'_>,
 ) -> Result<(), Problem> {
     let gone = |_| Problem::Local("the store cannot be written".to_owned());
-    let mut got = 0;
+    let blob = wanted.blob;
+    let mut got = there;
     let truncated = |got| Problem::Truncated { digest: blob.digest, got, expected: blob.size };
     loop {
         let piece = match answer.chunk().await {
@@ -178,7 +267,7 @@ async fn read(
             });
         }
         sender.send(Piece::Bytes(piece)).await.map_err(gone)?;
-        progress(got);
+        (wanted.progress)(got);
     }
     sender.send(Piece::End).await.map_err(gone)
 }

@@ -2,18 +2,22 @@
 //! every step in the cache pulls and unpacks nothing.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Instant;
 
 use dbuild_digest::{BlobDigest, Framed, StepKey};
-use dbuild_layer::{Files, Stack, StackLayer, UnpackLimits, Unpacked, decompress, unpack};
+use dbuild_layer::{Files, Stack, StackLayer};
 use dbuild_plan::{BaseImage, LayerDescriptor, StepId};
-use dbuild_store::{BlobSource, Event, EventSink, Snapshot, SnapshotDraft, Store};
+use dbuild_store::{BlobSource, Event, EventSink, Incoming, Snapshot, Store};
 use tokio::runtime::Handle;
 
-use crate::cancel::Cancel;
+use crate::cancel::{Cancel, Canceller};
 use crate::error::StepError;
+use crate::pull::{Made, Puller};
+
+/// Layers of one image that are brought at the same time: as many as there are connections to a registry.
+const AT_A_TIME: usize = 6;
 
 /// The layers of one image; locked while they are brought.
 type Slot = Arc<Mutex<Option<Arc<Vec<Snapshot>>>>>;
@@ -104,21 +108,76 @@ impl Bases {
         }
         let progress =
             Progress { step, events: &*self.events, done: AtomicU64::new(0), total: total_size(image) };
-        let made: Vec<OnceLock<Result<Made, StepError>>> =
-            image.layers.iter().map(|_| OnceLock::new()).collect();
+        let layers = self.bring_all(image, chains, &progress)?;
+        if shown {
+            let files = layers.iter().map(|layer| layer.tree.entries().len() as u64).sum();
+            let layer_bytes = layers.iter().map(|layer| layer.tree.unpacked_size()).sum();
+            let duration_ms = began.elapsed().as_millis() as u64;
+            self.events.emit(Event::StepFinished {
+                step: step.0,
+                key,
+                duration_ms,
+                layer_bytes,
+                files,
+                snapshot: None,
+            });
+        }
+        Ok(layers)
+    }
+
+    /// Some layers at a time; each is put in place as soon as those below it are.
+    fn bring_all(
+        &self,
+        image: &BaseImage,
+        chains: &[BlobDigest],
+        progress: &Progress<'_>,
+    ) -> Result<Vec<Snapshot>, StepError> {
+        let next = AtomicUsize::new(0);
+        // One that fails ends the others.
+        let (stop, stopped) = Canceller::new();
+        let (sender, made) = mpsc::channel();
         std::thread::scope(|scope| {
-            for ((layer, chain), place) in image.layers.iter().zip(chains).zip(&made) {
-                let progress = &progress;
+            for _ in 0..image.layers.len().min(AT_A_TIME) {
+                let (sender, next, stopped) = (sender.clone(), &next, stopped.clone());
                 scope.spawn(move || {
-                    let made = self.one_layer(image, layer, chain, progress);
-                    place.get_or_init(|| made);
+                    while !stopped.is_canceled() {
+                        let index = next.fetch_add(1, Ordering::Relaxed);
+                        let (Some(layer), Some(chain)) = (image.layers.get(index), chains.get(index)) else {
+                            return;
+                        };
+                        let puller = self.puller(image, layer, progress, &stopped);
+                        let _ = sender.send((index, self.one_layer(&puller, chain)));
+                    }
                 });
             }
-        });
+            drop(sender);
+            let completed = self.complete(image, chains, made);
+            if completed.is_err() {
+                stop.cancel();
+            }
+            completed
+        })
+    }
+
+    /// Completes layers from the lowest up, in whatever order they come.
+    fn complete(
+        &self,
+        image: &BaseImage,
+        chains: &[BlobDigest],
+        made: mpsc::Receiver<(usize, Result<Made, StepError>)>,
+    ) -> Result<Vec<Snapshot>, StepError> {
+        let mut waiting: HashMap<usize, Made> = HashMap::new();
         let mut layers: Vec<Snapshot> = Vec::new();
         let mut stack = Stack::default();
-        for ((layer, chain), made) in image.layers.iter().zip(chains).zip(made) {
-            let made = made.into_inner().ok_or(StepError::Internal("a layer was not unpacked"))??;
+        for (layer, chain) in image.layers.iter().zip(chains) {
+            let made = loop {
+                if let Some(made) = waiting.remove(&layers.len()) {
+                    break made;
+                }
+                let (index, made) =
+                    made.recv().map_err(|_| StepError::Internal("a layer was not unpacked"))?;
+                waiting.insert(index, made?);
+            };
             let snapshot = match made {
                 Made::Known(snapshot) => snapshot,
                 Made::Unpacked(draft, unpacked) => {
@@ -136,65 +195,60 @@ impl Bases {
             });
             layers.push(snapshot);
         }
-        if shown {
-            let files = layers.iter().map(|layer| layer.tree.entries().len() as u64).sum();
-            let layer_bytes = layers.iter().map(|layer| layer.tree.unpacked_size()).sum();
-            let duration_ms = began.elapsed().as_millis() as u64;
-            self.events.emit(Event::StepFinished {
-                step: step.0,
-                key,
-                duration_ms,
-                layer_bytes,
-                files,
-                snapshot: None,
-            });
-        }
         Ok(layers)
     }
 
-    fn one_layer(
-        &self,
-        image: &BaseImage,
-        layer: &LayerDescriptor,
-        chain: &BlobDigest,
-        progress: &Progress<'_>,
-    ) -> Result<Made, StepError> {
+    fn puller<'a>(
+        &'a self,
+        image: &'a BaseImage,
+        layer: &'a LayerDescriptor,
+        progress: &'a Progress<'a>,
+        stopped: &Cancel,
+    ) -> Puller<'a> {
+        Puller { store: &self.store, image, layer, progress, stop: [self.cancel.clone(), stopped.clone()] }
+    }
+
+    fn one_layer(&self, puller: &Puller<'_>, chain: &BlobDigest) -> Result<Made, StepError> {
         if let Some(snapshot) = self.store.base_snapshot(chain) {
             return Ok(Made::Known(snapshot));
         }
-        self.fetch(image, layer, progress)?;
-        let bad = |problem: String| bad_layer(image, layer, problem);
-        let draft = self.store.new_snapshot()?;
-        let blob = self.store.open_blob(&layer.digest)?;
-        let tar = decompress(blob).map_err(|error| bad(error.to_string()))?;
-        let unpacked = unpack(tar, &draft.fs_dir(), self.store.flavor(), &UnpackLimits::default())
-            .map_err(|error| bad(error.to_string()))?;
-        if unpacked.diff_id != layer.diff_id {
-            return Err(bad(format!(
-                "its content is {}, and the image's config says {}",
-                unpacked.diff_id, layer.diff_id
-            )));
+        if self.store.has_blob(&puller.layer.digest).is_none()
+            && let Some(made) = self.pull(puller)?
+        {
+            return Ok(made);
         }
-        Ok(Made::Unpacked(draft, unpacked))
+        // It is here already, or somebody else has brought it.
+        puller.unpack(self.store.open_blob(&puller.layer.digest)?)
     }
 
-    fn fetch(
-        &self,
-        image: &BaseImage,
-        layer: &LayerDescriptor,
-        progress: &Progress<'_>,
-    ) -> Result<(), StepError> {
+    /// Fetches a layer and unpacks it at the same time. `None`: it is in the store, and was not seen coming.
+    fn pull(&self, puller: &Puller<'_>) -> Result<Option<Made>, StepError> {
+        let incoming = Incoming::default();
+        std::thread::scope(|scope| {
+            let unpacking = scope.spawn(|| puller.unpack_incoming(&incoming));
+            let fetched = self.fetch(puller, Some(&incoming));
+            incoming.close();
+            let unpacked = unpacking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            // Why it did not come says more than that it could not be unpacked.
+            fetched.and_then(|()| unpacked.transpose())
+        })
+    }
+
+    fn fetch(&self, puller: &Puller<'_>, incoming: Option<&Incoming>) -> Result<(), StepError> {
+        let Puller { image, layer, progress, .. } = puller;
         if self.store.has_blob(&layer.digest).is_some() {
             return Ok(());
         }
-        let mut cancel = self.cancel.clone();
+        let [mut cancel, mut stopped] = puller.stop.clone();
         let seen = AtomicU64::new(0);
         let tell = |bytes: u64| progress.add(bytes.saturating_sub(seen.swap(bytes, Ordering::Relaxed)));
-        let fetch = self.blobs.fetch(&image.reference, &layer.digest, layer.size, &layer.media_type, &tell);
+        let (reference, media_type) = (&image.reference, &layer.media_type);
+        let fetch = self.blobs.fetch(reference, &layer.digest, layer.size, media_type, incoming, &tell);
         self.runtime.block_on(async {
             tokio::select! {
                 fetched = fetch => fetched.map_err(StepError::Pull),
                 () = cancel.canceled() => Err(StepError::Stopped),
+                () = stopped.canceled() => Err(StepError::Stopped),
             }
         })
     }
@@ -209,12 +263,11 @@ impl Bases {
         }
         let progress =
             Progress { step, events: &*self.events, done: AtomicU64::new(0), total: total_size(image) };
+        let (_, stopped) = Canceller::new();
         let fetched = std::thread::scope(|scope| {
-            let fetches: Vec<_> = image
-                .layers
-                .iter()
-                .map(|layer| scope.spawn(|| self.fetch(image, layer, &progress)))
-                .collect();
+            let pullers = image.layers.iter().map(|layer| self.puller(image, layer, &progress, &stopped));
+            let fetches: Vec<_> =
+                pullers.map(|puller| scope.spawn(move || self.fetch(&puller, None))).collect();
             fetches.into_iter().try_for_each(|fetch| match fetch.join() {
                 Ok(fetched) => fetched,
                 Err(panic) => std::panic::resume_unwind(panic),
@@ -236,13 +289,8 @@ impl Bases {
     }
 }
 
-enum Made {
-    Known(Snapshot),
-    Unpacked(SnapshotDraft, Unpacked),
-}
-
 /// Bytes of all layers together, told from several threads.
-struct Progress<'a> {
+pub(crate) struct Progress<'a> {
     step: StepId,
     events: &'a dyn EventSink,
     done: AtomicU64,
@@ -261,7 +309,7 @@ fn total_size(image: &BaseImage) -> u64 {
     image.layers.iter().map(|layer| layer.size).sum()
 }
 
-fn bad_layer(image: &BaseImage, layer: &LayerDescriptor, problem: String) -> StepError {
+pub(crate) fn bad_layer(image: &BaseImage, layer: &LayerDescriptor, problem: String) -> StepError {
     StepError::BadLayer { reference: image.reference.clone(), digest: layer.digest.to_string(), problem }
 }
 

@@ -22,6 +22,7 @@ mod missing;
 mod mounts;
 mod output;
 mod pack;
+mod pull;
 mod reasons;
 mod remote;
 mod request;

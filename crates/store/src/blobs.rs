@@ -13,7 +13,7 @@ use crate::db::{int, read_back, uint};
 use crate::error::Context;
 use crate::publish::{Durability, create_new, publish};
 use crate::uses::Used;
-use crate::{Store, StoreError};
+use crate::{Incoming, Store, StoreError};
 
 /// Writes a blob to be. Dropped before [`BlobWriter::commit`], it leaves nothing.
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub struct BlobWriter {
     /// `None` where the caller hashes.
     hasher: Option<BlobHasher>,
     size: u64,
+    /// Who reads what is written.
+    shown: Option<Incoming>,
     done: bool,
 }
 
@@ -55,8 +57,16 @@ impl Store {
     pub fn blob_writer(&self) -> Result<BlobWriter, StoreError> {
         let temp = self.scratch_path();
         let file = create_new(&temp).on("write", &temp)?;
-        let store = self.clone();
-        Ok(BlobWriter { store, temp, file, hasher: Some(BlobHasher::default()), size: 0, done: false })
+        let (store, hasher) = (self.clone(), Some(BlobHasher::default()));
+        Ok(BlobWriter { store, temp, file, hasher, size: 0, shown: None, done: false })
+    }
+
+    /// [`Store::blob_writer`] for a blob that is read while it is written: begins an attempt of `incoming`.
+    pub fn shown_blob_writer(&self, incoming: &Incoming) -> Result<BlobWriter, StoreError> {
+        let mut writer = self.blob_writer()?;
+        incoming.begin(writer.file.try_clone().on("write", &writer.temp)?);
+        writer.shown = Some(incoming.clone());
+        Ok(writer)
     }
 
     /// [`Store::blob_writer`] for who hashes the bytes where they are made, and says the digest to
@@ -231,6 +241,9 @@ impl Write for BlobWriter {
             hasher.update(&bytes[..written]);
         }
         self.size += written as u64;
+        if let Some(shown) = &self.shown {
+            shown.written(self.size);
+        }
         Ok(written)
     }
 
@@ -274,12 +287,18 @@ impl BlobWriter {
             self.store.put_blob_row(&digest, &meta)?;
             drop(guard);
         }
+        if let Some(shown) = &self.shown {
+            shown.whole();
+        }
         Ok((digest, self.size))
     }
 }
 
 impl Drop for BlobWriter {
     fn drop(&mut self) {
+        if let Some(shown) = &self.shown {
+            shown.ended();
+        }
         if !self.done {
             let _ = fs::remove_file(&self.temp);
         }

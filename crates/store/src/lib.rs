@@ -16,6 +16,7 @@ mod downloads;
 mod error;
 mod event;
 mod images;
+mod incoming;
 mod journal;
 mod leases;
 mod locks;
@@ -50,6 +51,7 @@ pub use event::{
     Stamped, StartFinding, StepInfo,
 };
 pub use images::ImageEntry;
+pub use incoming::{Incoming, IncomingReader};
 pub use journal::{BuildInfo, BuildSummary, JournalWriter};
 pub use leases::Lease;
 pub use locks::KeyLock;

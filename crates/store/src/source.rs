@@ -8,20 +8,24 @@ use async_trait::async_trait;
 use dbuild_digest::BlobDigest;
 use serde::{Deserialize, Serialize};
 
+use crate::Incoming;
+
 /// Why a blob could not be fetched: any error whose text is complete (it names the reference and what to try).
 pub type BlobSourceError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Brings blobs into the store: a registry, usually.
 #[async_trait]
 pub trait BlobSource: Send + Sync {
-    /// Fetches one blob of an image. `Ok` means that the blob is whole, verified and in the store. `progress` is told
-    /// how many bytes have arrived so far.
+    /// Fetches one blob of an image. `Ok` means that the blob is whole, verified and in the store. What is written is shown to
+    /// `incoming`, if there is one, as it comes; nothing is where the blob came by another way. `progress` is told how many bytes
+    /// have arrived so far.
     async fn fetch(
         &self,
         reference: &str,
         digest: &BlobDigest,
         size: u64,
         media_type: &str,
+        incoming: Option<&Incoming>,
         progress: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<(), BlobSourceError>;
 }

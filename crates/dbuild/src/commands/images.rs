@@ -156,7 +156,9 @@ pub(crate) fn pull(global: &Global, reference: &str, platform: Option<&str>) -> 
         };
         let image = registry.resolve(reference, &asked, PullPolicy::Always).await.map_err(Error::failed)?;
         let fetches = image.layers.iter().map(|layer| async {
-            registry.fetch(&image.reference, &layer.digest, layer.size, &layer.media_type, &|_| {}).await
+            registry
+                .fetch(&image.reference, &layer.digest, layer.size, &layer.media_type, None, &|_| {})
+                .await
         });
         for fetched in futures_util::future::join_all(fetches).await {
             fetched.map_err(Error::failed)?;

@@ -1,8 +1,10 @@
 //! What a registry can do wrong, and what is made of it.
 
+use std::io::Read as _;
 use std::time::Instant;
 
 use dbuild_digest::BlobDigest;
+use dbuild_store::{BlobSource as _, Incoming};
 
 use super::fake::{Content, Fake, Reply, Seen};
 use super::{Bench, amd64, words};
@@ -102,6 +104,64 @@ async fn a_torn_body_is_asked_for_again() {
     cannot pull a layer (286aab53bbc3) of HOST/app:latest: HOST: the connection ended after 4 of 9 bytes of sha256:
       help: try again later, or another mirror
     ");
+}
+
+/// A registry that gives `first` bytes of the layer, and then what `rest` answers to who asks for more.
+async fn torn(
+    first: usize,
+    rest: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
+) -> (Result<(), String>, Vec<Option<String>>) {
+    let cut = Reply { cut: Some(first), ..Reply::new(200, LAYER) };
+    let ranged = move |seen: &Seen| match seen.headers.contains_key("range") {
+        true => rest(seen),
+        false => cut.clone(),
+    };
+    let whole_later = move |seen: &Seen, before| match before {
+        0 | 1 if is_layer(seen) => Some(ranged(seen)),
+        _ => None,
+    };
+    let fake = Fake::new(app(), whole_later).await;
+    let bench = Bench::new();
+    let incoming = Incoming::default();
+    let size = LAYER.len() as u64;
+    let fetched = bench.registry.fetch(&fake.app(), &layer(), size, "x/y", Some(&incoming), &|_| {}).await;
+    assert_eq!(bench.store.has_blob(&layer()).is_some(), fetched.is_ok());
+    incoming.close();
+    if let Some(mut reader) = incoming.next(0).filter(|_| fetched.is_ok()) {
+        let mut bytes = Vec::new();
+        reader.read_to_end(&mut bytes).unwrap();
+        assert_eq!(bytes, LAYER, "who follows sees the blob, however often it was asked for");
+    }
+    let ranges = fake.seen().iter().map(|seen| seen.headers.get("range").cloned()).collect();
+    (fetched.map_err(|error| error.to_string()), ranges)
+}
+
+fn rest_of_layer(there: usize) -> Reply {
+    let range = format!("bytes {there}-{}/{}", LAYER.len() - 1, LAYER.len());
+    Reply::new(206, &LAYER[there..]).with("Content-Range", range)
+}
+
+#[tokio::test]
+async fn a_torn_download_goes_on_where_it_ended() {
+    let (fetched, ranges) = torn(3, |_| rest_of_layer(3)).await;
+    assert_eq!((fetched, ranges), (Ok(()), vec![None, Some("bytes=3-".to_owned())]));
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_go_on_begins_anew() {
+    for reply in [
+        Reply::new(200, LAYER),
+        Reply::new(416, ""),
+        rest_of_layer(4),
+        // The right place, the wrong bytes.
+        Reply::new(206, "xxxxxx").with("Content-Range", "bytes 3-8/9"),
+    ] {
+        let answer = reply.clone();
+        let (fetched, ranges) = torn(3, move |_| answer.clone()).await;
+        assert_eq!(fetched, Ok(()), "{reply:?}");
+        let asked = if reply.status == 200 { 2 } else { 3 };
+        assert_eq!((ranges.len(), &ranges[1]), (asked, &Some("bytes=3-".to_owned())), "{reply:?}");
+    }
 }
 
 #[tokio::test]

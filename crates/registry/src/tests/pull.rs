@@ -197,10 +197,10 @@ async fn one_blob_is_fetched_once_whoever_wants_it() {
     let report = |bytes: u64| {
         progress.fetch_max(bytes as usize, Ordering::Relaxed);
     };
-    let fetch = || bench.registry.fetch("ignored", &digest, 5, "x/y", &report);
+    let fetch = || bench.registry.fetch("ignored", &digest, 5, "x/y", None, &report);
     assert!(fetch().await.is_err(), "`ignored` is docker.io/library/ignored, and nobody is there");
     let app = fake.app();
-    let fetch = || bench.registry.fetch(&app, &digest, 5, "x/y", &report);
+    let fetch = || bench.registry.fetch(&app, &digest, 5, "x/y", None, &report);
     let (a, b, c) = tokio::join!(fetch(), fetch(), fetch());
     a.and(b).and(c).unwrap();
     assert_eq!(fake.requests().len(), 1);

@@ -1,2 +1,3 @@
+mod bases;
 mod forecast;
 mod plan_holds;

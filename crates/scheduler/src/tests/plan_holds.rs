@@ -13,8 +13,8 @@ use dbuild_frontend::{BuildArgs, Resolved, Source, lower, parse};
 use dbuild_layer::{Ignore, OverlayFlavor};
 use dbuild_plan::Plan;
 use dbuild_store::{
-    BlobSource, BlobSourceError, Checkout, Collector, Download, Downloaded, Event, FoundCommit, RemoteSource,
-    Repository, Store,
+    BlobSource, BlobSourceError, Checkout, Collector, Download, Downloaded, Event, FoundCommit, Incoming,
+    RemoteSource, Repository, Store,
 };
 use proptest::prelude::*;
 use tokio::runtime::Runtime;
@@ -118,6 +118,7 @@ impl BlobSource for NoBlobs {
         _: &BlobDigest,
         _: u64,
         _: &str,
+        _: Option<&Incoming>,
         _: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<(), BlobSourceError> {
         panic!("{reference} was asked for")

@@ -7,6 +7,7 @@ mod damage;
 mod downloads;
 mod events;
 mod images;
+mod incoming;
 mod journal;
 mod locks;
 mod members;

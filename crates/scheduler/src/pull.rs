@@ -1,0 +1,88 @@
+//! One layer of a base image: unpacked while it comes.
+//!
+//! The downloading thread writes and hashes the blob; another follows it through the file ([`Incoming`]), decompresses, hashes the tar and
+//! unpacks into a draft. Nothing of a draft is seen by anybody before the blob is whole, its digest is that of the manifest, and the
+//! tar's digest is that of the image's config. A download that has to begin anew takes its draft with it.
+
+use std::io::Read;
+
+use dbuild_layer::{UnpackLimits, Unpacked, decompress, unpack};
+use dbuild_plan::{BaseImage, LayerDescriptor};
+use dbuild_store::{Incoming, Snapshot, SnapshotDraft, Store};
+
+use crate::base::{Progress, bad_layer};
+use crate::cancel::Cancel;
+use crate::error::StepError;
+
+/// A layer that is to be brought.
+pub(crate) struct Puller<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) image: &'a BaseImage,
+    pub(crate) layer: &'a LayerDescriptor,
+    pub(crate) progress: &'a Progress<'a>,
+    /// Signals that end the work: the build's own, and that of another layer of the image that failed.
+    pub(crate) stop: [Cancel; 2],
+}
+
+/// A layer that was brought.
+pub(crate) enum Made {
+    /// It was unpacked already.
+    Known(Snapshot),
+    /// It is ready to be completed on the layers below it.
+    Unpacked(SnapshotDraft, Unpacked),
+}
+
+impl Puller<'_> {
+    /// Unpacks what a download writes. `None`: nothing was written, or it did not become the blob.
+    pub(crate) fn unpack_incoming(&self, incoming: &Incoming) -> Option<Result<Made, StepError>> {
+        let mut attempt = 0;
+        while let Some(reader) = incoming.next(attempt) {
+            attempt = reader.attempt();
+            let made = self.unpack(reader);
+            // An error counts if it is one of the right bytes.
+            if incoming.becomes_whole(attempt) {
+                return Some(made);
+            }
+        }
+        None
+    }
+
+    /// Unpacks a blob from its beginning to its end.
+    pub(crate) fn unpack(&self, blob: impl Read + Send) -> Result<Made, StepError> {
+        let bad = |problem: String| match self.is_stopped() {
+            true => StepError::Stopped,
+            false => bad_layer(self.image, self.layer, problem),
+        };
+        let draft = self.store.new_snapshot()?;
+        let blob = Stoppable { blob, puller: self };
+        let tar = decompress(blob).map_err(|error| bad(error.to_string()))?;
+        let unpacked = unpack(tar, &draft.fs_dir(), self.store.flavor(), &UnpackLimits::default())
+            .map_err(|error| bad(error.to_string()))?;
+        let expected = self.layer.diff_id;
+        if unpacked.diff_id != expected {
+            let problem =
+                format!("its content is {}, and the image's config says {expected}", unpacked.diff_id);
+            return Err(bad(problem));
+        }
+        Ok(Made::Unpacked(draft, unpacked))
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stop.iter().any(Cancel::is_canceled)
+    }
+}
+
+/// Reads until the work is stopped.
+struct Stoppable<'a, R> {
+    blob: R,
+    puller: &'a Puller<'a>,
+}
+
+impl<R: Read> Read for Stoppable<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if self.puller.is_stopped() {
+            return Err(std::io::Error::other("it was stopped"));
+        }
+        self.blob.read(buffer)
+    }
+}

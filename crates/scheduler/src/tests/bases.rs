@@ -1,0 +1,242 @@
+//! Base images that are unpacked while they come.
+
+use std::fs;
+use std::io::Write as _;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use dbuild_digest::BlobDigest;
+use dbuild_layer::{
+    Compression, Ignore, NoContentIndex, NoMembers, OverlayFlavor, PackOptions, Packed, pack, walk_context,
+};
+use dbuild_plan::{BaseImage, ImageConfig, LayerDescriptor, Platform, StepId};
+use dbuild_store::{BlobSource, BlobSourceError, Collector, Incoming, Snapshot, Store};
+use tokio::sync::mpsc;
+
+use crate::base::Bases;
+use crate::cancel::{Cancel, Canceller};
+use crate::error::StepError;
+
+/// How one attempt to download a blob goes.
+#[derive(Clone)]
+enum Attempt {
+    /// These bytes come, and no more.
+    Torn(Vec<u8>),
+    /// These bytes come, and then none for ever.
+    Hangs(Vec<u8>),
+    /// These bytes come, and are said to be all.
+    Whole(Vec<u8>),
+    /// Somebody else brings the blob.
+    Elsewhere(Vec<u8>),
+}
+
+/// Downloads that go as a test says.
+struct Script {
+    store: Store,
+    attempts: Mutex<Vec<Attempt>>,
+    /// Told when a download hangs.
+    hangs: mpsc::UnboundedSender<()>,
+}
+
+#[async_trait::async_trait]
+impl BlobSource for Script {
+    async fn fetch(
+        &self,
+        _: &str,
+        digest: &BlobDigest,
+        size: u64,
+        _: &str,
+        incoming: Option<&Incoming>,
+        progress: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<(), BlobSourceError> {
+        loop {
+            let attempt = self.attempts.lock().unwrap().pop().ok_or("the script is over")?;
+            if let Attempt::Elsewhere(bytes) = &attempt {
+                self.store.put_blob(bytes)?;
+                return Ok(());
+            }
+            let mut writer = self.store.shown_blob_writer(incoming.unwrap())?;
+            let (Attempt::Torn(bytes)
+            | Attempt::Hangs(bytes)
+            | Attempt::Whole(bytes)
+            | Attempt::Elsewhere(bytes)) = &attempt;
+            for piece in bytes.chunks(1000) {
+                writer.write_all(piece)?;
+                progress(writer.size());
+                tokio::task::yield_now().await;
+            }
+            match attempt {
+                Attempt::Hangs(_) => {
+                    let _ = self.hangs.send(());
+                    std::future::pending::<()>().await;
+                }
+                Attempt::Whole(_) => return Ok(writer.commit(Some(&(*digest, size))).map(drop)?),
+                _ => {}
+            }
+        }
+    }
+}
+
+struct Bench {
+    dir: tempfile::TempDir,
+    store: Store,
+    runtime: tokio::runtime::Runtime,
+}
+
+/// A layer as a registry has it.
+struct Layer {
+    bytes: Vec<u8>,
+    packed: Packed,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("store"), OverlayFlavor::User).unwrap();
+        Self { dir, store, runtime: tokio::runtime::Runtime::new().unwrap() }
+    }
+
+    fn layer(&self, compression: Compression) -> Layer {
+        let root = tempfile::tempdir_in(self.dir.path()).unwrap();
+        for number in 0..40_u32 {
+            // It does not shrink to nothing, so that it comes in many pieces.
+            let noise: Vec<u8> = (0..2000_u32).map(|at| ((at * at * (number + 3)) >> 5) as u8).collect();
+            fs::write(root.path().join(format!("file{number}")), noise).unwrap();
+        }
+        let tree = walk_context(root.path(), &Ignore::default(), None, &NoContentIndex).unwrap();
+        let mut bytes = Vec::new();
+        let options = PackOptions { compression, ..PackOptions::default() };
+        let packed = pack(&tree, root.path(), &options, &NoMembers, &mut bytes).unwrap();
+        Layer { bytes, packed }
+    }
+
+    /// Brings an image of this one layer by downloads that go so, the first first.
+    fn bring(
+        &self,
+        layer: &Layer,
+        cancel: Cancel,
+        mut attempts: Vec<Attempt>,
+        hangs: mpsc::UnboundedSender<()>,
+    ) -> Result<Arc<Vec<Snapshot>>, StepError> {
+        attempts.reverse();
+        let source = Script { store: self.store.clone(), attempts: Mutex::new(attempts), hangs };
+        let events = Arc::new(Collector::default());
+        let runtime = self.runtime.handle().clone();
+        let bases = Bases::new(self.store.clone(), Arc::new(source), events, runtime, cancel);
+        bases.layers(StepId(0), &image(layer))
+    }
+
+    fn bring_freely(&self, layer: &Layer, attempts: Vec<Attempt>) -> Result<Arc<Vec<Snapshot>>, StepError> {
+        let (_canceller, cancel) = Canceller::new();
+        self.bring(layer, cancel, attempts, mpsc::unbounded_channel().0)
+    }
+
+    /// What is in one of the store's directories.
+    fn count(&self, room: &str) -> usize {
+        fs::read_dir(self.dir.path().join("store").join(room)).unwrap().count()
+    }
+}
+
+fn image(layer: &Layer) -> BaseImage {
+    BaseImage {
+        reference: "example.com/base".to_owned(),
+        digest: BlobDigest::of(b"manifest"),
+        platform: Platform::normalized("linux", "amd64", None),
+        config: ImageConfig::default(),
+        history: Vec::new(),
+        layers: vec![LayerDescriptor {
+            digest: layer.packed.digest,
+            size: layer.packed.size,
+            media_type: "application/vnd.oci.image.layer.v1.tar+gzip".to_owned(),
+            diff_id: layer.packed.diff_id,
+        }],
+    }
+}
+
+#[track_caller]
+fn is_whole(bench: &Bench, layer: &Layer, layers: &[Snapshot]) {
+    assert_eq!(layers.len(), 1);
+    assert_eq!(layers[0].tree.entries().len(), 40);
+    let file = fs::read(layers[0].dir.join("file7")).unwrap();
+    assert_eq!(file.len(), 2000);
+    assert_eq!(bench.store.has_blob(&layer.packed.digest), Some(layer.packed.size));
+}
+
+#[test]
+fn a_download_is_unpacked_whatever_happened_on_the_way() {
+    for (name, script) in [
+        ("at once", (|whole| vec![Attempt::Whole(whole)]) as fn(Vec<u8>) -> Vec<Attempt>),
+        ("the second time", |whole| vec![Attempt::Torn(whole[..9000].to_vec()), Attempt::Whole(whole)]),
+        ("after other bytes", |whole| vec![Attempt::Torn(vec![b'x'; 5000]), Attempt::Whole(whole)]),
+        ("after all but the end", |whole| {
+            vec![Attempt::Torn(whole[..whole.len() - 1].to_vec()), Attempt::Whole(whole)]
+        }),
+        ("by somebody else", |whole| vec![Attempt::Elsewhere(whole)]),
+        ("by somebody else, then", |whole| {
+            vec![Attempt::Torn(whole[..9000].to_vec()), Attempt::Elsewhere(whole)]
+        }),
+    ] {
+        let bench = Bench::new();
+        let before = bench.count("tmp");
+        let layer = bench.layer(Compression::Gzip);
+        let layers = bench.bring_freely(&layer, script(layer.bytes.clone()));
+        is_whole(&bench, &layer, &layers.unwrap_or_else(|error| panic!("{name}: {error}")));
+        assert_eq!((bench.count("tmp"), bench.count("snapshots")), (before, 1), "{name}");
+    }
+}
+
+#[test]
+fn every_compression_is_read_to_its_end() {
+    for compression in [Compression::Zstd, Compression::Uncompressed] {
+        let bench = Bench::new();
+        let layer = bench.layer(compression);
+        let layers = bench.bring_freely(&layer, vec![Attempt::Whole(layer.bytes.clone())]).unwrap();
+        assert_eq!(layers[0].tree.entries().len(), 40, "{compression:?}");
+    }
+}
+
+#[test]
+fn what_is_not_the_blob_is_no_snapshot() {
+    let bench = Bench::new();
+    let before = bench.count("tmp");
+    let layer = bench.layer(Compression::Gzip);
+    // A tar that can be unpacked, of the right size, and not what the manifest names.
+    let mut other = layer.bytes.clone();
+    let at = other.len() / 2;
+    other[at] ^= 1;
+    bench.bring_freely(&layer, vec![Attempt::Whole(other)]).unwrap_err();
+    // The right bytes, and a config that says otherwise of their content.
+    let mut lie = bench.layer(Compression::Gzip);
+    lie.packed.diff_id = BlobDigest::of(b"something else");
+    let error = bench.bring_freely(&lie, vec![Attempt::Whole(lie.bytes.clone())]).unwrap_err();
+    assert!(error.to_string().contains("the image's config says"), "{error}");
+    // The right bytes, which are no layer.
+    let bytes = b"no tar at all".to_vec();
+    let digest = BlobDigest::of(&bytes);
+    let packed = Packed { diff_id: digest, digest, size: bytes.len() as u64 };
+    let odd = Layer { bytes: bytes.clone(), packed };
+    let error = bench.bring_freely(&odd, vec![Attempt::Whole(bytes)]).unwrap_err();
+    assert!(matches!(&error, StepError::OfImage(_, inner) if matches!(**inner, StepError::BadLayer { .. })));
+    assert_eq!((bench.count("tmp"), bench.count("snapshots")), (before, 0));
+}
+
+#[test]
+fn a_signal_ends_a_download_that_hangs() {
+    let bench = Bench::new();
+    let before = bench.count("tmp");
+    let layer = bench.layer(Compression::Gzip);
+    let (canceller, cancel) = Canceller::new();
+    let (sender, mut hangs) = mpsc::unbounded_channel();
+    let attempts = vec![Attempt::Hangs(layer.bytes[..9000].to_vec())];
+    let (brought, waited) = std::thread::scope(|scope| {
+        let bringing = scope.spawn(|| bench.bring(&layer, cancel, attempts, sender));
+        hangs.blocking_recv().unwrap();
+        let signaled = Instant::now();
+        canceller.cancel();
+        (bringing.join().unwrap(), signaled.elapsed())
+    });
+    assert!(matches!(brought, Err(StepError::Stopped)));
+    assert!(waited < Duration::from_secs(2), "{waited:?}");
+    assert_eq!((bench.count("tmp"), bench.count("snapshots")), (before, 0));
+    assert_eq!(bench.store.has_blob(&layer.packed.digest), None);
+}
