@@ -9,6 +9,7 @@ use std::path::Path;
 use dbuild_digest::{ContentDigest, ContentHasher};
 
 use crate::draft::{Bytes, Draft, Node};
+use crate::estargz;
 use crate::place::{SPOOL, spooled};
 use crate::tar::{self, Header};
 use crate::{ArchiveError, Entry, EntryKind, LayerError, Mtime, ResolveError, TreePath, UnpackLimits};
@@ -81,6 +82,9 @@ pub(crate) fn read(
         archive.operations.push(operation);
     }
     reader.drain()?;
+    if purpose == Purpose::Layer {
+        estargz::leave_out_own(&mut archive.operations);
+    }
     Ok(archive)
 }
 

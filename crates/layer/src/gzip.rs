@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use dbuild_digest::ContentDigest;
 use libdeflater::{CompressionLvl, Compressor};
 
-use crate::{LayerError, Members, WrittenMember};
+use crate::{LayerError, Members, NoMembers, WrittenMember};
 
 /// How much one thread takes at a time, at the most.
 pub(crate) const BLOCK: usize = 512 << 10;
@@ -53,6 +53,20 @@ pub(crate) fn compress<T: Send>(
     out: &mut impl Write,
     produce: impl FnOnce(&mut dyn Sink) -> Result<T, LayerError> + Send,
 ) -> Result<T, LayerError> {
+    let produced = compress_members(level, threads, BLOCK, members, out, |feeder| produce(feeder));
+    produced.map(|(produced, _)| produced)
+}
+
+/// [`compress`] with members of at most `block` bytes, for a producer that wants to know them. Gives the offsets at which they begin,
+/// in order, and the end.
+pub(crate) fn compress_members<T: Send>(
+    level: u32,
+    threads: usize,
+    block: usize,
+    members: &dyn Members,
+    out: &mut impl Write,
+    produce: impl FnOnce(&mut Feeder) -> Result<T, LayerError> + Send,
+) -> Result<(T, Vec<u64>), LayerError> {
     // In order: the writer waits for the oldest block, whoever compresses it.
     let (order, in_order) = mpsc::sync_channel::<Pending>(threads * 2);
     let (work, blocks) = mpsc::sync_channel::<Block>(threads);
@@ -66,10 +80,10 @@ pub(crate) fn compress<T: Send>(
             scope.spawn(move || worker(level, members, blocks, &used));
         }
         let producer = scope.spawn(move || {
-            let mut feeder = Feeder { order, work, free, current: Vec::with_capacity(BLOCK), sent: false };
+            let mut feeder = Feeder { order, work, free, block, current: Vec::with_capacity(block), sent: 0 };
             let produced = produce(&mut feeder)?;
             // A file without any member is no gzip file.
-            if !(feeder.sent && feeder.current.is_empty()) {
+            if feeder.sent == 0 || !feeder.current.is_empty() {
                 feeder.send().map_err(LayerError::Output)?;
             }
             Ok(produced)
@@ -77,9 +91,14 @@ pub(crate) fn compress<T: Send>(
         let written = write_in_order(level, members, out, in_order);
         let produced = producer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         // If writing failed, the producer failed because of that: the cause is named first.
-        written.map_err(LayerError::Output)?;
-        produced
+        let offsets = written.map_err(LayerError::Output)?;
+        produced.map(|produced| (produced, offsets))
     })
+}
+
+/// The bytes as one member, whatever their number.
+pub(crate) fn member(level: u32, bytes: &[u8]) -> Vec<u8> {
+    Deflate::new(level).done(bytes, level, &NoMembers).member
 }
 
 fn write_in_order(
@@ -87,8 +106,8 @@ fn write_in_order(
     members: &dyn Members,
     out: &mut impl Write,
     in_order: Receiver<Pending>,
-) -> io::Result<()> {
-    let mut start = 0;
+) -> io::Result<Vec<u64>> {
+    let (mut offsets, mut start) = (Vec::new(), 0);
     for block in in_order {
         // A worker only goes away without an answer when the whole is given up.
         let Ok(Done { member, content }) = block.recv() else { continue };
@@ -96,26 +115,35 @@ fn write_in_order(
         if let Some(content) = content {
             members.written(&WrittenMember { content, level, start, bytes: &member });
         }
+        offsets.push(start);
         start += member.len() as u64;
     }
-    Ok(())
+    offsets.push(start);
+    Ok(offsets)
 }
 
-struct Feeder {
+/// What a producer writes to.
+pub(crate) struct Feeder {
     order: SyncSender<Pending>,
     work: SyncSender<Block>,
     free: Receiver<Vec<u8>>,
+    block: usize,
     current: Vec<u8>,
-    sent: bool,
+    sent: usize,
 }
 
 impl Feeder {
+    /// The number of the member that the next byte goes to, from 0.
+    pub(crate) fn member(&self) -> usize {
+        self.sent
+    }
+
     fn send(&mut self) -> io::Result<()> {
         let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
-        let next = self.free.try_recv().unwrap_or_else(|_| Vec::with_capacity(BLOCK));
+        let next = self.free.try_recv().unwrap_or_else(|_| Vec::with_capacity(self.block));
         let bytes = std::mem::replace(&mut self.current, next);
         let (done, result) = mpsc::sync_channel(1);
-        self.sent = true;
+        self.sent += 1;
         self.order.send(result).map_err(|_| gone())?;
         self.work.send(Block { bytes, done }).map_err(|_| gone())
     }
@@ -129,9 +157,9 @@ impl Sink for Feeder {
 
 impl Write for Feeder {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let taken = bytes.len().min(BLOCK - self.current.len());
+        let taken = bytes.len().min(self.block - self.current.len());
         self.current.extend_from_slice(&bytes[..taken]);
-        if self.current.len() == BLOCK {
+        if self.current.len() == self.block {
             self.send()?;
         }
         Ok(taken)

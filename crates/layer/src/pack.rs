@@ -13,6 +13,7 @@ use std::path::Path;
 use dbuild_digest::{BlobDigest, BlobHasher, ContentHasher};
 
 use crate::disk::{self, Root};
+use crate::estargz::{self, TocInfo};
 use crate::gzip::{self, Sink};
 use crate::tarball::{self, Member};
 use crate::{Entry, EntryKind, LayerError, Members, Tree};
@@ -23,6 +24,8 @@ pub enum Compression {
     /// What every registry and runtime takes.
     #[default]
     Gzip,
+    /// Gzip of which each file can be read without the rest, with a table of contents in it.
+    Estargz,
     /// Faster and smaller.
     Zstd,
     /// Not at all.
@@ -34,7 +37,7 @@ pub enum Compression {
 pub struct PackOptions {
     /// The compression.
     pub compression: Compression,
-    /// 0 to 9 for gzip (default 4: smaller than zlib's 6, in half the time), 1 to 22 for zstd (default 3). Numbers outside are brought inside.
+    /// 0 to 9 for gzip and eStargz (default 4: smaller than zlib's 6, in half the time), 1 to 22 for zstd (default 3). Numbers outside are brought inside.
     pub level: Option<i32>,
     /// Times after this many seconds since 1970 become it (`SOURCE_DATE_EPOCH`).
     pub clamp_mtime: Option<i64>,
@@ -45,14 +48,18 @@ pub struct PackOptions {
 pub struct Packed {
     /// Of the tar.
     pub diff_id: BlobDigest,
+    /// Of the tar that was packed. It is `diff_id`, but for eStargz, which adds entries.
+    pub source: BlobDigest,
     /// Of what was written.
     pub digest: BlobDigest,
     /// Bytes that were written.
     pub size: u64,
+    /// Of eStargz.
+    pub toc: Option<TocInfo>,
 }
 
 impl Compression {
-    /// The compression of a layer, by the end of its media type.
+    /// The compression of a layer, by the end of its media type, which eStargz has in common with gzip.
     pub fn of_media_type(media_type: &str) -> Self {
         match media_type.rsplit(['+', '.']).next() {
             Some("gzip") => Self::Gzip,
@@ -64,7 +71,7 @@ impl Compression {
     /// The OCI media type of such a layer.
     pub const fn media_type(self) -> &'static str {
         match self {
-            Self::Gzip => "application/vnd.oci.image.layer.v1.tar+gzip",
+            Self::Gzip | Self::Estargz => "application/vnd.oci.image.layer.v1.tar+gzip",
             Self::Zstd => "application/vnd.oci.image.layer.v1.tar+zstd",
             Self::Uncompressed => "application/vnd.oci.image.layer.v1.tar",
         }
@@ -73,7 +80,7 @@ impl Compression {
 
 /// Writes a layer as a tar, in the order of its index, compressed. The same tree and options give the same bytes,
 /// however many cores there are. Each file is checked against the index while it is read: a file that is not what
-/// the index says is an error, never part of an image. With gzip, what `members` has is not compressed again.
+/// the index says is an error, never part of an image. With gzip and eStargz, what `members` has is not compressed again.
 ///
 /// Extended attributes other than `security.capability` are left out, and so is the root; times are whole seconds.
 pub fn pack(
@@ -86,7 +93,7 @@ pub fn pack(
     compress(options, members, out, |sink| write_tree(tree, dir, options.clamp_mtime, sink))
 }
 
-/// Writes a layer that is packed already with another compression; the tar, and so its diff_id, stays as it is.
+/// Writes a layer that is packed already with another compression; the tar, and so its diff_id, stays as it is, but for eStargz.
 pub fn repack(
     packed: impl Read + Send,
     options: &PackOptions,
@@ -106,10 +113,18 @@ fn compress(
     produce: impl FnOnce(&mut dyn Sink) -> Result<(), LayerError> + Send,
 ) -> Result<Packed, LayerError> {
     let mut out = Counting { inner: out, hasher: BlobHasher::default(), size: 0 };
+    let mut of_tar = None;
     let diff_id = match options.compression {
         Compression::Gzip => {
             let level = options.level.unwrap_or(4).clamp(0, 9).unsigned_abs();
             gzip::compress(level, disk::threads(), members, &mut out, |sink| hashed(sink, produce))?
+        }
+        Compression::Estargz => {
+            let level = options.level.unwrap_or(4).clamp(0, 9).unsigned_abs();
+            let (source, diff_id, info) =
+                estargz::compress(level, disk::threads(), members, &mut out, |sink| hashed(sink, produce))?;
+            of_tar = Some((source, info));
+            diff_id
         }
         Compression::Zstd => {
             let level = options.level.unwrap_or(3).clamp(1, 22);
@@ -126,7 +141,8 @@ fn compress(
         }
     };
     out.inner.flush().map_err(LayerError::Output)?;
-    Ok(Packed { diff_id, digest: out.hasher.finish(), size: out.size })
+    let (source, toc) = of_tar.map_or((diff_id, None), |(source, info)| (source, Some(info)));
+    Ok(Packed { diff_id, source, digest: out.hasher.finish(), size: out.size, toc })
 }
 
 fn zstd_encoder<W: Write>(out: W, level: i32) -> io::Result<zstd::Encoder<'static, W>> {

@@ -59,6 +59,21 @@ impl<R: Read> Reader<R> {
         Self { inner, position: 0, limit, left: 0, padding: 0 }
     }
 
+    /// What is read from.
+    pub(crate) fn inner(&mut self) -> &mut R {
+        &mut self.inner
+    }
+
+    /// Bytes of the current member that were not read.
+    pub(crate) fn left(&self) -> u64 {
+        self.left
+    }
+
+    /// Bytes between the current member and the next header: fewer than 512.
+    pub(crate) fn padding(&self) -> usize {
+        self.padding as usize
+    }
+
     /// The next member; `None` at the end of the archive.
     pub(crate) fn next(&mut self) -> Result<Option<Header>, ArchiveError> {
         let mut extension = Extension::default();

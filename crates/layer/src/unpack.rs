@@ -50,8 +50,7 @@ pub fn unpack(
     let (full, chunks) = mpsc::sync_channel::<std::io::Result<Vec<u8>>>(8);
     let (diff_id, archive) = std::thread::scope(|scope| {
         let hashing = scope.spawn(move || feed(reader, &full));
-        let chunks = Chunks { chunks, current: Vec::new(), at: 0 };
-        let archive = archive::read(chunks, out_dir, 0, limits, Purpose::Layer);
+        let archive = archive::read(Chunks::new(chunks), out_dir, 0, limits, Purpose::Layer);
         (hashing.join(), archive)
     });
     let diff_id = diff_id.unwrap_or_else(|panic| std::panic::resume_unwind(panic)).finish();
@@ -104,11 +103,17 @@ fn feed(mut reader: impl Read, full: &mpsc::SyncSender<std::io::Result<Vec<u8>>>
     }
 }
 
-/// The other end of [`feed`].
-struct Chunks {
+/// Reads what another thread sends in pieces; an error that it sends is the reader's.
+pub(crate) struct Chunks {
     chunks: mpsc::Receiver<std::io::Result<Vec<u8>>>,
     current: Vec<u8>,
     at: usize,
+}
+
+impl Chunks {
+    pub(crate) fn new(chunks: mpsc::Receiver<std::io::Result<Vec<u8>>>) -> Self {
+        Self { chunks, current: Vec::new(), at: 0 }
+    }
 }
 
 impl Read for Chunks {

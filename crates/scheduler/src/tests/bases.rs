@@ -213,7 +213,7 @@ fn what_is_not_the_blob_is_no_snapshot() {
     // The right bytes, which are no layer.
     let bytes = b"no tar at all".to_vec();
     let digest = BlobDigest::of(&bytes);
-    let packed = Packed { diff_id: digest, digest, size: bytes.len() as u64 };
+    let packed = Packed { diff_id: digest, source: digest, digest, size: bytes.len() as u64, toc: None };
     let odd = Layer { bytes: bytes.clone(), packed };
     let error = bench.bring_freely(&odd, vec![Attempt::Whole(bytes)]).unwrap_err();
     assert!(matches!(&error, StepError::OfImage(_, inner) if matches!(**inner, StepError::BadLayer { .. })));
