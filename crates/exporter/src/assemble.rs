@@ -74,8 +74,13 @@ pub fn assemble(store: &Store, parts: &ImageParts) -> Result<Image, ExportError>
         layers: parts
             .layers
             .iter()
-            .map(|layer| {
-                Entry::new(&media::layer(&layer.media_type, parts.media_types), (layer.digest, layer.size))
+            .map(|layer| Entry {
+                // Docker's manifests have none.
+                annotations: match parts.media_types {
+                    MediaTypes::Oci => layer.annotations.clone(),
+                    MediaTypes::Docker => BTreeMap::new(),
+                },
+                ..Entry::new(&media::layer(&layer.media_type, parts.media_types), (layer.digest, layer.size))
             })
             .collect(),
         annotations: &parts.annotations,

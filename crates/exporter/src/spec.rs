@@ -278,6 +278,9 @@ impl Reading {
         if spec.push && spec.kind != OutputKind::Image {
             return Err(format!("`type={kind}` cannot be pushed: use `type=image,push=true`"));
         }
+        if spec.compression == Compression::Estargz && spec.docker_media_types {
+            return Err("`compression=estargz` is written with OCI's media types alone: leave `oci-mediatypes=false` out".to_owned());
+        }
         match (spec.kind, &spec.dest) {
             (OutputKind::Local, None) => return Err("`type=local` needs `dest=DIRECTORY`".to_owned()),
             (OutputKind::Local, Some(Destination::Stdout)) => {
@@ -318,10 +321,8 @@ fn compression(value: &str) -> Result<Compression, Fault> {
         "gzip" => Ok(Compression::Gzip),
         "zstd" => Ok(Compression::Zstd),
         "uncompressed" => Ok(Compression::Uncompressed),
-        "estargz" => {
-            Err((true, "estargz is not supported yet: use `gzip`, which every runtime reads".to_owned()))
-        }
-        _ => Err((true, format!("`{value}` is no compression: one of gzip, zstd, uncompressed"))),
+        "estargz" => Ok(Compression::Estargz),
+        _ => Err((true, format!("`{value}` is no compression: one of gzip, estargz, zstd, uncompressed"))),
     }
 }
 
@@ -448,6 +449,7 @@ mod tests {
         assert_eq!(image.names, ["a", "b:1", "c"]);
         assert_eq!((image.compression, image.compression_level), (Compression::Zstd, Some(7)));
         assert!(image.push && image.force_compression && image.docker_media_types && image.rewrite_timestamp);
+        assert_eq!(spec("type=oci,compression=estargz").compression, Compression::Estargz);
         assert_eq!(spec(r#"type=tar,"dest=a,""b"".tar""#).dest, path(r#"a,"b".tar"#));
     }
 
@@ -498,6 +500,11 @@ mod tests {
           --output type=oci,"dest=x
                             ^^^^^^^
         "#);
+        insta::assert_snapshot!(error("type=oci,compression=estargz,oci-mediatypes=false"), @r"
+        `compression=estargz` is written with OCI's media types alone: leave `oci-mediatypes=false` out
+          --output type=oci,compression=estargz,oci-mediatypes=false
+                   ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+        ");
         for text in [
             "",
             "type=local,dest=-",

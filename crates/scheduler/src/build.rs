@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use dbuild_cache::definition;
 use dbuild_digest::{BlobDigest, StepKey};
-use dbuild_layer::Stack;
+use dbuild_layer::{Stack, TocInfo};
 use dbuild_plan::{Plan, StageId, Step, StepId, StepKind};
 use dbuild_store::{BlobSource, Event, EventSink, LayerInfo, PackedLayer, Store};
 use tokio::runtime::Handle;
@@ -143,11 +143,19 @@ async fn finish(
 
 /// The layers of a target's base image, as they are exported.
 async fn base_layers(shared: &Arc<Shared>, files: &FileSystem) -> Result<Vec<PackedLayer>, StepError> {
-    let layers = files.image().into_iter().flat_map(|image| &image.layers).map(|layer| PackedLayer {
-        diff_id: layer.diff_id,
-        digest: layer.digest,
-        size: layer.size,
-        media_type: layer.media_type.clone(),
+    let Some(image) = files.image() else { return Ok(Vec::new()) };
+    let annotations = shared.store().layer_annotations(&image.digest);
+    let layers = image.layers.iter().map(|layer| {
+        // All else that a base says of its layers is of its own making.
+        let mut annotations = annotations.get(&layer.digest).cloned().unwrap_or_default();
+        annotations.retain(|key, _| [TocInfo::DIGEST, TocInfo::SIZE].contains(&key.as_str()));
+        PackedLayer {
+            diff_id: layer.diff_id,
+            digest: layer.digest,
+            size: layer.size,
+            media_type: layer.media_type.clone(),
+            annotations,
+        }
     });
     let layers: Vec<PackedLayer> = layers.collect();
     let options = shared.request.pack.filter(|_| shared.request.repack_bases);

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use dbuild_layer::{Compression, LayerError, PackOptions, pack, repack};
+use dbuild_layer::{Compression, LayerError, PackOptions, Packed, TocInfo, pack, repack};
 use dbuild_plan::{BaseImage, Plan, StepId};
 use dbuild_store::{Event, EventSink, PackKey, PackedLayer, Snapshot, SnapshotId, Store};
 use tokio::runtime::Handle;
@@ -113,7 +113,11 @@ pub(crate) fn repack_base(
     options: &PackOptions,
 ) -> Result<Vec<PackedLayer>, StepError> {
     let repack_one = |layer: &PackedLayer| {
-        if Compression::of_media_type(&layer.media_type) == options.compression {
+        let is_packed_so = match options.compression {
+            Compression::Estargz => layer.annotations.contains_key(TocInfo::DIGEST),
+            other => Compression::of_media_type(&layer.media_type) == other,
+        };
+        if is_packed_so {
             return Ok(layer.clone());
         }
         let key = PackKey(format!("of-blob-{}", pack_key(options).0));
@@ -125,20 +129,19 @@ pub(crate) fn repack_base(
         let mut blob = store.unhashed_blob_writer()?;
         let members = store.members();
         let packed = repack(store.open_blob(&layer.digest)?, options, &members, &mut blob)?;
-        if packed.diff_id != layer.diff_id {
+        if packed.source != layer.diff_id {
             return Err(StepError::BadLayer {
                 reference: "the base image".to_owned(),
                 digest: layer.digest.to_string(),
                 problem: format!(
                     "its content is {}, and the image's config says {}",
-                    packed.diff_id, layer.diff_id
+                    packed.source, layer.diff_id
                 ),
             });
         }
-        let (digest, size) = blob.commit_as(packed.digest)?;
-        members.keep(&digest);
-        let media_type = options.compression.media_type().to_owned();
-        let packed = PackedLayer { diff_id: packed.diff_id, digest, size, media_type };
+        blob.commit_as(packed.digest)?;
+        members.keep(&packed.digest);
+        let packed = layer_of(&packed, options);
         store.put_packed(&of_blob, &key, &packed)?;
         Ok(packed)
     };
@@ -154,8 +157,17 @@ fn pack_layer(store: &Store, snapshot: &Snapshot, options: &PackOptions) -> Resu
         LayerError::Damaged { .. } => StepError::DamagedResult(snapshot.id.clone(), error),
         error => error.into(),
     })?;
-    let (digest, size) = blob.commit_as(packed.digest)?;
-    members.keep(&digest);
-    let media_type = options.compression.media_type().to_owned();
-    Ok(PackedLayer { diff_id: packed.diff_id, digest, size, media_type })
+    blob.commit_as(packed.digest)?;
+    members.keep(&packed.digest);
+    Ok(layer_of(&packed, options))
+}
+
+fn layer_of(packed: &Packed, options: &PackOptions) -> PackedLayer {
+    PackedLayer {
+        diff_id: packed.diff_id,
+        digest: packed.digest,
+        size: packed.size,
+        media_type: options.compression.media_type().to_owned(),
+        annotations: packed.toc.iter().flat_map(TocInfo::annotations).collect(),
+    }
 }

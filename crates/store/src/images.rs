@@ -3,13 +3,13 @@
 //! `index.json` is the truth, so that other tools can read the images and may write some, too. It is changed under a
 //! lock and replaced by a rename. The database keeps a copy of the names for the case that the file is damaged.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::Path;
 
 use dbuild_digest::BlobDigest;
-use oci_spec::image::Descriptor;
+use oci_spec::image::{Descriptor, ImageManifest};
 use serde_json::{Value, json};
 
 use crate::db::seal;
@@ -224,6 +224,18 @@ impl Store {
     fn config_of(&self, digest: &BlobDigest) -> Option<BlobDigest> {
         let manifest: Value = serde_json::from_slice(&self.read_blob(digest, LARGEST_MANIFEST).ok()?).ok()?;
         manifest["config"]["digest"].as_str()?.parse().ok()
+    }
+
+    /// The annotations that a manifest gives to its layers, by their blobs. None, where it cannot be read.
+    pub fn layer_annotations(&self, manifest: &BlobDigest) -> BTreeMap<BlobDigest, BTreeMap<String, String>> {
+        let manifest = self.read_blob(manifest, LARGEST_MANIFEST).ok();
+        let manifest = manifest.and_then(|bytes| ImageManifest::from_reader(bytes.as_slice()).ok());
+        let layers = manifest.iter().flat_map(ImageManifest::layers);
+        let annotated = layers.filter_map(|layer| {
+            let annotations = layer.annotations().as_ref()?.clone();
+            Some((parse_digest(layer)?, annotations.into_iter().collect()))
+        });
+        annotated.collect()
     }
 
     fn collect_blobs(

@@ -1,5 +1,7 @@
 //! Layers that were compressed once and are not again.
 
+use std::collections::BTreeMap;
+
 use dbuild_digest::BlobDigest;
 use rusqlite::OptionalExtension as _;
 use serde::{Deserialize, Serialize};
@@ -22,6 +24,9 @@ pub struct PackedLayer {
     pub size: u64,
     /// The blob's media type.
     pub media_type: String,
+    /// What its descriptor says besides: of eStargz, what readers of single files need.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
 }
 
 impl Store {

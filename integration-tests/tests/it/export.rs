@@ -80,8 +80,70 @@ fn layers_are_compressed_as_the_output_says() {
     check("compression=uncompressed", ["gzip", "cat"]);
     check("compression=uncompressed,force-compression=true", ["cat", "cat"]);
     check("compression=zstd,force-compression=true", ["zstd", "zstd"]);
-    let refused = space.build("FROM busybox\n", ["-o", "type=oci,dest=x,compression=estargz"]).run();
-    refused.expect_code(2).stderr_has(&["estargz is not supported yet"]);
+}
+
+#[test]
+fn estargz_says_where_each_file_is() {
+    let space = TestSpace::new();
+    let output = "type=oci,dest=layout,tar=false,compression=estargz,force-compression=true";
+    let dockerfile = "FROM busybox\nRUN echo hello > /hello\n";
+    let layers = || {
+        space.build(dockerfile, ["-o", output]).run().expect_ok();
+        let unpacked = Unpacked::from_layout(&space.path("layout"), "latest", &space.path("bundle"));
+        assert_eq!(unpacked.read("/hello"), "hello\n");
+        for (at, layer) in unpacked.manifest["layers"].as_array().unwrap().iter().enumerate() {
+            assert_eq!(layer["mediaType"], "application/vnd.oci.image.layer.v1.tar+gzip");
+            let hex = layer["digest"].as_str().unwrap().strip_prefix("sha256:").unwrap();
+            let blob = format!("layout/blobs/sha256/{hex}");
+            let bytes = std::fs::read(space.path(&blob)).unwrap();
+            let footer = &bytes[bytes.len() - 51..];
+            assert_eq!(&footer[32..38], b"STARGZ");
+            let at_byte = usize::from_str_radix(std::str::from_utf8(&footer[16..32]).unwrap(), 16).unwrap();
+            let table = format!("tail -c +{} {blob} | gzip -dc | tar -xOf - stargz.index.json", at_byte + 1);
+            let digest = layer["annotations"]["containerd.io/snapshot/stargz/toc.digest"].as_str().unwrap();
+            let digest = digest.strip_prefix("sha256:").unwrap();
+            space.shell("", &format!("{table} | sha256sum")).expect_ok().stdout_has(&[digest]);
+            let size = layer["annotations"]["io.containers.estargz.uncompressed-size"].as_str().unwrap();
+            space.shell("", &format!("gzip -dc {blob} | wc -c")).expect_ok().stdout_has(&[size]);
+            let diff_id = unpacked.config["rootfs"]["diff_ids"][at].as_str().unwrap();
+            let sum = space.shell("", &format!("gzip -dc {blob} | sha256sum")).expect_ok();
+            sum.stdout_has(&[diff_id.strip_prefix("sha256:").unwrap()]);
+        }
+        for dir in ["layout", "bundle"] {
+            std::fs::remove_dir_all(space.path(dir)).unwrap();
+        }
+        unpacked.manifest["layers"].clone()
+    };
+    assert_eq!(layers(), layers());
+}
+
+#[test]
+fn estargz_can_be_built_upon() {
+    let space = TestSpace::new();
+    let output = "type=oci,dest=layout,tar=false,compression=estargz,force-compression=true";
+    space.build("FROM busybox\nRUN echo hello > /hello\n", ["-o", output]).run().expect_ok();
+    let base = ["--build-context", "base=oci-layout://layout"];
+    let text = "FROM base\nRUN ls -A / > /list\n";
+    let layers = |output: &str| {
+        // A store that has seen nothing of it.
+        let build = space.build(text, base).args(["-o", output]).env("DBUILD_STORE", space.path("other"));
+        build.run().expect_ok();
+        let unpacked = Unpacked::from_layout(&space.path("on"), "latest", &space.path("bundle"));
+        // The table and the landmark are how the layers are written, and no files of the image.
+        let list = unpacked.read("/list");
+        assert!(list.contains("hello\n") && !list.contains("stargz") && !list.contains("landmark"), "{list}");
+        for dir in ["on", "bundle"] {
+            std::fs::remove_dir_all(space.path(dir)).unwrap();
+        }
+        unpacked.manifest["layers"].as_array().unwrap().clone()
+    };
+    let plain = layers("type=oci,dest=on,tar=false");
+    let again = layers("type=oci,dest=on,tar=false,compression=estargz,force-compression=true");
+    let of = Unpacked::from_layout(&space.path("layout"), "latest", &space.path("bundle"));
+    let of_base = of.manifest["layers"].as_array().unwrap();
+    assert_eq!(plain[..2], of_base[..], "the base is passed on with what is said of it");
+    assert_eq!(again[..2], of_base[..], "and is not packed again");
+    assert!(plain[2]["annotations"].is_null() && again[2]["annotations"].is_object());
 }
 
 #[test]

@@ -1,8 +1,12 @@
 //! A build that is interrupted ends as a whole, leaves nothing behind and loses nothing that was done.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use dbuild_integration_tests::{Background, TestSpace};
+use dbuild_digest::BlobDigest;
+use dbuild_integration_tests::{Background, TestSpace, WebFile, WebServer};
 use rustix::process::Signal;
 
 /// Two steps: one that is done, one that never ends. The marker is a word of the endless one's command line.
@@ -68,6 +72,61 @@ fn a_signal_ends_the_whole_build() {
         let again = "FROM busybox\nRUN cat /proc/sys/kernel/random/uuid > /id\n";
         space.build(again, [""; 0]).run().expect_ok().stderr_has(&["CACHED"]);
     }
+}
+
+/// Sends half of a body of this size to whoever asks, says so, and then nothing more. Gives where it listens.
+fn half_a_body(size: usize, hangs: mpsc::Sender<()>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n");
+        stream.write_all(&[head.as_bytes(), &vec![0; size / 2]].concat()).unwrap();
+        hangs.send(()).unwrap();
+        // Until the other side goes away.
+        while stream.read(&mut [0; 4096]).is_ok_and(|got| got > 0) {}
+    });
+    address
+}
+
+#[test]
+fn a_signal_ends_a_download_that_hangs() {
+    let (space, server) = (TestSpace::new(), WebServer::start());
+    let (sender, hangs) = mpsc::channel();
+    let size = 4 << 20;
+    let elsewhere = half_a_body(size, sender);
+    let layer = BlobDigest::of(b"a layer that never comes");
+    let config = serde_json::json!({
+        "os": "linux", "architecture": std::env::consts::ARCH.replace("x86_64", "amd64").replace("aarch64", "arm64"),
+        "rootfs": {"type": "layers", "diff_ids": [layer]},
+    });
+    let config = config.to_string();
+    let of = |kind: &str, digest: BlobDigest, size: usize| serde_json::json!({"mediaType": format!("application/vnd.oci.image.{kind}"), "digest": digest, "size": size});
+    let manifest = serde_json::json!({
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": of("config.v1+json", BlobDigest::of(config.as_bytes()), config.len()),
+        "layers": [of("layer.v1.tar", layer, size)],
+    });
+    let to_half = WebFile::new("").status(307).with("Location", format!("http://{elsewhere}/"));
+    server.put(&format!("/v2/app/blobs/{layer}"), to_half);
+    server.put(&format!("/v2/app/blobs/{}", BlobDigest::of(config.as_bytes())), WebFile::new(config));
+    let manifest = WebFile::new(manifest.to_string());
+    let manifest = manifest.with("Content-Type", "application/vnd.oci.image.manifest.v1+json");
+    server.put("/v2/app/manifests/latest", manifest);
+
+    let dockerfile = format!("FROM {}/app\nRUN true\n", server.address());
+    let build = Background::start(space.build(&dockerfile, [""; 0]).into_command());
+    hangs.recv_timeout(Duration::from_secs(60)).unwrap();
+    let sent = Instant::now();
+    build.signal(Signal::INT);
+    let (status, output) = build.wait();
+    assert!(sent.elapsed() < Duration::from_secs(2), "it took {:?}", sent.elapsed());
+    assert_eq!(status.code(), Some(130), "{output}");
+    for room in ["tmp", "snapshots"] {
+        let left: Vec<_> = std::fs::read_dir(space.path("store").join(room)).unwrap().flatten().collect();
+        assert!(left.is_empty(), "{room}: {left:?}");
+    }
+    assert!(!space.path(format!("store/blobs/sha256/{}", layer.hex())).exists());
 }
 
 #[test]

@@ -56,6 +56,7 @@ impl Bench {
             digest: packed.digest,
             size: packed.size,
             media_type: Compression::Gzip.media_type().to_owned(),
+            annotations: Default::default(),
         };
         (StackLayer { tree: made.tree.into(), files: Files::Snapshot(dir) }, layer)
     }

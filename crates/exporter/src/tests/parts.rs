@@ -11,7 +11,13 @@ use crate::{MediaTypes, assemble, assemble_index, image_id, inspect, metadata};
 /// A layer that is there, without a meaning.
 fn layer(bench: &Bench, text: &str, media_type: &str) -> PackedLayer {
     let (digest, size) = bench.store.put_blob(text.as_bytes()).unwrap();
-    PackedLayer { diff_id: BlobDigest::of(text.as_bytes()), digest, size, media_type: media_type.to_owned() }
+    PackedLayer {
+        diff_id: BlobDigest::of(text.as_bytes()),
+        digest,
+        size,
+        media_type: media_type.to_owned(),
+        annotations: Default::default(),
+    }
 }
 
 #[test]

@@ -154,7 +154,13 @@ fn images_stay_and_what_belongs_to_none_goes() {
     let packed = |content: &[u8]| {
         let snapshot = publish(&store, "f", "c");
         let (digest, size) = store.put_blob(content).unwrap();
-        let layer = PackedLayer { diff_id: digest, digest, size, media_type: String::new() };
+        let layer = PackedLayer {
+            diff_id: digest,
+            digest,
+            size,
+            media_type: String::new(),
+            annotations: Default::default(),
+        };
         store.put_packed(&snapshot.id, &PackKey("x".into()), &layer).unwrap();
     };
     packed(b"shipped");

@@ -36,7 +36,13 @@ fn fill(store: &Store) -> Truth {
         .collect();
     store.put_record(&record, &ingredients).unwrap();
     let (digest, size) = store.put_blob(b"the layer").unwrap();
-    let packed = PackedLayer { diff_id: digest, digest, size, media_type: "tar".to_owned() };
+    let packed = PackedLayer {
+        diff_id: digest,
+        digest,
+        size,
+        media_type: "tar".to_owned(),
+        annotations: Default::default(),
+    };
     store.put_packed(&snapshot.id, &pack_key(), &packed).unwrap();
     let reference = ResolvedReference { manifest: digest, index: None, fetched_ms: 5 };
     store.remember_reference("base", "linux/amd64", &reference).unwrap();

@@ -161,7 +161,13 @@ fn packed_layers_and_references_are_remembered() {
     let store = space.open();
     let snapshot = publish(&store, "file", "content");
     let (digest, size) = store.put_blob(b"packed").unwrap();
-    let layer = PackedLayer { diff_id: digest, digest, size, media_type: "tar".to_owned() };
+    let layer = PackedLayer {
+        diff_id: digest,
+        digest,
+        size,
+        media_type: "tar".to_owned(),
+        annotations: Default::default(),
+    };
     let gzip = PackKey("gzip-6".to_owned());
     store.put_packed(&snapshot.id, &gzip, &layer).unwrap();
     assert_eq!(store.packed(&snapshot.id, &gzip), Some(layer));
