@@ -97,11 +97,16 @@ impl Bench {
     }
 
     fn layer(&self, compression: Compression) -> Layer {
+        self.layer_with(compression, "file")
+    }
+
+    /// A layer of 40 files whose names begin so.
+    fn layer_with(&self, compression: Compression, name: &str) -> Layer {
         let root = tempfile::tempdir_in(self.dir.path()).unwrap();
         for number in 0..40_u32 {
             // It does not shrink to nothing, so that it comes in many pieces.
             let noise: Vec<u8> = (0..2000_u32).map(|at| ((at * at * (number + 3)) >> 5) as u8).collect();
-            fs::write(root.path().join(format!("file{number}")), noise).unwrap();
+            fs::write(root.path().join(format!("{name}{number}")), noise).unwrap();
         }
         let tree = walk_context(root.path(), &Ignore::default(), None, &NoContentIndex).unwrap();
         let mut bytes = Vec::new();
@@ -120,10 +125,13 @@ impl Bench {
     ) -> Result<Arc<Vec<Snapshot>>, StepError> {
         attempts.reverse();
         let source = Script { store: self.store.clone(), attempts: Mutex::new(attempts), hangs };
+        self.bases(source, cancel).layers(StepId(0), &image([layer]))
+    }
+
+    fn bases(&self, source: impl BlobSource + 'static, cancel: Cancel) -> Bases {
         let events = Arc::new(Collector::default());
         let runtime = self.runtime.handle().clone();
-        let bases = Bases::new(self.store.clone(), Arc::new(source), events, runtime, cancel);
-        bases.layers(StepId(0), &image(layer))
+        Bases::new(self.store.clone(), Arc::new(source), events, runtime, cancel)
     }
 
     fn bring_freely(&self, layer: &Layer, attempts: Vec<Attempt>) -> Result<Arc<Vec<Snapshot>>, StepError> {
@@ -137,19 +145,20 @@ impl Bench {
     }
 }
 
-fn image(layer: &Layer) -> BaseImage {
+fn image<'a>(layers: impl IntoIterator<Item = &'a Layer>) -> BaseImage {
+    let layers = layers.into_iter().map(|layer| LayerDescriptor {
+        digest: layer.packed.digest,
+        size: layer.packed.size,
+        media_type: "application/vnd.oci.image.layer.v1.tar+gzip".to_owned(),
+        diff_id: layer.packed.diff_id,
+    });
     BaseImage {
         reference: "example.com/base".to_owned(),
         digest: BlobDigest::of(b"manifest"),
         platform: Platform::normalized("linux", "amd64", None),
         config: ImageConfig::default(),
         history: Vec::new(),
-        layers: vec![LayerDescriptor {
-            digest: layer.packed.digest,
-            size: layer.packed.size,
-            media_type: "application/vnd.oci.image.layer.v1.tar+gzip".to_owned(),
-            diff_id: layer.packed.diff_id,
-        }],
+        layers: layers.collect(),
     }
 }
 
@@ -239,4 +248,61 @@ fn a_signal_ends_a_download_that_hangs() {
     assert!(waited < Duration::from_secs(2), "{waited:?}");
     assert_eq!((bench.count("tmp"), bench.count("snapshots")), (before, 0));
     assert_eq!(bench.store.has_blob(&layer.packed.digest), None);
+}
+
+/// Has some blobs at once, says of one that it is not there, and never answers about others.
+struct Holder {
+    store: Store,
+    blobs: Vec<Vec<u8>>,
+    missing: Option<BlobDigest>,
+}
+
+#[async_trait::async_trait]
+impl BlobSource for Holder {
+    async fn fetch(
+        &self,
+        _: &str,
+        digest: &BlobDigest,
+        size: u64,
+        _: &str,
+        incoming: Option<&Incoming>,
+        _: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<(), BlobSourceError> {
+        if self.missing == Some(*digest) {
+            return Err("it is not there".into());
+        }
+        let Some(bytes) = self.blobs.iter().find(|bytes| BlobDigest::of(bytes) == *digest) else {
+            return std::future::pending().await;
+        };
+        let mut writer = self.store.shown_blob_writer(incoming.unwrap())?;
+        writer.write_all(bytes)?;
+        Ok(writer.commit(Some(&(*digest, size))).map(drop)?)
+    }
+}
+
+#[test]
+fn many_layers_come_in_their_order() {
+    let bench = Bench::new();
+    let layers: Vec<Layer> =
+        (0..9).map(|at| bench.layer_with(Compression::Gzip, &format!("layer{at}-"))).collect();
+    let blobs = layers.iter().map(|layer| layer.bytes.clone()).collect();
+    let (_canceller, cancel) = Canceller::new();
+    let bases = bench.bases(Holder { store: bench.store.clone(), blobs, missing: None }, cancel);
+    let brought = bases.layers(StepId(0), &image(&layers)).unwrap();
+    let has = |(at, layer): (usize, &Snapshot)| layer.dir.join(format!("layer{at}-7")).exists();
+    assert_eq!((brought.len(), brought.iter().enumerate().all(has)), (9, true));
+}
+
+#[test]
+fn a_layer_that_fails_ends_the_others() {
+    let bench = Bench::new();
+    let before = bench.count("tmp");
+    let layers: Vec<Layer> =
+        (0..9).map(|at| bench.layer_with(Compression::Gzip, &format!("layer{at}-"))).collect();
+    let missing = Some(layers[2].packed.digest);
+    let (_canceller, cancel) = Canceller::new();
+    let bases = bench.bases(Holder { store: bench.store.clone(), blobs: Vec::new(), missing }, cancel);
+    let error = bases.layers(StepId(0), &image(&layers)).unwrap_err();
+    assert!(format!("{error:?}").contains("it is not there"), "{error:?}");
+    assert_eq!((bench.count("tmp"), bench.count("snapshots")), (before, 0));
 }
