@@ -1,11 +1,11 @@
 //! What every command that touches the store begins with.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use dbuild_layer::OverlayFlavor;
 use dbuild_registry::{Credentials, Registry};
 use dbuild_sandbox::rootless::{self, Identity};
-use dbuild_store::{Store, UpkeepLimits};
+use dbuild_store::{Store, StoreError, UpkeepLimits};
 use tokio::runtime::Runtime;
 use tracing_subscriber::EnvFilter;
 
@@ -29,6 +29,18 @@ impl Session {
     /// Opens the store. Without root the process is replaced by one that is root in a user namespace, so this
     /// comes before any thread.
     pub(crate) fn open(global: &Global) -> Result<Self, Error> {
+        Self::open_with(global, |dir, flavor| Store::open(dir, flavor))
+    }
+
+    /// The same for a command that removes things, which can begin on a full disk, too.
+    pub(crate) fn open_to_collect(global: &Global) -> Result<Self, Error> {
+        Self::open_with(global, |dir, flavor| Store::make_room(dir).and_then(|()| Store::open(dir, flavor)))
+    }
+
+    fn open_with(
+        global: &Global,
+        open: impl Fn(&Path, OverlayFlavor) -> Result<Store, StoreError>,
+    ) -> Result<Self, Error> {
         let config = Config::read(global)?;
         let identity = rootless::enter().map_err(Error::failed)?;
         let is_root = matches!(identity, Identity::Root);
@@ -39,7 +51,7 @@ impl Session {
         // Told twice (a command that runs another one), the first stays.
         let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
         let flavor = if is_root { OverlayFlavor::Trusted } else { OverlayFlavor::User };
-        let store = Store::open(&dir, flavor).map_err(Error::failed)?;
+        let store = open(&dir, flavor).map_err(Error::failed)?;
         for warning in store.take_warnings() {
             crate::progress::say(&format!("warning: {warning}"));
         }

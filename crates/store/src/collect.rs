@@ -21,7 +21,7 @@ use crate::event::now_ms;
 use crate::publish::{remove_tree, remove_tree_while};
 use crate::snapshots::delete_snapshot_rows;
 use crate::usage::size_of;
-use crate::{SnapshotId, Store, StoreError};
+use crate::{CacheMountEntry, SnapshotId, Store, StoreError};
 
 /// What a collection may and must do. Named images are never touched.
 #[derive(Clone, Copy, Debug, Default)]
@@ -38,7 +38,7 @@ pub struct PruneOptions {
     /// Remove nothing; say what would go. Sizes are then estimated.
     pub dry_run: bool,
     /// Stop after so long, even if not everything is done; the next collection goes on. Sizes are then what the database
-    /// says, nothing is walked through to measure it, and cache mounts and, for a size, the journal are left alone.
+    /// says, nothing is walked through to measure it, and for a size the journal is left alone.
     pub deadline: Option<Duration>,
 }
 
@@ -108,10 +108,11 @@ impl Store {
                 self.forget_builds(now_ms())?;
             }
         }
-        self.shrink_database(deadline.is_some())?;
+        self.shrink_database(deadline.is_some(), &in_time);
         if let Some(keep) = options.keep_size {
             self.shrink_to(keep, options, &mut pruned, &in_time, &measure)?;
         }
+        self.keep_reserve();
         pruned.remaining = measure()?;
         pruned.freed = before.saturating_sub(pruned.remaining);
         Ok(pruned)
@@ -173,7 +174,7 @@ impl Store {
                 if bounded || !self.forget_oldest_builds()? {
                     return Ok(());
                 }
-                self.shrink_database(bounded)?;
+                self.shrink_database(bounded, in_time);
                 continue;
             }
             let stats: Vec<EntryStats> = candidates.iter().map(|one| one.stats).collect();
@@ -186,7 +187,7 @@ impl Store {
             });
             let removed = self.remove(candidates, pruned, in_time)?;
             self.set_clock(clock)?;
-            self.shrink_database(bounded)?;
+            self.shrink_database(bounded, in_time);
             if removed == 0 {
                 // Everything that was chosen is in use again.
                 return Ok(());
@@ -194,8 +195,8 @@ impl Store {
         }
     }
 
-    /// Everything that no lease protects and no name refers to; without cache mounts, whose size must be walked for, where
-    /// time is `bounded`.
+    /// Everything that no lease protects and no name refers to. Where time is `bounded`, cache mounts are as large as they were when
+    /// they were measured last.
     fn candidates(&self, bounded: bool) -> Result<Vec<Candidate>, StoreError> {
         let leased = self.oldest_lease_ms()?;
         let tagged = self.blobs_of_images()?;
@@ -230,11 +231,11 @@ impl Store {
             let valued = !packed.contains(&digest);
             candidates.push(Candidate { what: What::Blob(digest), last_used_ms, stats, valued });
         }
-        let mounts = if bounded { Vec::new() } else { self.cache_mounts()? };
-        for mount in mounts {
-            let (last_used_ms, size) = (mount.last_used_ms, size_of(&mount.path));
+        for mount in self.cache_mounts()?.into_iter().filter(CacheMountEntry::is_free) {
+            let size = if bounded { mount.size } else { size_of(&mount.path) };
             let cost_ms = size / PULL_BYTES_PER_MS;
-            let (created_ms, hits, clock) = (last_used_ms, 0, 0.0);
+            let (last_used_ms, hits, clock) = (mount.last_used_ms, mount.hits, mount.clock);
+            let created_ms = last_used_ms;
             let stats = EntryStats { size, cost_ms, hits, created_ms, last_used_ms, clock };
             candidates.push(Candidate { what: What::Mount(mount.path), last_used_ms, stats, valued: true });
         }
@@ -248,17 +249,17 @@ impl Store {
         pruned: &mut Pruned,
         in_time: &dyn Fn() -> bool,
     ) -> Result<u64, StoreError> {
-        let mut removed = 0;
-        for batch in candidates.chunks(BATCH) {
-            if !in_time() {
-                break;
-            }
+        let (mut removed, mut rest, mut size) = (0, &candidates[..], 1);
+        while !rest.is_empty() && in_time() {
+            let batch = rest.split_off(..size.min(rest.len())).unwrap_or_default();
+            // On a full disk the log of the database cannot grow before the first files are gone.
+            size = (size * 2).min(BATCH);
             let lock = self.stop_publishing()?;
-            // Names may have been given since.
-            let tagged = self.blobs_of_images()?;
+            // Names may have been given since, and a lease may have come to protect everything.
+            let (tagged, leased) = (self.blobs_of_images()?, self.oldest_lease_ms()?);
             let gone = self.inner.db.write(|db| {
                 let mut gone = Vec::new();
-                for one in batch {
+                for one in batch.iter().filter(|one| one.last_used_ms < leased) {
                     if delete_row(db, one, &tagged)? {
                         gone.push(one.what.clone());
                     }
@@ -285,7 +286,7 @@ impl Store {
             trash.iter().try_for_each(|path| self.discard(path, in_time))?;
             for one in batch {
                 if let What::Mount(path) = &one.what
-                    && self.remove_cache_mount(path)?
+                    && self.remove_cache_mount(path, in_time)?
                 {
                     pruned.cache_mounts += 1;
                     removed += 1;
@@ -391,8 +392,27 @@ impl Store {
     }
 
     /// Drops pieces of ingredients that no record has, and gives free pages back to the file system; as many as
-    /// can be had without waiting for others where time is `bounded`.
-    fn shrink_database(&self, bounded: bool) -> Result<(), StoreError> {
+    /// can be had without waiting for others where time is `bounded`. What is left is no harm.
+    fn shrink_database(&self, bounded: bool, in_time: &dyn Fn() -> bool) {
+        if !in_time() {
+            return;
+        }
+        let compacted = self.drop_unused_chunks().and_then(|()| {
+            self.inner.db.read(|db| {
+                let (pages, checkpoint) = if bounded { (4096, "PASSIVE") } else { (0, "TRUNCATE") };
+                let mut vacuum = db.prepare(&format!("PRAGMA incremental_vacuum({pages})"))?;
+                let mut rows = vacuum.query([])?;
+                while rows.next()?.is_some() {}
+                drop(rows);
+                db.query_row(&format!("PRAGMA wal_checkpoint({checkpoint})"), [], |_| Ok(()))
+            })
+        });
+        if let Err(error) = compacted {
+            tracing::debug!("the database is not compacted: {error}");
+        }
+    }
+
+    fn drop_unused_chunks(&self) -> Result<(), StoreError> {
         self.inner.db.write(|db| {
             let mut used: HashSet<String> = HashSet::new();
             let mut query = db.prepare("SELECT body FROM records")?;
@@ -406,19 +426,7 @@ impl Store {
             let all: Vec<String> = query.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
             let mut delete = db.prepare("DELETE FROM ingredients WHERE id=?1")?;
             all.iter().filter(|id| !used.contains(*id)).try_for_each(|id| delete.execute([id]).map(drop))
-        })?;
-        let compact = self.inner.db.read(|db| {
-            let (pages, checkpoint) = if bounded { (4096, "PASSIVE") } else { (0, "TRUNCATE") };
-            let mut vacuum = db.prepare(&format!("PRAGMA incremental_vacuum({pages})"))?;
-            let mut rows = vacuum.query([])?;
-            while rows.next()?.is_some() {}
-            drop(rows);
-            db.query_row(&format!("PRAGMA wal_checkpoint({checkpoint})"), [], |_| Ok(()))
-        });
-        if let Err(error) = compact {
-            tracing::debug!("the database is not compacted: {error}");
-        }
-        Ok(())
+        })
     }
 }
 

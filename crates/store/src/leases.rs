@@ -9,11 +9,14 @@
 //! Then the result's `last_used` has changed, and the collector, which deletes in one transaction and only rows whose
 //! `last_used` is still what it saw, skips it. If the deletion comes first, the look-up finds nothing: a miss. A lease begins
 //! a millisecond after its making, so that "changed" is true even within one tick of the clock.
+//!
+//! A use that cannot be written (the disk is full) would protect nothing. Then the lease is made empty, which takes no space, before
+//! the window of the use is closed: such a lease protects everything. The collector reads the leases once more when no window
+//! is open (see `uses.rs`).
 
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::PathBuf;
-use std::sync::PoisonError;
 
 use crate::error::Context;
 use crate::event::now_ms;
@@ -26,7 +29,6 @@ use crate::{Store, StoreError};
 #[derive(Debug)]
 pub struct Lease {
     store: Store,
-    since_ms: u64,
     path: PathBuf,
     _file: File,
 }
@@ -42,8 +44,8 @@ impl Store {
         file.lock().on("lock", &temp)?;
         // Locked before it can be seen.
         fs::rename(&temp, &path).on("write", &path)?;
-        self.inner.leases.lock().unwrap_or_else(PoisonError::into_inner).push(since_ms);
-        Ok(Lease { store: self.clone(), since_ms, path, _file: file })
+        self.inner.uses.leases().push((since_ms, path.clone()));
+        Ok(Lease { store: self.clone(), path, _file: file })
     }
 
     /// When the oldest living lease began; `u64::MAX` when there is none. Files of the dead are removed.
@@ -67,10 +69,7 @@ impl Store {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let mut leases = self.store.inner.leases.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = leases.iter().position(|since| *since == self.since_ms) {
-            leases.swap_remove(at);
-        }
+        self.store.inner.uses.leases().retain(|(_, path)| *path != self.path);
         let _ = fs::remove_file(&self.path);
     }
 }

@@ -28,6 +28,7 @@ mod packed;
 mod publish;
 mod records;
 mod references;
+mod reserve;
 mod setting;
 mod snapshots;
 mod source;

@@ -4,6 +4,7 @@
 //! first time. Users of a shared mount hold the lock shared, those of a locked or private one exclusively; so the kernel
 //! knows who is there, and a collector takes only what it can lock. `.1`, `.2`, … are the further directories of a private mount.
 
+use std::borrow::Cow;
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -12,9 +13,12 @@ use std::path::{Path, PathBuf};
 use dbuild_digest::Framed;
 use serde::{Deserialize, Serialize};
 
+use crate::db::{int, uint};
 use crate::error::Context;
+use crate::event::now_ms;
 use crate::locks::{is_at, open_lock_file, try_lock};
 use crate::publish::remove_tree;
+use crate::usage::size_while;
 use crate::{Store, StoreError};
 
 /// Who may use a cache mount at the same time.
@@ -38,7 +42,7 @@ pub struct CacheMount {
 }
 
 /// A cache mount as a listing shows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct CacheMountEntry {
     /// The id of the instruction.
     pub id: String,
@@ -46,6 +50,14 @@ pub struct CacheMountEntry {
     pub path: PathBuf,
     /// When it was used last, in milliseconds since 1970.
     pub last_used_ms: u64,
+    /// How often it was used after it was made.
+    pub hits: u64,
+    /// Its bytes on disk when it was measured last; 0 if it never was. Of one that could not be walked through in time, a part.
+    pub(crate) size: u64,
+    /// When that was, in milliseconds since 1970.
+    measured_ms: u64,
+    /// The cache's clock when it was used last.
+    pub(crate) clock: f64,
 }
 
 impl CacheMount {
@@ -84,6 +96,7 @@ impl Store {
                     if is_at(&lock, &lock_path) {
                         // Its time is that of the last use.
                         fs::write(home.join("id"), id).on("write", &home)?;
+                        self.note_mount(&home);
                         return Ok(CacheMount { dir: home.join("data"), _lock: lock });
                     }
                 }
@@ -103,6 +116,20 @@ impl Store {
         matches!(tried, Err(fs::TryLockError::WouldBlock))
     }
 
+    /// Counts a use. A mount that is not counted is worth less to a collector, and no more.
+    fn note_mount(&self, home: &Path) {
+        let noted = self.inner.db.write(|db| {
+            db.prepare_cached(
+                "INSERT INTO mounts (name, clock) VALUES (?1, (SELECT coalesce(max(value), 0.0) FROM meta WHERE key='clock')) \
+                 ON CONFLICT (name) DO UPDATE SET hits=hits+1, clock=excluded.clock",
+            )?
+            .execute([name_of(home)])
+        });
+        if let Err(error) = noted {
+            tracing::debug!("the use of a cache mount is not noted: {error}");
+        }
+    }
+
     /// All cache mounts, sorted by id.
     pub fn cache_mounts(&self) -> Result<Vec<CacheMountEntry>, StoreError> {
         let room = self.room("mounts");
@@ -114,23 +141,83 @@ impl Store {
             let seconds = u64::try_from(meta.mtime()).unwrap_or(0);
             let last_used_ms = seconds * 1000 + u64::try_from(meta.mtime_nsec()).unwrap_or(0) / 1_000_000;
             let id = fs::read_to_string(&note).unwrap_or_default();
-            entries.push(CacheMountEntry { id, path, last_used_ms });
+            let (hits, size, measured_ms, clock) = (0, 0, 0, 0.0);
+            entries.push(CacheMountEntry { id, path, last_used_ms, hits, size, measured_ms, clock });
         }
+        if entries.is_empty() {
+            return Ok(entries);
+        }
+        self.inner.db.read(|db| {
+            let mut query =
+                db.prepare_cached("SELECT hits, size, measured_ms, clock FROM mounts WHERE name=?1")?;
+            for entry in &mut entries {
+                let mut rows = query.query([name_of(&entry.path)])?;
+                if let Some(row) = rows.next()? {
+                    entry.hits = uint(row.get(0)?);
+                    entry.size = uint(row.get(1)?);
+                    entry.measured_ms = uint(row.get(2)?);
+                    entry.clock = row.get(3)?;
+                }
+            }
+            Ok(())
+        })?;
         entries.sort_by(|a, b| (&a.id, &a.path).cmp(&(&b.id, &b.path)));
         Ok(entries)
     }
 
-    /// Removes a cache mount if nobody uses it.
-    pub(crate) fn remove_cache_mount(&self, path: &Path) -> Result<bool, StoreError> {
+    /// Measures the cache mounts that were used since they were measured last, as far as there is time.
+    pub(crate) fn measure_mounts(&self, in_time: &dyn Fn() -> bool) -> Result<(), StoreError> {
+        for mount in self.cache_mounts()? {
+            // Within the grain of the file system's clock it may have been used since.
+            if mount.measured_ms > mount.last_used_ms + 10 {
+                continue;
+            }
+            if !in_time() {
+                break;
+            }
+            let (began_ms, is_free) = (now_ms(), mount.is_free());
+            let (size, is_all) = size_while(&mount.path, in_time);
+            let size = if is_all { size } else { size.max(mount.size) };
+            // Who is in it goes on writing.
+            let measured_ms = if is_free { began_ms } else { 0 };
+            self.inner.db.write(|db| {
+                db.prepare_cached(
+                    "INSERT INTO mounts (name, size, measured_ms) VALUES (?1, ?2, ?3) \
+                     ON CONFLICT (name) DO UPDATE SET size=excluded.size, measured_ms=excluded.measured_ms",
+                )?
+                .execute((name_of(&mount.path), int(size), int(measured_ms)))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Removes a cache mount if nobody uses it. What there is no time for is left to the next collection.
+    pub(crate) fn remove_cache_mount(
+        &self,
+        path: &Path,
+        in_time: &dyn Fn() -> bool,
+    ) -> Result<bool, StoreError> {
         let lock = open_lock_file(&path.join("lock"))?;
         if !try_lock(&lock).on("lock", path)? {
             return Ok(false);
         }
         let trash = self.to_trash(path)?;
         drop(lock);
-        remove_tree(&trash).on("remove", path)?;
+        self.discard(&trash, in_time)?;
+        self.inner.db.write(|db| db.execute("DELETE FROM mounts WHERE name=?1", [name_of(path)]))?;
         Ok(true)
     }
+}
+
+impl CacheMountEntry {
+    /// Whether nobody is in it.
+    pub(crate) fn is_free(&self) -> bool {
+        open_lock_file(&self.path.join("lock")).is_ok_and(|lock| try_lock(&lock).unwrap_or(false))
+    }
+}
+
+fn name_of(home: &Path) -> Cow<'_, str> {
+    home.file_name().unwrap_or_default().to_string_lossy()
 }
 
 enum Taken {

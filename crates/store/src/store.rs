@@ -17,6 +17,7 @@ use crate::error::Context;
 use crate::event::now_ms;
 use crate::locks::{open_lock_file, try_lock};
 use crate::publish::{Durability, publish_bytes, remove_tree};
+use crate::reserve::RESERVE;
 use crate::uses::Uses;
 use crate::{SnapshotId, StoreError};
 
@@ -40,8 +41,6 @@ pub(crate) struct Inner {
     warnings: Mutex<Vec<String>>,
     /// Indexes that somebody holds.
     pub(crate) trees: Mutex<HashMap<SnapshotId, Weak<Tree>>>,
-    /// When the leases of this store began, in milliseconds since 1970.
-    pub(crate) leases: Mutex<Vec<u64>>,
     pub(crate) contexts: Contexts,
     pub(crate) uses: Arc<Uses>,
 }
@@ -77,7 +76,8 @@ struct Format {
 const ROOMS: [&str; 8] =
     ["blobs", "blobs/sha256", "snapshots", "indexes", "mounts", "tmp", "leases", "locks"];
 /// The files of a store, as far as their names are fixed.
-const FILES: [&str; 6] = ["oci-layout", "index.json", "format", "lock", "index.lock", "publish.lock"];
+const FILES: [&str; 7] =
+    ["oci-layout", "index.json", "format", "lock", "index.lock", "publish.lock", RESERVE];
 
 impl Store {
     /// Opens the store in a directory, making it (mode 0700) where there is none.
@@ -96,7 +96,7 @@ impl Store {
             make_private_dir(&root.join(room))?;
         }
         let scratch = make_scratch(&root)?;
-        let dead = dead_scratch(&root, &scratch.dir)?;
+        let dead = dead_scratch(&root, Some(&scratch.dir))?;
         let db = Arc::new(Db::open(&root.join("dbuild.db"))?);
         let inner = Inner {
             flavor,
@@ -105,7 +105,6 @@ impl Store {
             scratch,
             warnings: Mutex::default(),
             trees: Mutex::default(),
-            leases: Mutex::default(),
             contexts: Contexts::default(),
             uses: Arc::default(),
             root,
@@ -122,6 +121,7 @@ impl Store {
         for path in torn {
             let _ = remove_tree(&path);
         }
+        store.keep_reserve();
         Ok(store)
     }
 
@@ -172,8 +172,7 @@ impl Store {
     }
 
     fn lease_floor(&self) -> u64 {
-        let leases = self.inner.leases.lock().unwrap_or_else(PoisonError::into_inner);
-        leases.iter().copied().max().unwrap_or(0)
+        self.inner.uses.leases().iter().map(|(since_ms, _)| *since_ms).max().unwrap_or(0)
     }
 
     /// Writes what an OCI layout must have, and `format` last.
@@ -276,13 +275,16 @@ fn make_scratch(root: &Path) -> Result<Scratch, StoreError> {
     Ok(Scratch { dir, _lock: lock })
 }
 
-/// What is in `tmp/` and belongs to no living process, locked so that nobody else removes it, too.
-fn dead_scratch(root: &Path, own: &Path) -> Result<Vec<(PathBuf, Option<File>)>, StoreError> {
+/// What is in `tmp/` and belongs to no living process, locked so that nobody else removes it, too. The store's lock is held.
+pub(crate) fn dead_scratch(
+    root: &Path,
+    own: Option<&Path>,
+) -> Result<Vec<(PathBuf, Option<File>)>, StoreError> {
     let tmp = root.join("tmp");
     let mut dead = Vec::new();
     for entry in fs::read_dir(&tmp).on("read", &tmp)? {
         let path = entry.on("read", &tmp)?.path();
-        if path == own {
+        if Some(&*path) == own {
             continue;
         }
         let Ok(file) = File::open(&path) else { continue };

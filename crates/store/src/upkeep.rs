@@ -1,8 +1,9 @@
 //! The collection after a build: bounded in time, and begun only where the database says that there is something to do.
 //!
-//! Whoever waits for a build waits for this, too. So nothing is walked through to decide: sizes are those of the
-//! database, which counts files that snapshots share more than once and cache mounts not at all. What is not done when the time is over is
-//! left: rows for the next collection to choose again, directories without rows as orphans, which are a reason to collect.
+//! Whoever waits for a build waits for this, too. So sizes are those of the database, which counts files that snapshots share more than
+//! once. Only cache mounts are walked through, those that were used since the last time, and for a part of the time alone; of one that
+//! is too large for that, what was counted stands. What is not done when the time is over is left: rows for the next collection
+//! to choose again, directories without rows as orphans, which are a reason to collect.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -16,6 +17,8 @@ use crate::{PruneOptions, Pruned, Store, StoreError};
 
 /// A build's user waits for a second at most; some of it is left for what cannot be cut short.
 const PATIENCE: Duration = Duration::from_millis(800);
+/// Of it, cache mounts are measured for so long.
+const MEASURING: Duration = Duration::from_millis(200);
 /// The default limit is not less than this.
 const LEAST: u64 = 10_000_000_000;
 
@@ -46,6 +49,7 @@ impl Store {
     pub fn upkeep(&self, limits: &UpkeepLimits) -> Result<Option<Upkeep>, StoreError> {
         let began = Instant::now();
         let keep_size = limits.keep_size.map_or_else(|| self.default_keep_size(), Ok)?;
+        self.measure_mounts(&|| began.elapsed() < MEASURING)?;
         let too_large = self.estimated_size()? > keep_size;
         if !too_large && !self.is_older(limits.keep_for)? && !self.has_leftovers()? {
             return Ok(None);
@@ -54,11 +58,11 @@ impl Store {
             keep_size: Some(keep_size),
             keep_for: limits.keep_for,
             policy: Some(limits.policy),
-            deadline: Some(PATIENCE),
+            deadline: Some(PATIENCE.saturating_sub(began.elapsed())),
             ..PruneOptions::default()
         })?;
         tracing::debug!("collected in {:?}", began.elapsed());
-        if (pruned.snapshots, pruned.blobs) == (0, 0) {
+        if (pruned.snapshots, pruned.blobs, pruned.cache_mounts) == (0, 0, 0) {
             return Ok(None);
         }
         let unfinished =
@@ -76,6 +80,9 @@ impl Store {
     fn is_older(&self, keep_for: Option<Duration>) -> Result<bool, StoreError> {
         let Some(keep_for) = keep_for else { return Ok(false) };
         let limit = now_ms().saturating_sub(u64::try_from(keep_for.as_millis()).unwrap_or(u64::MAX));
+        if self.cache_mounts()?.iter().any(|mount| mount.last_used_ms < limit) {
+            return Ok(true);
+        }
         self.inner.db.read(|db| {
             let old = |table: &str| {
                 db.prepare_cached(&format!("SELECT 1 FROM {table} WHERE last_used_ms<?1"))?

@@ -100,10 +100,10 @@ impl Store {
                 kind: UsageKind::CacheMount,
                 size: walk.size(&mount.path).on("read", &mount.path)?,
                 text: format!("cache mount {}", mount.id),
+                reclaimable: mount.is_free(),
                 id: mount.id,
-                hits: 0,
+                hits: mount.hits,
                 last_used_ms: mount.last_used_ms,
-                reclaimable: true,
             });
         }
         // What was not met so far: the walk counts every file once.
@@ -111,7 +111,7 @@ impl Store {
         entries.push(UsageEntry {
             kind: UsageKind::Other,
             id: "dbuild.db".to_owned(),
-            text: "database, indexes and work in progress".to_owned(),
+            text: "database, indexes, reserve and work in progress".to_owned(),
             size,
             hits: 0,
             last_used_ms: 0,
@@ -126,18 +126,22 @@ impl Store {
         Walk::default().size(self.root()).on("read", self.root())
     }
 
-    /// The bytes of everything as the database knows it: quick, and never too little but for cache mounts, which are
-    /// not counted.
+    /// The bytes of everything as the database knows it: quick, and too little only by cache mounts that were not measured to their
+    /// end and by directories.
     pub(crate) fn estimated_size(&self) -> Result<u64, StoreError> {
         let known = self.inner.db.read(|db| {
             let sum = |query| db.query_row(query, [], |row| row.get::<_, i64>(0)).map(uint);
             Ok(sum("SELECT coalesce(sum(size), 0) FROM snapshots")?
                 + sum("SELECT coalesce(sum((size+4095)/4096*4096), 0) FROM blobs")?)
         })?;
+        let mounts: u64 = self.cache_mounts()?.iter().map(|mount| mount.size).sum();
+        let indexes = self.room("indexes");
+        let indexes =
+            fs::read_dir(&indexes).on("read", &indexes)?.filter_map(|entry| entry.ok()?.metadata().ok());
         let files = self.inner.db.files();
-        let database: u64 =
-            files.iter().filter_map(|file| fs::metadata(file).ok()).map(|meta| meta.blocks() * 512).sum();
-        Ok(known + database)
+        let database = files.iter().filter_map(|file| fs::metadata(file).ok());
+        let blocks: u64 = indexes.chain(database).map(|meta| meta.blocks() * 512).sum();
+        Ok(known + mounts + blocks + crate::reserve::BYTES)
     }
 
     pub(crate) fn snapshot_rows(&self) -> Result<Vec<SnapshotRow>, StoreError> {
@@ -222,7 +226,20 @@ impl Store {
 
 /// What a path takes; nothing where it cannot be read.
 pub(crate) fn size_of(path: &Path) -> u64 {
-    Walk::default().size(path).unwrap_or(0)
+    size_while(path, &|| true).0
+}
+
+/// The same for as long as there is time; whether that is all of it.
+pub(crate) fn size_while(path: &Path, in_time: &dyn Fn() -> bool) -> (u64, bool) {
+    let mut walk = Walk::default();
+    let (mut size, mut stack) = (0, vec![path.to_owned()]);
+    while let Some(path) = stack.pop() {
+        if !in_time() {
+            return (size, false);
+        }
+        size += walk.one(&path, &mut stack).unwrap_or(0);
+    }
+    (size, true)
 }
 
 /// Counts blocks, every file and directory once.
@@ -237,31 +254,30 @@ impl Walk {
         let mut sum = 0;
         let mut stack: Vec<PathBuf> = vec![path.to_owned()];
         while let Some(path) = stack.pop() {
-            let meta = match fs::symlink_metadata(&path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                other => other?,
-            };
-            if self.seen.insert((meta.dev(), meta.ino())) {
-                sum += meta.blocks() * 512;
-            } else if !meta.is_dir() {
-                continue;
-            }
-            if meta.is_dir() {
-                match fs::read_dir(&path) {
-                    // Others' work directories cannot be read without root, and hold next to nothing.
-                    Err(error)
-                        if matches!(
-                            error.kind(),
-                            io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
-                        ) => {}
-                    other => {
-                        for entry in other? {
-                            stack.push(entry?.path());
-                        }
+            sum += self.one(&path, &mut stack)?;
+        }
+        Ok(sum)
+    }
+
+    /// What a path itself takes; what is below it goes to the stack.
+    fn one(&mut self, path: &Path, stack: &mut Vec<PathBuf>) -> io::Result<u64> {
+        let meta = match fs::symlink_metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            other => other?,
+        };
+        let is_new = self.seen.insert((meta.dev(), meta.ino()));
+        if meta.is_dir() {
+            match fs::read_dir(path) {
+                // Others' work directories cannot be read without root, and hold next to nothing.
+                Err(error)
+                    if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {}
+                other => {
+                    for entry in other? {
+                        stack.push(entry?.path());
                     }
                 }
             }
         }
-        Ok(sum)
+        Ok(if is_new { meta.blocks() * 512 } else { 0 })
     }
 }

@@ -11,6 +11,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ pub(crate) struct Uses {
     gathered: Mutex<Gathered>,
     /// Who waits for a flush waits for one that is under way, too.
     flushing: Mutex<()>,
+    /// The leases of this store: when each began, in milliseconds since 1970, and its file.
+    leases: Mutex<Vec<(u64, PathBuf)>>,
 }
 
 #[derive(Debug, Default)]
@@ -98,8 +101,22 @@ impl Uses {
         if gathered.len() > 0
             && let Err(error) = db.write(|db| gathered.write(db))
         {
-            // A database that cannot be written to protects nothing, but nor can anybody collect.
             tracing::debug!("uses are not noted: {error}");
+            self.protect_everything();
+        }
+    }
+
+    pub(crate) fn leases(&self) -> MutexGuard<'_, Vec<(u64, PathBuf)>> {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes the leases protect whatever there is, until they end: a lease that says nothing does. It needs no space.
+    pub(crate) fn protect_everything(&self) {
+        for (_, path) in self.leases().iter() {
+            let emptied = File::options().write(true).open(path).and_then(|file| file.set_len(0));
+            if let Err(error) = emptied {
+                tracing::debug!("a lease is not emptied: {error}");
+            }
         }
     }
 }

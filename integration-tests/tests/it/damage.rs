@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use dbuild_integration_tests::{TestSpace, Unpacked, run};
+use dbuild_integration_tests::{Outcome, TestSpace, Unpacked, run};
 
 const DOCKERFILE: &str = "FROM busybox\nCOPY file /file\nRUN cat /file /file > /twice\nCMD cat /twice\n";
 
@@ -99,14 +99,27 @@ fn a_full_disk_is_an_error_and_no_more() {
     space.write("copy/Dockerfile", "FROM busybox\nCOPY big /big\n");
     space.write("copy/big", vec![b'x'; 60_000_000]);
     space.write("context/Dockerfile", DOCKERFILE);
+    let outcome = on_small_disk(
+        &space,
+        "size=32m",
+        "dbuild build run && exit 8; echo === run >&2; \
+         dbuild build copy && exit 7; echo === copied >&2; \
+         dbuild build -t app context && dbuild run app",
+    );
+    assert_eq!(outcome.stdout.lines().last(), Some("right"), "{outcome}");
+    let (failed, _) = outcome.stderr.split_once("=== copied").expect("both builds failed");
+    for failed in failed.split("=== run") {
+        assert!(failed.contains("No space left"), "{outcome}");
+    }
+}
+
+/// Runs a script with a small file system for the store, which ends with it.
+#[track_caller]
+fn on_small_disk(space: &TestSpace, options: &str, script: &str) -> Outcome {
     std::fs::create_dir(space.path("store")).unwrap();
     let build = space.dbuild(["build"]).into_command();
-    // The mount ends with the command.
     let script = format!(
-        "cd {root} && mount -t tmpfs -o size=32m none store || exit 9; \
-         {dbuild} build run && exit 8; echo === run >&2; \
-         {dbuild} build copy && exit 7; echo === copied >&2; \
-         {dbuild} build -t app context && {dbuild} run app",
+        "cd {root} && mount -t tmpfs -o {options} none store || exit 9; dbuild() {{ {dbuild} \"$@\"; }}; {script}",
         root = space.root().display(),
         dbuild = build.get_program().to_string_lossy(),
     );
@@ -115,10 +128,45 @@ fn a_full_disk_is_an_error_and_no_more() {
     for (name, value) in build.get_envs() {
         command.env(name, value.unwrap_or_default());
     }
-    let outcome = run(&mut command).expect_ok().lacks(&["panicked"]);
-    assert_eq!(outcome.stdout.lines().last(), Some("right"), "{outcome}");
-    let (failed, _) = outcome.stderr.split_once("=== copied").expect("both builds failed");
-    for failed in failed.split("=== run") {
-        assert!(failed.contains("No space left"), "{outcome}");
+    run(&mut command).expect_ok().lacks(&["panicked"])
+}
+
+/// Fills the disk with `fill`, prunes, and builds on what the prune has freed.
+fn prune_when_full(options: &str, fill: &str) {
+    if !rustix::process::geteuid().is_root() {
+        return;
     }
+    let space = TestSpace::new();
+    space.write("context/file", "right\n");
+    space.write("context/Dockerfile", DOCKERFILE);
+    let many =
+        "for i in $(seq 300); do touch /$i; done; dd if=/dev/urandom of=/big bs=1k count=9000 2> /dev/null";
+    space.write("waste/Dockerfile", format!("FROM busybox\nRUN {many}\n"));
+    let script = format!(
+        "set -e; dbuild build -t app context; dbuild build waste; test -d store/reserve; \
+         mkdir store/fill; {{ {fill}; }} 2> /dev/null || true; \
+         ! (touch store/fill/none && echo more > store/fill/none) 2> /dev/null; \
+         echo === full >&2; ! dbuild build waste --no-cache || exit 7; echo === pruned >&2; \
+         dbuild cache prune; test -d store/reserve; dbuild cache verify; \
+         dbuild cache prune --all --keep-size 3MB; dbuild build -t app context; dbuild run app; \
+         dbuild cache du --json > du.json"
+    );
+    let outcome = on_small_disk(&space, options, &script);
+    assert_eq!(outcome.stdout.lines().last(), Some("right"), "{outcome}");
+    let (_, full) = outcome.stderr.split_once("=== full").unwrap();
+    let (full, pruned) = full.split_once("=== pruned").unwrap();
+    assert!(full.contains("cache prune"), "{full}");
+    // Records and images are what they were: the database was not given up.
+    assert!(!pruned.contains("database"), "{pruned}");
+    assert!(outcome.stdout.contains("freed "), "{outcome}");
+}
+
+#[test]
+fn a_disk_that_is_full_to_its_last_byte_can_be_pruned() {
+    prune_when_full("size=48m", "cat /dev/zero > store/fill/zero");
+}
+
+#[test]
+fn a_disk_without_an_inode_left_can_be_pruned() {
+    prune_when_full("size=64m,nr_inodes=2000", "i=0; while touch store/fill/$i; do i=$((i+1)); done");
 }

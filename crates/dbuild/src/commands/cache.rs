@@ -34,7 +34,7 @@ pub(crate) fn du(global: &Global, args: ListArgs) -> Result<(), Error> {
 /// `dbuild cache prune`.
 pub(crate) fn prune(global: &Global, args: &PruneArgs) -> Result<(), Error> {
     let policy = dbuild_cache::policy(&args.policy).map_err(Error::usage)?;
-    let session = Session::open(global)?;
+    let session = Session::open_to_collect(global)?;
     let keep_for = args.keep_for.or(args.filter.map(|filter| filter.0));
     let options = PruneOptions {
         keep_size: args.keep_size.map(|size| size.0),
@@ -69,10 +69,17 @@ pub(crate) fn prune(global: &Global, args: &PruneArgs) -> Result<(), Error> {
 pub(super) fn collected(upkeep: &Upkeep) -> String {
     let Upkeep { pruned, keep_size, unfinished } = upkeep;
     let count = |count: u64, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
-    let (results, blobs) = (count(pruned.snapshots, "result"), count(pruned.blobs, "blob"));
+    let removed = [
+        (pruned.snapshots, count(pruned.snapshots, "result")),
+        (pruned.blobs, count(pruned.blobs, "blob")),
+        (pruned.cache_mounts, count(pruned.cache_mounts, "cache mount")),
+    ];
+    let removed: Vec<String> =
+        removed.into_iter().filter_map(|(count, words)| (count > 0).then_some(words)).collect();
+    let removed = removed.join(", ");
     let (freed, left, limit) = (Bytes(pruned.freed), Bytes(pruned.remaining), Bytes(*keep_size));
     let rest = if *unfinished { "; the rest goes after the next build" } else { "" };
-    format!("cache: removed {results} and {blobs} ({freed}); the store takes {left} of {limit}{rest}")
+    format!("cache: removed {removed} ({freed}); the store takes {left} of {limit}{rest}")
 }
 
 /// `dbuild cache ls`.

@@ -4,7 +4,7 @@ use std::fs;
 use dbuild_cache::default_policy;
 
 use super::{Space, key, publish, record};
-use crate::{PruneOptions, Store, UpkeepLimits};
+use crate::{PruneOptions, Sharing, Store, UpkeepLimits};
 
 fn limits(keep_size: Option<u64>) -> UpkeepLimits {
     UpkeepLimits { keep_size, keep_for: None, policy: default_policy() }
@@ -60,4 +60,73 @@ fn no_time_removes_nothing() {
     let all = PruneOptions { keep_size: Some(0), deadline, ..PruneOptions::default() };
     assert_eq!(store.prune(&all).unwrap().snapshots, 0);
     assert_eq!(directories(&store), 1);
+}
+
+#[test]
+fn a_cache_mount_is_measured_after_its_use_and_goes_like_a_result() {
+    let space = Space::new();
+    let store = space.open();
+    let write = |name: &str| {
+        let mount = store.cache_mount("m", Sharing::Shared, |_| Ok(())).unwrap();
+        fs::write(mount.dir().join(name), vec![1; 1 << 20]).unwrap();
+        mount
+    };
+    let size = || store.cache_mounts().unwrap()[0].size;
+    let mount = write("one");
+    store.measure_mounts(&|| true).unwrap();
+    assert!(size() >= 1 << 20, "also while a step is in it");
+    fs::write(mount.dir().join("two"), vec![1; 1 << 20]).unwrap();
+    drop(mount);
+    // It was in use, so what was counted may be too little.
+    store.measure_mounts(&|| true).unwrap();
+    assert!(size() >= 2 << 20);
+    let (known, estimated) = (size(), store.estimated_size().unwrap());
+    // Of a walk that is cut short a part is known, and what was known before is not forgotten.
+    let mount = write("three");
+    drop(mount);
+    let asked = Cell::new(0);
+    store.measure_mounts(&|| asked.replace(asked.get() + 1) < 2).unwrap();
+    assert_eq!((size(), store.cache_mounts().unwrap()[0].hits), (known, 1));
+    assert!(estimated > known);
+
+    let used = store.cache_mount("m", Sharing::Shared, |_| Ok(())).unwrap();
+    assert_eq!(store.upkeep(&limits(Some(0))).unwrap(), None, "a step is in it");
+    drop(used);
+    let done = store.upkeep(&limits(Some(0))).unwrap().unwrap();
+    assert_eq!((done.pruned.cache_mounts, done.unfinished), (1, false), "{done:?}");
+    assert_eq!(store.cache_mounts().unwrap(), []);
+    let rows = store.inner.db.read(|db| db.prepare("SELECT 1 FROM mounts")?.exists([]));
+    assert!(!rows.unwrap(), "nothing is left of it");
+}
+
+#[test]
+fn a_use_that_cannot_be_written_protects_everything_until_its_lease_ends() {
+    let space = Space::new();
+    let (build, other) = (space.open(), space.open());
+    let snapshot = publish(&build, "file", "content");
+    build.put_record(&record(1, "RUN", Some(&snapshot)), &[]).unwrap();
+    let lease = build.lease().unwrap();
+    build.inner.uses.protect_everything();
+    let all = PruneOptions { all: true, ..PruneOptions::default() };
+    assert_eq!(other.prune(&all).unwrap().snapshots, 0);
+    drop(lease);
+    assert_eq!(other.prune(&all).unwrap().snapshots, 1);
+}
+
+#[test]
+fn a_reserve_is_kept_and_made_again_whoever_took_it() {
+    let space = Space::new();
+    let store = space.open();
+    let reserve = store.room(crate::reserve::RESERVE);
+    let blocks = || fs::read_dir(&reserve).unwrap().count();
+    assert_eq!(blocks(), 16);
+    // There is space, so it stays.
+    Store::make_room(store.root()).unwrap();
+    assert_eq!(blocks(), 16);
+    fs::remove_dir_all(&reserve).unwrap();
+    store.prune(&PruneOptions::default()).unwrap();
+    assert_eq!(blocks(), 16);
+    fs::remove_dir_all(&reserve).unwrap();
+    drop(space.open());
+    assert_eq!(blocks(), 16);
 }
