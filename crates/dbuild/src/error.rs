@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use dbuild_layer::LayerError;
+
 /// Exit code of a build (or any command) that failed.
 pub(crate) const EXIT_FAILED: u8 = 1;
 /// Exit code of wrong usage.
@@ -19,12 +21,14 @@ pub(crate) struct Error {
     rendered: bool,
     hint: Option<String>,
     code: u8,
+    /// What is damaged in the store, if that is the reason.
+    damage: Option<Box<LayerError>>,
 }
 
 impl Error {
     /// The command did not do what it should.
     pub(crate) fn failed(message: impl fmt::Display) -> Self {
-        Self { message: message.to_string(), rendered: false, hint: None, code: EXIT_FAILED }
+        Self { message: message.to_string(), rendered: false, hint: None, code: EXIT_FAILED, damage: None }
     }
 
     /// The command line, or a file that it names as configuration, is wrong.
@@ -44,7 +48,7 @@ impl Error {
 
     /// A program that ran in an image ended with this code, and has said why itself.
     pub(crate) fn exit_code(code: u8) -> Self {
-        Self { message: String::new(), rendered: true, hint: None, code }
+        Self { code, ..Self::rendered("") }
     }
 
     /// The same with another exit code.
@@ -63,6 +67,17 @@ impl Error {
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// The same, where damage to the files of a layer is the reason.
+    pub(crate) fn by_damage(mut self, damage: LayerError) -> Self {
+        self.damage = Some(Box::new(damage));
+        self
+    }
+
+    /// The damage that is the reason.
+    pub(crate) fn damage(&self) -> Option<&LayerError> {
+        self.damage.as_deref()
     }
 
     pub(crate) fn code(&self) -> u8 {

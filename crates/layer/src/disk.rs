@@ -77,6 +77,16 @@ impl Root {
         Ok(Self { fd, path: path.to_owned(), live })
     }
 
+    /// Opens the directory of a layer's files; one that is gone is damage.
+    pub(crate) fn of_layer(path: &Path) -> Result<Self, LayerError> {
+        Self::open(path, false).map_err(|error| match error {
+            LayerError::Io { error, .. } if is_gone(Errno::from_io_error(&error)) => {
+                LayerError::Damaged { dir: path.to_owned(), path: TreePath::root(), why: "it is gone" }
+            }
+            error => error,
+        })
+    }
+
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
@@ -117,7 +127,10 @@ impl Root {
             let empty = File::open("/dev/null").map_err(LayerError::std("open", "/dev/null"))?;
             return Ok((empty, Stat { kind: FileType::RegularFile, size: 0, ..stat }));
         }
-        let file = File::from(opened.map_err(LayerError::io("open", full()))?);
+        let file = match opened {
+            Err(errno) if !self.live && is_gone(Some(errno)) => return Err(self.damaged(path, "it is gone")),
+            opened => File::from(opened.map_err(LayerError::io("open", full()))?),
+        };
         let stat = stat_fd(&file).map_err(LayerError::io("stat", full()))?;
         match stat.kind {
             FileType::RegularFile => Ok((file, stat)),
@@ -166,6 +179,11 @@ impl Root {
     pub(crate) fn stat(&self, path: &TreePath) -> Result<Stat, Errno> {
         stat_at(&self.fd, path.as_path())
     }
+}
+
+/// Whether there is nothing of that name, or a directory on the way is none.
+pub(crate) fn is_gone(errno: Option<Errno>) -> bool {
+    matches!(errno, Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP))
 }
 
 fn stat_at<P: rustix::path::Arg>(dir: impl AsFd, path: P) -> Result<Stat, Errno> {

@@ -193,7 +193,7 @@ impl<W: Write> Sink for io::BufWriter<W> {}
 impl<W: Write> Sink for &mut W {}
 
 fn write_tree(tree: &Tree, dir: &Path, clamp: Option<i64>, out: &mut dyn Sink) -> Result<(), LayerError> {
-    let root = Root::open(dir, false)?;
+    let root = Root::of_layer(dir)?;
     let mut out = Blocks::new(out);
     for entry in tree.entries() {
         if entry.path.is_root() {

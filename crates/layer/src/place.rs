@@ -207,7 +207,10 @@ impl Placer<'_> {
 
     /// Hardlinks a file of a snapshot, if the file system lets us and it is the file that its index says.
     fn try_link(&self, root: &Root, path: &TreePath, entry: &Entry) -> Result<bool, LayerError> {
-        let stat = root.stat(path).map_err(LayerError::io("stat", root.full(path)))?;
+        let stat = match root.stat(path) {
+            Err(errno) if disk::is_gone(Some(errno)) => return Err(root.damaged(path, "it is gone")),
+            stat => stat.map_err(LayerError::io("stat", root.full(path)))?,
+        };
         let EntryKind::File { size, .. } = entry.kind else { return Ok(false) };
         if stat.kind != FileType::RegularFile || stat.size != size {
             return Err(root.damaged(path, "it has another type or size"));

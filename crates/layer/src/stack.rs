@@ -68,7 +68,7 @@ impl Files {
     pub(crate) fn open(&self) -> Result<Option<Root>, LayerError> {
         match self {
             Self::Absent => Ok(None),
-            Self::Snapshot(dir) => Root::open(dir, false).map(Some),
+            Self::Snapshot(dir) => Root::of_layer(dir).map(Some),
             Self::Live(dir) => Root::open(dir, true).map(Some),
         }
     }

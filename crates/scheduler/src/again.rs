@@ -1,18 +1,18 @@
-//! A build that is begun again, since a result that it found in the cache was damaged.
+//! A build that is begun again, since the files of a result that it found in the cache are damaged.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use dbuild_layer::LayerError;
 use dbuild_plan::{Plan, StepId, StepKind};
 use dbuild_store::{Event, EventSink};
 
-use crate::error::StepError;
 use crate::request::Request;
 
-/// Whether the error is a damaged result, which is no longer known now.
-pub(crate) fn forget_damaged(request: &Request, error: &StepError) -> bool {
-    let StepError::DamagedResult(id, LayerError::Damaged { path, why, .. }) = error else { return false };
-    if request.store.forget_snapshot(id).is_err() {
+/// Forgets the result that is damaged; whether it was one of the store's.
+pub(crate) fn forget_damaged(request: &Request, damage: &LayerError) -> bool {
+    let LayerError::Damaged { dir, path, why } = damage else { return false };
+    if !matches!(request.store.forget_snapshot(dir), Ok(true)) {
         return false;
     }
     request.events.emit(Event::warning(format!(
@@ -21,25 +21,41 @@ pub(crate) fn forget_damaged(request: &Request, error: &StepError) -> bool {
     true
 }
 
-/// The build's listener, who has heard already of what is found a second time.
-pub(crate) fn again(request: &Request) -> Arc<dyn EventSink> {
-    Arc::new(Again { plan: Arc::clone(&request.plan), events: Arc::clone(&request.events) })
-}
-
-struct Again {
+/// A build's listener, who hears once what is found each time that the build is begun.
+pub(crate) struct Once {
     plan: Arc<Plan>,
     events: Arc<dyn EventSink>,
+    told: Mutex<HashSet<(What, u32)>>,
 }
 
-impl EventSink for Again {
+#[derive(PartialEq, Eq, Hash)]
+enum What {
+    Skipped,
+    Explained,
+    Started,
+    Ended,
+}
+
+impl Once {
+    pub(crate) fn new(plan: Arc<Plan>, events: Arc<dyn EventSink>) -> Arc<Self> {
+        Arc::new(Self { plan, events, told: Mutex::default() })
+    }
+}
+
+impl EventSink for Once {
     fn emit(&self, event: Event) {
         let is_context = |step: u32| matches!(self.plan.step(StepId(step)).kind, StepKind::Context(_));
-        let heard = match &event {
-            Event::StepCached { .. } | Event::StageSkipped { .. } => true,
-            Event::StepStarted { step } | Event::StepFinished { step, .. } => is_context(*step),
-            _ => false,
+        let (what, of, may_be_again) = match &event {
+            Event::StageSkipped { stage, .. } => (What::Skipped, *stage, false),
+            Event::StepExplained { step, .. } => (What::Explained, *step, false),
+            Event::StepStarted { step } if is_context(*step) => (What::Started, *step, false),
+            Event::StepCached { step, .. } => (What::Ended, *step, false),
+            // What ran in vain runs again.
+            Event::StepFinished { step, .. } => (What::Ended, *step, !is_context(*step)),
+            _ => return self.events.emit(event),
         };
-        if !heard {
+        let is_new = self.told.lock().unwrap_or_else(PoisonError::into_inner).insert((what, of));
+        if is_new || may_be_again {
             self.events.emit(event);
         }
     }

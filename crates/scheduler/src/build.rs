@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use dbuild_cache::definition;
 use dbuild_digest::{BlobDigest, StepKey};
-use dbuild_layer::{Stack, TocInfo};
+use dbuild_layer::{LayerError, Stack, TocInfo};
 use dbuild_plan::{Plan, StageId, Step, StepId, StepKind};
 use dbuild_store::{BlobSource, Event, EventSink, LayerInfo, PackedLayer, Store};
 use tokio::runtime::Handle;
 
-use crate::again::{again, forget_damaged};
+use crate::again::{Once, forget_damaged};
 use crate::base::{Bases, chain_ids};
 use crate::cancel::Cancel;
 use crate::error::{BuildError, StepError};
@@ -47,13 +47,21 @@ pub struct BuiltTarget {
 
 /// Runs a build. Must be called on a tokio runtime with several threads.
 ///
-/// A result of the cache whose files turn out to be damaged while they are packed is forgotten, and made again: once.
-pub async fn build(request: Request) -> Result<Built, BuildError> {
-    match build_once(request.clone()).await {
-        Err(BuildError::Step(_, error)) if forget_damaged(&request, &error) => {
-            build_once(Request { events: again(&request), ..request }).await
+/// A result of the cache whose files turn out to be damaged while they are copied or packed is forgotten, and the build is begun
+/// again: what it has made is found, and what is missing is made.
+pub async fn build(mut request: Request) -> Result<Built, BuildError> {
+    request.events = Once::new(Arc::clone(&request.plan), request.events);
+    // A disk that spoils everything must have an end.
+    let mut left = request.plan.len();
+    loop {
+        let done = build_once(request.clone()).await;
+        let Err(BuildError::Step(id, error)) = &done else { return done };
+        let Some(damage) = error.damage() else { return done };
+        if left == 0 || !forget_damaged(&request, damage) {
+            request.events.emit(Event::StepFailed { step: id.0, error: error.to_string() });
+            return done;
         }
-        done => done,
+        left -= 1;
     }
 }
 
@@ -260,6 +268,12 @@ impl Built {
         let files = &self.outputs.get(step.index())?.files;
         let present = files.image().is_none_or(|image| self.shared.bases.is_present(image));
         if present { files.stack(&self.shared.bases).ok() } else { None }
+    }
+
+    /// After an export that found a result damaged: the request of a build that makes it again. `None` where that would not
+    /// help.
+    pub fn again(&self, damage: &LayerError) -> Option<Request> {
+        forget_damaged(&self.shared.request, damage).then(|| self.shared.request.clone())
     }
 
     /// What the steps gave, in the order of their ids.

@@ -7,7 +7,7 @@ use dbuild_layer::users::UserError;
 use dbuild_layer::{CopyError, LayerError};
 use dbuild_plan::StepId;
 use dbuild_sandbox::SandboxError;
-use dbuild_store::{BlobSourceError, SnapshotId, StoreError};
+use dbuild_store::{BlobSourceError, StoreError};
 
 /// How a build ended that gave no image.
 #[derive(Debug)]
@@ -113,9 +113,6 @@ pub enum StepError {
     /// Files could not be read or written.
     #[error(transparent)]
     Layer(#[from] LayerError),
-    /// The files of a result were changed after it was made.
-    #[error("{1}")]
-    DamagedResult(SnapshotId, LayerError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -128,4 +125,17 @@ pub enum StepError {
     /// A step was given something that its plan promised not to give: a fault of dbuild.
     #[error("internal error: {0}; please report this")]
     Internal(&'static str),
+}
+
+impl StepError {
+    /// The damage to the files of a layer, if that is what stopped the step.
+    pub(crate) fn damage(&self) -> Option<&LayerError> {
+        let error = match self {
+            Self::Layer(error) | Self::User(UserError::Layer(error)) => error,
+            Self::Copy { error: CopyError::Layer(error), .. } => error,
+            Self::OfImage(_, error) => return error.damage(),
+            _ => return None,
+        };
+        matches!(error, LayerError::Damaged { .. }).then_some(error)
+    }
 }

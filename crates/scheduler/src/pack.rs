@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use dbuild_layer::{Compression, LayerError, PackOptions, Packed, TocInfo, pack, repack};
+use dbuild_layer::{Compression, PackOptions, Packed, TocInfo, pack, repack};
 use dbuild_plan::{BaseImage, Plan, StepId};
 use dbuild_store::{Event, EventSink, PackKey, PackedLayer, Snapshot, SnapshotId, Store};
 use tokio::runtime::Handle;
@@ -152,11 +152,7 @@ fn pack_layer(store: &Store, snapshot: &Snapshot, options: &PackOptions) -> Resu
     // Hashed once: where it is compressed.
     let mut blob = store.unhashed_blob_writer()?;
     let members = store.members();
-    let packed = pack(&snapshot.tree, &snapshot.dir, options, &members, &mut blob);
-    let packed = packed.map_err(|error| match error {
-        LayerError::Damaged { .. } => StepError::DamagedResult(snapshot.id.clone(), error),
-        error => error.into(),
-    })?;
+    let packed = pack(&snapshot.tree, &snapshot.dir, options, &members, &mut blob)?;
     blob.commit_as(packed.digest)?;
     members.keep(&packed.digest);
     Ok(layer_of(&packed, options))

@@ -68,6 +68,8 @@ impl Run for Worker {
             let done = shared.carry_out(step, inputs, &cancel);
             if let Err(error) = &done
                 && !cancel.is_canceled()
+                // Damage is no failure yet.
+                && error.damage().is_none()
             {
                 let step = if let StepError::OfImage(image, _) = error { *image } else { step };
                 shared.emit(Event::StepFailed { step: step.0, error: error.to_string() });

@@ -259,10 +259,12 @@ impl Store {
         valid.map(|id| self.to_trash(&self.snapshot_dir(&SnapshotId(id)))).collect()
     }
 
-    /// Forgets a snapshot whose files were found damaged, and all that leads to it. Whoever uses it keeps its files: they
-    /// are an orphan now, which the next collection removes.
-    pub fn forget_snapshot(&self, id: &SnapshotId) -> Result<(), StoreError> {
-        self.inner.db.write(|db| delete_snapshot_rows(db, &id.0).map(drop))
+    /// Forgets the snapshot with this directory, whose files were found damaged, and all that leads to it; false where it is
+    /// none. Whoever uses it keeps its files: they are an orphan now, which the next collection removes.
+    pub fn forget_snapshot(&self, dir: &Path) -> Result<bool, StoreError> {
+        let home = dir.parent().filter(|home| home.parent() == Some(&*self.room("snapshots")));
+        let Some(id) = home.and_then(|home| home.file_name()?.to_str()) else { return Ok(false) };
+        self.inner.db.write(|db| delete_snapshot_rows(db, id)).map(|forgotten| forgotten > 0)
     }
 
     /// Drops a snapshot, its records and what is known of its packed forms.

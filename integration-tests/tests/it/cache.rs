@@ -1,6 +1,6 @@
 //! `dbuild cache`: what is kept, what it is made of, whether it is whole, and what goes.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use dbuild_integration_tests::{Background, TestSpace};
 
@@ -43,12 +43,7 @@ fn results_are_listed_and_taken_apart() {
 fn damage_is_found_and_repaired() {
     let space = built();
     space.dbuild(["cache", "verify"]).run().expect_ok().stdout_has(&["snapshots were read"]);
-    let find = |name: &str| {
-        let mut found = std::process::Command::new("find");
-        let output = found.arg(space.path("store/snapshots")).args(["-name", name]).output().unwrap();
-        String::from_utf8_lossy(&output.stdout).lines().next().expect("the file is in a snapshot").to_owned()
-    };
-    std::fs::write(find("twice"), "wrong\nwrong\n").unwrap();
+    std::fs::write(in_snapshots(&space, "twice").remove(0), "wrong\nwrong\n").unwrap();
     let found = space.dbuild(["cache", "verify"]).run().expect_code(1);
     found.stdout_has(&["twice: its content changed"]).stderr_has(&["--repair"]);
     space.dbuild(["cache", "verify", "--repair"]).run().expect_ok();
@@ -60,9 +55,7 @@ fn damage_is_found_and_repaired() {
 #[test]
 fn a_result_that_is_damaged_when_it_is_packed_is_made_again() {
     let space = built();
-    let mut find = std::process::Command::new("find");
-    let found = find.arg(space.path("store/snapshots")).args(["-name", "twice"]).output().unwrap();
-    std::fs::write(String::from_utf8_lossy(&found.stdout).trim(), "wrong\nwrong\n").unwrap();
+    std::fs::write(in_snapshots(&space, "twice").remove(0), "wrong\nwrong\n").unwrap();
     // Packed in another way than before, its bytes are read.
     let output = ["--output", "type=image,compression=uncompressed"];
     let again = space.build(DOCKERFILE, output).run().expect_ok();
@@ -72,6 +65,133 @@ fn a_result_that_is_damaged_when_it_is_packed_is_made_again() {
     ]);
     assert_eq!(space.run_in("app", &["cat", "/twice"]), "right\nright\n");
     space.build(DOCKERFILE, output).run().expect_ok().lacks(&["damaged"]);
+}
+
+/// The files of a name in the snapshots.
+fn in_snapshots(space: &TestSpace, name: &str) -> Vec<PathBuf> {
+    let mut find = std::process::Command::new("find");
+    let found = find.arg(space.path("store/snapshots")).args(["-name", name]).output().unwrap();
+    String::from_utf8_lossy(&found.stdout).lines().map(PathBuf::from).collect()
+}
+
+#[test]
+fn what_is_missing_or_cut_in_a_result_is_made_again_when_it_is_needed() {
+    let dockerfile = |last: &str| {
+        format!(
+            "FROM busybox AS made\nRUN mkdir /c && echo whole > /c/first\nRUN mkdir /d && echo whole > /d/second\n\
+             FROM busybox\nRUN echo beside > /beside\nCOPY --from=made /c/first /d/second /{last}/\n"
+        )
+    };
+    type Damage = fn(&Path);
+    let delete: Damage = |file| std::fs::remove_file(file).unwrap();
+    let cut: Damage = |file| std::fs::write(file, "w").unwrap();
+    let directory: Damage = |file| std::fs::remove_dir_all(file.parent().unwrap()).unwrap();
+    let link: Damage = |file| {
+        std::fs::remove_file(file).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", file).unwrap();
+    };
+    let snapshot: Damage = |file| {
+        let mut dir = file.parent().unwrap();
+        while !dir.parent().unwrap().ends_with("snapshots") {
+            dir = dir.parent().unwrap();
+        }
+        std::fs::remove_dir_all(dir).unwrap();
+    };
+    let packed = ["--output", "type=image,compression=uncompressed"];
+    let local = ["--output", "type=local,dest=out"];
+    for (what, damage, told) in [
+        ("delete", delete, "it is gone"),
+        ("cut", cut, "size"),
+        ("directory", directory, "it is gone"),
+        ("link", link, "it has another type or size"),
+        ("snapshot", snapshot, ""),
+    ] {
+        let space = TestSpace::new();
+        space.build(&dockerfile("to"), [""; 0]).run().expect_ok();
+        let both = || [in_snapshots(&space, "first"), in_snapshots(&space, "second")].concat();
+        // Both steps of the source are damaged; what is linked from them goes with them.
+        both().iter().filter(|file| file.exists()).for_each(|file| damage(file));
+        // The copy is another one, so it must read them. And it is packed, or written out.
+        let again = space.build(&dockerfile("else"), [""; 0]).run().expect_ok();
+        let again = again.lacks(&["FAILED", "error"]);
+        if !told.is_empty() {
+            assert_eq!(
+                again.stderr.matches("a result of the cache is damaged").count(),
+                2,
+                "{what}\n{again}"
+            );
+            assert!(again.stderr.contains(told), "{what}\n{again}");
+        }
+        assert_eq!(again.stderr.matches("RUN echo beside").count(), 1, "{what}: told once\n{again}");
+        assert_eq!(space.run_in("app", &["cat", "/else/first", "/else/second"]), "whole\nwhole\n", "{what}");
+
+        for output in [packed, local] {
+            in_snapshots(&space, "second").iter().filter(|file| file.exists()).for_each(|file| damage(file));
+            space.build(&dockerfile("else"), output).run().expect_ok().lacks(&["FAILED", "error"]);
+        }
+        assert_eq!(space.read("out/else/second"), "whole\n", "{what}");
+        space.build(&dockerfile("else"), packed).run().expect_ok().lacks(&["damaged", "FAILED"]);
+        let wrong = space.dbuild(["cache", "verify"]).run().stdout;
+        assert!(!wrong.contains("second"), "{what}: {wrong}");
+    }
+}
+
+#[test]
+fn a_file_of_a_base_image_that_is_missing_is_unpacked_again() {
+    let space = TestSpace::new();
+    let dockerfile = |name: &str| format!("FROM scratch\nCOPY --from=busybox /bin/busybox /{name}/busybox\n");
+    space.build(&dockerfile("a"), [""; 0]).run().expect_ok();
+    in_snapshots(&space, "busybox").iter().for_each(|file| std::fs::remove_file(file).unwrap());
+    let again = space.build(&dockerfile("b"), [""; 0]).run().expect_ok();
+    again.stderr_has(&["a result of the cache is damaged"]).lacks(&["FAILED"]);
+    assert!(space.run_in("app", &["/b/busybox", "echo", "here"]).contains("here"));
+}
+
+/// Files that lie in several snapshots, blobs, images and cache mounts.
+fn mixed(strategy: &str) -> TestSpace {
+    let space = TestSpace::new();
+    space.write("context/file", "right\n");
+    let flags = ["--strategy", strategy];
+    // `COPY --from` without other modes hardlinks the file.
+    let text = "FROM busybox AS big\nRUN dd if=/dev/urandom of=/big bs=1024 count=3000 2> /dev/null\n\
+                FROM busybox\nCOPY --from=big /big /a\nCOPY --from=big /big /b\nCOPY file /\n\
+                RUN --mount=type=cache,target=/m dd if=/dev/urandom of=/m/c bs=1024 count=2000 2> /dev/null; echo 1 > /1\n";
+    space.build(text, flags).run().expect_ok();
+    let linked = in_snapshots(&space, "a").remove(0);
+    assert!(std::os::unix::fs::MetadataExt::nlink(&std::fs::metadata(linked).unwrap()) >= 3);
+    let other = "FROM busybox\nRUN --mount=type=cache,id=other,target=/m echo x > /m/x; seq 100000 > /seq\n";
+    space.write("other/Dockerfile", other);
+    space.dbuild(["build", "-t", "other", "--strategy", strategy, "other"]).run().expect_ok();
+    space
+}
+
+#[test]
+fn du_and_prune_hold_under_every_strategy_with_links_mounts_blobs_and_images() {
+    for strategy in ["linear", "content", "output"] {
+        let space = mixed(strategy);
+        let store = space.path("store");
+        let agrees = || {
+            let told = space.dbuild(["cache", "du", "--json"]).run().expect_ok().json();
+            let (total, real) = (told["total"].as_u64().unwrap(), du(&store));
+            assert!(total.abs_diff(real) * 50 <= real, "{strategy}: {total} is not within 2 % of {real}");
+            let kinds = told["entries"].as_array().unwrap();
+            let of = |kind: &str| kinds.iter().filter(|one| one["kind"] == kind).count();
+            (of("image"), of("snapshot"), of("cache_mount"))
+        };
+        assert_eq!(agrees(), (2, 6, 2), "{strategy}");
+        // The images stay with their blobs, 7 MB; what can go does, and is enough.
+        for keep in [14_000_000, 11_000_000] {
+            let size = keep.to_string();
+            space.dbuild(["cache", "prune", "--keep-size", &size]).run().expect_ok();
+            assert!(du(&store) <= keep, "{strategy}: {} > {keep}", du(&store));
+            assert_eq!(agrees().0, 2, "{strategy}");
+        }
+        assert_eq!(space.run_in("app", &["cat", "/file"]), "right\n");
+        space.dbuild(["rm", "app", "other"]).run().expect_ok();
+        space.dbuild(["cache", "prune", "--keep-size", "1500000"]).run().expect_ok();
+        assert!(du(&store) <= 1_500_000, "{strategy}: {}", du(&store));
+        assert_eq!(agrees().0, 0, "{strategy}");
+    }
 }
 
 #[test]
@@ -142,6 +262,37 @@ fn a_build_keeps_the_store_within_its_limit_and_the_image_that_it_made() {
     space.build(&wasteful(4), ["--quiet"]).run().expect_ok().lacks(&["cache: removed"]);
     assert_eq!(space.dbuild(["cache", "ls", "--json"]).run().expect_ok().json(), serde_json::json!([]));
     assert_eq!(space.run_in("app", &["cat", "/number"]), "4\n");
+}
+
+#[test]
+fn cache_mounts_count_and_go_after_a_build_unless_a_step_is_in_them() {
+    let space = TestSpace::new();
+    let store = space.path("store");
+    let fill = |id: &str| {
+        format!(
+            "FROM busybox\nRUN --mount=type=cache,target=/m,id={id} dd if=/dev/urandom of=/m/c bs=1024 count=12000 2> /dev/null\n"
+        )
+    };
+    configure(&space, "keep-size = \"20MB\"");
+    space.build(&fill("one"), [""; 0]).run().expect_ok().lacks(&["cache: removed"]);
+    let built = space.build(&fill("two"), [""; 0]).run().expect_ok();
+    built.stderr_has(&["cache: removed ", "1 cache mount ("]);
+    assert!(du(&store) <= 20_000_000, "{}", du(&store));
+    // The one that was used last is there still.
+    let left = space.dbuild(["cache", "du", "--json"]).run().expect_ok().json();
+    let mounts = left["entries"].as_array().unwrap().iter().filter(|one| one["kind"] == "cache_mount");
+    assert_eq!(mounts.map(|one| one["id"].as_str().unwrap()).collect::<Vec<_>>(), ["two"]);
+
+    let gate = "echo with-$((6 * 7)); until [ -e /gate/open ]; do sleep 0.1; done";
+    let waiting = format!("FROM busybox\nRUN --mount=type=cache,target=/gate,id=gate {gate}\n");
+    let mut build = Background::start(space.build(&waiting, [""; 0]).into_command());
+    build.wait_for_line("with-42");
+    configure(&space, "keep-size = \"1MB\"");
+    let open = "FROM busybox\nRUN --mount=type=cache,target=/gate,id=gate touch /gate/open\n";
+    space.write("other/Dockerfile", open);
+    space.dbuild(["build", "-t", "opener", "other"]).run().expect_ok();
+    let (status, told) = build.wait();
+    assert!(status.success(), "{told}");
 }
 
 #[test]

@@ -73,6 +73,29 @@ fn a_secret_is_where_it_is_asked_for_and_nowhere_else() {
 }
 
 #[test]
+fn the_value_of_an_argument_that_no_stage_declares_is_kept_nowhere() {
+    let space = TestSpace::new();
+    space.write("token", "hunter2-secret");
+    let text = "FROM busybox\nARG DECLARED\nRUN --mount=type=secret,id=token test -s /run/secrets/token; echo $DECLARED > /file\n";
+    let args = ["UNDECLARED=hunter2-flag", "UNSET", "DECLARED=told"].map(|arg| format!("--build-arg={arg}"));
+    let secret = ["--secret", "id=token,src=token"].map(str::to_owned);
+    let output = "--output=type=image,compression=uncompressed".to_owned();
+    let flags: Vec<String> = args.into_iter().chain(secret).chain([output]).collect();
+    for strategy in ["linear", "content", "output"] {
+        let flags = flags.iter().map(String::as_str).chain(["--explain", "--strategy", strategy]);
+        space.build(text, flags).env("UNSET", "hunter2-variable").run().expect_ok();
+    }
+    space.dbuild(["report", "-o", "report.html"]).run().expect_ok();
+    std::fs::remove_file(space.path("token")).expect("it is there");
+    assert_eq!(files_with(space.root(), b"hunter2"), Vec::<String>::new());
+    assert_ne!(
+        files_with(&space.path("store"), b"told"),
+        Vec::<String>::new(),
+        "what is declared is an ingredient"
+    );
+}
+
+#[test]
 fn a_secret_that_cannot_be_given_is_an_error_that_says_so() {
     let space = TestSpace::new();
     space.write("binary", BINARY);

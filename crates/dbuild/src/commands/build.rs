@@ -196,15 +196,32 @@ impl Build<'_> {
         mut cancel: Cancel,
     ) -> Result<Result<Exported, Error>, BuildError> {
         let plan = Arc::new(lowered.plan.clone());
-        let request = self.request(Arc::clone(&plan), Arc::clone(events), cancel.clone());
+        let mut request = self.request(Arc::clone(&plan), Arc::clone(events), cancel.clone());
+        let mut left = plan.len();
         let building = async {
-            let built = dbuild_scheduler::build(request).await?;
-            let Self { session, flags, .. } = self;
-            let exporting =
-                Exporting { session, flags, plan: &plan, images, built: &built, epoch: self.inputs.epoch };
-            let exported = export(exporting, &self.outputs, events).await;
+            let (built, exported) = loop {
+                let built = dbuild_scheduler::build(request).await?;
+                let Self { session, flags, .. } = self;
+                let exporting = Exporting {
+                    session,
+                    flags,
+                    plan: &plan,
+                    images,
+                    built: &built,
+                    epoch: self.inputs.epoch,
+                };
+                let exported = export(exporting, &self.outputs, events).await;
+                let damage = exported.as_ref().err().and_then(Error::damage).filter(|_| left > 0);
+                match damage.and_then(|damage| built.again(damage)) {
+                    Some(again) => request = again,
+                    None => break (built, exported),
+                }
+                left -= 1;
+            };
             if self.outputs.iter().any(takes_image) && exported.is_ok() {
-                tokio::task::block_in_place(|| crate::starts::tell(&session.store, &plan, &built, events));
+                tokio::task::block_in_place(|| {
+                    crate::starts::tell(&self.session.store, &plan, &built, events)
+                });
             }
             Ok(exported)
         };

@@ -8,6 +8,7 @@ use dbuild_exporter::{
     OutputSpec, assemble, assemble_index, find_engine, image_id, metadata, write_iidfile,
     write_metadata_file,
 };
+use dbuild_layer::LayerError;
 use dbuild_plan::{HistoryEntry, Plan, Stage};
 use dbuild_registry::Reference;
 use dbuild_scheduler::{Built, BuiltTarget};
@@ -305,7 +306,11 @@ fn label(output: &OutputSpec) -> String {
 }
 
 pub(crate) fn failed(error: ExportError) -> Error {
-    Error::failed(crate::error::chain(&error))
+    let told = Error::failed(crate::error::chain(&error));
+    match error {
+        ExportError::Layer(damage @ LayerError::Damaged { .. }) => told.by_damage(damage),
+        _ => told,
+    }
 }
 
 fn rfc3339(ms: u64) -> String {

@@ -382,6 +382,18 @@ fn a_damaged_snapshot_is_an_error() {
     std::fs::write(space.path("source/a"), "cut").unwrap();
     let error = space.copy(&plain(None, &selections, "/d/")).unwrap_err().to_string();
     assert!(error.contains("is not what its layer's index says"), "{error}");
+    // Also without links, where the file is opened.
+    for request in [
+        plain(None, &selections, "/d/"),
+        CopyRequest { chmod: Some("700"), ..plain(None, &selections, "/d/") },
+    ] {
+        let _ = std::fs::remove_file(space.path("source/a"));
+        let error = space.copy(&request).unwrap_err().to_string();
+        assert!(error.contains("a in ") && error.contains("(it is gone)"), "{error}");
+    }
+    std::fs::remove_dir(space.path("source")).unwrap();
+    let error = space.copy(&plain(None, &selections, "/d/")).unwrap_err().to_string();
+    assert!(error.contains("(it is gone)"), "{error}");
 }
 
 #[test]
