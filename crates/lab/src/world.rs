@@ -27,10 +27,10 @@ pub(crate) fn trace_commit<W: World>(
     tracers: &mut [Tracer],
 ) -> Result<Vec<Rebuilt>, Failed> {
     let unknown = |error: NoSuchStrategy| Failed(error.to_string());
-    let gave = vec![None; plan.len()];
-    let mut once = Once { world: &mut world, by_key: HashMap::new(), gave };
-    let carried = forecast(plan, strategy(DEFAULT_STRATEGY).map_err(unknown)?, &CacheUse::All, &mut once);
-    let gave = once.gave;
+    let mut gave = vec![None; plan.len()];
+    let answers = Answers::Found { by_key: HashMap::new(), gave: &mut gave };
+    let mut found = Answering { world: &mut world, answers };
+    let carried = forecast(plan, strategy(DEFAULT_STRATEGY).map_err(unknown)?, &CacheUse::All, &mut found);
     for ((_, step), known) in plan.steps().zip(&carried.steps) {
         match &known.verdict {
             Verdict::Fails(error) => return Err(Failed(format!("{}: {error}", step.text))),
@@ -51,27 +51,28 @@ pub(crate) fn trace_commit<W: World>(
         })
         .collect();
     let rebuilt = tracers.iter_mut().map(|tracer| {
-        let mut told = Told { world: &mut world, gave: &gave };
+        let mut told = Answering { world: &mut world, answers: Answers::Known(&gave) };
         let known = forecast(plan, tracer.strategy, &CacheUse::All, &mut told);
         Rebuilt { strategy: tracer.strategy.name(), steps: tracer.add(plan, known, &given) }
     });
     Ok(rebuilt.collect())
 }
 
-/// Asks a world once for each key, and keeps the answers by step.
-struct Once<'a, W: World> {
+/// A world that tells what each step gave, whatever it is asked under.
+struct Answering<'a, W: World> {
     world: &'a mut W,
-    by_key: HashMap<StepKey, Gave<W::Files>>,
-    gave: Vec<Option<Gave<W::Files>>>,
+    answers: Answers<'a, W::Files>,
 }
 
-/// Repeats what each step gave, whatever its key.
-struct Told<'a, W: World> {
-    world: &'a mut W,
-    gave: &'a [Option<Gave<W::Files>>],
+/// Where the answers about steps come from.
+enum Answers<'a, F> {
+    /// The world is asked once for each key, and its answers are kept by step.
+    Found { by_key: HashMap<StepKey, Gave<F>>, gave: &'a mut [Option<Gave<F>>] },
+    /// They are known by step.
+    Known(&'a [Option<Gave<F>>]),
 }
 
-impl<W: World> Knowledge for Once<'_, W> {
+impl<W: World> Knowledge for Answering<'_, W> {
     fn scratch(&mut self) -> W::Files {
         self.world.scratch()
     }
@@ -85,15 +86,20 @@ impl<W: World> Knowledge for Once<'_, W> {
     }
 
     fn record(&mut self, asked: &Asked<'_, W::Files>) -> Option<Gave<W::Files>> {
-        let known = match self.by_key.get(&asked.key) {
-            Some(known) => Some(known.clone()),
-            None => self.world.record(asked).or_else(|| self.world.executed(asked)),
-        };
-        if let Some(known) = &known {
-            self.by_key.insert(asked.key, known.clone());
+        match &mut self.answers {
+            Answers::Known(gave) => gave[asked.id.index()].clone(),
+            Answers::Found { by_key, gave } => {
+                let known = match by_key.get(&asked.key) {
+                    Some(known) => Some(known.clone()),
+                    None => self.world.record(asked).or_else(|| self.world.executed(asked)),
+                };
+                if let Some(known) = &known {
+                    by_key.insert(asked.key, known.clone());
+                }
+                gave[asked.id.index()].clone_from(&known);
+                known
+            }
         }
-        self.gave[asked.id.index()].clone_from(&known);
-        known
     }
 
     fn pinned<'s>(&self, step: &'s Step) -> Option<Cow<'s, Step>> {
@@ -105,46 +111,7 @@ impl<W: World> Knowledge for Once<'_, W> {
     }
 }
 
-impl<W: World> Knowledge for Told<'_, W> {
-    fn scratch(&mut self) -> W::Files {
-        self.world.scratch()
-    }
-
-    fn image(&mut self, id: StepId, image: &BaseImage) -> (W::Files, bool) {
-        (self.world.image(id, image).0, true)
-    }
-
-    fn context(&mut self, context: &ContextStep) -> Result<(TreeDigest, W::Files), StepError> {
-        self.world.context(context)
-    }
-
-    fn record(&mut self, asked: &Asked<'_, W::Files>) -> Option<Gave<W::Files>> {
-        self.gave[asked.id.index()].clone()
-    }
-
-    fn pinned<'s>(&self, step: &'s Step) -> Option<Cow<'s, Step>> {
-        self.world.pinned(step)
-    }
-
-    fn took_ms(&self, _: &StepKey) -> Option<u64> {
-        None
-    }
-}
-
-impl<W: World> Select for Once<'_, W> {
-    type Files = W::Files;
-    type Selection = W::Selection;
-
-    fn select(&self, source: &Source<'_>, files: &W::Files) -> Result<Option<W::Selection>, StepError> {
-        self.world.select(source, files)
-    }
-
-    fn paths(&self, selection: W::Selection) -> SelectedPaths {
-        self.world.paths(selection)
-    }
-}
-
-impl<W: World> Select for Told<'_, W> {
+impl<W: World> Select for Answering<'_, W> {
     type Files = W::Files;
     type Selection = W::Selection;
 

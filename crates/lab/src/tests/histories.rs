@@ -1,9 +1,6 @@
 //! The histories of `fixtures/lab`, against the answers that are worked out by hand beside them.
 
-use std::collections::BTreeMap;
 use std::path::Path;
-
-use dbuild_cache::default_policy;
 
 use super::{costs, history, options, simulate};
 use crate::{BELADY, BOUND, Replay, UNLIMITED};
@@ -114,26 +111,6 @@ fn node() {
     );
     assert_eq!(of(&replay, "output", "lru", 800), (394, 1496.5));
     assert!(of(&replay, "output", "lfu", 800).1 > 2000.0);
-}
-
-/// The default of `cache prune --keep-size`: over all of these histories and the usual sizes, each of the same weight, it takes
-/// the least time on average, compared with what nothing can beat.
-#[test]
-fn the_default_policy_is_the_best_of_these_histories() {
-    let mut times: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
-    for name in ["comment", "beside", "reverts", "base", "node"] {
-        let replay = replayed(name, &[]);
-        for size in replay.sizes().into_iter().flatten() {
-            let of = |policy: &str| replay.row("output", policy, Some(size)).unwrap().rebuilt_ms as f64;
-            for policy in ["lru", "lfu", "gdsf"] {
-                times.entry(policy).or_default().push(of(policy) / of(BOUND));
-            }
-        }
-    }
-    let mean = |times: &Vec<f64>| times.iter().sum::<f64>() / times.len() as f64;
-    let told: Vec<(&str, f64)> = times.iter().map(|(policy, times)| (*policy, mean(times))).collect();
-    let best = told.iter().min_by(|a, b| a.1.total_cmp(&b.1)).unwrap();
-    assert_eq!(best.0, default_policy().name(), "{told:?}");
 }
 
 /// `docs/laboratory.md` shows this table and these plots.

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod bounds;
+mod default_policy;
 mod histories;
 mod model;
 
