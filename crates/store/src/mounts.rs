@@ -177,6 +177,7 @@ impl Store {
             }
             let (began_ms, is_free) = (now_ms(), mount.is_free());
             let (size, is_all) = size_while(&mount.path, in_time);
+            tracing::debug!("cache mount {} measured in {} ms", mount.id, now_ms().saturating_sub(began_ms));
             let size = if is_all { size } else { size.max(mount.size) };
             // Who is in it goes on writing.
             let measured_ms = if is_free { began_ms } else { 0 };
