@@ -15,10 +15,10 @@ const STYLE: &str = "\
 :root{color-scheme:light dark;--ink:#1f2328;--soft:#59636e;--line:#d1d9e0;--page:#fff;--bar:#0550ae}\
 @media(prefers-color-scheme:dark){:root{--ink:#e6edf3;--soft:#9198a1;--line:#3d444d;--page:#0d1117;--bar:#79c0ff}}\
 body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--page);max-width:64rem;margin:2rem auto;padding:0 1rem}\
-.wide{overflow-x:auto}svg{max-width:100%;height:auto}\
-table{border-collapse:collapse;margin:1rem 0}caption{text-align:left;color:var(--soft);padding-bottom:.4rem}\
+h1{overflow-wrap:anywhere}.wide{overflow-x:auto}.wide>svg{display:block}\
+table{border-collapse:collapse;margin:.4rem 0 1rem}\
 th,td{padding:.2rem .7rem;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}\
-td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}code{font-size:.9em}\
+td.n,th.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}code{font-size:.9em}\
 .bar{display:block;height:.4rem;background:var(--bar);margin-top:.2rem}.soft{color:var(--soft)}\
 details>ul{margin:.2rem 0;padding-left:1.2rem}summary{cursor:pointer}";
 
@@ -52,22 +52,24 @@ pub fn html(replay: &Replay) -> String {
     for text in replay.sizes().into_iter().filter_map(|size| replay.best(size)) {
         put!(out, "<li>{}</li>", escaped(&text));
     }
-    put!(
-        out,
-        "</ul>\n<h2>Strategies, policies and sizes</h2>\n<div class=\"wide\">{}</div>",
-        plot::svg(replay)
-    );
+    put!(out, "</ul>\n<h2>Strategies, policies and sizes</h2>\n{}{}</div>", wide("Plots"), plot::svg(replay));
     rows(&mut out, &replay.rows);
     commits(&mut out, replay);
     put!(out, "</main>\n</body>\n</html>");
     out
 }
 
+/// What is wider than a small window is scrolled in it, with the keyboard, too.
+fn wide(name: &str) -> String {
+    format!("<div class=\"wide\" role=\"region\" aria-label=\"{name}\" tabindex=\"0\">")
+}
+
 fn rows(out: &mut String, rows: &[Row]) {
     put!(
         out,
-        "<div class=\"wide\"><table><caption>The same figures. <code>belady</code> knows the future and drops what is \
-         needed last; <code>bound</code> is what nothing can beat.</caption>"
+        "<p class=\"soft\">The same figures. <code>belady</code> knows the future and drops what is needed last; <code>bound</code> is \
+         what nothing can beat.</p>\n{}<table>",
+        wide("Figures")
     );
     put!(out, "<thead><tr><th scope=\"col\">Strategy<th scope=\"col\">Policy");
     for head in ["Size", "Hits", "Rate", "Rebuilt", "Misses", "Again", "Evicted", "Stored"] {
@@ -100,8 +102,9 @@ fn commits(out: &mut String, replay: &Replay) {
     let highest = all.map(|one| cost(&one.steps)).max().unwrap_or(0).max(1);
     put!(
         out,
-        "<h2>Commit by commit</h2>\n<div class=\"wide\"><table><caption>What each strategy rebuilds where nothing is ever \
-         evicted, and why.</caption><thead><tr><th scope=\"col\">Commit"
+        "<h2>Commit by commit</h2>\n<p class=\"soft\">What each strategy rebuilds where nothing is ever evicted, and why.</p>\n\
+         {}<table><thead><tr><th scope=\"col\">Commit",
+        wide("Commits")
     );
     strategies.iter().for_each(|strategy| put!(out, "<th scope=\"col\">{strategy}"));
     put!(out, "</tr></thead><tbody>");

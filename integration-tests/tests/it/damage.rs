@@ -170,3 +170,38 @@ fn a_disk_that_is_full_to_its_last_byte_can_be_pruned() {
 fn a_disk_without_an_inode_left_can_be_pruned() {
     prune_when_full("size=64m,nr_inodes=2000", "i=0; while touch store/fill/$i; do i=$((i+1)); done");
 }
+
+#[test]
+fn a_newer_database_or_store_is_refused_and_stays_and_a_foreign_one_is_set_aside() {
+    let space = TestSpace::new();
+    space.write("context/file", "right\n");
+    space.build(DOCKERFILE, [""; 0]).run().expect_ok();
+    // This copies the log into the database.
+    space.dbuild(["cache", "prune", "--keep-size", "1GB"]).run().expect_ok();
+    let database = space.path("store/dbuild.db");
+    let whole = std::fs::read(&database).unwrap();
+    let with = |at: usize, number: u32| {
+        let mut bytes = whole.clone();
+        bytes[at..at + 4].copy_from_slice(&number.to_be_bytes());
+        bytes
+    };
+    // `user_version` and `application_id` of SQLite's header.
+    let newer = with(60, 7);
+    std::fs::write(&database, &newer).unwrap();
+    for words in [&["images"][..], &["cache", "prune", "--all"], &["build", "context"]] {
+        let refused = space.dbuild(words).run().expect_code(1).lacks(&["panicked"]);
+        refused.stderr_has(&["has format 7", "use a newer dbuild, or another directory with --store"]);
+    }
+    assert!(std::fs::read(&database).unwrap() == newer, "it is as it was");
+
+    std::fs::write(&database, with(68, 0x0bad_cafe)).unwrap();
+    let again = space.build(DOCKERFILE, [""; 0]).run().expect_ok();
+    again.stderr_has(&["could not be used (it is another program's)", "steps run again, images are kept"]);
+    assert_eq!(space.run_in("app", &[]), "right\nright\n");
+    space.build(DOCKERFILE, [""; 0]).run().expect_ok().lacks(&["could not be used"]);
+
+    let format = space.read("store/format").replace("\"format\":1", "\"format\":9");
+    space.write("store/format", &format);
+    space.dbuild(["images"]).run().expect_code(1).stderr_has(&["has format 9"]);
+    assert_eq!(space.read("store/format"), format);
+}

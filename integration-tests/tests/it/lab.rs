@@ -104,3 +104,20 @@ fn wrong_words_are_told() {
         .expect_code(2)
         .stderr_has(&["--simulate"]);
 }
+
+#[test]
+fn odd_repositories_are_replayed_and_what_is_odd_is_said() {
+    let space = TestSpace::offline();
+    history(&space, "comment");
+    let replay = |dir: &str| space.dbuild(["lab", "replay", dir, "--simulate", "--strategy", "output"]).run();
+    space.write("repository/main.go", "dirty");
+    replay("repository").expect_ok().stdout_has(&["4 of 4 commits", "changes that are not committed"]);
+    let clone = format!("git clone -q --depth 2 file://{} shallow", space.path("repository").display());
+    space.shell("", &clone).expect_ok();
+    replay("shallow").expect_ok().stdout_has(&["2 of 2 commits", "is shallow", "--unshallow"]);
+    let script = "git init -q && git config user.name lab && git config user.email lab@example.com && \
+                  git commit -q --allow-empty -m one";
+    std::fs::create_dir(space.path("empty")).unwrap();
+    space.shell("empty", script).expect_ok();
+    replay("empty").expect_code(1).stderr_has(&["none of the 1 commits has a file Dockerfile", "-f FILE"]);
+}

@@ -153,7 +153,10 @@ fn draw(all: &[Ratios]) -> String {
                 one.policy
             );
             let (x, y) = (x + BAR / 2.0, y - 4.0);
-            let _ = writeln!(out, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"middle\">{mean:.2}</text>");
+            let _ = writeln!(
+                out,
+                "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"middle\" font-size=\"10\">{mean:.2}</text>"
+            );
         }
         let (x, y) = (left + BAR * 2.0, bottom + 18.0);
         let _ = writeln!(out, "<text x=\"{x:.1}\" y=\"{y}\" text-anchor=\"middle\">{name}</text>");
