@@ -29,7 +29,7 @@ impl Session {
     /// Opens the store. Without root the process is replaced by one that is root in a user namespace, so this
     /// comes before any thread.
     pub(crate) fn open(global: &Global) -> Result<Self, Error> {
-        Self::open_with(global, |dir, flavor| Store::open(dir, flavor))
+        Self::open_with(global, Store::open)
     }
 
     /// The same for a command that removes things, which can begin on a full disk, too.
