@@ -1,6 +1,6 @@
 //! The last lines of a build: what was made, what of it is shipped, what was left behind.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -17,8 +17,9 @@ pub struct Summary {
     stages: BTreeMap<u32, StageBytes>,
     exports: Vec<Export>,
     starts: Vec<Starts>,
-    run: usize,
-    cached: usize,
+    /// Steps that ran, and those that were found. One that was found, and was damaged, ran.
+    run: BTreeSet<u32>,
+    cached: BTreeSet<u32>,
     duration: Duration,
 }
 
@@ -52,12 +53,12 @@ impl Summary {
     pub fn learn(&mut self, event: &Event) {
         self.labels.learn(event);
         match event {
-            Event::StepCached { .. } => self.cached += 1,
+            Event::StepCached { step, .. } => drop(self.cached.insert(*step)),
             // The context is read every time: it is no step that could be cached.
             Event::StepFinished { step, .. }
                 if self.labels.step(*step).is_none_or(|step| step.kind != "context") =>
             {
-                self.run += 1;
+                self.run.insert(*step);
             }
             Event::StageSummary { stage, base_bytes, made_bytes, shipped_bytes, left_bytes, .. } => {
                 let (base, made) = (*base_bytes, *made_bytes);
@@ -166,8 +167,9 @@ impl Summary {
         }
         lines.extend(self.exports.iter().map(Export::to_string));
         lines.extend(self.starts.iter().flat_map(|start| self.start(start, width)));
-        let steps = self.run + self.cached;
-        lines.push(format!("done in {}: {} of {steps} steps cached", Seconds(self.duration), self.cached));
+        let (steps, cached) =
+            (self.run.union(&self.cached).count(), self.cached.difference(&self.run).count());
+        lines.push(format!("done in {}: {cached} of {steps} steps cached", Seconds(self.duration)));
         lines.join("\n")
     }
 }

@@ -125,7 +125,8 @@ fn what_is_missing_or_cut_in_a_result_is_made_again_when_it_is_needed() {
         assert_eq!(again.stderr.matches("RUN echo beside").count(), 1, "{what}: told once\n{again}");
         assert_eq!(space.run_in("app", &["cat", "/else/first", "/else/second"]), "whole\nwhole\n", "{what}");
 
-        for output in [packed, local] {
+        again.stderr_has(&["3 of 6 steps cached"]);
+        for output in [packed, local, ["--output", "type=tar,dest=out.tar"]] {
             in_snapshots(&space, "second").iter().filter(|file| file.exists()).for_each(|file| damage(file));
             space.build(&dockerfile("else"), output).run().expect_ok().lacks(&["FAILED", "error"]);
         }

@@ -144,10 +144,10 @@ fn prune_when_full(options: &str, fill: &str) {
     space.write("waste/Dockerfile", format!("FROM busybox\nRUN {many}\n"));
     let script = format!(
         "set -e; dbuild build -t app context; dbuild build waste; test -d store/reserve; \
-         mkdir store/fill; {{ {fill}; }} 2> /dev/null || true; \
+         dbuild tag app kept; mkdir store/fill; {{ {fill}; }} 2> /dev/null || true; \
          ! (touch store/fill/none && echo more > store/fill/none) 2> /dev/null; \
          echo === full >&2; ! dbuild build waste --no-cache || exit 7; echo === pruned >&2; \
-         dbuild cache prune; test -d store/reserve; dbuild cache verify; \
+         dbuild rm app; dbuild cache prune; test -d store/reserve; dbuild cache verify; \
          dbuild cache prune --all --keep-size 3MB; dbuild build -t app context; dbuild run app; \
          dbuild cache du --json > du.json"
     );

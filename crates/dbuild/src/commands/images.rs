@@ -77,7 +77,7 @@ pub(crate) fn tag(global: &Global, image: &str, name: &str) -> Result<(), Error>
 
 /// `dbuild rm`.
 pub(crate) fn remove(global: &Global, images: &[String]) -> Result<(), Error> {
-    let session = Session::open(global)?;
+    let session = Session::open_to_collect(global)?;
     for image in images {
         for name in session.store.remove_image(image).map_err(Error::failed)? {
             print(&format!("removed {}", familiar(&name)))?;
