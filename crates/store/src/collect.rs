@@ -111,9 +111,17 @@ impl Store {
         self.shrink_database(deadline.is_some(), &in_time);
         if let Some(keep) = options.keep_size {
             self.shrink_to(keep, options, &mut pruned, &in_time, &measure)?;
+            if self.keep_reserve() {
+                // It counts, too.
+                self.shrink_to(keep, options, &mut pruned, &in_time, &measure)?;
+            }
+        } else {
+            self.keep_reserve();
         }
-        self.keep_reserve();
         pruned.remaining = measure()?;
+        if deadline.is_none() && options.keep_size.is_some_and(|keep| pruned.remaining > keep) {
+            pruned.remaining = pruned.remaining.saturating_sub(self.give_reserve_up()?);
+        }
         pruned.freed = before.saturating_sub(pruned.remaining);
         Ok(pruned)
     }

@@ -15,6 +15,7 @@ use crate::error::Context;
 use crate::locks::open_lock_file;
 use crate::publish::{create_new, remove_tree};
 use crate::store::dead_scratch;
+use crate::usage::size_of;
 use crate::{Store, StoreError};
 
 /// The directory of the reserve.
@@ -42,19 +43,28 @@ impl Store {
         Ok(())
     }
 
-    /// Makes the reserve where there is none and space enough. The store can do without.
-    pub(crate) fn keep_reserve(&self) {
+    /// Makes the reserve where there is none and space enough; whether it did. The store can do without.
+    pub(crate) fn keep_reserve(&self) -> bool {
         let place = self.room(RESERVE);
         if place.exists() || !matches!(has_free(self.root(), 8 * BYTES, 8 * FILES), Ok(true)) {
-            return;
+            return false;
         }
         let draft = self.scratch_path();
         // Another process may have been faster.
         let made = fill(&draft).and_then(|()| fs::rename(&draft, &place));
-        if let Err(error) = made {
+        if let Err(error) = &made {
             let _ = remove_tree(&draft);
             tracing::debug!("no reserve is kept: {error}");
         }
+        made.is_ok()
+    }
+
+    /// Removes the reserve, for a limit that leaves no room for it; the bytes on disk that it took. The next one who opens the store
+    /// makes it anew.
+    pub(crate) fn give_reserve_up(&self) -> Result<u64, StoreError> {
+        let place = self.room(RESERVE);
+        let size = size_of(&place);
+        remove_tree(&place).on("remove", &place).map(|()| size)
     }
 }
 

@@ -126,7 +126,12 @@ fn a_reserve_is_kept_and_made_again_whoever_took_it() {
     fs::remove_dir_all(&reserve).unwrap();
     store.prune(&PruneOptions::default()).unwrap();
     assert_eq!(blocks(), 16);
-    fs::remove_dir_all(&reserve).unwrap();
+    // A limit that leaves no room for it holds all the same.
+    let limit = |keep| PruneOptions { keep_size: Some(keep), ..PruneOptions::default() };
+    let least = store.prune(&limit(0)).unwrap().remaining;
+    assert!(!reserve.exists() && least < 1 << 20, "{least}");
+    assert!(store.prune(&limit(least + (1 << 20))).unwrap().remaining < least + (1 << 20));
+    assert!(!reserve.exists());
     drop(space.open());
     assert_eq!(blocks(), 16);
 }
