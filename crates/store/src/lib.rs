@@ -1,7 +1,7 @@
 //! Crash-safe local state: blobs, snapshots, records, tags, the journal and its events, collection.
 //!
 //! The [`Store`] is an OCI image layout (`oci-layout`, `index.json`, `blobs/`) with rooms beside it that only dbuild
-//! knows: `snapshots/`, `dbuild.db`, `indexes/`, `mounts/`, `tmp/`, `leases/`, `locks/`, `format`. Any number of
+//! knows: `snapshots/`, `dbuild.db`, `indexes/`, `mounts/`, `tmp/`, `leases/`, `locks/`, `reserve/`, `format`. Any number of
 //! processes and threads use one store at the same time. Start reading at `publish.rs`.
 //!
 //! This crate knows nothing of registries, of how steps are run, and of what the terminal shows. It is synchronous;
