@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 
 use dbuild_cache::Difference;
 use dbuild_digest::BlobDigest;
-use dbuild_store::{Event, LayerInfo, LogStream, Outcome, SnapshotId, Stamped, StartFinding, StepInfo};
+use dbuild_store::{
+    Event, InputChange, LayerInfo, LogStream, Outcome, SnapshotId, Stamped, StartFinding, StepInfo,
+};
 use serde::Serialize;
 
 use crate::Labels;
@@ -175,6 +177,9 @@ pub struct Step {
     /// What of its key differs from its earlier version.
     #[serde(skip)]
     pub differences: Vec<Difference>,
+    /// Its inputs that are other ones than those of its earlier version, and what that goes back to.
+    #[serde(skip)]
+    pub changes: Vec<InputChange>,
     /// Why it failed.
     pub error: Option<String>,
     /// What its command wrote, line by line.
@@ -417,7 +422,8 @@ impl Reader {
                 (step.layer_bytes, step.files) = (*layer_bytes, *files);
                 step.snapshot.clone_from(snapshot);
             }
-            Event::StepExplained { reasons, differences, .. } => {
+            Event::StepExplained { reasons, differences, inputs, .. } => {
+                step.changes.extend(inputs.iter().cloned());
                 step.reasons.extend(reasons.iter().cloned());
                 step.differences.extend(differences.iter().cloned());
             }

@@ -1,12 +1,14 @@
 //! Why a step of a build ran: what of its key was new, and what that goes back to.
 //!
 //! A step that ran because its parent, or a stage that it copies from, was another one is not explained by saying so. The
-//! causes are followed down, through the steps that ran, to what changed outside: a file, a word of the Dockerfile, an argument,
-//! an image.
+//! causes are followed down to what changed outside: a file, a word of the Dockerfile, an argument, an image. Steps that ran
+//! say themselves what was new of them. Of steps that were cached, and were still other results than before, the explained
+//! step says it (`inputs` of its event). What neither says is not known, and is not guessed.
 
 use std::fmt::Write as _;
 
 use dbuild_cache::{Change, Difference, IngredientKind};
+use dbuild_store::{ImageChange, InputCause, InputChange};
 use serde::Serialize;
 
 use crate::{Build, State, Step};
@@ -33,96 +35,217 @@ pub struct Cause {
     pub what: String,
     /// The steps from the asked one to the one that sees the change.
     pub way: Vec<u32>,
+    /// Of an image in the place of another: both, with their full digests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageChange>,
 }
+
+/// So many causes are told in one sentence.
+const MOST_CAUSES: usize = 3;
 
 impl Build {
     /// Why a step of the build ran.
-    pub fn why(&self, step: &Step) -> Why {
-        let ran =
-            matches!(step.state, State::Done | State::Failed | State::Running) && step.kind != "context";
-        let mut causes = Vec::new();
-        if ran {
-            self.follow(step, &mut vec![step.id], &mut causes);
+    pub fn why<'a>(&'a self, step: &'a Step) -> Why {
+        let ran = step.ran() && step.kind != "context";
+        let mut causes = Causes { build: self, found: Vec::new() };
+        match step.kind.as_str() {
+            _ if !ran => {}
+            "image" => causes.of_image(step),
+            _ => causes.follow(step, &mut vec![step.id]),
         }
-        let sentence = match causes.split_first() {
+        let causes = causes.found;
+        let sentence = match causes.first() {
             _ if !ran => format!("{} {}", self.name(step), unexplained(step)),
             None => format!("{} ran; the journal does not say why", self.name(step)),
-            Some((first, rest)) => {
-                let again = if step.differences.is_empty() { "ran" } else { "ran again" };
-                let what = &first.what;
-                let mut sentence = format!("{} {again} because {what}{}", self.name(step), self.via(first));
-                for cause in rest.iter().take(2) {
-                    let _ = write!(sentence, ", and because {}{}", cause.what, self.via(cause));
-                }
-                if rest.len() > 2 {
-                    let _ = write!(sentence, ", and for {} more reasons", rest.len() - 2);
-                }
-                sentence
+            Some(_) => {
+                let verb = match step.kind.as_str() {
+                    "image" => "was pulled",
+                    _ if step.differences.is_empty() => "ran",
+                    _ => "ran again",
+                };
+                format!("{} {verb} because {}", self.name(step), self.all_in_one(&causes))
             }
         };
         Why { step: step.id, ran, sentence, causes, differences: step.reasons.clone() }
+    }
+
+    /// The causes as one clause. What several steps see is said once.
+    fn all_in_one(&self, causes: &[Cause]) -> String {
+        let mut told: Vec<&Cause> = Vec::new();
+        for cause in causes {
+            if told.iter().all(|other| other.what != cause.what) {
+                told.push(cause);
+            }
+        }
+        let clauses: Vec<String> =
+            told.iter().take(MOST_CAUSES).map(|cause| self.clause(cause)).collect();
+        let mut words = clauses.join(", and because ");
+        if told.len() > MOST_CAUSES {
+            let _ = write!(words, ", and for {} more reasons", told.len() - MOST_CAUSES);
+        }
+        words
+    }
+
+    /// A cause with the step that sees it, where that is another one than the asked.
+    pub fn clause(&self, cause: &Cause) -> String {
+        let last = cause.way.last().filter(|_| cause.way.len() > 1).and_then(|id| self.step(*id));
+        let Some(step) = last.filter(|step| !cause.what.contains(&step.text)) else {
+            return cause.what.clone();
+        };
+        let cached = if step.is_cached_result() { ", which was CACHED by another build" } else { "" };
+        match step.lines {
+            Some((line, _)) => format!("{}, via {} at line {line}{cached}", cause.what, step.text),
+            None => format!("{}, via {}{cached}", cause.what, step.text),
+        }
     }
 
     /// Bracket and instruction.
     fn name(&self, step: &Step) -> String {
         format!("{} {}", step.label, step.text)
     }
+}
 
-    fn via(&self, cause: &Cause) -> String {
-        let last = cause.way.last().filter(|_| cause.way.len() > 1).and_then(|id| self.step(*id));
-        let Some(step) = last else { return String::new() };
-        match step.lines {
-            Some((line, _)) => format!(", via {} at line {line}", step.text),
-            None => format!(", via {}", step.text),
-        }
-    }
+/// What is found on the way down from one step.
+struct Causes<'a> {
+    build: &'a Build,
+    found: Vec<Cause>,
+}
 
-    /// Finds what a step's differences go back to. `way` ends with the step.
-    fn follow(&self, step: &Step, way: &mut Vec<u32>, causes: &mut Vec<Cause>) {
+impl<'a> Causes<'a> {
+    /// Finds what the differences of a step that ran go back to. `way` ends with the step.
+    fn follow(&mut self, step: &'a Step, way: &mut Vec<u32>) {
         if step.differences.is_empty() {
-            let what = match step.kind.as_str() {
-                "image" => format!("the image {} is another one", image_name(step)),
-                _ => step.reasons.first().cloned().unwrap_or_else(|| "nobody said why".to_owned()),
+            let reason = step.reasons.first().map_or("nobody said why", String::as_str);
+            let what = match way.len() {
+                1 => reason.to_owned(),
+                _ => reason.replacen(" it ", &format!(" {} ", in_its_line(step)), 1),
             };
-            return push(causes, what, way);
+            return self.push(what, way);
         }
+        self.trace(step, step, &step.differences, way);
+    }
+
+    /// The same of a step whose inputs `root` tells: itself, or a step that was cached.
+    fn trace(&mut self, root: &'a Step, at: &'a Step, differences: &[Difference], way: &mut Vec<u32>) {
+        let parent = at.inputs.first().copied();
+        let edges: Vec<&'a InputChange> = root.changes.iter().filter(|change| change.of == at.id).collect();
+        let (of_parent, of_sources): (Vec<_>, Vec<_>) =
+            edges.into_iter().partition(|change| Some(change.step) == parent);
         let (paths, others): (Vec<&Difference>, Vec<&Difference>) =
-            step.differences.iter().partition(|difference| difference.kind == IngredientKind::Path);
-        for difference in others {
-            match difference.kind {
-                IngredientKind::Parent => self.down(step, step.inputs.first().copied(), way, causes),
-                IngredientKind::Input => self.down(step, self.stage_source(step), way, causes),
-                _ => push(causes, clause(difference), way),
+            differences.iter().partition(|difference| difference.kind == IngredientKind::Path);
+        let of_kind = |kind| others.iter().any(|difference| difference.kind == kind);
+        // First what the step sees itself.
+        for difference in &others {
+            if !matches!(difference.kind, IngredientKind::Parent | IngredientKind::Input) {
+                self.push(clause(difference), way);
             }
         }
-        let Some(first) = paths.first() else { return };
-        match self.stage_source(step).filter(|_| !self.takes_from_outside(step)) {
-            Some(source) => self.down(step, Some(source), way, causes),
-            None => {
-                let what = match paths.len() {
-                    1 => clause(first),
-                    count => format!("{} and {} more", clause(first), count - 1),
-                };
-                push(causes, what, way);
-            }
+        let is_told = !of_sources.is_empty();
+        let from_outside = of_sources.iter().any(|change| change.cause == InputCause::Outside);
+        let from_stage = self.build.stage_source(at).filter(|_| !self.build.takes_from_outside(at));
+        if let Some(first) = paths.first()
+            && (from_outside || (!is_told && from_stage.is_none()))
+        {
+            let what = match paths.len() {
+                1 => clause(first),
+                count => format!("{} and {} more", clause(first), count - 1),
+            };
+            self.push(what, way);
+        }
+        match of_parent.first() {
+            Some(change) => self.input(root, at, change, way),
+            None if of_kind(IngredientKind::Parent) => self.untold(at, parent, way),
+            None => {}
+        }
+        for change in of_sources.iter().filter(|change| change.cause != InputCause::Outside) {
+            self.input(root, at, change, way);
+        }
+        if !is_told && (of_kind(IngredientKind::Input) || (!paths.is_empty() && from_stage.is_some())) {
+            self.untold(at, from_stage.or(self.build.stage_source(at)), way);
         }
     }
 
-    /// Goes on with an input; one that did not run is a cause itself.
-    fn down(&self, step: &Step, input: Option<u32>, way: &mut Vec<u32>, causes: &mut Vec<Cause>) {
-        let Some(input) = input.and_then(|id| self.step(id)).filter(|input| !way.contains(&input.id)) else {
-            return push(causes, "what it stands on is another".to_owned(), way);
+    /// Goes on with an input that `root` tells of.
+    fn input(&mut self, root: &'a Step, at: &'a Step, change: &'a InputChange, way: &mut Vec<u32>) {
+        let Some(input) = self.build.step(change.step).filter(|input| !way.contains(&input.id)) else {
+            return;
         };
-        let ran = matches!(input.state, State::Done | State::Failed | State::Running);
-        if !ran && input.kind != "image" {
-            let of = if step.inputs.first() == Some(&input.id) { "stands on" } else { "takes from" };
-            return push(causes, format!("it {of} another step than before: {}", self.name(input)), way);
-        }
         way.push(input.id);
-        self.follow(input, way, causes);
+        match &change.cause {
+            InputCause::Ran if input.ran() => self.follow(input, way),
+            InputCause::Ran | InputCause::Outside => self.push(format!("{} is another", input.text), way),
+            InputCause::Image(image) => {
+                self.push(image.to_string(), way);
+                if let Some(cause) = self.found.last_mut() {
+                    cause.image = Some(image.clone());
+                }
+            }
+            InputCause::Replaced { before } => {
+                let it = if way.len() == 2 { "it".to_owned() } else { in_its_line(at) };
+                let how = if at.inputs.first() == Some(&input.id) { "follows" } else { "takes files from" };
+                way.pop();
+                self.push(format!("{it} now {how} {} instead of {before}", input.text), way);
+                way.push(input.id);
+            }
+            InputCause::Cached { differences } => {
+                let known = self.found.len();
+                self.trace(root, input, differences, way);
+                if self.found.len() == known {
+                    self.push(format!("{} is another result than before", in_its_line(input)), way);
+                }
+            }
+            InputCause::Forgotten => {
+                let what = format!(
+                    "{} is another result than before, and what that was made of is not known any more",
+                    in_its_line(input)
+                );
+                self.push(what, way);
+            }
+        }
         way.pop();
     }
 
+    /// Goes on with an input that nothing is told of, as in journals of earlier versions.
+    fn untold(&mut self, at: &'a Step, input: Option<u32>, way: &mut Vec<u32>) {
+        let Some(input) = input.and_then(|id| self.build.step(id)).filter(|input| !way.contains(&input.id))
+        else {
+            return self.push("what it stands on is another".to_owned(), way);
+        };
+        if input.kind == "image" {
+            way.push(input.id);
+            self.push(format!("the image {} is another one", image_name(input)), way);
+        } else if input.ran() {
+            way.push(input.id);
+            self.follow(input, way);
+        } else {
+            let of = if at.inputs.first() == Some(&input.id) { "stands on" } else { "takes from" };
+            return self.push(format!("it {of} another step than before: {}", self.build.name(input)), way);
+        }
+        way.pop();
+    }
+
+    /// An image that was pulled: those who stand on it know which one it was before.
+    fn of_image(&mut self, step: &'a Step) {
+        let changes = self.build.steps.iter().flat_map(|other| &other.changes);
+        let change = changes.filter(|change| change.step == step.id).find_map(|change| match &change.cause {
+            InputCause::Image(image) => Some(image.clone()),
+            _ => None,
+        });
+        let what = match &change {
+            Some(change) => change.to_string(),
+            None => "a step needed its files, and they were not here".to_owned(),
+        };
+        self.found.push(Cause { what, way: vec![step.id], image: change });
+    }
+
+    fn push(&mut self, what: String, way: &[u32]) {
+        if !self.found.iter().any(|cause| cause.what == what && cause.way.last() == way.last()) {
+            self.found.push(Cause { what, way: way.to_vec(), image: None });
+        }
+    }
+}
+
+impl Build {
     /// The first step besides the parent that a step takes files from, and that ran.
     fn stage_source(&self, step: &Step) -> Option<u32> {
         let sources = || step.inputs.iter().skip(1).copied().filter(|id| !self.is_outside(*id));
@@ -139,6 +262,17 @@ impl Build {
     }
 }
 
+impl Step {
+    fn ran(&self) -> bool {
+        matches!(self.state, State::Done | State::Failed | State::Running)
+    }
+
+    /// A result that an earlier build made.
+    fn is_cached_result(&self) -> bool {
+        self.state == State::Cached && self.kind != "image"
+    }
+}
+
 impl Why {
     /// All that there is to say, over several lines.
     pub fn text(&self, build: &Build) -> String {
@@ -150,24 +284,16 @@ impl Why {
             let head = if index == 0 { "what differs:" } else { "" };
             let _ = write!(text, "\n  {head:14}{line}");
         }
+        let name = |step: &Step| {
+            format!("{}{}", build.name(step), if step.is_cached_result() { " (CACHED)" } else { "" })
+        };
         for (index, cause) in self.causes.iter().filter(|cause| cause.way.len() > 1).enumerate() {
             let head = if index == 0 { "goes back to:" } else { "" };
-            let way: Vec<String> = cause
-                .way
-                .iter()
-                .rev()
-                .filter_map(|id| build.step(*id))
-                .map(|step| build.name(step))
-                .collect();
+            let steps = cause.way.iter().rev().filter_map(|id| build.step(*id));
+            let way: Vec<String> = steps.map(name).collect();
             let _ = write!(text, "\n  {head:14}{} -> {}", cause.what, way.join(" -> "));
         }
         text
-    }
-}
-
-fn push(causes: &mut Vec<Cause>, what: String, way: &[u32]) {
-    if !causes.iter().any(|cause| cause.what == what && cause.way.last() == way.last()) {
-        causes.push(Cause { what, way: way.to_vec() });
     }
 }
 
@@ -175,10 +301,19 @@ fn image_name(step: &Step) -> String {
     step.image.as_ref().map_or_else(|| step.text.clone(), |image| image.reference.clone())
 }
 
+/// `RUN make (line 4)`.
+fn in_its_line(step: &Step) -> String {
+    match step.lines {
+        Some((line, _)) => format!("{} (line {line})", step.text),
+        None => step.text.clone(),
+    }
+}
+
 /// A step that did not run.
 fn unexplained(step: &Step) -> String {
     match (step.kind.as_str(), step.state) {
         ("context", _) => "is read in every build".to_owned(),
+        ("image", State::Cached) => "was not pulled: it is here, or no step needed its files".to_owned(),
         (_, State::Cached) => "was cached: nothing of its key had changed".to_owned(),
         (_, state) => format!("did not run: {}", state.word()),
     }
@@ -196,11 +331,19 @@ fn clause(difference: &Difference) -> String {
                 _ => format!("{path} changed ({how})"),
             }
         }
-        (_, Change::Changed { .. }) => match words.split_once(": content") {
-            Some((what, "")) => format!("{what} changed"),
-            _ => format!("{words} changed"),
-        },
+        (_, Change::Changed { .. }) => {
+            let subject = match difference.name.as_str() {
+                "" => difference.kind.to_string(),
+                name => format!("{} {name}", difference.kind),
+            };
+            match words.strip_prefix(&subject).map(|how| how.trim_start_matches(':')) {
+                Some(" content") => format!("{subject} changed"),
+                Some(how) => format!("{subject} changed:{how}"),
+                None => format!("{words} changed"),
+            }
+        }
         (_, Change::Reordered) => format!("{words} changed"),
         _ => words.replacen(": new", " is new", 1).replacen(": gone", " is gone", 1),
     }
 }
+

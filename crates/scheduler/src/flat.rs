@@ -69,6 +69,8 @@ pub(crate) fn in_one(store: &Store, key: StepKey, text: &str, stack: &Stack) -> 
             layer,
             layer_is_empty: snapshot.tree.is_empty(),
             snapshot: Some(snapshot.id.clone()),
+            stage: String::new(),
+            inputs: Vec::new(),
             duration_ms: 0,
             created_ms: now,
             hits: 0,

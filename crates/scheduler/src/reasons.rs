@@ -2,11 +2,12 @@
 
 use std::collections::HashSet;
 
-use dbuild_cache::{Difference, Ingredient, Strategy, definition, explain};
+use dbuild_cache::{Difference, Ingredient, IngredientKind, Strategy, definition, explain};
 use dbuild_digest::StepKey;
-use dbuild_plan::{Plan, Step};
-use dbuild_store::{Store, Wanted};
+use dbuild_plan::{Plan, Step, StepId};
+use dbuild_store::{InputCause, InputChange, Store, Wanted};
 
+use crate::lineage::{Compared, Fates, Lineage};
 use crate::worker::now_ms;
 
 /// What distinguishes a step from its nearest earlier record.
@@ -16,6 +17,21 @@ pub struct Reasons {
     pub earlier_ms: Option<u64>,
     /// What differs from it, in the order in which a reader wants it.
     pub differences: Vec<Difference>,
+    /// The inputs that are other ones, and what that goes back to. Those that are `of` the step itself come first.
+    pub inputs: Vec<InputChange>,
+}
+
+/// A step that has no result in the cache.
+#[derive(Clone, Copy, Debug)]
+pub struct Missed<'a> {
+    /// The step's number.
+    pub id: StepId,
+    /// The step.
+    pub step: &'a Step,
+    /// Its key.
+    pub key: &'a StepKey,
+    /// What the key was made of.
+    pub ingredients: &'a [Ingredient],
 }
 
 /// Finds the earlier records of a plan's steps.
@@ -34,23 +50,26 @@ impl Explainer {
         Self { strategy: strategy.name(), definitions, before_ms: now_ms() }
     }
 
-    /// What distinguishes a step from the record that a reader would compare it with.
-    pub fn reasons(&self, store: &Store, step: &Step, key: &StepKey, ingredients: &[Ingredient]) -> Reasons {
+    /// What distinguishes a step from the record that a reader would compare it with. `plan` is the one of [`Explainer::new`].
+    pub fn reasons(&self, store: &Store, plan: &Plan, missed: &Missed<'_>, fates: Fates<'_>) -> Reasons {
+        let Missed { id, step, key, ingredients } = *missed;
         let wanted = Wanted {
             strategy: self.strategy,
             key: Some(key),
             definition: &definition(step),
             text: &step.text,
+            stage: &plan.stage(step.stage).name,
             ingredients,
             before_ms: Some(self.before_ms),
             others: &self.definitions,
         };
-        match store.nearest_record(&wanted) {
-            Some(nearest) => Reasons {
-                earlier_ms: Some(nearest.record.created_ms),
-                differences: explain(&nearest.ingredients, ingredients),
-            },
-            None => Reasons::default(),
+        let Some(nearest) = store.nearest_record(&wanted) else { return Reasons::default() };
+        let (record, before) = (&nearest.record, &nearest.ingredients);
+        let lineage = Lineage { store, plan, fates, definitions: &self.definitions };
+        Reasons {
+            earlier_ms: Some(record.created_ms),
+            differences: explain(before, ingredients),
+            inputs: lineage.changes(&Compared { id, step, record, before, after: ingredients }),
         }
     }
 }
@@ -67,11 +86,22 @@ impl Reasons {
         if self.differences.is_empty() {
             return vec!["its result was made by another version of dbuild".to_owned()];
         }
-        let mut words: Vec<String> = self.differences.iter().take(most).map(ToString::to_string).collect();
+        let mut words: Vec<String> =
+            self.differences.iter().take(most).map(|difference| self.word(difference)).collect();
         let rest = self.differences.len() - words.len();
         if rest > 0 {
             words.push(format!("and {rest} more"));
         }
         words
+    }
+
+    /// A difference in words. Of a parent, by what it was where that is known.
+    fn word(&self, difference: &Difference) -> String {
+        let parent = self.inputs.first().filter(|_| difference.kind == IngredientKind::Parent);
+        match parent.map(|parent| &parent.cause) {
+            Some(InputCause::Image(change)) => change.to_string(),
+            Some(InputCause::Replaced { before }) => format!("what it stands on, which was {before}"),
+            _ => difference.to_string(),
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Carries out one step: the cache is asked, work that another thread or process does is waited for, and only then is
 //! something done. What is done is kept before it is told.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -17,9 +17,10 @@ use crate::base::Bases;
 use crate::cancel::Cancel;
 use crate::error::StepError;
 use crate::keys::StepInputs;
+use crate::lineage::{Fate, origins};
 use crate::output::{Base, FileSystem, Output};
 use crate::pack::Packer;
-use crate::reasons::{Explainer, NOT_ALLOWED};
+use crate::reasons::{Explainer, Missed, NOT_ALLOWED};
 use crate::remote::Pinned;
 use crate::request::Request;
 use crate::schedule::Run;
@@ -37,6 +38,8 @@ pub(crate) struct Shared {
     pub(crate) packer: Option<Packer>,
     pub(crate) runtime: Handle,
     explainer: Explainer,
+    /// What became of the steps that are done.
+    fates: Mutex<HashMap<StepId, Fate>>,
     /// Keys whose results this build made: with `--no-cache` they may be used all the same.
     made_here: Mutex<HashSet<StepKey>>,
     /// Keys that a step of this build has tried to lock: whoever waits for one of them waits for that step.
@@ -66,6 +69,10 @@ impl Run for Worker {
         // Files, SQLite and sandboxes block; only the order of work is asynchronous.
         let work = tokio::task::spawn_blocking(move || {
             let done = shared.carry_out(step, inputs, &cancel);
+            if let Ok(output) = &done {
+                let fate = Fate { key: output.key, output: Some(output.output), runs: !output.cached };
+                shared.fates.lock().unwrap_or_else(PoisonError::into_inner).insert(step, fate);
+            }
             if let Err(error) = &done
                 && !cancel.is_canceled()
                 // Damage is no failure yet.
@@ -107,6 +114,7 @@ impl Shared {
         let explainer = Explainer::new(request.strategy, &request.plan);
         Self {
             explainer,
+            fates: Mutex::default(),
             request,
             bases,
             packer,
@@ -297,14 +305,19 @@ impl Shared {
 
     /// Tells why a step is carried out.
     fn explain(&self, id: StepId, step: &Step, key: &StepKey, ingredients: &[Ingredient]) {
-        let (reasons, mut differences) = if self.may_use_cache(step, key) {
-            let why = self.explainer.reasons(self.store(), step, key, ingredients);
-            (why.words(MOST_REASONS), why.differences)
+        let (reasons, mut differences, inputs) = if self.may_use_cache(step, key) {
+            let missed = Missed { id, step, key, ingredients };
+            let why = self.explainer.reasons(self.store(), self.plan(), &missed, &|id| self.fate(id));
+            (why.words(MOST_REASONS), why.differences, why.inputs)
         } else {
-            (vec![NOT_ALLOWED.to_owned()], Vec::new())
+            (vec![NOT_ALLOWED.to_owned()], Vec::new(), Vec::new())
         };
         differences.truncate(MOST_DIFFERENCES);
-        self.emit(Event::StepExplained { step: id.0, reasons, differences });
+        self.emit(Event::StepExplained { step: id.0, reasons, differences, inputs });
+    }
+
+    fn fate(&self, id: StepId) -> Option<Fate> {
+        self.fates.lock().unwrap_or_else(PoisonError::into_inner).get(&id).copied()
     }
 
     fn may_use_cache(&self, step: &Step, key: &StepKey) -> bool {
@@ -356,6 +369,8 @@ impl Shared {
                 layer,
                 layer_is_empty: is_empty,
                 snapshot: Some(snapshot.id.clone()),
+                stage: self.plan().stage(step.stage).name.clone(),
+                inputs: origins(self.plan(), step, &|id| self.fate(id)),
                 duration_ms,
                 created_ms: now,
                 hits: 0,

@@ -13,7 +13,7 @@ use dbuild_cache::Difference;
 use dbuild_digest::{BlobDigest, StepKey};
 use serde::{Deserialize, Serialize};
 
-use crate::{MountInfo, Setting, SnapshotId};
+use crate::{InputChange, MountInfo, Setting, SnapshotId};
 
 /// Names a build: a short text that sorts by the time at which builds began.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -256,6 +256,9 @@ pub enum Event {
         /// The same as data; the first hundred of them.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         differences: Vec<Difference>,
+        /// The inputs that are other ones than those of the nearest earlier result, and what that goes back to.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        inputs: Vec<InputChange>,
     },
     /// A step is done.
     StepFinished {

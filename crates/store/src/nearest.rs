@@ -7,7 +7,7 @@ use dbuild_digest::StepKey;
 use rusqlite::{Connection, OptionalExtension as _};
 
 use crate::db::int;
-use crate::records::{COLUMNS, stored};
+use crate::records::{COLUMNS, Stored, stored};
 use crate::{Record, Store};
 
 /// What a nearest record is looked for with.
@@ -21,6 +21,8 @@ pub struct Wanted<'a> {
     pub definition: &'a StepKey,
     /// The instruction.
     pub text: &'a str,
+    /// The name of its stage.
+    pub stage: &'a str,
     /// The ingredients of the key.
     pub ingredients: &'a [Ingredient],
     /// Made before this time, in milliseconds since 1970.
@@ -44,15 +46,18 @@ pub struct Nearest {
 const LEAST_SIMILARITY: u32 = 500;
 
 impl Store {
+    /// A record, whatever became of its files. This is no use of it.
+    pub fn record_kept(&self, key: &StepKey) -> Option<Record> {
+        let row = self.inner.db.read(|db| row_of(db, key.as_bytes())).ok()??;
+        row.open(key).map(|(_, record)| record)
+    }
+
     /// The record that is nearest to a step, for saying why it ran again.
     pub fn nearest_record(&self, wanted: &Wanted<'_>) -> Option<Nearest> {
         let candidates = self.inner.db.read(|db| candidates(db, wanted)).ok()?;
         let mut best: Option<Nearest> = None;
         for key in candidates {
-            let row = self.inner.db.read(|db| {
-                let query = format!("SELECT {COLUMNS} FROM records WHERE key=?1");
-                db.prepare_cached(&query)?.query_row([&key], stored).optional()
-            });
+            let row = self.inner.db.read(|db| row_of(db, &key));
             let Some(row) = row.ok().flatten() else { continue };
             let Some((body, record)) = row.key().and_then(|key| row.open(&key)) else { continue };
             let Some(ingredients) = self.read_ingredients(&body) else { continue };
@@ -60,15 +65,23 @@ impl Store {
                 continue;
             }
             let similarity = similarity(&ingredients, wanted.ingredients);
-            let nearer = best.as_ref().is_none_or(|best| {
-                (similarity, record.created_ms) > (best.similarity, best.record.created_ms)
-            });
+            let rank = |similarity: u32, record: &Record| {
+                (similarity, record.stage == wanted.stage, record.created_ms)
+            };
+            let nearer = best
+                .as_ref()
+                .is_none_or(|best| rank(similarity, &record) > rank(best.similarity, &best.record));
             if nearer {
                 best = Some(Nearest { record, ingredients, similarity });
             }
         }
         best
     }
+}
+
+fn row_of(db: &Connection, key: &[u8]) -> rusqlite::Result<Option<Stored>> {
+    let query = format!("SELECT {COLUMNS} FROM records WHERE key=?1");
+    db.prepare_cached(&query)?.query_row([key], stored).optional()
 }
 
 /// Whether a reader would call a record an earlier version of a step: it has the same words, or nearly, or it stood in

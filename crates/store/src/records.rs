@@ -11,7 +11,7 @@ use crate::chunks::{ChunkId, chunks_of, read_chunks, write_chunks};
 use crate::db::{int, read_back, seal, uint};
 use crate::snapshots::touch_snapshot;
 use crate::uses::{Used, Window};
-use crate::{Snapshot, SnapshotId, Store, StoreError};
+use crate::{Origin, Snapshot, SnapshotId, Store, StoreError};
 
 /// What a key led to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +32,14 @@ pub struct Record {
     pub layer_is_empty: bool,
     /// The layer, unpacked. `None` where there is nothing to unpack.
     pub snapshot: Option<SnapshotId>,
+    /// The name of the stage that the step stood in when the record was made; of two records that are equally near to a step,
+    /// the one of its own stage is its earlier version. Empty in records of earlier versions.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub stage: String,
+    /// What the step stood on and took from: the parent, then the sources in the order of the plan. For
+    /// explanations; empty in records of earlier versions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<Origin>,
     /// How long the step took, in milliseconds.
     pub duration_ms: u64,
     /// When the record was made, in milliseconds since 1970. 0 in a new one: the store fills it in.
@@ -70,6 +78,10 @@ pub(crate) struct Body {
     layer: TreeDigest,
     layer_is_empty: bool,
     snapshot: Option<SnapshotId>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    stage: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    inputs: Vec<Origin>,
     duration_ms: u64,
     created_ms: u64,
     chunks: Vec<ChunkId>,
@@ -160,6 +172,8 @@ impl Store {
             layer: record.layer,
             layer_is_empty: record.layer_is_empty,
             snapshot: record.snapshot.clone(),
+            stage: record.stage.clone(),
+            inputs: record.inputs.clone(),
             duration_ms: record.duration_ms,
             created_ms,
             chunks: chunks.iter().map(|chunk| chunk.id.clone()).collect(),
@@ -358,6 +372,8 @@ impl Stored {
             layer: body.layer,
             layer_is_empty: body.layer_is_empty,
             snapshot: body.snapshot.clone(),
+            stage: body.stage.clone(),
+            inputs: body.inputs.clone(),
             duration_ms: body.duration_ms,
             created_ms: body.created_ms,
             hits: self.hits,

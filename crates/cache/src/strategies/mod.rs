@@ -24,7 +24,7 @@ pub(crate) mod whole;
 
 use dbuild_plan::{MountKind, Step, StepId, StepKind};
 
-use crate::{IngredientKind, Inputs, Sink, Strategy, Unknown};
+use crate::{Ingredient, IngredientKind, Inputs, Sink, Strategy, Unknown};
 
 /// How a strategy looks at one source of a step.
 struct Source {
@@ -53,6 +53,30 @@ fn sources(step: &Step) -> Vec<Source> {
     }
     mounts.sort_by_key(|(target, _)| *target);
     mounts.into_iter().map(|(_, source)| source).collect()
+}
+
+/// The sources of a step (as [`Step::sources`] counts them) whose part differs between two keys of one strategy. All of them
+/// where the keys are not comparable, since the step had other sources.
+pub fn changed_sources(step: &Step, before: &[Ingredient], after: &[Ingredient]) -> Vec<usize> {
+    let sources = sources(step);
+    let (before, after) = (parts(before), parts(after));
+    let is_comparable = before.len() == sources.len() && after.len() == sources.len();
+    let numbered = sources.iter().enumerate();
+    let changed = numbered.filter(|(at, _)| !is_comparable || before[*at] != after[*at]);
+    changed.map(|(_, source)| source.index).collect()
+}
+
+/// What each source gave to a key: [`add_selected`] and its like begin with an input.
+fn parts(list: &[Ingredient]) -> Vec<&[Ingredient]> {
+    let is_of_source = |one: &Ingredient| matches!(one.kind, IngredientKind::Input | IngredientKind::Path);
+    let mut starts: Vec<usize> =
+        (0..list.len()).filter(|at| list[*at].kind == IngredientKind::Input).collect();
+    starts.push(list.len());
+    let part = |pair: &[usize]| {
+        let part = &list[pair[0]..pair[1]];
+        &part[..part.iter().position(|one| !is_of_source(one)).unwrap_or(part.len())]
+    };
+    starts.windows(2).map(part).collect()
 }
 
 /// Adds each path that a source gives. The count goes first, so that paths cannot slide between sources.

@@ -1,14 +1,18 @@
 //! `dbuild plan`: what a build would do, without doing it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dbuild_cache::{IngredientKind, Strategy};
 use dbuild_frontend::Lowered;
-use dbuild_plan::{StepId, StepKind};
-use dbuild_report::{Bytes, Labels, Seconds};
-use dbuild_scheduler::{Canceller, Explainer, Forecast, Hit, InStore, Miss, NOT_ALLOWED, Verdict, forecast};
-use dbuild_store::Store;
+use dbuild_plan::{Plan, StepId, StepKind};
+use dbuild_report::{Build, Bytes, Cause, Labels, Seconds};
+use dbuild_scheduler::{
+    Canceller, Explainer, Fate, Forecast, Hit, InStore, Miss, Missed, NOT_ALLOWED, Reasons, StepForecast, Verdict,
+    forecast, pinned_images,
+};
+use dbuild_store::{Event, Stamped, Store};
 use serde::Serialize;
 
 use super::planning::{announce, cache_use, cancel_on_signal, default_jobs, prepare};
@@ -21,6 +25,8 @@ use crate::session::Session;
 
 /// So many differences of a step are shown.
 const MOST_REASONS: usize = 8;
+/// So many of the things that they go back to.
+const MOST_CAUSES: usize = 3;
 
 /// What a build would do, for scripts.
 #[derive(Debug, Serialize)]
@@ -45,6 +51,9 @@ struct ToldStep {
     line: Option<u32>,
     state: State,
     reasons: Vec<String>,
+    /// What the reasons go back to, of a step that will run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    causes: Vec<Cause>,
     /// The step that must be done before this is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     on: Option<u32>,
@@ -98,10 +107,7 @@ pub(crate) fn run(global: &Global, args: &PlanArgs) -> Result<(), Error> {
     }
     let jobs = flags.jobs.unwrap_or_else(default_jobs);
     let expected = [false, true].map(|unknown| forecast.expected_ms(&lowered.plan, jobs, unknown));
-    let explainer = Explainer::new(strategy, &lowered.plan);
-    let telling =
-        Telling { store: &session.store, strategy, explainer, lowered: &lowered, forecast: &forecast };
-    let told = telling.all(&inputs, expected);
+    let told = Telling::new(&session.store, strategy, &lowered, &forecast, &inputs).all(expected);
     if args.json { print_json(&told) } else { print(&told.to_string()) }
 }
 
@@ -126,20 +132,41 @@ fn touched(file: &Path, inputs: &Inputs) -> Result<PathBuf, Error> {
 struct Telling<'a> {
     store: &'a Store,
     strategy: &'static dyn Strategy,
-    explainer: Explainer,
     lowered: &'a Lowered,
     forecast: &'a Forecast,
+    labels: Labels,
+    /// Why each step that has no result differs from its earlier version.
+    missed: BTreeMap<StepId, Reasons>,
+    /// The build as it would be told, up to where it would run anything: so both are explained in the same words.
+    build: Build,
 }
 
-impl Telling<'_> {
-    fn all(&self, inputs: &Inputs, expected_ms: [u64; 2]) -> Told {
-        let mut labels = Labels::default();
+impl<'a> Telling<'a> {
+    fn new(
+        store: &'a Store,
+        strategy: &'static dyn Strategy,
+        lowered: &'a Lowered,
+        forecast: &'a Forecast,
+        inputs: &Inputs,
+    ) -> Self {
+        let missed = missed(store, strategy, &lowered.plan, forecast);
         // Nothing is built: the event only carries the names.
         let build = "plan".parse().unwrap_or_else(|never: std::convert::Infallible| match never {});
-        labels.learn(&announce(build, self.lowered, &inputs.source, self.strategy));
+        let mut events = vec![announce(build, lowered, &inputs.source, strategy)];
+        let mut labels = Labels::default();
+        labels.learn(&events[0]);
+        events.extend(pinned_images(&lowered.plan));
+        for (id, _) in lowered.plan.steps() {
+            events.extend(foretold(id, &forecast.steps[id.index()], missed.get(&id)));
+        }
+        let events: Vec<Stamped> = events.into_iter().map(|event| Stamped { at_ms: 0, event }).collect();
+        Self { store, strategy, lowered, forecast, labels, missed, build: Build::of(&events) }
+    }
+
+    fn all(&self, expected_ms: [u64; 2]) -> Told {
         let plan = &self.lowered.plan;
         let shown = plan.steps().filter(|(_, step)| !matches!(step.kind, StepKind::Scratch));
-        let steps: Vec<ToldStep> = shown.map(|(id, _)| self.step(id, &labels)).collect();
+        let steps: Vec<ToldStep> = shown.map(|(id, _)| self.step(id)).collect();
         let count = |state| steps.iter().filter(|step| step.state == state).count();
         let may_run = |step: &&ToldStep| matches!(step.state, State::Miss | State::Unknown);
         let guessed =
@@ -155,16 +182,19 @@ impl Telling<'_> {
         }
     }
 
-    fn step(&self, id: StepId, labels: &Labels) -> ToldStep {
-        let step = &self.forecast.steps[id.index()];
-        let mut on = None;
+    fn step(&self, id: StepId) -> ToldStep {
+        let (step, labels) = (&self.forecast.steps[id.index()], &self.labels);
+        let (mut on, mut causes) = (None, Vec::new());
         let (state, reasons) = match &step.verdict {
             Verdict::Always => (State::Read, Vec::new()),
             Verdict::Hit(Hit::Recorded | Hit::Present) => (State::Hit, Vec::new()),
             Verdict::Hit(Hit::SameAs(other)) => {
                 (State::Hit, vec![format!("{} does the same work", labels.full(other.0))])
             }
-            Verdict::Miss(miss) => (State::Miss, self.why(id, *miss, labels)),
+            Verdict::Miss(miss) => {
+                causes = self.build.step(id.0).map(|step| self.build.why(step).causes).unwrap_or_default();
+                (State::Miss, self.why(id, *miss, &causes))
+            }
             Verdict::Unknown(other) if *other == id => (State::Unknown, vec![self.when_needed(id)]),
             Verdict::Unknown(other) => {
                 on = Some(other.0);
@@ -179,6 +209,7 @@ impl Telling<'_> {
             line: labels.step(id.0).and_then(|info| info.line),
             state,
             reasons,
+            causes,
             on,
             key: step.key.map(|key| key.to_string()),
             expected_ms: step.duration_ms,
@@ -186,32 +217,35 @@ impl Telling<'_> {
         }
     }
 
-    fn why(&self, id: StepId, miss: Miss, labels: &Labels) -> Vec<String> {
-        let (step, told) = (self.lowered.plan.step(id), &self.forecast.steps[id.index()]);
-        match (miss, &told.key) {
-            (Miss::NotAllowed, _) => vec![NOT_ALLOWED.to_owned()],
-            (Miss::Pulled, _) => vec![format!("{}: a step needs its files", self.pull(id))],
-            (Miss::NoRecord, None) => Vec::new(),
-            (Miss::NoRecord, Some(key)) => {
-                let mut why = self.explainer.reasons(self.store, step, key, &told.ingredients);
-                let of_parent = |kind: IngredientKind| kind == IngredientKind::Parent;
-                let parent = why.differences.iter().any(|difference| of_parent(difference.kind));
-                why.differences.retain(|difference| !of_parent(difference.kind));
-                let below = step
-                    .parent()
-                    .filter(|_| parent)
-                    .map(|parent| format!("it stands on something else: {}", labels.full(parent.0)));
-                let words = if below.is_some() && why.differences.is_empty() {
-                    Vec::new()
-                } else {
-                    why.words(MOST_REASONS)
-                };
-                words.into_iter().chain(below).collect()
+    fn why(&self, id: StepId, miss: Miss, causes: &[Cause]) -> Vec<String> {
+        match miss {
+            Miss::NotAllowed => vec![NOT_ALLOWED.to_owned()],
+            Miss::Pulled => {
+                let image = causes.iter().find_map(|cause| cause.image.as_ref());
+                let pull = format!("{}: a step needs its files", self.pull(id));
+                image.map(ToString::to_string).into_iter().chain([pull]).collect()
             }
+            Miss::NoRecord => self.missed.get(&id).map(|why| self.differences(why, causes)).unwrap_or_default(),
         }
     }
 
-    /// What has to be done for an image that is not here.
+    /// The step's own differences, then what those of its inputs go back to.
+    fn differences(&self, why: &Reasons, causes: &[Cause]) -> Vec<String> {
+        let of_input = |kind: IngredientKind| matches!(kind, IngredientKind::Parent | IngredientKind::Input);
+        let own = why.differences.iter().filter(|difference| !of_input(difference.kind)).cloned().collect();
+        let own = Reasons { differences: own, ..why.clone() };
+        let only_inputs = own.differences.is_empty() && !why.differences.is_empty();
+        let words = if only_inputs { Vec::new() } else { own.words(MOST_REASONS) };
+        // What a step sees itself has just been told.
+        let from_below = |cause: &&Cause| cause.way.len() > 1 || only_inputs;
+        let mut below: Vec<String> =
+            causes.iter().filter(from_below).map(|cause| self.build.clause(cause)).collect();
+        let rest = below.len().saturating_sub(MOST_CAUSES);
+        below.truncate(MOST_CAUSES);
+        below.extend((rest > 0).then(|| format!("and {rest} more")));
+        words.into_iter().chain(below).collect()
+    }
+
     /// What a build does for a step whose words alone do not tell.
     fn when_needed(&self, id: StepId) -> String {
         match &self.lowered.plan.step(id).kind {
@@ -221,6 +255,7 @@ impl Telling<'_> {
         }
     }
 
+    /// What has to be done for an image that is not here.
     fn pull(&self, id: StepId) -> String {
         let StepKind::Image(image) = &self.lowered.plan.step(id).kind else { return String::new() };
         let missing = image.image.layers.iter().filter(|layer| self.store.has_blob(&layer.digest).is_none());
@@ -228,6 +263,59 @@ impl Telling<'_> {
             0 => "it is unpacked".to_owned(),
             bytes => format!("{} are pulled", Bytes(bytes)),
         }
+    }
+}
+
+/// Why the steps that have no result differ from their earlier versions.
+fn missed(
+    store: &Store,
+    strategy: &dyn Strategy,
+    plan: &Plan,
+    forecast: &Forecast,
+) -> BTreeMap<StepId, Reasons> {
+    let explainer = Explainer::new(strategy, plan);
+    let fates = |id: StepId| {
+        let StepForecast { key, output, verdict, .. } = &forecast.steps[id.index()];
+        let runs = matches!(verdict, Verdict::Miss(_) | Verdict::Unknown(_));
+        Some(Fate { key: (*key)?, output: *output, runs })
+    };
+    let steps = plan.steps().filter_map(|(id, step)| {
+        let StepForecast { verdict: Verdict::Miss(Miss::NoRecord), key: Some(key), ingredients, .. } =
+            &forecast.steps[id.index()]
+        else {
+            return None;
+        };
+        let missed = Missed { id, step, key, ingredients };
+        Some((id, explainer.reasons(store, plan, &missed, &fates)))
+    });
+    steps.collect()
+}
+
+/// The first events of a step, if it is as the forecast says.
+fn foretold(id: StepId, forecast: &StepForecast, missed: Option<&Reasons>) -> Vec<Event> {
+    let step = id.0;
+    match (&forecast.verdict, forecast.key) {
+        (Verdict::Hit(_), Some(key)) => {
+            vec![Event::StepCached { step, key, layer_bytes: 0, files: 0, snapshot: None }]
+        }
+        (Verdict::Miss(miss), _) => {
+            let explained = match missed {
+                Some(why) => Event::StepExplained {
+                    step,
+                    reasons: why.words(MOST_REASONS),
+                    differences: why.differences.clone(),
+                    inputs: why.inputs.clone(),
+                },
+                None => Event::StepExplained {
+                    step,
+                    reasons: (*miss == Miss::NotAllowed).then(|| NOT_ALLOWED.to_owned()).into_iter().collect(),
+                    differences: Vec::new(),
+                    inputs: Vec::new(),
+                },
+            };
+            vec![explained, Event::StepStarted { step }]
+        }
+        _ => Vec::new(),
     }
 }
 

@@ -90,6 +90,8 @@ fn record(key_byte: u8, text: &str, snapshot: Option<&Snapshot>) -> Record {
         layer: snapshot.map_or(tree_digest(key_byte), |snapshot| snapshot.tree.digest()),
         layer_is_empty: false,
         snapshot: snapshot.map(|snapshot| snapshot.id.clone()),
+        stage: String::new(),
+        inputs: Vec::new(),
         duration_ms: 1500,
         created_ms: 0,
         hits: 0,

@@ -134,6 +134,7 @@ fn the_nearest_record_is_the_steps_earlier_version() {
         key: None,
         definition: &key(150),
         text: "RUN make",
+        stage: "",
         ingredients: &now,
         before_ms: None,
         others: &HashSet::new(),
