@@ -6,7 +6,7 @@ use dbuild_plan::{CopyStep, StepId, StepKind};
 /// Answers about the inputs of one step. `None` always means *not known yet*: in a build the step is not
 /// ready, in a forecast the answer depends on what a missed step will give.
 pub trait Inputs {
-    /// The key of an input under the same strategy.
+    /// The key of an input under the same strategy, with all that it stands on (see [`crate::standing_key`]).
     fn key(&self, input: StepId) -> Option<StepKey>;
 
     /// What an input contains: the chain of layers up to it (see [`crate::output_after`]).

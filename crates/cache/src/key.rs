@@ -5,7 +5,7 @@ use dbuild_plan::{BaseImage, Step, StepKind};
 
 use crate::ingredient::HashAndList;
 use crate::words::words;
-use crate::{Ingredient, IngredientKind, Inputs, Sink, Strategy, Unknown};
+use crate::{Ingredient, IngredientKind, Inputs, Sink, Strategy, Unknown, depends_on_parent};
 
 /// The key of a step under a strategy, and the ingredients that it was made of. One walk feeds both.
 ///
@@ -30,6 +30,19 @@ pub fn definition(step: &Step) -> StepKey {
         sinks.add(IngredientKind::Base, "", &image.image.reference);
     }
     StepKey::from_bytes(sinks.finish().0)
+}
+
+/// A step's key as those know it who stand on it or take from it. Where its own key leaves out what is below (`COPY --link`), that
+/// is added: a step after it sees both. `parent` is the same of its parent; `None`: not known yet.
+pub fn standing_key(step: &Step, own: StepKey, parent: Option<StepKey>) -> Option<StepKey> {
+    match &step.kind {
+        StepKind::Copy(copy) if !depends_on_parent(copy) => {
+            let mut framed = Framed::new("standing-key", 1);
+            framed.bytes(own.as_bytes()).bytes(parent?.as_bytes());
+            Some(StepKey::from_bytes(framed.finish()))
+        }
+        _ => Some(own),
+    }
 }
 
 /// What `FROM scratch` contains.

@@ -92,7 +92,7 @@ impl Build {
         let Some(step) = last.filter(|step| !cause.what.contains(&step.text)) else {
             return cause.what.clone();
         };
-        let cached = if step.is_cached_result() { ", which was CACHED by another build" } else { "" };
+        let cached = if step.is_cached_result() { ", which was CACHED from another build" } else { "" };
         match step.lines {
             Some((line, _)) => format!("{}, via {} at line {line}{cached}", cause.what, step.text),
             None => format!("{}, via {}{cached}", cause.what, step.text),

@@ -12,6 +12,7 @@ use std::collections::{HashMap, HashSet};
 
 use dbuild_cache::{
     Ingredient, Strategy, base_output, definition, depends_on_parent, key_of, output_after, scratch_output,
+    standing_key,
 };
 use dbuild_digest::{StepKey, TreeDigest};
 use dbuild_plan::{BaseImage, ContextStep, MountKind, Plan, Step, StepId, StepKind};
@@ -223,7 +224,9 @@ impl<K: Knowledge> Walk<'_, K> {
             Verdict::Unknown(on) => Some(on),
             _ => known.pending,
         };
-        self.given.push(Given { key, output: known.output, files: known.files });
+        let parent = step.parent().and_then(|parent| self.given[parent.index()].key);
+        let standing = key.and_then(|key| standing_key(step, key, parent));
+        self.given.push(Given { key: standing, output: known.output, files: known.files });
         self.pending.push(pending);
         let measured = known.duration_ms.or_else(|| self.knowledge.took_ms(&definition(step)));
         StepForecast {

@@ -43,6 +43,7 @@ pub struct Source<'a> {
 /// What is known of one input of a step.
 #[derive(Clone, Debug)]
 pub(crate) struct Given<F> {
+    /// With all that it stands on.
     pub(crate) key: Option<StepKey>,
     pub(crate) output: Option<TreeDigest>,
     pub(crate) files: Option<F>,
@@ -101,7 +102,7 @@ impl<'a> StepInputs<'a, Bases> {
         outputs: &[Arc<Output>],
     ) -> Self {
         let given = outputs.iter().map(|output| Given {
-            key: Some(output.key),
+            key: Some(output.standing),
             output: Some(output.output),
             files: Some(Arc::clone(output)),
         });

@@ -223,7 +223,11 @@ impl Lineage<'_> {
             (Origin::Scratch, kind) => !matches!(kind, StepKind::Scratch),
             (Origin::Image(before), StepKind::Image(image)) => *before != image_id(&image.image),
             (Origin::Image(_) | Origin::Outside, _) => true,
-            (Origin::Step(key) | Origin::Linked { key, .. }, _) => (self.fates)(id).is_none_or(|fate| {
+            (Origin::Linked { key, below }, _) => {
+                (self.fates)(id).is_none_or(|fate| fate.key != *key)
+                    || self.plan.step(id).parent().is_none_or(|parent| self.is_other(parent, below))
+            }
+            (Origin::Step(key), _) => (self.fates)(id).is_none_or(|fate| {
                 let output = || self.store.record_kept(key).map(|record| record.output);
                 fate.key != *key && (fate.output.is_none() || fate.output != output())
             }),

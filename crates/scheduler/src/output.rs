@@ -16,6 +16,8 @@ use crate::error::StepError;
 pub struct Output {
     /// Its key under the build's strategy.
     pub key: StepKey,
+    /// The same with all that it stands on: see [`dbuild_cache::standing_key`].
+    pub standing: StepKey,
     /// What its file system contains, as [`dbuild_cache::Inputs::output`] means it.
     pub output: TreeDigest,
     /// Its file system.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use dbuild_cache::{Ingredient, base_output, definition, key_of, output_after, scratch_output};
+use dbuild_cache::{Ingredient, base_output, definition, key_of, output_after, scratch_output, standing_key};
 use dbuild_digest::{StepKey, TreeDigest};
 use dbuild_layer::{Tree, walk_context};
 use dbuild_plan::{ContextStep, Plan, Step, StepId, StepKind};
@@ -158,6 +158,7 @@ impl Shared {
                 let (key, _) = self.key(step, &inputs)?;
                 Ok(Output {
                     key,
+                    standing: key,
                     output: scratch_output(),
                     files: FileSystem::new(Base::Empty),
                     cached: true,
@@ -180,7 +181,13 @@ impl Shared {
                     packer.base(self, id, &image);
                 }
                 let output = base_output(&image);
-                Ok(Output { key, output, files: FileSystem::new(Base::Image(id, image)), cached: true })
+                Ok(Output {
+                    key,
+                    standing: key,
+                    output,
+                    files: FileSystem::new(Base::Image(id, image)),
+                    cached: true,
+                })
             }
             StepKind::Context(context) => self.context(id, step, context, &inputs),
             StepKind::Fetch(_) | StepKind::Git(_) => {
@@ -228,7 +235,7 @@ impl Shared {
             snapshot: None,
         });
         let files = FileSystem::new(Base::Context(Arc::new(tree), dir.root.clone()));
-        Ok(Output { key, output, files, cached: false })
+        Ok(Output { key, standing: key, output, files, cached: false })
     }
 
     /// `brought` is the step's result where it had to be brought before the step could be keyed, and when that began.
@@ -245,12 +252,14 @@ impl Shared {
             Some(parent) => (inputs.output_of(parent)?, inputs.files_of(parent)?.clone()),
             None => (scratch_output(), FileSystem::new(Base::Empty)),
         };
+        let parent = step.parent().and_then(|parent| inputs.given(parent).ok()?.key);
+        let standing = standing_key(step, key, parent).ok_or(StepError::Internal("a parent without a key"))?;
         let finish = |snapshot: Snapshot, layer: TreeDigest, cached: bool| {
             if let Some(packer) = &self.packer {
                 packer.layer(id, &snapshot);
             }
             let output = output_after(below, layer, snapshot.tree.is_empty());
-            Output { key, output, files: files_below.with(id, snapshot), cached }
+            Output { key, standing, output, files: files_below.with(id, snapshot), cached }
         };
         let found = |shared: &Self, (snapshot, layer): (Snapshot, TreeDigest)| {
             shared.emit(Event::StepCached {

@@ -18,6 +18,7 @@ mod journal;
 mod lab;
 mod lessons;
 mod plan;
+mod plan_holds;
 mod platforms;
 mod report;
 mod rootless;

@@ -20,7 +20,7 @@ fn plan(space: &TestSpace, words: &[&str]) -> Value {
 }
 
 /// What became of each step of a build: `true` if it was carried out.
-fn carried_out(build: &Outcome) -> BTreeMap<u64, bool> {
+pub(crate) fn carried_out(build: &Outcome) -> BTreeMap<u64, bool> {
     let mut done = BTreeMap::new();
     for line in build.stderr.lines() {
         let event: Value = serde_json::from_str(line).unwrap_or_default();
@@ -37,7 +37,7 @@ fn carried_out(build: &Outcome) -> BTreeMap<u64, bool> {
 /// HIT was cached, MISS was carried out, UNKNOWN was one of both. Steps of one key are one: which of them did the work is
 /// a matter of who came first.
 #[track_caller]
-fn assert_holds(plan: &Value, done: &BTreeMap<u64, bool>, what: &str) {
+pub(crate) fn assert_holds(plan: &Value, done: &BTreeMap<u64, bool>, what: &str) {
     let mut by_key: BTreeMap<&str, Vec<&Value>> = BTreeMap::new();
     let steps = plan["steps"].as_array().unwrap();
     for step in steps {

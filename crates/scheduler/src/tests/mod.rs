@@ -1,3 +1,5 @@
 mod bases;
 mod forecast;
+mod lineage;
 mod plan_holds;
+mod space;

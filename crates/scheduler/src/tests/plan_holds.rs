@@ -1,27 +1,17 @@
 //! What a forecast says is what the build then does: over generated Dockerfiles and edits, for each strategy, with a
-//! store. (RUN needs the binary: `integration-tests/tests/it/plan.rs`.)
+//! store. (RUN needs the binary: `integration-tests/tests/it/plan_holds.rs`.)
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
-use std::num::NonZeroUsize;
 use std::path::Path;
-use std::sync::Arc;
 
 use dbuild_cache::strategies;
-use dbuild_digest::{BlobDigest, StepKey};
-use dbuild_frontend::{BuildArgs, Resolved, Source, lower, parse};
-use dbuild_layer::{Ignore, OverlayFlavor};
+use dbuild_digest::StepKey;
 use dbuild_plan::Plan;
-use dbuild_store::{
-    BlobSource, BlobSourceError, Checkout, Collector, Download, Downloaded, Event, FoundCommit, Incoming,
-    RemoteSource, Repository, Store,
-};
 use proptest::prelude::*;
-use tokio::runtime::Runtime;
 
-use crate::{
-    CacheUse, Cancel, Canceller, ContextDir, Forecast, InStore, Machine, Request, Verdict, build, forecast,
-};
+use super::space::{Space, lowered};
+use crate::{CacheUse, Forecast, Verdict};
 
 /// An instruction of a stage. Numbers choose files, destinations and stages.
 #[derive(Clone, Debug)]
@@ -46,7 +36,7 @@ enum Edit {
     NoCacheFilter(u8),
 }
 
-const FILES: u8 = 3;
+const FILES: u8 = super::space::FILES;
 
 fn instruction() -> impl prop::strategy::Strategy<Value = Instruction> {
     prop_oneof![
@@ -105,122 +95,6 @@ fn dockerfile(stages: &Stages) -> String {
         writeln!(text, "COPY --from=s{number} /base /all{number}").unwrap();
     }
     text
-}
-
-/// No test here names an image.
-struct NoBlobs;
-
-#[async_trait::async_trait]
-impl BlobSource for NoBlobs {
-    async fn fetch(
-        &self,
-        reference: &str,
-        _: &BlobDigest,
-        _: u64,
-        _: &str,
-        _: Option<&Incoming>,
-        _: &(dyn Fn(u64) + Send + Sync),
-    ) -> Result<(), BlobSourceError> {
-        panic!("{reference} was asked for")
-    }
-}
-
-#[async_trait::async_trait]
-impl RemoteSource for NoBlobs {
-    async fn download(
-        &self,
-        what: &Download<'_>,
-        _: &std::fs::File,
-        _: &(dyn Fn(u64, Option<u64>) + Send + Sync),
-    ) -> Result<Downloaded, BlobSourceError> {
-        panic!("{what:?} was asked for")
-    }
-
-    async fn find_commit(&self, what: &Repository<'_>) -> Result<FoundCommit, BlobSourceError> {
-        panic!("{what:?} was asked for")
-    }
-
-    async fn check_out(
-        &self,
-        what: &Checkout<'_>,
-        _: &std::path::Path,
-        _: &(dyn for<'line> Fn(&'line str) + Send + Sync),
-    ) -> Result<(), BlobSourceError> {
-        panic!("{what:?} was asked for")
-    }
-}
-
-struct Space {
-    dir: tempfile::TempDir,
-    store: Store,
-    runtime: Runtime,
-    contexts: BTreeMap<Option<String>, ContextDir>,
-}
-
-impl Space {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("store"), OverlayFlavor::Trusted).unwrap();
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
-        let root = dir.path().join("context");
-        std::fs::create_dir(&root).unwrap();
-        let contexts = BTreeMap::from([(None, ContextDir { root, ignore: Ignore::default() })]);
-        let space = Self { dir, store, runtime, contexts };
-        (0..FILES).for_each(|file| space.write(file, 0));
-        space
-    }
-
-    fn file(&self, number: u8) -> std::path::PathBuf {
-        self.dir.path().join(format!("context/f{number}"))
-    }
-
-    fn write(&self, file: u8, content: u8) {
-        std::fs::write(self.file(file), [content]).unwrap();
-    }
-
-    fn forecast(&self, plan: &Plan, strategy: &dyn dbuild_cache::Strategy, cache: &CacheUse) -> Forecast {
-        forecast(plan, strategy, cache, &mut InStore::new(&self.store, &self.contexts))
-    }
-
-    /// For each step whether it was carried out.
-    fn build(
-        &self,
-        plan: Plan,
-        strategy: &'static dyn dbuild_cache::Strategy,
-        cache: CacheUse,
-    ) -> BTreeMap<u32, bool> {
-        let events = Arc::new(Collector::default());
-        let (_canceller, cancel): (Canceller, Cancel) = Canceller::new();
-        let request = Request {
-            plan: Arc::new(plan),
-            store: self.store.clone(),
-            blobs: Arc::new(NoBlobs),
-            remotes: Arc::new(NoBlobs),
-            events: Arc::clone(&events) as _,
-            contexts: self.contexts.clone(),
-            strategy,
-            cache,
-            jobs: NonZeroUsize::new(4).unwrap(),
-            pack: None,
-            repack_bases: false,
-            secrets: BTreeMap::new(),
-            ssh: BTreeMap::new(),
-            machine: Machine::default(),
-            cancel,
-        };
-        self.runtime.block_on(build(request)).unwrap();
-        let done = events.events().into_iter().filter_map(|event| match event {
-            Event::StepCached { step, .. } => Some((step, false)),
-            Event::StepFinished { step, .. } => Some((step, true)),
-            _ => None,
-        });
-        done.collect()
-    }
-}
-
-fn lowered(text: &str) -> Plan {
-    let ast = parse(&Source::new("Dockerfile", text)).into_result().unwrap();
-    lower(&ast, &BuildArgs::default(), &Resolved::default()).unwrap().plan
 }
 
 /// HIT was cached, MISS was carried out. Of steps that have one key, one does the work for all, whichever comes first.
