@@ -347,3 +347,7 @@ fn clause(difference: &Difference) -> String {
     }
 }
 
+
+#[cfg(test)]
+#[path = "tests/why.rs"]
+mod tests;

@@ -3,7 +3,7 @@
 use dbuild_plan::{StepId, StepKind};
 
 use super::fixture::{Answers, CONTEXT, PARENT, STAGE, answers, copy, key, run, step};
-use crate::{SelectedPath, Unknown};
+use crate::{SelectedPath, Unknown, changed_sources, standing_key};
 
 /// For each strategy whether a change of the inputs changes the key of the step.
 fn changed(kind: &StepKind, change: impl Fn(&mut Answers)) -> [bool; 3] {
@@ -103,4 +103,45 @@ fn paths_do_not_slide_between_sources() {
         slid.selected.get_mut(&0).unwrap().push(moved);
         assert_ne!(key(name, &kind, &slid).unwrap().0, key(name, &kind, &answers()).unwrap().0);
     }
+}
+
+#[test]
+fn the_sources_that_changed_are_found_in_the_ingredients() {
+    // A RUN's mounts are keyed by target, whatever their order: the cache (2), the context (1), the stage (0).
+    let kind = step(StepKind::Run(run()));
+    let changed = |name: &str, change: &dyn Fn(&mut Answers)| {
+        let mut inputs = answers();
+        change(&mut inputs);
+        let [before, after] = [&answers(), &inputs].map(|inputs| key(name, &kind, inputs).unwrap().1);
+        changed_sources(&kind, &before, &after)
+    };
+    for name in ["linear", "content", "output"] {
+        assert_eq!(changed(name, &|_| {}), Vec::<usize>::new(), "{name}");
+        assert_eq!(changed(name, &|inputs| other_file(inputs, 1)), [1], "{name}");
+        assert_eq!(changed(name, &|inputs| other_file(inputs, 2)), [2], "{name}");
+        let stage = changed(name, &|inputs| {
+            new_key(inputs, STAGE);
+            new_output(inputs, STAGE);
+        });
+        assert_eq!(stage, [0], "{name}");
+    }
+    let mut fewer = run();
+    fewer.mounts.remove(0);
+    let before = key("output", &step(StepKind::Run(fewer)), &answers()).unwrap().1;
+    let after = key("output", &kind, &answers()).unwrap().1;
+    assert_eq!(changed_sources(&kind, &before, &after), [2, 1, 0], "they are not comparable");
+}
+
+#[test]
+fn who_stands_on_a_linked_copy_stands_on_what_is_below_it() {
+    let [own, parent, other] = [1, 2, 3].map(|byte| dbuild_digest::StepKey::from_bytes([byte; 32]));
+    let plain = step(StepKind::Copy(copy()));
+    assert_eq!(standing_key(&plain, own, Some(parent)), Some(own), "its own key says it");
+    let mut linked = copy();
+    linked.link = true;
+    let linked = step(StepKind::Copy(linked));
+    let on = |below| standing_key(&linked, own, below);
+    assert!(on(Some(parent)).is_some_and(|key| key != own && Some(key) != on(Some(other))));
+    assert_ne!(on(Some(parent)), standing_key(&linked, other, Some(parent)));
+    assert_eq!(on(None), None);
 }

@@ -1,6 +1,6 @@
 //! `dbuild plan`: what a build would do, without doing it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -236,10 +236,12 @@ impl<'a> Telling<'a> {
         let own = Reasons { differences: own, ..why.clone() };
         let only_inputs = own.differences.is_empty() && !why.differences.is_empty();
         let words = if only_inputs { Vec::new() } else { own.words(MOST_REASONS) };
-        // What a step sees itself has just been told.
-        let from_below = |cause: &&Cause| cause.way.len() > 1 || only_inputs;
-        let mut below: Vec<String> =
-            causes.iter().filter(from_below).map(|cause| self.build.clause(cause)).collect();
+        // What a step sees itself has just been told, and what several steps below see is told once.
+        let (here, below): (Vec<&Cause>, Vec<&Cause>) =
+            causes.iter().partition(|cause| cause.way.len() == 1 && !only_inputs);
+        let mut told: HashSet<&str> = here.iter().map(|cause| cause.what.as_str()).collect();
+        let below = below.into_iter().filter(|cause| told.insert(cause.what.as_str()));
+        let mut below: Vec<String> = below.map(|cause| self.build.clause(cause)).collect();
         let rest = below.len().saturating_sub(MOST_CAUSES);
         below.truncate(MOST_CAUSES);
         below.extend((rest > 0).then(|| format!("and {rest} more")));

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use dbuild_cache::Difference;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use dbuild_cache::Difference;
-
-use crate::{Event, LayerInfo, MountInfo, MountType, Setting, StageInfo, Stamped, StartFinding, StepInfo};
+use crate::{
+    Event, InputChange, LayerInfo, MountInfo, MountType, Setting, StageInfo, Stamped, StartFinding, StepInfo,
+};
 
 const PAGE: &str = include_str!("../../../../docs/events.md");
 
@@ -110,9 +111,10 @@ fn the_page_has_every_event_with_every_member() {
             "Stage" => drop(check::<StageInfo>(&name, &table, &example)),
             "Step" => drop(check::<StepInfo>(&name, &table, &example)),
             "StartFinding" => drop(check::<StartFinding>(&name, &table, &example)),
+            "Difference" => drop(check::<Difference>(&name, &table, &example)),
+            "InputChange" => drop(check::<InputChange>(&name, &table, &example)),
             "Layer" => drop(check::<LayerInfo>(&name, &table, &example)),
             "Setting" => drop(check::<Setting>(&name, &table, &example)),
-            "Difference" => drop(check::<Difference>(&name, &table, &example)),
             "Mount" => check_mounts(&table, &example),
             _ => {
                 let event: Event = check(&name, &table, &example);

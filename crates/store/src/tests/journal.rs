@@ -5,7 +5,8 @@ use dbuild_digest::BlobDigest;
 
 use super::{Space, key};
 use crate::{
-    BuildId, BuildInfo, Event, EventSink as _, LayerInfo, LogStream, Outcome, StageInfo, Stamped, StepInfo,
+    BuildId, BuildInfo, Event, EventSink as _, ImageChange, ImageId, InputCause, InputChange, LayerInfo,
+    LogStream, Outcome, StageInfo, Stamped, StepInfo,
 };
 
 fn info() -> BuildInfo {
@@ -19,6 +20,29 @@ fn info() -> BuildInfo {
 
 fn log(text: &str) -> Event {
     Event::StepLog { step: 1, stream: LogStream::Stdout, text: text.to_owned() }
+}
+
+/// One of each cause.
+fn input_changes() -> Vec<InputChange> {
+    let image = |name: &str| ImageId { reference: name.to_owned(), digest: BlobDigest::of(name.as_bytes()) };
+    let difference = Difference {
+        kind: IngredientKind::Path,
+        name: "app.py".into(),
+        change: Change::Added { after: "file".into() },
+    };
+    let causes = [
+        InputCause::Ran,
+        InputCause::Outside,
+        InputCause::Image(ImageChange { before: image("a"), after: image("b") }),
+        InputCause::Replaced { before: "RUN make".into() },
+        InputCause::Cached { differences: vec![difference] },
+        InputCause::Forgotten,
+    ];
+    causes
+        .into_iter()
+        .enumerate()
+        .map(|(step, cause)| InputChange { of: 9, step: step as u32, cause })
+        .collect()
 }
 
 /// One of each.
@@ -47,6 +71,7 @@ fn all(build: &BuildId) -> Vec<Event> {
                 name: "VERSION".into(),
                 change: Change::Changed { before: "1.2".into(), after: "1.3".into() },
             }],
+            inputs: input_changes(),
         },
         Event::StepFinished {
             step: 1,

@@ -5,7 +5,7 @@ use dbuild_cache::{Ingredient, IngredientKind};
 
 use super::{Space, ingredient, key, publish, record, tree_digest};
 use crate::chunks::chunks_of;
-use crate::{PackKey, PackedLayer, Record, ResolvedReference, Wanted};
+use crate::{ImageId, Origin, PackKey, PackedLayer, Record, ResolvedReference, Wanted};
 
 /// What does not change by being looked at.
 fn core(record: &Record) -> Record {
@@ -193,4 +193,61 @@ fn two_thousand_keys_are_looked_up_at_once() {
     let found = store.records(&all);
     assert_eq!(found.iter().flatten().count(), 8);
     assert!(start.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn where_the_inputs_came_from_is_kept_and_is_not_asked_of_earlier_records() {
+    let space = Space::new();
+    let store = space.open();
+    let image =
+        ImageId { reference: "docker.io/library/a:1".into(), digest: dbuild_digest::BlobDigest::of(b"a") };
+    let linked = Origin::Linked { key: key(8), below: Box::new(Origin::Image(image)) };
+    let inputs = vec![linked, Origin::Step(key(9)), Origin::Scratch, Origin::Outside];
+    let put = Record { stage: "build".into(), inputs, ..record(1, "RUN make", None) };
+    store.put_record(&put, &[]).unwrap();
+    assert_eq!(core(&store.record_kept(&key(1)).unwrap()), put);
+    assert_eq!(store.record_kept(&key(2)), None);
+    // As a dbuild wrote it that did not know of them.
+    let plain = record(3, "RUN make", None);
+    store.put_record(&plain, &[]).unwrap();
+    let read = |key: &[u8]| {
+        let body = "SELECT body FROM records WHERE key=?1";
+        store.inner.db.read(|db| db.query_row(body, [key], |row| row.get::<_, String>(0))).unwrap()
+    };
+    let body = read(&[3; 32]);
+    assert!(!body.contains("inputs") && !body.contains("stage"), "{body}");
+    assert_eq!(core(&store.record_kept(&key(3)).unwrap()), plain);
+}
+
+#[test]
+fn of_two_records_that_are_equally_near_the_one_of_the_own_stage_is_nearer() {
+    let space = Space::new();
+    let store = space.open();
+    let list = |parent: &str| {
+        [
+            ingredient(IngredientKind::Instruction, "", "WORKDIR"),
+            ingredient(IngredientKind::Parent, "", parent),
+        ]
+    };
+    for (number, stage) in [(1, "build"), (2, "app")] {
+        let created_ms = 1000 * u64::from(number);
+        let record = Record { stage: stage.into(), created_ms, ..record(number, "WORKDIR /app", None) };
+        store.put_record(&record, &list(stage)).unwrap();
+    }
+    let (definition, others, now) = (key(200), HashSet::new(), list("new"));
+    let nearest = |stage: &'static str| {
+        let wanted = Wanted {
+            strategy: "output",
+            key: None,
+            definition: &definition,
+            text: "WORKDIR /app",
+            stage,
+            ingredients: &now,
+            before_ms: None,
+            others: &others,
+        };
+        store.nearest_record(&wanted).unwrap().record.key
+    };
+    assert_eq!((nearest("build"), nearest("app")), (key(1), key(2)));
+    assert_eq!(nearest("renamed"), key(2), "the latest");
 }
