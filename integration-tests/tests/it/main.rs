@@ -13,6 +13,7 @@ mod errors;
 mod export;
 mod flags;
 mod house;
+mod ingredients;
 mod interrupt;
 mod journal;
 mod lab;
