@@ -32,8 +32,26 @@ fn results_are_listed_and_taken_apart() {
     let key = json[0]["key"].as_str().unwrap();
     for name in [key, &key[..12], "/twice"] {
         let shown = space.dbuild(["cache", "inspect", name]).run().expect_ok();
-        shown.stdout_has(&["RUN cat /file /file > /twice", key, "the command:", "the parent:", "hits"]);
+        let shown = shown.stdout_has(&["RUN cat /file /file > /twice", key, "the command:", "the parent:"]);
+        let shown =
+            shown.stdout_has(&["\n  size        ", "\n  hits        1\n", "\n  stage       stage-0\n"]);
+        shown.stdout_has(&["made on, and with files from:\n", "  COPY file /file\n"]);
     }
+    let copy = space.dbuild(["cache", "inspect", "COPY file"]).run().expect_ok();
+    let copy =
+        copy.stdout_has(&["path file: file 0644 0:0", "FROM docker.io/library/busybox:latest (sha256:"]);
+    let copy = copy.stdout_has(&["files from outside: see the paths above"]);
+    // What it costs, in seconds, and when it was used last: after it was made.
+    let words = ["cost ", "last used "];
+    let values = words.map(|word| {
+        let line = copy.stdout.lines().find(|line| line.trim_start().starts_with(word));
+        line.unwrap_or_else(|| panic!("{word}: {copy}")).trim_start()[word.len()..].trim().to_owned()
+    });
+    assert!(values[0].strip_suffix('s').is_some_and(|cost| cost.parse::<f64>().is_ok()), "{values:?}");
+    assert!(values[1].starts_with("20") && values[1].len() == "2026-01-01 00:00:00".len(), "{values:?}");
+    let copy = space.dbuild(["cache", "ls", "--json", "--filter", "COPY file"]).run().expect_ok().json();
+    let ms = |name: &str| copy[0][name].as_u64().expect("a number");
+    assert!(ms("last_used_ms") > ms("created_ms") && ms("size") > 0 && ms("hits") == 1, "{copy:#}");
     let several = space.dbuild(["cache", "inspect", "RUN"]).run().expect_code(1);
     several.stderr_has(&["names 2 results", "RUN dd"]);
     space.dbuild(["cache", "inspect", "none"]).run().expect_code(1).stderr_has(&["cache ls"]);

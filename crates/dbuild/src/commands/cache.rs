@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dbuild_report::{Bytes, Seconds};
-use dbuild_store::{PruneOptions, Pruned, RecordEntry, Upkeep};
+use dbuild_store::{Origin, PruneOptions, Pruned, RecordEntry, Store, Upkeep};
 use serde_json::json;
 
 use super::journal::local_time;
@@ -152,6 +152,7 @@ pub(crate) fn inspect(global: &Global, wanted: &str, as_json: bool) -> Result<()
     for (name, value) in [
         ("key", record.key.to_string()),
         ("strategy", record.strategy.clone()),
+        ("stage", record.stage.clone()),
         ("made", local_time(record.created_ms)),
         ("cost", Seconds(Duration::from_millis(record.duration_ms)).to_string()),
         ("size", Bytes(*size).to_string()),
@@ -167,9 +168,25 @@ pub(crate) fn inspect(global: &Global, wanted: &str, as_json: bool) -> Result<()
     for one in &ingredients {
         let name = if one.name.is_empty() { String::new() } else { format!(" {}", one.name) };
         let value: String = one.value.chars().take(160).collect();
-        print(format!("  {}{name}: {}", one.kind, value.escape_debug()).trim_end())?;
+        print(format!("  {}{name}: {}", one.kind, value.replace(char::is_control, " ")).trim_end())?;
     }
-    Ok(())
+    if !record.inputs.is_empty() {
+        print("made on, and with files from:")?;
+    }
+    record.inputs.iter().try_for_each(|input| print(&format!("  {}", origin(&session.store, input))))
+}
+
+/// An input of a result as people know it.
+fn origin(store: &Store, origin: &Origin) -> String {
+    match origin {
+        Origin::Step(key) | Origin::Linked { key, .. } => {
+            let text = store.record_kept(key).map(|record| record.text);
+            format!("{}  {}", key.short(), text.as_deref().unwrap_or("(not known any more)"))
+        }
+        Origin::Image(image) => format!("FROM {} ({})", image.reference, image.digest),
+        Origin::Scratch => "FROM scratch".to_owned(),
+        Origin::Outside => "files from outside: see the paths above".to_owned(),
+    }
 }
 
 /// `dbuild cache verify`.
