@@ -1,7 +1,10 @@
 //! Why two keys differ, in words.
 
+use std::cmp::Ordering;
+use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::hash::{Hash as _, Hasher as _};
 
 use serde::{Deserialize, Serialize};
 
@@ -110,22 +113,59 @@ pub fn text_similarity(a: &str, b: &str) -> u32 {
     if a == b {
         return 1000;
     }
-    let mut counts: HashMap<&str, i64> = HashMap::new();
-    let mut total = 0_u64;
-    for word in a.split_whitespace() {
-        *counts.entry(word).or_default() += 1;
-        total += 1;
+    Words::of(a).similarity(&Words::of(b))
+}
+
+/// The words of a text, for comparing it with many.
+#[derive(Clone, Debug)]
+pub struct Words {
+    /// A hash of the text.
+    text: u64,
+    first: Option<u64>,
+    /// Hashes of the words, sorted.
+    words: Vec<u64>,
+}
+
+impl Words {
+    /// Takes a text apart.
+    pub fn of(text: &str) -> Self {
+        let mut words: Vec<u64> = text.split_whitespace().map(hash).collect();
+        let first = words.first().copied();
+        words.sort_unstable();
+        Self { text: hash(text), first, words }
     }
-    let mut common = 0_u64;
-    for word in b.split_whitespace() {
-        total += 1;
-        if let Some(count) = counts.get_mut(word).filter(|count| **count > 0) {
-            *count -= 1;
-            common += 2;
+
+    /// Names the first word.
+    pub fn first(&self) -> Option<u64> {
+        self.first
+    }
+
+    /// See [`text_similarity`].
+    pub fn similarity(&self, other: &Self) -> u32 {
+        if self.text == other.text {
+            return 1000;
         }
+        let (mut a, mut b) = (self.words.iter().peekable(), other.words.iter().peekable());
+        let mut common = 0;
+        while let (Some(one), Some(two)) = (a.peek(), b.peek()) {
+            match one.cmp(two) {
+                Ordering::Less => drop(a.next()),
+                Ordering::Greater => drop(b.next()),
+                Ordering::Equal => {
+                    (a.next(), b.next());
+                    common += 2;
+                }
+            }
+        }
+        // Equal words in another order or spacing are not an equal text.
+        u32::try_from(common * 999 / (self.words.len() + other.words.len()).max(1)).unwrap_or(0)
     }
-    // Equal words in another order or spacing are not an equal text.
-    u32::try_from(common * 999 / total.max(1)).unwrap_or(0)
+}
+
+fn hash(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
 }
 
 const PATHS_WEIGHT: u64 = 8;

@@ -17,7 +17,7 @@ mod tests;
 mod words;
 
 pub use eviction::{EntryStats, NoSuchPolicy, Policy, default_policy, policies, policy, victims};
-pub use explain::{Change, Difference, explain, similarity, text_similarity};
+pub use explain::{Change, Difference, Words, explain, similarity, text_similarity};
 pub use ingredient::{Ingredient, IngredientKind, Sink};
 pub use inputs::{Inputs, SelectedPath, SelectedPaths, depends_on_parent, is_external};
 pub use key::{base_output, definition, key_of, output_after, scratch_output, standing_key};

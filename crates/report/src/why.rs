@@ -194,12 +194,14 @@ impl<'a> Causes<'a> {
                     self.push(format!("{} is another result than before", in_its_line(input)), way);
                 }
             }
+            InputCause::Forgotten if input.kind == "image" => {
+                let name = image_name(input);
+                self.push(format!("{name} is another image, and which one it was is not known any more"), way);
+            }
             InputCause::Forgotten => {
-                let what = format!(
-                    "{} is another result than before, and what that was made of is not known any more",
-                    in_its_line(input)
-                );
-                self.push(what, way);
+                let name = in_its_line(input);
+                let what = "is another result than before, and what that was made of is not known any more";
+                self.push(format!("{name} {what}"), way);
             }
         }
         way.pop();

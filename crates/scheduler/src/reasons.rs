@@ -1,11 +1,12 @@
 //! Why a step has no result in the cache: the nearest earlier record of it, and what differs.
 
 use std::collections::HashSet;
+use std::sync::OnceLock;
 
 use dbuild_cache::{Difference, Ingredient, IngredientKind, Strategy, definition, explain};
 use dbuild_digest::StepKey;
 use dbuild_plan::{Plan, Step, StepId};
-use dbuild_store::{InputCause, InputChange, Store, Wanted};
+use dbuild_store::{Earlier, InputCause, InputChange, Store, Wanted};
 
 use crate::lineage::{Compared, Fates, Lineage};
 use crate::worker::now_ms;
@@ -41,29 +42,30 @@ pub struct Explainer {
     /// The words of the steps.
     definitions: HashSet<StepKey>,
     before_ms: u64,
+    /// Read when the first step asks: a build that finds everything in the cache reads none.
+    earlier: OnceLock<Earlier>,
 }
 
 impl Explainer {
     /// For the steps of this plan, as a build sees them that begins now.
     pub fn new(strategy: &dyn Strategy, plan: &Plan) -> Self {
         let definitions = plan.steps().map(|(_, step)| definition(step)).collect();
-        Self { strategy: strategy.name(), definitions, before_ms: now_ms() }
+        Self { strategy: strategy.name(), definitions, before_ms: now_ms(), earlier: OnceLock::new() }
     }
 
     /// What distinguishes a step from the record that a reader would compare it with. `plan` is the one of [`Explainer::new`].
     pub fn reasons(&self, store: &Store, plan: &Plan, missed: &Missed<'_>, fates: Fates<'_>) -> Reasons {
         let Missed { id, step, key, ingredients } = *missed;
+        let earlier = self.earlier.get_or_init(|| store.earlier_records(self.strategy, self.before_ms));
         let wanted = Wanted {
-            strategy: self.strategy,
             key: Some(key),
             definition: &definition(step),
             text: &step.text,
             stage: &plan.stage(step.stage).name,
             ingredients,
-            before_ms: Some(self.before_ms),
             others: &self.definitions,
         };
-        let Some(nearest) = store.nearest_record(&wanted) else { return Reasons::default() };
+        let Some(nearest) = store.nearest_record(earlier, &wanted) else { return Reasons::default() };
         let (record, before) = (&nearest.record, &nearest.ingredients);
         let lineage = Lineage { store, plan, fates, definitions: &self.definitions };
         Reasons {

@@ -59,7 +59,7 @@ pub use leases::Lease;
 pub use locks::KeyLock;
 pub use members::MemberIndex;
 pub use mounts::{CacheMount, CacheMountEntry, Sharing};
-pub use nearest::{Nearest, Wanted};
+pub use nearest::{Earlier, Nearest, Wanted};
 pub use origin::{ImageChange, ImageId, InputCause, InputChange, Origin};
 pub use packed::{PackKey, PackedLayer};
 pub use publish::{Replacement, remove_tree, replace_file};

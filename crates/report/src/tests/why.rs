@@ -167,6 +167,9 @@ fn what_is_not_known_any_more_is_not_guessed() {
       what differs: the parent
       goes back to: COPY src /src (line 3) is another result than before, and what that was made of is not known any more -> [app 2/3] COPY src /src (CACHED) -> [app 3/3] RUN make
     ");
+    let inputs = vec![(COPY, IMAGE, InputCause::Forgotten)];
+    let image = build(&[IMAGE], &[(COPY, vec![parent()], inputs)]);
+    insta::assert_snapshot!(image.why(image.step(COPY).unwrap()).sentence, @"[app 2/3] COPY src /src ran again because FROM node:20 is another image, and which one it was is not known any more");
     // As earlier versions wrote it.
     let old = build(&[IMAGE, COPY], &[(RUN, vec![parent()], vec![])]);
     insta::assert_snapshot!(old.why(old.step(RUN).unwrap()).sentence, @"[app 3/3] RUN make ran again because it stands on another step than before: [app 2/3] COPY src /src");

@@ -130,30 +130,33 @@ fn the_nearest_record_is_the_steps_earlier_version() {
     }
     let now = list("make", "1.2");
     let wanted = Wanted {
-        strategy: "output",
         key: None,
         definition: &key(150),
         text: "RUN make",
         stage: "",
         ingredients: &now,
-        before_ms: None,
         others: &HashSet::new(),
     };
-    let nearest = store.nearest_record(&wanted).unwrap();
+    let all = store.earlier_records("output", u64::MAX);
+    let nearest = store.nearest_record(&all, &wanted).unwrap();
     assert_eq!(
         (nearest.record.key, nearest.ingredients.as_slice()),
         (key(2), list("make", "1.1").as_slice())
     );
-    let earlier = store.nearest_record(&Wanted { before_ms: Some(2000), ..wanted }).unwrap();
+    let earlier = store.nearest_record(&store.earlier_records("output", 2000), &wanted).unwrap();
     assert_eq!(earlier.record.key, key(1));
-    let other = store.nearest_record(&Wanted { key: Some(&key(2)), ..wanted }).unwrap();
+    let other = store.nearest_record(&all, &Wanted { key: Some(&key(2)), ..wanted }).unwrap();
     assert_eq!(other.record.key, key(1));
-    assert_eq!(store.nearest_record(&Wanted { strategy: "linear", ..wanted }), None);
-    assert_eq!(store.nearest_record(&Wanted { text: "COPY a b", ..wanted }), None);
+    assert_eq!(store.nearest_record(&store.earlier_records("linear", u64::MAX), &wanted), None);
+    assert_eq!(store.nearest_record(&all, &Wanted { text: "COPY a b", ..wanted }), None);
     // What other steps of the plan are is not what this one was.
     let others = HashSet::from([key(101), key(102)]);
-    assert_eq!(store.nearest_record(&Wanted { others: &others, ..wanted }), None);
-    assert_eq!(store.nearest_record(&Wanted { text: "RUN ls -l /", ..wanted }), None, "another instruction");
+    assert_eq!(store.nearest_record(&all, &Wanted { others: &others, ..wanted }), None);
+    assert_eq!(
+        store.nearest_record(&all, &Wanted { text: "RUN ls -l /", ..wanted }),
+        None,
+        "another instruction"
+    );
 }
 
 #[test]
@@ -235,18 +238,17 @@ fn of_two_records_that_are_equally_near_the_one_of_the_own_stage_is_nearer() {
         store.put_record(&record, &list(stage)).unwrap();
     }
     let (definition, others, now) = (key(200), HashSet::new(), list("new"));
+    let all = store.earlier_records("output", u64::MAX);
     let nearest = |stage: &'static str| {
         let wanted = Wanted {
-            strategy: "output",
             key: None,
             definition: &definition,
             text: "WORKDIR /app",
             stage,
             ingredients: &now,
-            before_ms: None,
             others: &others,
         };
-        store.nearest_record(&wanted).unwrap().record.key
+        store.nearest_record(&all, &wanted).unwrap().record.key
     };
     assert_eq!((nearest("build"), nearest("app")), (key(1), key(2)));
     assert_eq!(nearest("renamed"), key(2), "the latest");
