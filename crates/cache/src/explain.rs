@@ -223,7 +223,13 @@ impl fmt::Display for Difference {
         }
         match kind {
             IngredientKind::Path => return display_path(f, name, change),
-            IngredientKind::Parent => return f.write_str("the parent"),
+            IngredientKind::Parent => {
+                return f.write_str(match change {
+                    Change::Added { .. } => "what is below counts now",
+                    Change::Removed { .. } => "what is below does not count any more",
+                    _ => "the parent",
+                });
+            }
             IngredientKind::Inline | IngredientKind::Script => {
                 return match change {
                     Change::Added { .. } => write!(f, "{kind} {name}: new"),

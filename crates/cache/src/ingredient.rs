@@ -133,7 +133,7 @@ impl fmt::Display for IngredientKind {
             Self::Destination => "the destination",
             Self::Owner => "--chown",
             Self::Mode => "--chmod",
-            Self::Flag => "flag",
+            Self::Flag => "the flag",
             Self::Inline => "here-document",
             Self::Remote => "the remote",
             Self::Checksum => "--checksum",

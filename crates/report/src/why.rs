@@ -133,7 +133,10 @@ impl<'a> Causes<'a> {
             edges.into_iter().partition(|change| Some(change.step) == parent);
         let (paths, others): (Vec<&Difference>, Vec<&Difference>) =
             differences.iter().partition(|difference| difference.kind == IngredientKind::Path);
-        let of_kind = |kind| others.iter().any(|difference| difference.kind == kind);
+        let of_kind = |kind| {
+            let changed = |one: &&&Difference| matches!(one.change, Change::Changed { .. });
+            others.iter().filter(changed).any(|difference| difference.kind == kind)
+        };
         // First what the step sees itself.
         for difference in &others {
             if !matches!(difference.kind, IngredientKind::Parent | IngredientKind::Input) {
@@ -345,7 +348,14 @@ fn clause(difference: &Difference) -> String {
             }
         }
         (_, Change::Reordered) => format!("{words} changed"),
-        _ => words.replacen(": new", " is new", 1).replacen(": gone", " is gone", 1),
+        (_, Change::Added { .. } | Change::Removed { .. }) => {
+            for (head, tail, how) in [(": new, ", ")", " is new ("), (": gone, was ", ")", " is gone (it was ")] {
+                if let Some((subject, value)) = words.split_once(head) {
+                    return format!("{subject}{how}{value}{tail}");
+                }
+            }
+            words.replacen(": new", " is new", 1).replacen(": gone", " is gone", 1)
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! Stacks that overlayfs cannot mount as they are: those that hold a build context, and those that are too deep. What they show is
 //! put into one snapshot, once; files are hardlinked from the layers that have them.
 
-use std::path::PathBuf;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 
 use dbuild_digest::{Framed, StepKey};
 use dbuild_layer::{CopyRequest, Files, SelectOptions, Source, Stack, StackLayer, copy, select};
@@ -19,8 +20,7 @@ const MERGED: usize = 97;
 
 /// The directories of a stack, lowest first, for overlayfs. Layers without entries add nothing.
 pub(crate) fn directories(store: &Store, stack: &Stack) -> Result<Vec<PathBuf>, StepError> {
-    let mut layers: Vec<StackLayer> =
-        stack.layers().iter().filter(|layer| !layer.tree.is_empty()).cloned().collect();
+    let mut layers = without_repetitions(stack);
     while layers.len() > DEEPEST {
         let above = layers.split_off(MERGED);
         let mut framed = Framed::new("merged-layers", 1);
@@ -38,6 +38,22 @@ pub(crate) fn directories(store: &Store, stack: &Stack) -> Result<Vec<PathBuf>, 
         Files::Absent | Files::Live(_) => Err(StepError::Internal("a layer without files was to be mounted")),
     };
     layers.into_iter().map(directory).collect()
+}
+
+/// The layers that have entries, each snapshot once: an instruction that stands in a stage twice gives the same layer twice, and
+/// overlayfs takes no directory twice. Whatever the lower one shows or hides, the upper one does again.
+fn without_repetitions(stack: &Stack) -> Vec<StackLayer> {
+    let mut met: HashSet<&Path> = HashSet::new();
+    let from_the_top = stack.layers().iter().rev().filter(|layer| !layer.tree.is_empty());
+    let mut layers: Vec<StackLayer> = from_the_top
+        .filter(|layer| match &layer.files {
+            Files::Snapshot(dir) => met.insert(dir),
+            Files::Absent | Files::Live(_) => true,
+        })
+        .cloned()
+        .collect();
+    layers.reverse();
+    layers
 }
 
 /// What a stack shows as one snapshot, which is found again by `key`.

@@ -119,7 +119,10 @@ impl Lineage<'_> {
             list.iter().find(|one| one.kind == IngredientKind::Parent).map(|one| one.value.clone())
         };
         let mut others = Vec::new();
-        if let Some(id) = step.parent().filter(|_| parent_of(before) != parent_of(after)) {
+        let (below, now) = (parent_of(before), parent_of(after));
+        // With `--link`, or without it any more, the parent counts otherwise; which one it is has nothing to do with that.
+        let is_other = below.is_some() && now.is_some() && below != now;
+        if let Some(id) = step.parent().filter(|_| is_other) {
             others.push(Waiting { of, id, before: record.inputs.first().cloned() });
         }
         let sources = step.sources();

@@ -3,10 +3,13 @@
 //! A COPY of 20,000 files has 20,000 ingredients, and its next version differs in one. A list is cut where its content says
 //! so, each piece is kept once under its digest, and so a version costs one piece and a list of digests.
 
+use std::cell::RefCell;
+
 use dbuild_cache::Ingredient;
 use dbuild_digest::Framed;
 use rusqlite::{Connection, OptionalExtension as _, Transaction};
 use serde::{Deserialize, Serialize};
+use zstd::zstd_safe::{DCtx, ResetDirective};
 
 /// The digest of a piece, in hexadecimal.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -79,8 +82,15 @@ pub(crate) fn read_chunks(
 }
 
 fn unpacked(data: &[u8]) -> Option<Vec<Ingredient>> {
-    let reader = zstd::Decoder::new(data).ok()?;
-    serde_json::from_reader(std::io::BufReader::new(std::io::Read::take(reader, LARGEST))).ok()
+    thread_local! {
+        /// To make one costs more than to read a piece with it.
+        static CONTEXT: RefCell<DCtx<'static>> = RefCell::new(DCtx::create());
+    }
+    CONTEXT.with_borrow_mut(|context| {
+        context.reset(ResetDirective::SessionOnly).ok()?;
+        let reader = zstd::Decoder::with_context(data, context);
+        serde_json::from_reader(std::io::BufReader::new(std::io::Read::take(reader, LARGEST))).ok()
+    })
 }
 
 fn chunk_id_is(items: &[Ingredient], id: &ChunkId) -> bool {

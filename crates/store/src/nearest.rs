@@ -69,7 +69,7 @@ const MOST_SAME: usize = 4;
 /// … so many of those with one text, …
 const MOST_OF_A_TEXT: usize = 2;
 /// … and so many with a text that is alike.
-const MOST_ALIKE: usize = 6;
+const MOST_ALIKE: usize = 4;
 
 impl Store {
     /// The records that steps of a build can be compared with: those of its strategy that were made before a time, in

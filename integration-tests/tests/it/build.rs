@@ -443,3 +443,13 @@ COPY --from=two /id /two
     space.build(dockerfile, [""; 0]).run().expect_ok().lacks(&["waiting for another build"]);
     space.run_in("app", &["cmp", "/one", "/two"]);
 }
+
+#[test]
+fn an_instruction_that_stands_twice_in_a_stage_gives_its_layer_twice() {
+    let space = TestSpace::new();
+    space.write("context/f", "one\n");
+    let dockerfile = "FROM busybox\nRUN mkdir /x\nCOPY f /x/\nRUN rm /x/f && echo 2 > /x/g\nCOPY f /x/\nRUN cat /x/f /x/g > /both\n\
+        RUN rm /x/f\nCOPY f /x/\nRUN rm /x/f\nRUN ls /x > /left\n";
+    space.build(dockerfile, [""; 0]).run().expect_ok();
+    assert_eq!(space.run_in("app", &["cat", "/both", "/left"]), "one\n2\ng\n");
+}

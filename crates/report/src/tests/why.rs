@@ -190,3 +190,23 @@ fn what_two_steps_see_is_said_once_and_own_words_come_first() {
     let build = build(&[IMAGE], &[copied, ran]);
     insta::assert_snapshot!(build.why(build.step(RUN).unwrap()).sentence, @"[app 3/3] RUN make ran again because ARG V changed: 1 → 2, and because src/app changed (content), via COPY src /src at line 3");
 }
+
+#[test]
+fn a_value_that_is_new_or_gone() {
+    let change = |kind, name: &str, change| Difference { kind, name: name.to_owned(), change };
+    let differences = vec![
+        change(IngredientKind::Variable, "A", Change::Added { after: "1".to_owned() }),
+        change(IngredientKind::Argument, "B", Change::Removed { before: "2".to_owned() }),
+        change(IngredientKind::Flag, "--link", Change::Added { after: String::new() }),
+        // It does not count with the flag: that is no other parent.
+        change(IngredientKind::Parent, "", Change::Removed { before: "a".to_owned() }),
+    ];
+    let build = build(&[IMAGE], &[(COPY, differences, vec![])]);
+    insta::assert_snapshot!(text(&build, COPY), @"
+    [app 2/3] COPY src /src ran again because ENV A is new (1), and because ARG B is gone (it was 2), and because the flag --link is new
+      what differs: ENV A: new, 1
+                    ARG B: gone, was 2
+                    the flag --link: new
+                    what is below does not count any more
+    ");
+}

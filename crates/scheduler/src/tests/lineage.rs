@@ -180,3 +180,15 @@ fn what_ran_is_left_to_its_own_explanation() {
     let [parent] = explained[1].1.inputs.as_slice() else { panic!("{:?}", explained[1].1.inputs) };
     assert_eq!((&parent.cause, &explained[1].1.reasons), (&InputCause::Ran, &vec!["the parent".to_owned()]));
 }
+
+#[test]
+fn a_parent_that_does_not_count_any_more_is_no_other_parent() {
+    let dockerfile = |link: &str| format!("FROM scratch\nCOPY f0 /a\nCOPY {link}f1 /b\n");
+    for strategy in strategies() {
+        let space = Space::new();
+        build(&space, &dockerfile(""), *strategy);
+        let linked = one(build(&space, &dockerfile("--link "), *strategy), "COPY --link f1 /b");
+        assert!(linked.kinds.contains(&IngredientKind::Flag), "{strategy:?}: {:?}", linked.reasons);
+        assert_eq!(linked.inputs, [], "{strategy:?}");
+    }
+}
