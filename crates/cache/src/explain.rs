@@ -152,7 +152,8 @@ impl Words {
                 Ordering::Less => drop(a.next()),
                 Ordering::Greater => drop(b.next()),
                 Ordering::Equal => {
-                    (a.next(), b.next());
+                    a.next();
+                    b.next();
                     common += 2;
                 }
             }

@@ -77,8 +77,7 @@ impl Build {
                 told.push(cause);
             }
         }
-        let clauses: Vec<String> =
-            told.iter().take(MOST_CAUSES).map(|cause| self.clause(cause)).collect();
+        let clauses: Vec<String> = told.iter().take(MOST_CAUSES).map(|cause| self.clause(cause)).collect();
         let mut words = clauses.join(", and because ");
         if told.len() > MOST_CAUSES {
             let _ = write!(words, ", and for {} more reasons", told.len() - MOST_CAUSES);
@@ -199,7 +198,10 @@ impl<'a> Causes<'a> {
             }
             InputCause::Forgotten if input.kind == "image" => {
                 let name = image_name(input);
-                self.push(format!("{name} is another image, and which one it was is not known any more"), way);
+                self.push(
+                    format!("{name} is another image, and which one it was is not known any more"),
+                    way,
+                );
             }
             InputCause::Forgotten => {
                 let name = in_its_line(input);
@@ -349,7 +351,9 @@ fn clause(difference: &Difference) -> String {
         }
         (_, Change::Reordered) => format!("{words} changed"),
         (_, Change::Added { .. } | Change::Removed { .. }) => {
-            for (head, tail, how) in [(": new, ", ")", " is new ("), (": gone, was ", ")", " is gone (it was ")] {
+            for (head, tail, how) in
+                [(": new, ", ")", " is new ("), (": gone, was ", ")", " is gone (it was ")]
+            {
                 if let Some((subject, value)) = words.split_once(head) {
                     return format!("{subject}{how}{value}{tail}");
                 }
@@ -358,7 +362,6 @@ fn clause(difference: &Difference) -> String {
         }
     }
 }
-
 
 #[cfg(test)]
 #[path = "tests/why.rs"]

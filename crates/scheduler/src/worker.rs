@@ -253,7 +253,8 @@ impl Shared {
             None => (scratch_output(), FileSystem::new(Base::Empty)),
         };
         let parent = step.parent().and_then(|parent| inputs.given(parent).ok()?.key);
-        let standing = standing_key(step, key, parent).ok_or(StepError::Internal("a parent without a key"))?;
+        let standing =
+            standing_key(step, key, parent).ok_or(StepError::Internal("a parent without a key"))?;
         let finish = |snapshot: Snapshot, layer: TreeDigest, cached: bool| {
             if let Some(packer) = &self.packer {
                 packer.layer(id, &snapshot);

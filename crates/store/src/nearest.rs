@@ -209,24 +209,15 @@ fn recent(db: &Connection, earlier: &Earlier) -> rusqlite::Result<Vec<(StepKey, 
 }
 
 /// The latest records with a step's own words, however old they are.
-fn of_definition(
-    db: &Connection,
-    earlier: &Earlier,
-    wanted: &Wanted<'_>,
-) -> rusqlite::Result<Vec<StepKey>> {
+fn of_definition(db: &Connection, earlier: &Earlier, wanted: &Wanted<'_>) -> rusqlite::Result<Vec<StepKey>> {
     // By the index of definitions: for the order alone SQLite would look through all records.
     let mut query = db.prepare_cached(
         "SELECT key FROM records WHERE definition=?1 AND +strategy=?2 AND +created_ms<?3 AND key<>?4 \
          ORDER BY +created_ms DESC, rowid DESC LIMIT ?5",
     )?;
     let own = wanted.key.map_or(&[][..], |key| key.as_bytes().as_slice());
-    let arguments = (
-        wanted.definition.as_bytes(),
-        &earlier.strategy,
-        int(earlier.before_ms),
-        own,
-        int(MOST_SAME as u64),
-    );
+    let arguments =
+        (wanted.definition.as_bytes(), &earlier.strategy, int(earlier.before_ms), own, int(MOST_SAME as u64));
     query.query_map(arguments, |row| key_in(row, 0))?.collect()
 }
 

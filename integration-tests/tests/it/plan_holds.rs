@@ -196,7 +196,7 @@ fn a_run_after_a_linked_copy_sees_what_is_below_both() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 5, failure_persistence: None, max_shrink_iters: 20, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 3, failure_persistence: None, max_shrink_iters: 20, ..ProptestConfig::default() })]
 
     #[test]
     fn what_a_plan_says_is_what_the_build_does_with_run(

@@ -9,8 +9,8 @@ use dbuild_frontend::Lowered;
 use dbuild_plan::{Plan, StepId, StepKind};
 use dbuild_report::{Build, Bytes, Cause, Labels, Seconds};
 use dbuild_scheduler::{
-    Canceller, Explainer, Fate, Forecast, Hit, InStore, Miss, Missed, NOT_ALLOWED, Reasons, StepForecast, Verdict,
-    forecast, pinned_images,
+    Canceller, Explainer, Fate, Forecast, Hit, InStore, Miss, Missed, NOT_ALLOWED, Reasons, StepForecast,
+    Verdict, forecast, pinned_images,
 };
 use dbuild_store::{Event, Stamped, Store};
 use serde::Serialize;
@@ -225,7 +225,9 @@ impl<'a> Telling<'a> {
                 let pull = format!("{}: a step needs its files", self.pull(id));
                 image.map(ToString::to_string).into_iter().chain([pull]).collect()
             }
-            Miss::NoRecord => self.missed.get(&id).map(|why| self.differences(why, causes)).unwrap_or_default(),
+            Miss::NoRecord => {
+                self.missed.get(&id).map(|why| self.differences(why, causes)).unwrap_or_default()
+            }
         }
     }
 
@@ -310,7 +312,10 @@ fn foretold(id: StepId, forecast: &StepForecast, missed: Option<&Reasons>) -> Ve
                 },
                 None => Event::StepExplained {
                     step,
-                    reasons: (*miss == Miss::NotAllowed).then(|| NOT_ALLOWED.to_owned()).into_iter().collect(),
+                    reasons: (*miss == Miss::NotAllowed)
+                        .then(|| NOT_ALLOWED.to_owned())
+                        .into_iter()
+                        .collect(),
                     differences: Vec::new(),
                     inputs: Vec::new(),
                 },

@@ -32,8 +32,11 @@ fn image_change(before: &str, after: &str) -> ImageChange {
     ImageChange { before: image(before, b"before"), after: image(after, b"after") }
 }
 
+/// A step, what differs, and for each input that is another one whose it is, which it is, and why.
+type Explained = (u32, Vec<Difference>, Vec<(u32, u32, InputCause)>);
+
 /// `FROM node:20`, `COPY src /src`, `RUN make`: in this state each, and explained by this.
-fn build(cached: &[u32], explained: &[(u32, Vec<Difference>, Vec<(u32, u32, InputCause)>)]) -> Build {
+fn build(cached: &[u32], explained: &[Explained]) -> Build {
     let step = |id: u32, kind: &str, text: &str, inputs: &[u32]| StepInfo {
         id,
         stage: 0,
