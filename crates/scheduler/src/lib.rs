@@ -44,5 +44,5 @@ pub use lineage::{Fate, Fates};
 pub use mounts::{Mounted, Mounter};
 pub use output::{FileSystem, Output, OwnLayer};
 pub use pack::pack_key;
-pub use reasons::{Explainer, Missed, NOT_ALLOWED, Reasons};
+pub use reasons::{Explainer, Missed, Reasons};
 pub use request::{CacheUse, ContextDir, Machine, Request, Secret};

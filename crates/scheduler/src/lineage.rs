@@ -201,7 +201,9 @@ impl Lineage<'_> {
         let word = |text: &str| text.split_whitespace().next().map(str::to_owned);
         let is_alike = word(&record.text) == word(&step.text)
             && text_similarity(&record.text, &step.text) >= LEAST_SIMILARITY;
-        is_alike && !self.definitions.contains(&record.definition) && !self.stood_on(id, record)
+        let is_moved = self.definitions.contains(&record.definition);
+        // The same text with other words behind it (an argument, a here-document) is no line that was deleted.
+        is_alike && !is_moved && (record.text == step.text || !self.stood_on(id, record))
     }
 
     /// Whether a record was made on what a step gives now: lines between them were deleted.

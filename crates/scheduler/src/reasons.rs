@@ -76,9 +76,6 @@ impl Explainer {
     }
 }
 
-/// What is said of a step that may not take a result from the cache.
-pub const NOT_ALLOWED: &str = "the cache may not be used for it (--no-cache)";
-
 impl Reasons {
     /// One line for each of the first `most` differences, and one for the rest.
     pub fn words(&self, most: usize) -> Vec<String> {

@@ -71,6 +71,14 @@ pub enum CacheUse {
 }
 
 impl CacheUse {
+    /// What is said of a step that may not take a result from the cache.
+    pub fn why_not(&self) -> &'static str {
+        match self {
+            Self::Except(_) => "the cache may not be used for it (--no-cache-filter)",
+            Self::All | Self::Nothing => "the cache may not be used for it (--no-cache)",
+        }
+    }
+
     /// Whether a step may take a result that was kept before this build.
     pub(crate) fn allows(&self, plan: &Plan, step: &Step) -> bool {
         match self {

@@ -20,7 +20,7 @@ use crate::keys::StepInputs;
 use crate::lineage::{Fate, origins};
 use crate::output::{Base, FileSystem, Output};
 use crate::pack::Packer;
-use crate::reasons::{Explainer, Missed, NOT_ALLOWED};
+use crate::reasons::{Explainer, Missed};
 use crate::remote::Pinned;
 use crate::request::Request;
 use crate::schedule::Run;
@@ -320,7 +320,7 @@ impl Shared {
             let why = self.explainer.reasons(self.store(), self.plan(), &missed, &|id| self.fate(id));
             (why.words(MOST_REASONS), why.differences, why.inputs)
         } else {
-            (vec![NOT_ALLOWED.to_owned()], Vec::new(), Vec::new())
+            (vec![self.request.cache.why_not().to_owned()], Vec::new(), Vec::new())
         };
         differences.truncate(MOST_DIFFERENCES);
         self.emit(Event::StepExplained { step: id.0, reasons, differences, inputs });

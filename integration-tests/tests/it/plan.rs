@@ -131,7 +131,9 @@ fn without_the_cache_everything_is_a_miss() {
     let plan = plan(&space, &["--no-cache"]);
     let runs = states(&plan).into_iter().filter(|(_, state)| state == "miss").count();
     assert_eq!(runs, 5, "{plan:#}");
-    space.dbuild(["plan", "--no-cache", "context"]).run().expect_ok().stdout_has(&["--no-cache"]);
+    space.dbuild(["plan", "--no-cache", "context"]).run().expect_ok().stdout_has(&["(--no-cache)"]);
+    let one = space.dbuild(["plan", "--no-cache-filter", "build", "context"]).run().expect_ok();
+    one.stdout_has(&["the cache may not be used for it (--no-cache-filter)"]);
 }
 
 #[test]

@@ -9,8 +9,8 @@ use dbuild_frontend::Lowered;
 use dbuild_plan::{Plan, StepId, StepKind};
 use dbuild_report::{Build, Bytes, Cause, Labels, Seconds};
 use dbuild_scheduler::{
-    Canceller, Explainer, Fate, Forecast, Hit, InStore, Miss, Missed, NOT_ALLOWED, Reasons, StepForecast,
-    Verdict, forecast, pinned_images,
+    Canceller, Explainer, Fate, Forecast, Hit, InStore, Miss, Missed, Reasons, StepForecast, Verdict,
+    forecast, pinned_images,
 };
 use dbuild_store::{Event, Stamped, Store};
 use serde::Serialize;
@@ -101,13 +101,15 @@ pub(crate) fn run(global: &Global, args: &PlanArgs) -> Result<(), Error> {
         Ok::<_, Error>(lowered)
     })?;
     let mut knowledge = InStore::new(&session.store, &inputs.contexts).touching(touched);
-    let forecast = forecast(&lowered.plan, strategy, &cache_use(flags), &mut knowledge);
+    let cache = cache_use(flags);
+    let forecast = forecast(&lowered.plan, strategy, &cache, &mut knowledge);
     for file in knowledge.untaken() {
         crate::progress::say(&format!("note: no step takes {} from a context", file.display()));
     }
     let jobs = flags.jobs.unwrap_or_else(default_jobs);
     let expected = [false, true].map(|unknown| forecast.expected_ms(&lowered.plan, jobs, unknown));
-    let told = Telling::new(&session.store, strategy, &lowered, &forecast, &inputs).all(expected);
+    let told =
+        Telling::new(&session.store, strategy, &lowered, &forecast, &inputs, cache.why_not()).all(expected);
     if args.json { print_json(&told) } else { print(&told.to_string()) }
 }
 
@@ -134,6 +136,8 @@ struct Telling<'a> {
     strategy: &'static dyn Strategy,
     lowered: &'a Lowered,
     forecast: &'a Forecast,
+    /// What is said of a step that may not take a result from the cache.
+    not_allowed: &'static str,
     labels: Labels,
     /// Why each step that has no result differs from its earlier version.
     missed: BTreeMap<StepId, Reasons>,
@@ -148,6 +152,7 @@ impl<'a> Telling<'a> {
         lowered: &'a Lowered,
         forecast: &'a Forecast,
         inputs: &Inputs,
+        not_allowed: &'static str,
     ) -> Self {
         let missed = missed(store, strategy, &lowered.plan, forecast);
         // Nothing is built: the event only carries the names.
@@ -157,10 +162,10 @@ impl<'a> Telling<'a> {
         labels.learn(&events[0]);
         events.extend(pinned_images(&lowered.plan));
         for (id, _) in lowered.plan.steps() {
-            events.extend(foretold(id, &forecast.steps[id.index()], missed.get(&id)));
+            events.extend(foretold(id, &forecast.steps[id.index()], missed.get(&id), not_allowed));
         }
         let events: Vec<Stamped> = events.into_iter().map(|event| Stamped { at_ms: 0, event }).collect();
-        Self { store, strategy, lowered, forecast, labels, missed, build: Build::of(&events) }
+        Self { store, strategy, lowered, forecast, not_allowed, labels, missed, build: Build::of(&events) }
     }
 
     fn all(&self, expected_ms: [u64; 2]) -> Told {
@@ -219,7 +224,7 @@ impl<'a> Telling<'a> {
 
     fn why(&self, id: StepId, miss: Miss, causes: &[Cause]) -> Vec<String> {
         match miss {
-            Miss::NotAllowed => vec![NOT_ALLOWED.to_owned()],
+            Miss::NotAllowed => vec![self.not_allowed.to_owned()],
             Miss::Pulled => {
                 let image = causes.iter().find_map(|cause| cause.image.as_ref());
                 let pull = format!("{}: a step needs its files", self.pull(id));
@@ -296,31 +301,22 @@ fn missed(
 }
 
 /// The first events of a step, if it is as the forecast says.
-fn foretold(id: StepId, forecast: &StepForecast, missed: Option<&Reasons>) -> Vec<Event> {
+fn foretold(id: StepId, forecast: &StepForecast, missed: Option<&Reasons>, not_allowed: &str) -> Vec<Event> {
     let step = id.0;
     match (&forecast.verdict, forecast.key) {
         (Verdict::Hit(_), Some(key)) => {
             vec![Event::StepCached { step, key, layer_bytes: 0, files: 0, snapshot: None }]
         }
         (Verdict::Miss(miss), _) => {
-            let explained = match missed {
-                Some(why) => Event::StepExplained {
-                    step,
-                    reasons: why.words(MOST_REASONS),
-                    differences: why.differences.clone(),
-                    inputs: why.inputs.clone(),
-                },
-                None => Event::StepExplained {
-                    step,
-                    reasons: (*miss == Miss::NotAllowed)
-                        .then(|| NOT_ALLOWED.to_owned())
-                        .into_iter()
-                        .collect(),
-                    differences: Vec::new(),
-                    inputs: Vec::new(),
-                },
+            let why = missed.cloned().unwrap_or_default();
+            let reasons = match miss {
+                Miss::NotAllowed => vec![not_allowed.to_owned()],
+                Miss::NoRecord => why.words(MOST_REASONS),
+                // It has no key that could be explained.
+                Miss::Pulled => return vec![Event::StepStarted { step }],
             };
-            vec![explained, Event::StepStarted { step }]
+            let (differences, inputs) = (why.differences, why.inputs);
+            vec![Event::StepExplained { step, reasons, differences, inputs }, Event::StepStarted { step }]
         }
         _ => Vec::new(),
     }
