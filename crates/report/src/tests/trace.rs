@@ -56,7 +56,15 @@ fn events() -> Vec<Stamped> {
         (5, Event::StepCached { step: 0, key, layer_bytes: 0, files: 0, snapshot: None }),
         (6, Event::StepStarted { step: 1 }),
         (36, done(1)),
-        (37, Event::StepExplained { step: 2, reasons: vec!["ARG V older → hidden".to_owned()], differences }),
+        (
+            37,
+            Event::StepExplained {
+                step: 2,
+                reasons: vec!["ARG V older → hidden".to_owned()],
+                differences,
+                inputs: Vec::new(),
+            },
+        ),
         (38, Event::StepStarted { step: 2 }),
         (68, done(2)),
         (69, Event::StepStarted { step: 3 }),

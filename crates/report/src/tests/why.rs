@@ -45,6 +45,7 @@ fn build(cached: &[u32], explained: &[Explained]) -> Build {
         last_line: None,
         inputs: inputs.to_vec(),
         kind: kind.to_owned(),
+        setting: None,
     };
     let mut events = vec![Event::BuildStarted {
         build: "b".parse().unwrap(),

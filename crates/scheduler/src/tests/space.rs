@@ -10,8 +10,8 @@ use dbuild_frontend::{BuildArgs, Resolved, Source, lower, parse};
 use dbuild_layer::{Ignore, OverlayFlavor};
 use dbuild_plan::Plan;
 use dbuild_store::{
-    BlobSource, BlobSourceError, Checkout, Collector, Download, Downloaded, Event, FoundCommit, Incoming, RemoteSource,
-    Repository, Store,
+    BlobSource, BlobSourceError, Checkout, Collector, Download, Downloaded, Event, FoundCommit, Incoming,
+    RemoteSource, Repository, Store,
 };
 use tokio::runtime::Runtime;
 
