@@ -64,8 +64,8 @@ impl<'a> Draft<'a> {
 
     /// What the parent shows there, unless this layer hides it from above.
     fn below(&self, path: &TreePath) -> Option<&Entry> {
-        let hides = |node: &Box<Node>| node.entry.kind != EntryKind::Dir { opaque: false };
-        if path.ancestors().any(|above| self.nodes.get(&above).is_some_and(hides)) {
+        let hides = |node: &Node| node.entry.kind != EntryKind::Dir { opaque: false };
+        if path.ancestors().any(|above| self.nodes.get(&above).is_some_and(|node| hides(node))) {
             return None;
         }
         Some(self.parent?.lookup(path)?.entry)
