@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use dbuild_layer::{OverlayFlavor, Stack, make_dir, prepare_upper, scan_upper, users};
-use dbuild_plan::{HostEntry, NetworkMode, RunStep, SecurityMode, StepId};
+use dbuild_plan::{HostEntry, NetworkMode, RunStep, SecurityMode, StepId, shown_url};
 use dbuild_sandbox::{self as sandbox, Rootfs, Spec};
 use dbuild_store::{Event, LogStream, MountInfo, SnapshotDraft};
 
@@ -116,7 +116,7 @@ impl Shared {
             Ok(snapshot) => self.emit(Event::StepKept {
                 step: id.0,
                 snapshot: snapshot.id,
-                env: run.env.iter().map(|(name, value)| format!("{name}={value}")).collect(),
+                env: run.env.iter().map(|(name, value)| format!("{name}={}", shown_url(value))).collect(),
                 user: run.user.clone(),
                 workdir: run.workdir.clone(),
                 program: run.argv.first().cloned().unwrap_or_default(),

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 
 use dbuild_cache::Strategy;
 use dbuild_frontend::{Diagnostics, Lowered, Source, lower, parse};
-use dbuild_plan::{ImageConfig, Plan, Step, StepId, StepKind};
+use dbuild_plan::{ImageConfig, Plan, Step, StepId, StepKind, shown_url};
 use dbuild_registry::PullPolicy;
 use dbuild_scheduler::{CacheUse, Cancel, Canceller};
 use dbuild_store::{BuildId, Event, EventSink, Setting, StageInfo, StepInfo};
@@ -104,7 +104,7 @@ fn setting(lowered: &Lowered, id: StepId, step: &Step) -> Option<Setting> {
         return None;
     }
     Some(Setting {
-        env: setting.env.iter().map(|(name, value)| format!("{name}={value}")).collect(),
+        env: setting.env.iter().map(|(name, value)| format!("{name}={}", shown_url(value))).collect(),
         user: setting.user.clone(),
         workdir: setting.workdir.clone(),
         shell: setting.shell.clone(),
