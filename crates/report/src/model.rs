@@ -188,7 +188,9 @@ pub struct Step {
     pub waited_for: Option<u32>,
     /// How long it waited for a free place after its inputs were done.
     pub queued_ms: u64,
-    /// No other step could have made the build shorter.
+    /// What it waited for after its inputs: the step that ended last and so left it a place, or one that did the same work.
+    pub held_by: Option<u32>,
+    /// On the longest way: the steps that the length of the build depends on.
     pub critical: bool,
 }
 

@@ -1,6 +1,10 @@
 //! What waited for what, and which steps the length of the build depends on.
 
-use crate::{Build, State};
+use crate::{Build, State, Step};
+
+/// So many milliseconds between the end of the last input and the beginning are the work of looking a step up, and no
+/// waiting for a place.
+const LOOKED_UP: u64 = 20;
 
 /// Fills in what follows from the times of a build's steps.
 pub(crate) fn complete(build: &mut Build) {
@@ -10,18 +14,41 @@ pub(crate) fn complete(build: &mut Build) {
         let ends = step.inputs.iter().filter_map(|input| Some((build.step(*input)?.ended_ms?, *input)));
         // An image is brought when a step needs it, so an input can end after its user began.
         let last = ends.map(|(end, input)| (end.min(began), input)).max();
+        let ready = last.map_or(0, |(end, _)| end);
+        let is_held = began - ready > LOOKED_UP;
+        let held_by = if is_held { held_by(build, step, ready, began) } else { None };
         let step = &mut build.steps[index];
         step.waited_for = last.map(|(_, input)| input);
+        step.held_by = held_by;
         if step.started_ms.is_some() {
-            step.queued_ms = began - last.map_or(0, |(end, _)| end);
+            step.queued_ms = began - ready;
         }
     }
+    mark_longest_way(build);
+}
+
+/// What a step waited for between two moments. One that was carried out waited for a place, which the step that ended
+/// last gave up; one whose result was known waited for the step that made it, which has its key.
+fn held_by(build: &Build, step: &Step, ready: u64, began: u64) -> Option<u32> {
+    let is_cached = step.started_ms.is_none();
+    let others = build.steps.iter().filter(|other| other.id != step.id && other.started_ms.is_some());
+    let fit = others.filter(|other| !is_cached || (other.key.is_some() && other.key == step.key));
+    let ends = fit.filter_map(|other| other.ended_ms.map(|end| (end, other.id)));
+    ends.filter(|(end, _)| (ready + 1..=began).contains(end)).max().map(|(_, id)| id)
+}
+
+/// From the step that was done last back to what it waited for: a place, or else its last input.
+fn mark_longest_way(build: &mut Build) {
     let ended = |state| matches!(state, State::Done | State::Cached | State::Failed);
     let last = build.steps.iter().filter(|step| ended(step.state));
     let mut next = last.max_by_key(|step| (step.ended_ms, step.id)).map(|step| step.id);
     while let Some(id) = next {
         let Some(step) = build.steps.iter_mut().find(|step| step.id == id && !step.critical) else { break };
         step.critical = true;
-        next = step.waited_for;
+        next = step.held_by.or(step.waited_for);
     }
 }
+
+#[cfg(test)]
+#[path = "tests/timeline.rs"]
+mod tests;

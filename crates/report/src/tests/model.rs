@@ -67,6 +67,37 @@ pub(crate) fn events() -> Vec<Stamped> {
     events.into_iter().map(|(at_ms, event)| Stamped { at_ms, event }).collect()
 }
 
+/// A step for a journal made by hand: its words, its inputs, when it began and ended.
+pub(crate) type Made<'a> = (&'a str, &'a [u32], u64, u64);
+
+/// The journal of a build of one stage that consists of these RUN steps; all of them have different keys.
+pub(crate) fn journal(steps: &[Made<'_>]) -> Vec<Stamped> {
+    let info = |(id, (text, inputs, _, _)): (usize, &Made<'_>)| StepInfo {
+        id: id as u32,
+        text: (*text).to_owned(),
+        inputs: inputs.to_vec(),
+        kind: "run".to_owned(),
+        ..StepInfo::default()
+    };
+    let started = Event::BuildStarted {
+        build: "0c".parse().unwrap(),
+        targets: vec!["app".to_owned()],
+        stages: vec![StageInfo { name: "app".to_owned(), reached: true, ..StageInfo::default() }],
+        steps: steps.iter().enumerate().map(info).collect(),
+        strategy: "output".to_owned(),
+    };
+    let mut events = vec![Stamped { at_ms: 1000, event: started }];
+    for (id, (_, _, began, ended)) in steps.iter().enumerate() {
+        let (step, duration_ms) = (id as u32, ended - began);
+        let key = StepKey::from_bytes([id as u8; 32]);
+        let done = Event::StepFinished { step, key, duration_ms, layer_bytes: 0, files: 0, snapshot: None };
+        events.push(Stamped { at_ms: 1000 + began, event: Event::StepStarted { step } });
+        events.push(Stamped { at_ms: 1000 + ended, event: done });
+    }
+    events.sort_by_key(|stamped| stamped.at_ms);
+    events
+}
+
 #[test]
 fn what_waited_for_what() {
     let build = Build::of(&events());
