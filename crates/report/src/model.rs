@@ -290,10 +290,20 @@ impl Build {
         self.steps.iter().filter(|step| step.kind != "scratch")
     }
 
-    /// The steps in the order in which they were done; what was not done comes last, in the order of the plan.
+    /// The steps in the order in which they were done; what was not done comes last, in the order of the plan. No step
+    /// comes before its inputs: an image that was brought late stands before the first of its users.
     pub fn in_order(&self) -> Vec<&Step> {
+        let mut ends: BTreeMap<u32, u64> = BTreeMap::new();
+        for step in self.steps.iter().rev() {
+            let own = step.ended_ms.unwrap_or(u64::MAX);
+            let end = ends.get(&step.id).map_or(own, |user| own.min(*user));
+            ends.insert(step.id, end);
+            for input in &step.inputs {
+                ends.entry(*input).and_modify(|of| *of = end.min(*of)).or_insert(end);
+            }
+        }
         let mut steps: Vec<&Step> = self.visible().collect();
-        steps.sort_by_key(|step| (step.ended_ms.unwrap_or(u64::MAX), step.id));
+        steps.sort_by_key(|step| (ends.get(&step.id).copied().unwrap_or(u64::MAX), step.id));
         steps
     }
 

@@ -8,6 +8,7 @@ const LOOKED_UP: u64 = 20;
 
 /// Fills in what follows from the times of a build's steps.
 pub(crate) fn complete(build: &mut Build) {
+    place_known_images(build);
     for index in 0..build.steps.len() {
         let step = &build.steps[index];
         let Some(began) = step.started_ms.or(step.ended_ms) else { continue };
@@ -20,11 +21,26 @@ pub(crate) fn complete(build: &mut Build) {
         let step = &mut build.steps[index];
         step.waited_for = last.map(|(_, input)| input);
         step.held_by = held_by;
-        if step.started_ms.is_some() {
+        if step.started_ms.is_some() && step.kind != "image" {
             step.queued_ms = began - ready;
         }
     }
     mark_longest_way(build);
+}
+
+/// An image of which nothing had to be brought is told of when somebody looks, at the latest at the end of the build. It was
+/// there when the first of its users was done, and comes before that one.
+fn place_known_images(build: &mut Build) {
+    for index in 0..build.steps.len() {
+        let step = &build.steps[index];
+        if step.kind != "image" || step.started_ms.is_some() {
+            continue;
+        }
+        let users = build.steps.iter().filter(|user| user.inputs.contains(&step.id));
+        let used = users.filter_map(|user| user.started_ms.or(user.ended_ms)).min();
+        let ended = step.ended_ms.zip(used).map(|(ended, used)| ended.min(used)).or(step.ended_ms);
+        build.steps[index].ended_ms = ended;
+    }
 }
 
 /// What a step waited for between two moments. One that was carried out waited for a place, which the step that ended
@@ -32,7 +48,11 @@ pub(crate) fn complete(build: &mut Build) {
 fn held_by(build: &Build, step: &Step, ready: u64, began: u64) -> Option<u32> {
     let is_cached = step.started_ms.is_none();
     let others = build.steps.iter().filter(|other| other.id != step.id && other.started_ms.is_some());
-    let fit = others.filter(|other| !is_cached || (other.key.is_some() && other.key == step.key));
+    let fit = others.filter(|other| match step.kind.as_str() {
+        // An image begins when a step needs it, whatever places there are: one that stands on it.
+        "image" => build.chain(other.id).iter().any(|below| below.id == step.id),
+        _ => !is_cached || (other.key.is_some() && other.key == step.key),
+    });
     let ends = fit.filter_map(|other| other.ended_ms.map(|end| (end, other.id)));
     ends.filter(|(end, _)| (ready + 1..=began).contains(end)).max().map(|(_, id)| id)
 }

@@ -59,6 +59,42 @@ fn a_step_that_another_did_waits_for_it() {
     assert!(build.steps.iter().all(|step| step.critical));
 }
 
+/// The journal of `FROM`, `WORKDIR`, `RUN` on each other, of which the image is told at these moments.
+fn on_an_image(image: &[(u64, dbuild_store::Event)]) -> Build {
+    let mut events = journal(&[("FROM", &[], 0, 0), ("WORKDIR", &[0], 10, 20), ("RUN", &[1], 120, 900)]);
+    if let dbuild_store::Event::BuildStarted { steps, .. } = &mut events[0].event {
+        steps[0].kind = "image".to_owned();
+    }
+    let at = events[0].at_ms;
+    events.drain(1..3);
+    events.extend(image.iter().map(|(ms, event)| dbuild_store::Stamped { at_ms: at + ms, event: event.clone() }));
+    events.sort_by_key(|stamped| stamped.at_ms);
+    Build::of(&events)
+}
+
+#[test]
+fn an_image_comes_before_its_users_whenever_it_is_told_of() {
+    use dbuild_store::Event::{StepCached, StepFinished, StepStarted};
+    let key = dbuild_digest::StepKey::from_bytes([9; 32]);
+    let order = |build: &Build| build.in_order().iter().map(|step| step.id).collect::<Vec<_>>();
+    // It was there: the build says so at its end.
+    let cached = StepCached { step: 0, key, layer_bytes: 0, files: 0, snapshot: None };
+    let build = on_an_image(&[(901, cached)]);
+    assert_eq!(order(&build), [0, 1, 2]);
+    assert_eq!(build.steps[0].ended_ms, Some(10), "it was there when WORKDIR began");
+    assert!(build.steps.iter().all(|step| step.critical), "the RUN decides, and it stands on the others");
+    // RUN needed its files, and they were brought while it ran: nothing waited for a place.
+    let done = |duration_ms| StepFinished { step: 0, key, duration_ms, layer_bytes: 1, files: 1, snapshot: None };
+    let build = on_an_image(&[(121, StepStarted { step: 0 }), (500, done(379))]);
+    assert_eq!(order(&build), [0, 1, 2]);
+    assert_eq!((build.steps[0].queued_ms, build.steps[0].held_by), (0, Some(1)));
+    assert!(build.steps.iter().all(|step| step.critical));
+    // Nothing needed its files but the export: that came after everything.
+    let build = on_an_image(&[(905, StepStarted { step: 0 }), (1500, done(595))]);
+    assert_eq!((build.steps[0].held_by, build.steps[0].waited_for), (Some(2), None));
+    assert!(build.steps.iter().all(|step| step.critical));
+}
+
 /// A build as the scheduler runs it, with so many places: each step is its inputs (numbers below its own) and its length.
 fn run(steps: &[(Vec<u32>, u64)], places: usize) -> Vec<(u64, u64)> {
     let mut times: Vec<Option<(u64, u64)>> = vec![None; steps.len()];
