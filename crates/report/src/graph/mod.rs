@@ -8,13 +8,18 @@ mod text;
 
 use std::time::Duration;
 
-use crate::{Bytes, Seconds, State, Step};
+use crate::{Build, Bytes, Seconds, State, Step};
 
 pub use dot::dot;
 pub use mermaid::mermaid;
 pub use svg::svg;
 pub(crate) use svg::{STYLE, escape, figure};
 pub use text::text;
+
+/// How many columns of boxes the drawing has.
+pub(crate) fn columns_of(build: &Build) -> usize {
+    layout::Layout::of(build).columns
+}
 
 /// What is said of a step beside its instruction: how it ended, its time, its size. Nothing of a step that only was planned.
 pub(crate) fn note(step: &Step) -> String {

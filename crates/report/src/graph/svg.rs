@@ -42,13 +42,17 @@ pub(crate) fn figure(build: &Build) -> String {
         "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"graph\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" \
          height=\"{height}\" role=\"group\" aria-label=\"The steps of the build, a lane for each stage\">\
          <defs><pattern id=\"hatch\" width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\" patternTransform=\"rotate(45)\">\
-         <path class=\"hatch\" d=\"M0 0V6\"/></pattern></defs>"
+         <rect class=\"unhatched\" width=\"6\" height=\"6\"/><path class=\"hatch\" d=\"M0 0V6\"/></pattern></defs>"
     );
     for (lane, top) in layout.lanes.iter().zip(&places.tops) {
         draw_lane(&mut out, lane, *top, &places);
     }
+    // Edges cross lanes, and not what is written there.
     for (from, to) in &layout.edges {
         draw_edge(&mut out, &layout.boxes[*from], &layout.boxes[*to], &places);
+    }
+    for (lane, top) in layout.lanes.iter().zip(&places.tops) {
+        draw_lane_name(&mut out, lane, *top);
     }
     for placed in &layout.boxes {
         draw_box(&mut out, placed, &places);
@@ -98,8 +102,24 @@ impl Places {
 fn draw_lane(out: &mut String, lane: &Lane<'_>, top: usize, places: &Places) {
     let at = places.tops.iter().position(|other| *other == top).unwrap_or_default();
     let (width, height) = (places.width, places.lane_height(at, top));
-    let (name, about, class) = match lane.stage {
-        None => ("shared".to_owned(), "what belongs to no stage alone".to_owned(), "lane"),
+    let _ = write!(
+        out,
+        "<g class=\"{class}\"><rect class=\"lane-ground\" x=\"0.5\" y=\"{y}.5\" width=\"{w}\" height=\"{h}\" rx=\"8\"/></g>",
+        class = lane_class(lane),
+        y = top,
+        w = width - 1,
+        h = height.saturating_sub(1),
+    );
+}
+
+fn lane_class(lane: &Lane<'_>) -> &'static str {
+    if lane.stage.is_some_and(|stage| !stage.reached) { "lane unneeded" } else { "lane" }
+}
+
+/// What a lane is called, and what is to be said of it.
+fn draw_lane_name(out: &mut String, lane: &Lane<'_>, top: usize) {
+    let (name, about) = match lane.stage {
+        None => ("shared".to_owned(), "what belongs to no stage alone".to_owned()),
         Some(stage) => {
             let platform = stage.platform.as_ref().map(|platform| format!(" {platform}")).unwrap_or_default();
             let about = match (&stage.skipped, &stage.bytes) {
@@ -114,18 +134,15 @@ fn draw_lane(out: &mut String, lane: &Lane<'_>, top: usize, places: &Places) {
                 ),
                 _ => String::new(),
             };
-            (format!("{}{platform}", stage.name), about, if stage.reached { "lane" } else { "lane unneeded" })
+            (format!("{}{platform}", stage.name), about)
         }
     };
     let _ = write!(
         out,
-        "<g class=\"{class}\"><rect class=\"lane-ground\" x=\"0.5\" y=\"{y}.5\" width=\"{w}\" height=\"{h}\" rx=\"8\"/>\
-         <text class=\"lane-name\" x=\"{LEFT}\" y=\"{base}\">{}<tspan class=\"lane-about\" dx=\"10\">{}</tspan></text></g>",
+        "<g class=\"{class}\"><text class=\"lane-name\" x=\"{LEFT}\" y=\"{base}\">{}<tspan class=\"lane-about\" dx=\"10\">{}</tspan></text></g>",
         escape(&fit(&name, 40)),
         escape(&about),
-        y = top,
-        w = width - 1,
-        h = height.saturating_sub(1),
+        class = lane_class(lane),
         base = top + 21,
     );
 }
@@ -158,22 +175,28 @@ fn draw_box(out: &mut String, placed: &Placed<'_>, places: &Places) {
     let state = state_class(step);
     let critical = if step.critical { " critical" } else { "" };
     let note = note(step);
-    let sign = step.state.sign();
+    let (sign, word) = (step.state.sign(), step.state.word());
+    // What is written in the box first, as it stands there; then the word, unless that was it.
+    let told = match note.as_str() {
+        "" => word.to_owned(),
+        note if note.starts_with(word) => note.to_owned(),
+        note => format!("{note}, {word}"),
+    };
     let _ = write!(
         out,
         "<g class=\"step {state}{critical}\" data-step=\"{id}\" role=\"button\" tabindex=\"-1\" aria-label=\"{label}\">\
          <title>{title}</title><rect class=\"box\" x=\"{x}\" y=\"{y}\" width=\"{WIDTH}\" height=\"{HEIGHT}\" rx=\"6\"/>\
          <rect class=\"mark\" x=\"{x}\" y=\"{y}\" width=\"5\" height=\"{HEIGHT}\" rx=\"2.5\"/>\
-         <text class=\"what\" x=\"{tx}\" y=\"{ty}\">{what}</text>\
-         <text class=\"how\" x=\"{tx}\" y=\"{hy}\">{sign} {how}</text></g>",
+         <text class=\"what\" aria-hidden=\"true\" x=\"{tx}\" y=\"{ty}\">{what}</text>\
+         <text class=\"how\" aria-hidden=\"true\" x=\"{tx}\" y=\"{hy}\">{sign} {how}</text></g>",
         id = step.id,
-        label = escape(&format!("{} {}, {} {}", step.label, step.text, step.state.word(), note)),
+        label = escape(&format!("{} {}, {told}", step.label, step.text)),
         title = escape(&format!("{} {}", step.label, step.text)),
         tx = x + 13,
         ty = y + 19,
         hy = y + 36,
         what = escape(&fit(&step.text, CHARACTERS)),
-        how = escape(if note.is_empty() { step.state.word() } else { &note }),
+        how = escape(if note.is_empty() { word } else { &note }),
     );
 }
 

@@ -59,16 +59,23 @@ function when(ms) {
   return new Date(ms).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
 }
 
-/** A table: heads are [text, class]; rows are lists of cells, each a text or an element. */
-function table(caption, heads, rows) {
-  const cell = (content, index) =>
+/** The head of a column that has bars: the numbers beside them say the same. */
+const BARS = ["", "lane-of"];
+
+/** A row of a table: the first cell names it. Where the cells stand below each other each brings its head along. */
+function tableRow(heads, cells, attributes) {
+  return h("tr", attributes, cells.map((content, index) =>
     index === 0
       ? h("th", { scope: "row" }, content ?? "")
-      : h("td", { class: heads[index][1] }, content ?? "");
+      : h("td", { class: heads[index][1], "data-head": content === "" ? null : heads[index][0] }, content ?? "")));
+}
+
+/** A table: heads are [text, class]; rows are lists of cells, each a text or an element. */
+function table(caption, heads, rows) {
   return h("table", {},
     h("caption", { class: "sr" }, caption),
-    h("thead", {}, h("tr", {}, heads.map(([text, style]) => h("th", { scope: "col", class: style }, text)))),
-    h("tbody", {}, rows.map((row) => (row instanceof Node ? row : h("tr", {}, row.map(cell))))));
+    h("thead", {}, h("tr", {}, heads.map(([text, style]) => h("th", { scope: "col", class: style }, text || h("span", { class: "sr" }, "As a bar"))))),
+    h("tbody", {}, rows.map((row) => (row instanceof Node ? row : tableRow(heads, row)))));
 }
 
 /** A bar of parts, each [class, share of the whole]. The numbers stand in the table beside it. */

@@ -1,6 +1,7 @@
 // Where the bytes went: made → shipped → left behind, by stage, step and file; and what the image consists of.
 
 const FIRST_STAGES = 60;
+const STAGE_HEADS = [["Stage"], ["Shipped, left behind", "lane-of"], ["Base", "num"], ["Made", "num"], ["Shipped", "num"], ["Left behind", "num"]];
 
 function showCascade() {
   const sums = DATA.totals;
@@ -15,7 +16,7 @@ function showCascade() {
     step("Left behind", "left", sums.left, whole - sums.left),
     step("Shipped", "shipped", sums.shipped, 0),
   ];
-  const element = table("Bytes of the whole build", [["What"], ["", "lane-of"], ["Bytes", "num"], ["Share", "num small"]], rows);
+  const element = table("Bytes of the whole build", [["What"], BARS, ["Bytes", "num"], ["Share", "num small"]], rows);
   element.classList.add("cascade");
   fill($("cascade"), h("p", { class: "soft small-note" }, "The whole build; what stands in several places is counted once."), element,
     h("p", { class: "soft small-note" }, "By stage; here every stage counts what it holds, so the same bytes can be in several."));
@@ -27,13 +28,11 @@ function stageRows(stage, most) {
     const contents = DATA.contents[step.id];
     const parts = contents ? [["shipped", contents.shipped], ["left", contents.made - contents.shipped]] : [];
     const isBase = step.kind === "image";
-    return h("tr", { class: "sub", hidden: true },
-      h("th", { scope: "row" }, h("button", { type: "button", class: "plain", onclick: () => choose(step.id) }, step.text)),
-      h("td", { class: "lane-of" }, bar(parts, most)),
-      h("td", { class: "num" }, isBase && contents ? bytes(contents.made) : ""),
-      h("td", { class: "num" }, isBase ? "" : contents ? bytes(contents.made) : step.layer_bytes ? bytes(step.layer_bytes) : "?"),
-      h("td", { class: "num" }, contents ? bytes(contents.shipped) : "?"),
-      h("td", { class: "num" }, contents ? bytes(contents.made - contents.shipped) : "?"));
+    const made = contents ? bytes(contents.made) : step.layer_bytes ? bytes(step.layer_bytes) : "?";
+    const name = h("button", { type: "button", class: "plain clamp", onclick: () => choose(step.id) }, step.text);
+    const cells = [name, bar(parts, most), isBase ? made : "", isBase ? "" : made,
+      contents ? bytes(contents.shipped) : "?", contents ? bytes(contents.made - contents.shipped) : "?"];
+    return tableRow(STAGE_HEADS, cells, { class: "sub", hidden: true });
   });
   const toggle = h("button", { type: "button", class: "plain twist", "aria-expanded": "false", onclick: () => {
     const open = toggle.getAttribute("aria-expanded") !== "true";
@@ -42,18 +41,17 @@ function stageRows(stage, most) {
   } }, stage.name);
   const sum = stage.bytes;
   const parts = sum ? [["shipped", sum.shipped], ["left", sum.left]] : [];
-  const cell = (value) => h("td", { class: "num" }, sum ? bytes(value) : "");
-  const first = h("tr", {},
-    h("th", { scope: "row" }, own.length ? toggle : stage.name),
-    h("td", { class: "lane-of" }, sum ? bar(parts, most) : h("span", { class: "soft" }, stage.reached ? "not counted" : `skipped: ${stage.skipped || "the target does not need it"}`)),
-    sum ? [cell(sum.base), cell(sum.made), cell(sum.shipped), cell(sum.left)] : h("td", { colspan: "4" }));
+  const name = own.length ? toggle : stage.name;
+  const first = sum
+    ? tableRow(STAGE_HEADS, [name, bar(parts, most), bytes(sum.base), bytes(sum.made), bytes(sum.shipped), bytes(sum.left)])
+    : h("tr", {}, h("th", { scope: "row" }, name),
+      h("td", { class: "soft", colspan: "5" }, stage.reached ? "not counted" : `- skipped: ${stage.skipped || "the target does not need it"}`));
   return [first, ...own];
 }
 
 function showStages() {
   const most = Math.max(1, ...BUILD.stages.map((stage) => (stage.bytes ? stage.bytes.base + stage.bytes.made : 0)));
-  const heads = [["Stage"], ["Shipped, left behind", "lane-of"], ["Base", "num"], ["Made", "num"], ["Shipped", "num"], ["Left behind", "num"]];
-  const element = table("Bytes by stage; a stage opens to its steps", heads, []);
+  const element = table("Bytes by stage; a stage opens to its steps", STAGE_HEADS, []);
   const body = element.tBodies[0];
   const show = (from, to) => body.append(...BUILD.stages.slice(from, to).flatMap((stage) => stageRows(stage, most)));
   show(0, FIRST_STAGES);
@@ -73,7 +71,7 @@ function showLargest() {
     return [h("span", { class: "path" }, file.path), bar([[file.shipped ? "shipped" : "left", file.size]], most),
       bytes(file.size), file.shipped ? "shipped" : "left behind", step ? h("button", { type: "button", class: "plain", onclick: () => choose(step.id) }, step.label) : ""];
   });
-  fill($("largest"), table("The largest files of all steps", [["File"], ["", "lane-of"], ["Size", "num"], ["Where it is", "small"], ["Made by", "small"]], rows));
+  fill($("largest"), table("The largest files of all steps", [["File"], BARS, ["Size", "num"], ["Where it is", "small"], ["Made by", "small by"]], rows));
 }
 
 function showImage() {
@@ -92,12 +90,12 @@ function showImage() {
     const stage = STAGES.get(image.stage);
     const rows = image.layers.map((layer, index) => {
       const step = STEPS.get(layer.step);
-      const made = step ? h("button", { type: "button", class: "plain", onclick: () => choose(step.id) }, nameOf(step)) : "from the base image";
+      const made = step ? h("button", { type: "button", class: "plain clamp", onclick: () => choose(step.id) }, nameOf(step)) : "from the base image";
       return [String(index + 1), made, bar([[step ? "made" : "base", layer.size]], whole), bytes(layer.size),
         step && step.layer_bytes ? bytes(step.layer_bytes) : "", h("span", { class: "mono soft", title: layer.digest }, layer.digest.slice(7, 19))];
     });
     return table(`The layers of ${stage ? stage.name : "the image"}`,
-      [["Layer"], ["Made by"], ["", "lane-of"], ["Packed", "num"], ["Unpacked", "num"], ["Digest", "small"]], rows);
+      [["Layer"], ["Made by", "maker"], BARS, ["Packed", "num"], ["Unpacked", "num"], ["Digest", "small"]], rows);
   });
   fill($("layers"), tables);
 }

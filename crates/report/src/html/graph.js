@@ -50,6 +50,18 @@ function neighbour(id, dx, dy) {
   return best;
 }
 
+/** From a box to what is told of it, and back. */
+function toStep() {
+  $("walk").scrollIntoView();
+  $("detail").focus({ preventScroll: true });
+}
+
+function toBox() {
+  if (marked === null) return;
+  $("graph").scrollIntoView();
+  markGraph(chosen, { focus: true });
+}
+
 function wireGraph() {
   const pane = $("graph-scroll");
   // The names of the lanes stay in sight.
@@ -66,7 +78,7 @@ function wireGraph() {
   pane.addEventListener("keydown", (event) => {
     if (event.key === "Enter" || event.key === " ") {
       event.preventDefault();
-      $("walk").scrollIntoView();
+      toStep();
       return;
     }
     const way = arrows[event.key];
@@ -88,16 +100,20 @@ const MOST_EDGES = 250;
 
 function wirePart(pane) {
   DRAWING.classList.add("large");
-  for (const lane of DRAWING.querySelectorAll(":scope > .lane")) {
-    const ground = lane.querySelector("rect");
-    PARTS.lanes.push([Number(ground.getAttribute("y")), Number(ground.getAttribute("height")), lane]);
-  }
+  // Grounds and names of lanes, in the same order.
+  const lanes = [...DRAWING.querySelectorAll(":scope > .lane")];
+  const grounds = lanes.filter((lane) => lane.querySelector("rect"));
+  const names = lanes.filter((lane) => !lane.querySelector("rect"));
+  grounds.forEach((ground, at) => {
+    const rect = ground.querySelector("rect");
+    PARTS.lanes.push([Number(rect.getAttribute("y")), Number(rect.getAttribute("height")), ground, names[at]]);
+  });
   for (const way of DRAWING.querySelectorAll(":scope > .way")) {
     const end = Number(way.dataset.to);
     if (!PARTS.edges.has(end)) PARTS.edges.set(end, []);
     PARTS.edges.get(end).push(way);
   }
-  PARTS.groups = ["lanes", "edges", "boxes"].map(() => document.createElementNS("http://www.w3.org/2000/svg", "g"));
+  PARTS.groups = ["lanes", "edges", "names", "boxes"].map(() => document.createElementNS("http://www.w3.org/2000/svg", "g"));
   DRAWING.replaceChildren(DRAWING.querySelector("defs"), ...PARTS.groups);
   pane.append(DRAWING);
   showPart();
@@ -107,7 +123,7 @@ function showPart() {
   const pane = $("graph-scroll");
   const [left, top] = [pane.scrollLeft - 300, pane.scrollTop - 200];
   const [right, bottom] = [left + pane.clientWidth + 600, top + pane.clientHeight + 400];
-  const lanes = PARTS.lanes.filter(([y, height]) => y < bottom && y + height > top).map((lane) => lane[2]);
+  const lanes = PARTS.lanes.filter(([y, height]) => y < bottom && y + height > top);
   const boxes = [];
   const edges = new Set();
   for (const [id, [x, y]] of places) {
@@ -116,7 +132,8 @@ function showPart() {
       for (const way of PARTS.edges.get(id) || []) if (edges.size < MOST_EDGES) edges.add(way);
     }
   }
-  PARTS.groups[0].replaceChildren(...lanes);
+  PARTS.groups[0].replaceChildren(...lanes.map((lane) => lane[2]));
   PARTS.groups[1].replaceChildren(...edges);
-  PARTS.groups[2].replaceChildren(...boxes);
+  PARTS.groups[2].replaceChildren(...lanes.map((lane) => lane[3]));
+  PARTS.groups[3].replaceChildren(...boxes);
 }

@@ -36,6 +36,9 @@ function wirePlayer() {
   slider.max = String(DATA.order.length - 1);
   slider.addEventListener("input", () => choose(DATA.order[Number(slider.value)]));
   const move = (by) => choose(DATA.order[Number(slider.value) + by]);
+  $("walk").addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && !event.defaultPrevented) toBox();
+  });
   $("back").addEventListener("click", () => move(-1));
   $("forward").addEventListener("click", () => move(1));
 }
@@ -55,22 +58,41 @@ function showSource() {
   if (!BUILD.dockerfile) return fill($("dockerfile"), h("p", { class: "soft" }, "The journal of this build does not have it."));
   const owner = new Map();
   for (const step of BUILD.steps) {
-    if (step.lines && step.kind !== "context") for (let line = step.lines[0]; line <= step.lines[1]; line += 1) owner.set(line, step);
+    if (step.lines && step.kind !== "context" && step.kind !== "scratch") for (let line = step.lines[0]; line <= step.lines[1]; line += 1) owner.set(line, step);
   }
   const lines = BUILD.dockerfile.text.replace(/\n$/, "").split("\n").map((text, index) => {
     const step = owner.get(index + 1);
     const sign = step ? SIGNS[step.state] : " ";
+    const number = step && step.lines[0] === index + 1
+      ? h("button", { type: "button", class: "plain number", tabindex: "-1", "data-step": step.id, "aria-label": `Line ${index + 1}: ${short(nameOf(step), 80)}, ${WORDS[step.state]}` }, String(index + 1))
+      : h("span", { class: "number" }, String(index + 1));
     const line = h("span", { class: `source${step ? ` of ${step.state}` : ""}` },
-      h("span", { class: "number" }, String(index + 1)), h("span", { class: "sign" }, sign), `${text}\n`);
+      number, h("span", { class: "sign" }, sign), `${text}\n`);
     if (step) line.addEventListener("click", () => choose(step.id));
     SOURCE.set(index + 1, line);
     return line;
   });
-  fill($("dockerfile"), h("pre", { class: "code whole", tabindex: "0", "aria-label": BUILD.dockerfile.name }, lines));
+  const pre = h("pre", { class: "code whole", tabindex: "0", role: "group", "aria-label": `${BUILD.dockerfile.name}; arrow keys go from instruction to instruction` }, lines);
+  pre.addEventListener("keydown", walkSource);
+  fill($("dockerfile"), pre);
+}
+
+/** One instruction can be reached by Tab, the others from there. */
+function walkSource(event) {
+  const by = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+  const buttons = [...document.querySelectorAll("#dockerfile button")];
+  if (!by || !buttons.length || event.ctrlKey || event.altKey || event.metaKey) return;
+  event.preventDefault();
+  const at = buttons.indexOf(document.activeElement);
+  const next = buttons[at < 0 ? Math.max(0, buttons.findIndex((button) => button.tabIndex === 0)) : at + by];
+  if (!next) return;
+  choose(Number(next.dataset.step), { still: true });
+  next.focus();
 }
 
 function markSource(step) {
   for (const line of document.querySelectorAll(".source.selected")) line.classList.remove("selected");
+  for (const button of document.querySelectorAll("#dockerfile button")) button.tabIndex = Number(button.dataset.step) === step.id ? 0 : -1;
   if (!step.lines) return;
   for (let line = step.lines[0]; line <= step.lines[1]; line += 1) if (SOURCE.has(line)) SOURCE.get(line).classList.add("selected");
 }
@@ -78,13 +100,19 @@ function markSource(step) {
 /** Paper has no slider: all steps are written out, as many as a reader would turn pages for. */
 function wirePrint() {
   const most = 200;
+  const folded = [];
   window.addEventListener("beforeprint", () => {
     const steps = DATA.order.slice(0, most).map((id) => STEPS.get(id));
     fill($("all"), steps.map((step) => h("article", { class: "printed-step" }, about(step, { paths: 15, log: 25 }))),
       DATA.order.length > most ? h("p", {}, `and ${count(DATA.order.length - most, "more step")}.`) : null);
     $("printed").hidden = false;
+    for (const row of document.querySelectorAll("#stages .sub")) {
+      folded.push([row, row.hidden]);
+      row.hidden = false;
+    }
   });
   window.addEventListener("afterprint", () => {
+    for (const [row, hidden] of folded.splice(0)) row.hidden = hidden;
     fill($("all"));
     $("printed").hidden = true;
   });
@@ -93,6 +121,7 @@ function wirePrint() {
 showHead();
 wireGraph();
 wirePlayer();
+wireFind();
 showTime();
 showCascade();
 showStages();

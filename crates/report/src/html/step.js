@@ -4,6 +4,7 @@ const LOG_LINES = 400;
 const LISTED = 60;
 
 const nameOf = (step) => `${step.label} ${step.text}`;
+const short = (text, most) => (text.length > most ? `${text.slice(0, most)}…` : text);
 
 function linesOf(step) {
   if (!step.lines || !BUILD.dockerfile) return null;
@@ -27,7 +28,10 @@ function factsOf(step, contents) {
   if (step.duration_ms || step.state === "done") facts.push(["Took", seconds(step.duration_ms)]);
   const last = STEPS.get(step.waited_for);
   if (last && last.kind !== "scratch") facts.push(["Waited for", link(last)]);
-  if (step.queued_ms > 50) facts.push(["Then waited for a free place", seconds(step.queued_ms)]);
+  const held = STEPS.get(step.held_by);
+  if (held && step.state === "cached") facts.push(["Done by", link(held)]);
+  else if (held && step.kind === "image") facts.push(["Was needed after", link(held)]);
+  else if (held) facts.push(["Then, for a free place", [`${seconds(step.queued_ms)}, until the end of `, link(held)]]);
   if (step.layer_bytes || (contents && contents.made)) facts.push(["Layer", bytes(step.layer_bytes || contents.made)]);
   if (contents && step.stage !== null) facts.push(["Shipped", `${bytes(contents.shipped)} of it`]);
   if (contents && contents.hidden) facts.push(["Hidden in layers below", bytes(contents.hidden)]);
@@ -50,7 +54,7 @@ function logOf(step, limit) {
   if (left) lines.splice(left[0], 0, h("span", { class: "soft" }, `        … ${count(left[1], "line")} left out: dbuild logs ${BUILD.id} ${step.id}\n`));
   const shown = lines.slice(-limit);
   const first = lines.slice(0, lines.length - shown.length);
-  const pre = h("pre", { class: "log", tabindex: "0", "aria-label": "What the step wrote" }, shown);
+  const pre = h("pre", { class: "log", tabindex: "0", role: "group", "aria-label": "What the step wrote" }, shown);
   const more = first.length
     ? h("button", { type: "button", class: "more", onclick: () => { more.remove(); pre.prepend(...first); } }, `Show ${count(first.length, "earlier line")}`)
     : null;
@@ -63,7 +67,10 @@ function changesList(contents, limit) {
     .map(([number, word]) => `${number.toLocaleString("en")} ${word}`);
   const head = h("h4", {}, `Paths: ${words.join(", ") || "none"}`);
   if (!words.length) return [head];
-  const rows = contents.rows.map(row).filter((entry) => entry.kind !== "dir" || entry.op !== "+").sort((a, b) => b.size - a.size);
+  const all = contents.rows.map(row);
+  // Directories that came with their files say nothing, unless there is nothing else.
+  const files = all.filter((entry) => entry.kind !== "dir" || entry.op !== "+");
+  const rows = (files.length ? files : all).sort((a, b) => b.size - a.size);
   const show = (from) => rows.slice(from, from + limit).map((entry) => [
     h("span", { class: "path" }, h("span", { class: `op ${OPERATIONS[entry.op][0]}` }, OPERATIONS[entry.op][1]), " ",
       entry.kind === "sum" ? `${entry.path.slice(0, -1)} ${count(entry.count, "more path")}` : entry.path),
@@ -93,6 +100,14 @@ function about(step, limits) {
   ];
 }
 
+/** Says to a screen reader in one sentence what was chosen: all of the step would be too much. */
+function tell(step, at) {
+  const contents = DATA.contents[step.id];
+  const counts = contents ? contents.counts : [0, 0, 0];
+  const changes = counts.map((number, index) => (number ? `${number} ${["added", "changed", "removed"][index]}` : "")).filter(Boolean);
+  $("told").textContent = [`Step ${at + 1} of ${DATA.order.length}: ${short(nameOf(step), 120)}`, WORDS[step.state], ...changes].join(", ");
+}
+
 let chosen = null;
 
 /** Chooses a step everywhere on the page. */
@@ -102,12 +117,13 @@ function choose(id, options) {
   chosen = id;
   const at = DATA.order.indexOf(id);
   $("slider").value = String(at);
-  $("slider").setAttribute("aria-valuetext", nameOf(step));
+  $("slider").setAttribute("aria-valuetext", `${at + 1} of ${DATA.order.length}, ${step.label}`);
   $("position").textContent = `${at + 1} of ${DATA.order.length}`;
   $("back").disabled = at <= 0;
   $("forward").disabled = at + 1 >= DATA.order.length;
   fill($("detail"), about(step, { paths: LISTED, log: LOG_LINES }));
   showTree(step);
+  tell(step, at);
   markGraph(id, options);
   markSource(step);
   markTime(id);

@@ -20,9 +20,30 @@ function track(step, total) {
     part.style.width = `${(100 * width) / total}%`;
     element.append(part);
   };
+  // What never began has no time.
+  if (step.started_ms === null && step.state !== "cached") return element;
   if (step.queued_ms > total / 500) piece("queued", at - step.queued_ms, step.queued_ms);
   piece(`run ${step.state}${step.critical ? " critical" : ""}`, at, length);
   return element;
+}
+
+/** How long a step took, or why it has no time. */
+function tookOf(step) {
+  if (step.state === "cached") return "cached";
+  if (step.started_ms === null && step.state !== "done") return step.state === "canceled" ? "never began" : WORDS[step.state];
+  const time = seconds(step.duration_ms);
+  return step.state === "done" ? time : `${WORDS[step.state]} after ${time}`;
+}
+
+const TIME_HEADS = [["Step"], ["Timeline", "lane-of"], ["Took", "num"], ["Waited for", "small soft by"]];
+
+function timeRow(step, total) {
+  const [last, held] = [step.waited_for, step.held_by].map((id) => STEPS.get(id));
+  const waited = [last && last.kind !== "scratch" ? last.label : "", held ? held.label : ""].filter(Boolean).join(", then ");
+  const name = h("button", { type: "button", class: "plain clamp", onclick: () => choose(step.id) },
+    h("span", { class: `sign ${step.state}`, "aria-hidden": "true" }, SIGNS[step.state]), h("span", { class: "sr" }, `${WORDS[step.state]}: `),
+    step.critical ? "◆ " : "", h("span", { class: "mono" }, step.label), " ", step.text);
+  return tableRow(TIME_HEADS, [name, track(step, total), tookOf(step), waited], { "data-row": step.id });
 }
 
 function showTime() {
@@ -35,26 +56,17 @@ function showTime() {
   const work = timed.reduce((sum, step) => sum + step.duration_ms, 0);
   fill($("time-story"), way.length
     ? `The build took ${seconds(BUILD.duration_ms)} and did ${seconds(work)} of work. The longest way (◆) has ${count(way.length, "step")} that took ${seconds(spent)}` +
-      (longest.duration_ms ? `, most of it ${nameOf(longest)} with ${seconds(longest.duration_ms)}.` : ".")
+      (longest.duration_ms ? `, most of it ${short(nameOf(longest), 90)} with ${seconds(longest.duration_ms)}.` : ".")
     : "No step was timed.");
   const axis = h("div", { class: "axis", "aria-hidden": "true" }, ticks(total).map((at) => {
     const tick = h("span", {}, seconds(at));
     tick.style.left = `${(100 * at) / total}%`;
     return tick;
   }));
-  const line = (step) => {
-    const last = STEPS.get(step.waited_for);
-    const waited = last && last.kind !== "scratch" ? last.label : "";
-    return h("tr", { "data-row": step.id },
-      h("th", { scope: "row" }, h("button", { type: "button", class: "plain", onclick: () => choose(step.id) }, step.critical ? "◆ " : "", h("span", { class: "mono" }, step.label), " ", step.text)),
-      h("td", { class: "lane-of" }, track(step, total)),
-      h("td", { class: "num" }, step.state === "cached" ? "cached" : seconds(step.duration_ms)),
-      h("td", { class: "small soft" }, waited));
-  };
   const head = h("tr", {}, h("th", { scope: "col" }, "Step"), h("th", { scope: "col", class: "lane-of" }, h("span", { class: "sr" }, "Timeline"), axis),
-    h("th", { scope: "col", class: "num" }, "Took"), h("th", { scope: "col", class: "small" }, "Waited for"));
+    h("th", { scope: "col", class: "num" }, "Took"), h("th", { scope: "col", class: "small by" }, "Waited for"));
   const body = h("tbody", {});
-  const show = (from, to) => body.append(...timed.slice(from, to).map(line));
+  const show = (from, to) => body.append(...timed.slice(from, to).map((step) => timeRow(step, total)));
   show(0, FIRST_ROWS);
   const rest = timed.length - FIRST_ROWS;
   const more = rest > 0

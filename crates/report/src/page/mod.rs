@@ -10,7 +10,7 @@ mod rows;
 use dbuild_digest::BlobDigest;
 use serde::Serialize;
 
-use crate::graph::{STYLE, escape, figure};
+use crate::graph::{STYLE, columns_of, escape, figure, text};
 use crate::{Build, Comparison, Contents};
 use data::PageData;
 
@@ -20,14 +20,19 @@ const COLORS: &str = include_str!("../html/colors.css");
 const CSS: &str = include_str!("../html/page.css");
 /// Boxes that a browser draws at once without effort.
 const LARGE: usize = 400;
+/// A drawing with more columns of boxes cannot be read on paper, where it is as wide as the page at most.
+const PAPER: usize = 5;
+/// The characters that a line of paper has.
+const PAPER_LINE: usize = 108;
 /// Later files use what earlier ones define.
-const SCRIPTS: [&str; 7] = [
+const SCRIPTS: [&str; 8] = [
     include_str!("../html/base.js"),
     include_str!("../html/tree.js"),
     include_str!("../html/step.js"),
     include_str!("../html/time.js"),
     include_str!("../html/bytes.js"),
     include_str!("../html/graph.js"),
+    include_str!("../html/find.js"),
     include_str!("../html/page.js"),
 ];
 const COMPARE_SCRIPTS: [&str; 2] = [include_str!("../html/base.js"), include_str!("../html/compare.js")];
@@ -40,19 +45,38 @@ pub fn page(build: &Build, contents: &Contents) -> String {
         0..=LARGE => figure(build),
         _ => format!("<template id=\"whole-graph\">{}</template>", figure(build)),
     };
-    let parts = Parts { title: &title, graph: &graph, scripts: &SCRIPTS };
+    let paper = on_paper(build);
+    let parts = Parts { title: &title, graph: &graph, paper: &paper, scripts: &SCRIPTS };
     assemble(PAGE, &parts, &PageData::of(build, contents))
 }
 
 /// The report of two builds side by side.
 pub fn compare_page(comparison: &Comparison) -> String {
     let title = format!("{} and {} · dbuild report", comparison.a.title, comparison.b.title);
-    assemble(COMPARE, &Parts { title: &title, graph: "", scripts: &COMPARE_SCRIPTS }, comparison)
+    assemble(COMPARE, &Parts { title: &title, graph: "", paper: "", scripts: &COMPARE_SCRIPTS }, comparison)
+}
+
+/// The graph for paper where the drawing is too wide for it: in lines of text.
+fn on_paper(build: &Build) -> String {
+    let steps = build.visible().count();
+    if steps > LARGE {
+        let id = escape(&build.id);
+        return format!(
+            "<p class=\"paper\">{steps} steps are too many for paper: \
+             <code>dbuild graph --build {id} --format svg</code> draws them all.</p>"
+        );
+    }
+    if columns_of(build) <= PAPER {
+        return String::new();
+    }
+    format!("<pre class=\"paper\">{}</pre>", escape(&text(build, PAPER_LINE)))
 }
 
 struct Parts<'a> {
     title: &'a str,
     graph: &'a str,
+    /// The graph as it is printed; empty where the drawing is.
+    paper: &'a str,
     scripts: &'a [&'a str],
 }
 
@@ -77,6 +101,7 @@ fn assemble(template: &str, parts: &Parts<'_>, data: &impl Serialize) -> String 
             "style" => out.push_str(&style),
             "script" => out.push_str(&script),
             "graph" => out.push_str(parts.graph),
+            "paper" => out.push_str(parts.paper),
             "data" => out.push_str(&json(data)),
             _ => {}
         }

@@ -17,7 +17,11 @@ fn the_longest_way_goes_over_inputs() {
     // Two lanes and a step that takes from both: the slower lane decides.
     check(&[("a", &[], 0, 100), ("b", &[], 0, 300), ("c", &[0, 1], 301, 310)], &[1, 2], &[]);
     // A diamond whose arms are equally long: one of them is named.
-    check(&[("a", &[], 0, 10), ("b", &[0], 10, 50), ("c", &[0], 10, 50), ("d", &[1, 2], 50, 60)], &[0, 2, 3], &[]);
+    check(
+        &[("a", &[], 0, 10), ("b", &[0], 10, 50), ("c", &[0], 10, 50), ("d", &[1, 2], 50, 60)],
+        &[0, 2, 3],
+        &[],
+    );
     // What ends last decides, not what stands last.
     check(&[("a", &[], 0, 500), ("b", &[], 0, 100)], &[0], &[]);
     check(&[], &[], &[]);
@@ -40,7 +44,9 @@ fn the_longest_way_goes_over_places_too() {
 #[test]
 fn a_step_that_another_did_waits_for_it() {
     let mut events = journal(&[("a", &[], 0, 700), ("b", &[], 0, 1)]);
-    let done = events.iter().position(|stamped| matches!(stamped.event, dbuild_store::Event::StepFinished { step: 0, .. }));
+    let done = events
+        .iter()
+        .position(|stamped| matches!(stamped.event, dbuild_store::Event::StepFinished { step: 0, .. }));
     let key = match &events[done.unwrap()].event {
         dbuild_store::Event::StepFinished { key, .. } => *key,
         _ => unreachable!(),
@@ -67,7 +73,9 @@ fn on_an_image(image: &[(u64, dbuild_store::Event)]) -> Build {
     }
     let at = events[0].at_ms;
     events.drain(1..3);
-    events.extend(image.iter().map(|(ms, event)| dbuild_store::Stamped { at_ms: at + ms, event: event.clone() }));
+    events.extend(
+        image.iter().map(|(ms, event)| dbuild_store::Stamped { at_ms: at + ms, event: event.clone() }),
+    );
     events.sort_by_key(|stamped| stamped.at_ms);
     Build::of(&events)
 }
@@ -84,7 +92,8 @@ fn an_image_comes_before_its_users_whenever_it_is_told_of() {
     assert_eq!(build.steps[0].ended_ms, Some(10), "it was there when WORKDIR began");
     assert!(build.steps.iter().all(|step| step.critical), "the RUN decides, and it stands on the others");
     // RUN needed its files, and they were brought while it ran: nothing waited for a place.
-    let done = |duration_ms| StepFinished { step: 0, key, duration_ms, layer_bytes: 1, files: 1, snapshot: None };
+    let done =
+        |duration_ms| StepFinished { step: 0, key, duration_ms, layer_bytes: 1, files: 1, snapshot: None };
     let build = on_an_image(&[(121, StepStarted { step: 0 }), (500, done(379))]);
     assert_eq!(order(&build), [0, 1, 2]);
     assert_eq!((build.steps[0].queued_ms, build.steps[0].held_by), (0, Some(1)));
@@ -100,7 +109,8 @@ fn run(steps: &[(Vec<u32>, u64)], places: usize) -> Vec<(u64, u64)> {
     let mut times: Vec<Option<(u64, u64)>> = vec![None; steps.len()];
     let mut now = 0;
     loop {
-        let is_done = |times: &[Option<(u64, u64)>], id: u32| times[id as usize].is_some_and(|(_, end)| end <= now);
+        let is_done =
+            |times: &[Option<(u64, u64)>], id: u32| times[id as usize].is_some_and(|(_, end)| end <= now);
         for id in 0..steps.len() {
             let running = times.iter().flatten().filter(|(_, end)| *end > now).count();
             let is_ready = steps[id].0.iter().all(|input| is_done(&times, *input));
@@ -116,20 +126,25 @@ fn run(steps: &[(Vec<u32>, u64)], places: usize) -> Vec<(u64, u64)> {
 }
 
 fn build_of(steps: &[(Vec<u32>, u64)], times: &[(u64, u64)]) -> Build {
-    let made: Vec<Made<'_>> =
-        steps.iter().zip(times).map(|((inputs, _), (began, end))| ("x", inputs.as_slice(), *began, *end)).collect();
+    let made: Vec<Made<'_>> = steps
+        .iter()
+        .zip(times)
+        .map(|((inputs, _), (began, end))| ("x", inputs.as_slice(), *began, *end))
+        .collect();
     Build::of(&journal(&made))
 }
 
 fn plans() -> impl Strategy<Value = Vec<(Vec<u32>, u64)>> {
-    proptest::collection::vec((proptest::collection::vec(any::<u32>(), 0..3), 1u64..20), 1..14).prop_map(|steps| {
-        let one = |(at, (inputs, length)): (usize, (Vec<u32>, u64))| {
-            let below = |input: u32| (at > 0).then(|| input % at as u32);
-            let inputs: std::collections::BTreeSet<u32> = inputs.into_iter().filter_map(below).collect();
-            (inputs.into_iter().collect(), length * 100)
-        };
-        steps.into_iter().enumerate().map(one).collect()
-    })
+    proptest::collection::vec((proptest::collection::vec(any::<u32>(), 0..3), 1u64..20), 1..14).prop_map(
+        |steps| {
+            let one = |(at, (inputs, length)): (usize, (Vec<u32>, u64))| {
+                let below = |input: u32| (at > 0).then(|| input % at as u32);
+                let inputs: std::collections::BTreeSet<u32> = inputs.into_iter().filter_map(below).collect();
+                (inputs.into_iter().collect(), length * 100)
+            };
+            steps.into_iter().enumerate().map(one).collect()
+        },
+    )
 }
 
 proptest! {
