@@ -109,6 +109,33 @@ impl Page {
         self.ask("POST", &format!("element/{element}/value"), Some(&json!({"text": keys})));
     }
 
+    /// Presses a key, or types, wherever the focus is.
+    #[track_caller]
+    pub fn press(&self, keys: &str) {
+        let strokes: Vec<Value> = keys
+            .chars()
+            .flat_map(|key| ["keyDown", "keyUp"].map(|kind| json!({"type": kind, "value": key.to_string()})))
+            .collect();
+        let actions = json!({"actions": [{"type": "key", "id": "keyboard", "actions": strokes}]});
+        self.ask("POST", "actions", Some(&actions));
+    }
+
+    /// Gives the page what a person's system would say: `("prefers-color-scheme", "dark")`, or for paper `("media", "print")`.
+    #[track_caller]
+    pub fn emulate(&self, feature: &str, value: &str) {
+        let params = match feature {
+            "media" => json!({"media": value}),
+            name => json!({"media": "", "features": [{"name": name, "value": value}]}),
+        };
+        self.devtools("Emulation.setEmulatedMedia", &params);
+    }
+
+    /// A command of the DevTools protocol.
+    #[track_caller]
+    pub fn devtools(&self, command: &str, params: &Value) -> Value {
+        self.ask("POST", "goog/cdp/execute", Some(&json!({"cmd": command, "params": params})))
+    }
+
     /// What the console says of errors and warnings.
     #[track_caller]
     pub fn complaints(&self) -> Vec<String> {

@@ -106,13 +106,14 @@ function wirePrint() {
     fill($("all"), steps.map((step) => h("article", { class: "printed-step" }, about(step, { paths: 15, log: 25 }))),
       DATA.order.length > most ? h("p", {}, `and ${count(DATA.order.length - most, "more step")}.`) : null);
     $("printed").hidden = false;
-    for (const row of document.querySelectorAll("#stages .sub")) {
-      folded.push([row, row.hidden]);
+    // A browser may say twice that it prints.
+    for (const row of document.querySelectorAll("#stages .sub[hidden]")) {
+      folded.push(row);
       row.hidden = false;
     }
   });
   window.addEventListener("afterprint", () => {
-    for (const [row, hidden] of folded.splice(0)) row.hidden = hidden;
+    for (const row of folded.splice(0)) row.hidden = true;
     fill($("all"));
     $("printed").hidden = true;
   });
