@@ -122,6 +122,40 @@ fn the_figures_of_the_report_are_those_of_the_journal() {
         assert_eq!(sum[1].as_u64(), Some(passed), "{summary}");
         assert_eq!(sum[2], summary["shipped_bytes"], "{summary}");
     }
+    // What each step took and wrote is what the journal says, and what is shown is that.
+    let steps = page.eval("JSON.parse(document.getElementById('data').textContent).build.steps");
+    let finished = of("step_finished");
+    assert!(finished.len() >= 5, "{finished:?}");
+    for step in steps.as_array().expect("steps") {
+        let own = finished.iter().filter(|event| event["step"] == step["id"]);
+        let took: u64 = own.clone().filter_map(|event| event["duration_ms"].as_u64()).sum();
+        assert_eq!(step["duration_ms"], took, "{step}");
+        let Some(last) = own.last() else { continue };
+        assert_eq!((&step["layer_bytes"], &step["files"]), (&last["layer_bytes"], &last["files"]), "{step}");
+        let row = page.text(&format!("tr[data-row='{}'] td.num", step["id"]));
+        assert_eq!(row, format!("{:.2} s", took as f64 / 1000.0), "{step}");
+    }
+    let ended = of("build_finished")[0]["duration_ms"].as_u64().expect("a time");
+    assert!(
+        page.text("#figures").contains(&format!("{:.2} s", ended as f64 / 1000.0)),
+        "{}",
+        page.text("#figures")
+    );
+    // Nothing is lost between made, shipped and left behind: of a stage, of a step, of the whole.
+    for stage in stages.as_array().expect("stages").iter().filter(|stage| stage["reached"] == true) {
+        let of = |name: &str| stage["bytes"][name].as_u64().expect("bytes");
+        assert_eq!(of("base") + of("made"), of("shipped") + of("left"), "{stage}");
+    }
+    let totals = page.eval("JSON.parse(document.getElementById('data').textContent).totals");
+    let total = |name: &str| totals[name].as_u64().expect("bytes");
+    assert_eq!(total("base") + total("made"), total("shipped") + total("left"), "{totals}");
+    // The image holds the one small file, which says `changed`; the stage made the rubbish, too.
+    assert_eq!((total("shipped"), total("made")), (8, 30_000 + 6 + 8), "{totals}");
+    let counts = page.eval("Object.values(JSON.parse(document.getElementById('data').textContent).contents).map((one) => one.counts)");
+    let counts = counts.as_array().expect("counts");
+    for expected in [json!([2, 0, 0]), json!([1, 1, 1]), json!([1, 0, 0])] {
+        assert!(counts.contains(&expected), "{expected} in {counts:?}");
+    }
     let image = of("export_finished")[0];
     let shown = page.text("#exports");
     assert!(shown.contains(image["digest"].as_str().expect("a digest")), "{shown}");
@@ -155,6 +189,34 @@ fn a_failed_build_with_hostile_words_is_told_and_harmless() {
     at_rest(&page, &report);
 }
 
+/// Steps with the mouse, the slider and the search through a page, and asserts that each answers within 200 ms.
+fn answers_at_once(page: &Page, word: &str) -> Value {
+    let took = page.eval_async(&format!(
+        "{TIMED}
+            const slider = document.getElementById('slider');
+            const search = document.getElementById('find');
+            const all = {{ box: [], slide: [], open: [], find: [] }};
+            for (const part of [0.01, 0.35, 0.75, 1, 0.02]) {{
+                const n = Math.floor(part * Number(slider.max));
+                const boxes = document.querySelectorAll('.graph .step');
+                const twists = document.querySelectorAll('#stages .twist');
+                all.box.push(timed(() => boxes[n % boxes.length].dispatchEvent(new MouseEvent('click', {{ bubbles: true }}))));
+                all.slide.push(timed(() => {{ slider.value = n; slider.dispatchEvent(new Event('input')); }}));
+                all.open.push(timed(() => twists[n % twists.length].click()));
+                all.find.push(timed(() => {{ search.value = {word} + (n % 7); search.dispatchEvent(new Event('input')); }}));
+            }}
+            done(Object.fromEntries(Object.entries(all).map(([what, times]) => [what, middle(times)])));",
+        word = json!(word)
+    ));
+    for what in ["box", "slide", "open", "find"] {
+        let ms = took[what].as_f64().expect("a time");
+        assert!(ms < 200.0, "{what}: {took}");
+    }
+    let found = page.text("#found-about");
+    assert!(!found.starts_with("0 steps, 0 paths"), "{found}");
+    took
+}
+
 #[test]
 fn five_hundred_stages_answer_at_once() {
     let space = TestSpace::offline();
@@ -170,25 +232,53 @@ fn five_hundred_stages_answer_at_once() {
     space.write("context/a", "a");
     space.write("context/b", "b");
     let report = report_of(&space, &dockerfile);
+    let size = std::fs::metadata(&report).expect("a file").len();
+    assert!(size < 6_000_000, "{size} bytes for 2,000 steps");
     let page = Page::open(&report, (1280, 900));
     assert_eq!(page.eval("Number(document.getElementById('slider').max)"), json!(499 * 4));
     let boxes = page.eval("document.querySelectorAll('.graph .step').length").as_u64().expect("a number");
     assert!((5..400).contains(&boxes), "{boxes}: of a large graph the part in sight is drawn");
-    let took = page.eval_async(&format!(
-        "{TIMED}
-        const slider = document.getElementById('slider');
-            const all = {{ box: [], slide: [], open: [] }};
-            for (const n of [5, 700, 1500, 1900, 40]) {{
-                all.box.push(timed(() => document.querySelectorAll('.graph .step')[n % 5].dispatchEvent(new MouseEvent('click', {{ bubbles: true }}))));
-                all.slide.push(timed(() => {{ slider.value = n; slider.dispatchEvent(new Event('input')); }}));
-                all.open.push(timed(() => document.querySelectorAll('#stages .twist')[n % 50].click()));
-            }}
-        done({{ box: middle(all.box), slide: middle(all.slide), open: middle(all.open) }});"
-    ));
-    for what in ["box", "slide", "open"] {
-        let ms = took[what].as_f64().expect("a time");
-        assert!(ms < 200.0, "{what}: {took}");
+    answers_at_once(&page, "s");
+    assert!(page.text("#found-about").contains("are listed"), "{}", page.text("#found-about"));
+    let opened =
+        page.eval("performance.timing.domContentLoadedEventEnd - performance.timing.navigationStart");
+    assert!(opened.as_f64() < Some(10_000.0), "opened in {opened} ms");
+    // On paper the first two hundred steps are written out, and the rest is counted.
+    page.eval("window.dispatchEvent(new Event('beforeprint'))");
+    assert_eq!(page.eval("document.querySelectorAll('.printed-step').length"), json!(200));
+    assert!(
+        page.eval("document.getElementById('all').lastChild.textContent")
+            .as_str()
+            .is_some_and(|text| text.contains("1,797 more steps"))
+    );
+    at_rest(&page, &report);
+}
+
+#[test]
+fn a_thousand_steps_and_twenty_thousand_paths_answer_at_once() {
+    let space = TestSpace::new();
+    let mut dockerfile = String::from(
+        "FROM busybox AS many\nRUN mkdir /m; cd /m; for d in $(seq 200); do mkdir d$d; for f in $(seq 100); do echo > d$d/f$f; done; done\n\
+         FROM scratch\nCOPY --from=many /m /m\n",
+    );
+    for step in 0..1000 {
+        dockerfile += &format!("COPY a /a{step}\n");
     }
+    space.write("context/a", "a");
+    let report = report_of(&space, &dockerfile);
+    let size = std::fs::metadata(&report).expect("a file").len();
+    assert!(size < 6_000_000, "{size} bytes");
+    let page = Page::open(&report, (1280, 900));
+    answers_at_once(&page, "a1");
+    // The step with very many paths: they are summed up, and nothing is lost.
+    let counts = "JSON.parse(document.getElementById('data').textContent).contents[Object.keys(JSON.parse(document.getElementById('data').textContent).contents)[1]].counts";
+    assert_eq!(page.eval(counts), json!([20_201, 0, 0]));
+    let took = page.eval_async(&format!(
+        "{TIMED} const slider = document.getElementById('slider'); const times = [];
+         for (let n = 0; n < 5; n += 1) times.push(timed(() => {{ slider.value = n; slider.dispatchEvent(new Event('input')); }}));
+         done(middle(times));"
+    ));
+    assert!(took.as_f64() < Some(200.0), "{took} ms to a step with 20,000 paths");
     at_rest(&page, &report);
 }
 
