@@ -3,8 +3,11 @@
 use std::fmt::Write as _;
 
 use super::layout::Layout;
-use super::note;
+use super::{fit, signed_note};
 use crate::{Build, State, Step};
+
+/// A box is no wider than this, in columns: a command can be pages long.
+pub(super) const LABEL: usize = 100;
 
 /// The graph of a build in the DOT language.
 pub fn dot(build: &Build) -> String {
@@ -13,14 +16,13 @@ pub fn dot(build: &Build) -> String {
         "digraph build {\n  rankdir=LR;\n  node [shape=box, fontname=\"monospace\", fontsize=11];\n",
     );
     for (number, lane) in layout.lanes.iter().enumerate() {
-        let (name, style) = match lane.stage {
-            None => ("shared", "dotted"),
-            Some(stage) if !stage.reached => (stage.name.as_str(), "dashed"),
-            Some(stage) => (stage.name.as_str(), "rounded"),
+        let style = match lane.stage {
+            None => "dotted",
+            Some(stage) if !stage.reached => "dashed",
+            Some(_) => "rounded",
         };
-        let skipped = lane.stage.is_some_and(|stage| !stage.reached);
-        let label = if skipped { format!("{name} (skipped)") } else { name.to_owned() };
-        let _ = writeln!(out, "  subgraph cluster_{number} {{\n    label={}; style={style};", quoted(&label));
+        let label = quoted(&lane.name());
+        let _ = writeln!(out, "  subgraph cluster_{number} {{\n    label={label}; style={style};");
         if lane.boxes.is_empty() {
             let _ = writeln!(out, "    empty_{number} [label=\"\", shape=none];");
         }
@@ -45,8 +47,8 @@ pub fn dot(build: &Build) -> String {
 }
 
 fn label_of(step: &Step) -> String {
-    let note = note(step);
-    if note.is_empty() { step.text.clone() } else { format!("{}\n{note}", step.text) }
+    let (text, note) = (fit(&step.text, LABEL), signed_note(step));
+    if note.is_empty() { text } else { format!("{text}\n{note}") }
 }
 
 fn style_of(step: &Step) -> &'static str {
@@ -58,7 +60,19 @@ fn style_of(step: &Step) -> &'static str {
     }
 }
 
+/// A quoted string. Graphviz reads escapes and, in labels, entities as HTML has them.
 fn quoted(text: &str) -> String {
-    let escaped = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-    format!("\"{escaped}\"")
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '"' => out.push_str("\\\""),
+            '\n' => out.push_str("\\n"),
+            '&' => out.push_str("&amp;"),
+            c if c.is_control() => out.push(' '),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
 }

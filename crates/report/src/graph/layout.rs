@@ -26,6 +26,16 @@ pub(crate) struct Lane<'a> {
     pub(crate) boxes: Vec<usize>,
 }
 
+impl Lane<'_> {
+    /// What it is called: with the platform, where there are several, and whether it was needed.
+    pub(crate) fn name(&self) -> String {
+        let Some(stage) = self.stage else { return "shared".to_owned() };
+        let platform = stage.platform.as_ref().map(|platform| format!(" ({platform})")).unwrap_or_default();
+        let skipped = if stage.reached { "" } else { " (skipped)" };
+        format!("{}{platform}{skipped}", stage.name)
+    }
+}
+
 /// A step and its place.
 pub(crate) struct Placed<'a> {
     pub(crate) step: &'a Step,

@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
+use super::dot::LABEL;
 use super::layout::Layout;
-use super::note;
+use super::{fit, signed_note};
 use crate::Build;
 
 /// The graph of a build as a Mermaid flowchart.
@@ -11,18 +12,15 @@ pub fn mermaid(build: &Build) -> String {
     let layout = Layout::of(build);
     let mut out = String::from("flowchart LR\n");
     for (number, lane) in layout.lanes.iter().enumerate() {
-        let name = lane.stage.map_or("shared", |stage| stage.name.as_str());
-        let skipped = lane.stage.is_some_and(|stage| !stage.reached);
-        let about = if skipped { " (skipped)" } else { "" };
-        let _ = writeln!(out, "  subgraph stage{number}[\"{}{about}\"]", escaped(name));
+        let _ = writeln!(out, "  subgraph stage{number}[\"{}\"]", escaped(&lane.name()));
         if lane.boxes.is_empty() {
             let _ = writeln!(out, "    empty{number}[\" \"]");
         }
         for index in &lane.boxes {
             let step = layout.boxes[*index].step;
-            let note = note(step);
+            let note = signed_note(step);
             let note = if note.is_empty() { note } else { format!("<br/>{}", escaped(&note)) };
-            let _ = writeln!(out, "    s{}[\"{}{note}\"]", step.id, escaped(&step.text));
+            let _ = writeln!(out, "    s{}[\"{}{note}\"]", step.id, escaped(&fit(&step.text, LABEL)));
         }
         out.push_str("  end\n");
     }
@@ -38,7 +36,7 @@ fn escaped(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {
         match c {
-            c if c.is_ascii_alphanumeric() || " ._-=:/,()+".contains(c) => out.push(c),
+            c if c.is_alphanumeric() || " ._-=:/,()+!…".contains(c) => out.push(c),
             c if c.is_control() => out.push(' '),
             c => {
                 let _ = write!(out, "#{};", u32::from(c));

@@ -34,6 +34,12 @@ pub(crate) fn note(step: &Step) -> String {
     }
 }
 
+/// The note with the sign of the step's state before it; empty of a step that only was planned.
+pub(crate) fn signed_note(step: &Step) -> String {
+    let note = note(step);
+    if note.is_empty() { note } else { format!("{} {note}", step.state.sign()) }
+}
+
 /// The beginning of a text, so that it takes no more than `width` columns.
 pub(crate) fn fit(text: &str, width: usize) -> String {
     if columns(text) <= width {

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use super::layout::Layout;
-use super::{columns, fit, note};
+use super::{columns, fit, signed_note};
 use crate::{Build, Step};
 
 /// Rails take no more than this part of the width.
@@ -28,9 +28,7 @@ pub fn text(build: &Build, width: usize) -> String {
             Line::Head(text) => fit(text, room),
             Line::Step(step) => {
                 let away = rails.written.get(&number).map(|from| format!(" from {from}")).unwrap_or_default();
-                let sign = step.state.sign();
-                let note = note(step);
-                let note = if note.is_empty() { String::new() } else { format!("{sign} {note}") };
+                let note = signed_note(step);
                 let body = format!("#{} {}{away}", step.id, step.text);
                 row(&body, &note, room)
             }
