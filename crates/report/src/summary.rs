@@ -134,15 +134,15 @@ impl fmt::Display for Summary {
 }
 
 impl Summary {
-    /// The text for a terminal of so many columns: long names of stages are cut, and where not even that is enough a
-    /// stage takes several lines. Digests and names of images are never cut.
+    /// The text for a terminal of so many columns. Where a name and its figures do not fit into one line, every stage takes
+    /// two lines, or three; names of stages are only cut where they are longer than a line. Digests and names of images
+    /// are never cut.
     pub fn within(&self, width: usize) -> String {
         let mut lines = Vec::new();
         let longest = self.labels.stages().map(|stage| columns(&stage.name)).max().unwrap_or(0);
         // Two spaces before and after the name, then the figures.
-        let room = width.saturating_sub(FIGURES + 4);
-        let is_wide = room >= longest.min(SHORTEST_NAME);
-        let column = longest.min(room);
+        let is_wide = width.saturating_sub(FIGURES + 4) >= longest;
+        let two_lines = width >= FIGURES + 4;
         if self.labels.stages().count() > 0 && !self.stages.is_empty() {
             lines.push("stages:".to_owned());
         }
@@ -151,14 +151,14 @@ impl Summary {
             match self.stages.get(&stage.id) {
                 None if !skipped => {}
                 bytes if is_wide => {
-                    let name = fit(&stage.name, column);
-                    let gap = column - columns(&name);
+                    let gap = longest - columns(&stage.name);
                     let text = bytes.map_or(SKIPPED.to_owned(), StageBytes::to_string);
-                    lines.push(format!("  {name}{:gap$}  {text}", ""));
+                    lines.push(format!("  {}{:gap$}  {text}", stage.name, ""));
                 }
                 bytes => {
                     lines.push(format!("  {}", fit(&stage.name, width.saturating_sub(2))));
-                    let text = bytes.map_or(SKIPPED.to_owned(), StageBytes::short);
+                    let short = if two_lines { StageBytes::to_string } else { StageBytes::short };
+                    let text = bytes.map_or(SKIPPED.to_owned(), short);
                     lines.extend(
                         text.lines().map(|line| format!("    {}", fit(line, width.saturating_sub(4)))),
                     );
@@ -176,8 +176,6 @@ impl Summary {
 
 /// The columns of a stage's figures.
 const FIGURES: usize = 67;
-/// A name that is cut shorter says nothing.
-const SHORTEST_NAME: usize = 8;
 const SKIPPED: &str = "SKIPPED: the target does not need it";
 
 impl StageBytes {
@@ -297,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn long_names_are_cut_where_there_is_no_room() {
+    fn long_names_take_a_line_of_their_own_where_there_is_no_room() {
         let stage =
             StageInfo { name: "a-stage-with-a-long-name".to_owned(), reached: true, ..StageInfo::default() };
         let bytes = Event::StageSummary {
@@ -309,19 +307,40 @@ mod tests {
             cached: 0,
             steps: 1,
         };
+        let another =
+            StageInfo { id: 1, name: "a-stage-with-another-name".to_owned(), ..StageInfo::default() };
         let events = [
             Event::BuildStarted {
                 build: "b".parse().unwrap(),
                 targets: vec![stage.name.clone()],
-                stages: vec![stage],
+                stages: vec![stage, another],
                 steps: Vec::new(),
                 strategy: "output".to_owned(),
             },
             bytes,
         ];
-        let text = Summary::of(&events).within(80);
-        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
-        assert!(text.contains("  a-stage-…  base      1B"), "{text}");
-        assert!(Summary::of(&events).to_string().contains("a-stage-with-a-long-name  base"));
+        for width in [80, 71] {
+            assert!(
+                Summary::of(&events).within(width).starts_with(
+                    "stages:\n\
+                     \x20 a-stage-with-a-long-name\n\
+                     \x20   base      1B + made      1B -> shipped      1B, left behind      1B\n\
+                     \x20 a-stage-with-another-name\n\
+                     \x20   SKIPPED: the target does not need it\n"
+                ),
+                "names that begin alike stay apart\n{}",
+                Summary::of(&events).within(width)
+            );
+        }
+        for width in [20, 40, 70, 71, 80, 95, 96, 200] {
+            let text = Summary::of(&events).within(width);
+            assert!(
+                text.lines()
+                    .filter(|line| !line.starts_with("done"))
+                    .all(|line| line.chars().count() <= width),
+                "{text}"
+            );
+        }
+        assert!(Summary::of(&events).to_string().contains("a-stage-with-a-long-name   base"));
     }
 }
