@@ -4,6 +4,11 @@ use std::collections::BTreeMap;
 
 use dbuild_store::{Event, StageInfo, StepInfo};
 
+use crate::graph::{columns, fit};
+
+/// The name of a stage that is cut shorter says nothing.
+const SHORTEST_NAME: usize = 4;
+
 /// The names of a build's steps. Made from [`Event::BuildStarted`].
 #[derive(Debug, Default, Clone)]
 pub struct Labels {
@@ -31,6 +36,11 @@ impl Labels {
     /// The bracket: `[build 2/5]`, or `[context]` for what belongs to no stage alone. With several
     /// platforms the platform stands before the name.
     pub fn bracket(&self, step: u32) -> String {
+        self.bracket_within(step, usize::MAX)
+    }
+
+    /// The bracket in at most so many columns, as far as that can be done by cutting the name of the stage.
+    fn bracket_within(&self, step: u32, width: usize) -> String {
         let Some(info) = self.steps.get(&step) else { return format!("[step {step}]") };
         let Some((place, count)) = self.places.get(&step) else {
             let word = match info.kind.as_str() {
@@ -44,10 +54,10 @@ impl Labels {
         let stage = self.stages.get(&info.stage);
         let platform = stage.and_then(|stage| stage.platform.as_deref());
         let name = stage.map_or("?", |stage| stage.name.as_str());
-        match platform {
-            Some(platform) => format!("[{platform} {name} {place}/{count}]"),
-            None => format!("[{name} {place}/{count}]"),
-        }
+        let platform = platform.map(|platform| format!("{platform} ")).unwrap_or_default();
+        let place = format!("{place}/{count}");
+        let room = width.saturating_sub(columns(&platform) + place.len() + 3);
+        format!("[{platform}{} {place}]", fit(name, room.max(SHORTEST_NAME)))
     }
 
     /// Whether a step belongs to one stage alone.
@@ -63,6 +73,16 @@ impl Labels {
     /// Bracket and instruction.
     pub fn full(&self, step: u32) -> String {
         format!("{} {}", self.bracket(step), self.text(step))
+    }
+
+    /// Bracket and instruction in at most so many columns. A long name of a stage leaves half of them to the instruction.
+    pub fn within(&self, step: u32, width: usize) -> String {
+        let full = self.full(step);
+        if columns(&full) <= width {
+            return full;
+        }
+        let bracket_room = (width / 2).max(width.saturating_sub(columns(self.text(step)) + 1));
+        fit(&format!("{} {}", self.bracket_within(step, bracket_room), self.text(step)), width)
     }
 
     /// The stages, in order.
@@ -88,5 +108,29 @@ fn is_of_stage(step: &StepInfo) -> bool {
         "image" => step.text.starts_with("FROM"),
         "context" | "fetch" | "git" | "scratch" => false,
         _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Labels;
+    use crate::model::tests::events;
+
+    #[test]
+    fn a_long_name_of_a_stage_leaves_room_for_the_instruction() {
+        let mut labels = Labels::default();
+        labels.learn(&events()[0].event);
+        labels.stages.get_mut(&0).unwrap().name = "a-stage-with-a-long-name".to_owned();
+        for (width, text) in [
+            (80, "[a-stage-with-a-long-name 2/2] RUN sleep 1"),
+            (41, "[a-stage-with-a-long-na… 2/2] RUN sleep 1"),
+            (30, "[a-stage-wit… 2/2] RUN sleep 1"),
+            (20, "[a-s… 2/2] RUN slee…"),
+            (8, "[a-s… 2…"),
+        ] {
+            assert_eq!(labels.within(1, width), text, "{width}");
+        }
+        labels.stages.get_mut(&0).unwrap().platform = Some("linux/arm64".to_owned());
+        assert_eq!(labels.within(1, 44), "[linux/arm64 a-stage-with-… 2/2] RUN sleep 1");
     }
 }

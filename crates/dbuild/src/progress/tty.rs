@@ -162,7 +162,9 @@ impl Screen {
         let time = time.map(|time| Seconds(time).to_string()).unwrap_or_default();
         let room = width.saturating_sub(time.len() + 1);
         let label = console::measure_text_width(word) + 1;
-        let text = truncate_str(&self.labels.full(step), room.saturating_sub(label), "…").into_owned();
+        let text = self.labels.within(step, room.saturating_sub(label));
+        // What the terminal counts otherwise is cut here.
+        let text = truncate_str(&text, room.saturating_sub(label), "…").into_owned();
         let gap = room.saturating_sub(label + measure_text_width(&text));
         format!("{word} {text}{:gap$} {time}", "").trim_end().to_owned()
     }
