@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::graph::columns;
 use crate::{Build, Bytes, Change, Contents, Inventory, Operation, Seconds, State, Step};
 
 /// Two builds.
@@ -219,12 +220,17 @@ fn stages<'a>(a: &'a Build, b: &'a Build) -> Vec<StagePair<'a>> {
         .map(|stage| (stage.name.clone(), a.targets.contains(&stage.name), steps(a, Some(stage.id))))
         .collect();
     let mut pairs = vec![("shared".to_owned(), steps(a, None), steps(b, None))];
+    // A stage without steps was not needed: of two targets of one Dockerfile each side has stages that the other has not.
     for stage in &b.stages {
+        let in_b = steps(b, Some(stage.id));
+        if in_b.is_empty() {
+            continue;
+        }
         let is_target = b.targets.contains(&stage.name);
-        let named = left.iter().position(|(name, _, _)| *name == stage.name);
+        let named = left.iter().position(|(name, _, steps)| *name == stage.name && !steps.is_empty());
         let other = named.or_else(|| left.iter().position(|(_, target, _)| *target && is_target));
         let in_a = other.map(|at| left.remove(at).2).unwrap_or_default();
-        pairs.push((stage.name.clone(), in_a, steps(b, Some(stage.id))));
+        pairs.push((stage.name.clone(), in_a, in_b));
     }
     pairs.extend(left.into_iter().map(|(name, _, steps)| (name, steps, Vec::new())));
     pairs
@@ -271,36 +277,69 @@ fn edited<'a>(pairs: &mut Vec<(Option<&'a Step>, Option<&'a Step>)>, mut a: Vec<
     pairs.extend(a.into_iter().map(|step| (Some(step), None)));
 }
 
-impl fmt::Display for Comparison {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+/// How much more or less the second is: `-78%`; nothing where that says nothing.
+fn change(a: u64, b: u64) -> String {
+    if a == 0 || a == b {
+        return String::new();
+    }
+    let percent = (b as f64 - a as f64) / a as f64 * 100.0;
+    if percent > 1000.0 { format!("{:.0} times", b as f64 / a as f64) } else { format!("{percent:+.0}%") }
+}
+
+impl Comparison {
+    /// What is compared, in both, and how much it changed.
+    fn rows(&self) -> Vec<[String; 4]> {
         let (a, b) = (&self.a, &self.b);
-        let time = |side: &Side| Seconds(Duration::from_millis(side.duration_ms)).to_string();
-        let mut rows = vec![("", a.id.clone(), b.id.clone()), ("what", a.title.clone(), b.title.clone())];
+        let text =
+            |name: &str, a: &str, b: &str| [name.to_owned(), a.to_owned(), b.to_owned(), String::new()];
+        let mut rows = vec![text("", &a.id, &b.id), text("what", &a.title, &b.title)];
         let built = a.steps + b.steps > 0;
         if built {
-            rows.push(("result", a.outcome.clone(), b.outcome.clone()));
-            rows.push(("time", time(a), time(b)));
+            let time = |side: &Side| Seconds(Duration::from_millis(side.duration_ms)).to_string();
             let cached = |side: &Side| format!("{} of {}", side.cached, side.steps);
-            rows.push(("cached", cached(a), cached(b)));
+            rows.push(text("result", &a.outcome, &b.outcome));
+            rows.push(["time".to_owned(), time(a), time(b), change(a.duration_ms, b.duration_ms)]);
+            rows.push(text("cached", &cached(a), &cached(b)));
         }
-        let mut sizes = |name, of: fn(&Side) -> u64| {
-            rows.push((name, Bytes(of(a)).to_string(), Bytes(of(b)).to_string()));
+        let mut sizes = |name: &str, of: fn(&Side) -> u64, unknown: fn(&Side) -> Option<&'static str>| {
+            let told = |side| unknown(side).map_or_else(|| Bytes(of(side)).to_string(), str::to_owned);
+            let known = unknown(a).is_none() && unknown(b).is_none();
+            let change = if known { change(of(a), of(b)) } else { String::new() };
+            rows.push([name.to_owned(), told(a), told(b), change]);
         };
-        sizes("image", |side| side.image_bytes);
-        sizes("unpacked", |side| side.unpacked_bytes);
+        // A build that did not come to its end has no image, and nobody has added up its bytes.
+        let none = |side: &Side| (side.image_bytes == 0).then_some("none");
+        sizes("image", |side| side.image_bytes, none);
+        sizes("unpacked", |side| side.unpacked_bytes, none);
         if built {
-            sizes("made", |side| side.made_bytes);
-            sizes("left behind", |side| side.left_bytes);
+            let unknown = |side: &Side| (side.outcome != "done").then_some("unknown");
+            sizes("made", |side| side.made_bytes, unknown);
+            sizes("left behind", |side| side.left_bytes, unknown);
         }
         if let (Some(a), Some(b)) = (&a.inventory, &b.inventory) {
-            rows.extend(a.rows().into_iter().zip(b.rows()).map(|((name, a), (_, b))| (name, a, b)));
+            let changes = |name: &str| {
+                if name == "files" { change(a.files as u64, b.files as u64) } else { String::new() }
+            };
+            let both = a.rows().into_iter().zip(b.rows());
+            rows.extend(both.map(|((name, a), (_, b))| [name.to_owned(), a, b, changes(name)]));
         }
-        let width = rows.iter().map(|(_, a, _)| a.chars().count()).max().unwrap_or(0).min(40);
-        for (name, a, b) in &rows {
-            writeln!(f, "{}", format!("{name:12}  {a:width$}  {b}").trim_end())?;
+        rows
+    }
+}
+
+impl fmt::Display for Comparison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rows = self.rows();
+        let width = |at: usize| rows.iter().map(|row| columns(&row[at])).max().unwrap_or(0).min(40);
+        let (of_a, of_b) = (width(1), width(2));
+        let padded =
+            |text: &str, width: usize| format!("{text}{:1$}", "", width.saturating_sub(columns(text)));
+        for [name, a, b, change] in &rows {
+            let line = format!("{}  {}  {}  {change}", padded(name, 12), padded(a, of_a), padded(b, of_b));
+            writeln!(f, "{}", line.trim_end())?;
         }
-        if built {
-            writeln!(f)?;
+        if !self.steps.is_empty() {
+            writeln!(f, "\nsteps, + only the second has, - only the first has, ~ edited:")?;
         }
         for pair in &self.steps {
             write!(f, "{pair}")?;

@@ -38,6 +38,14 @@ fn the_view_fits_into_terminals_of_any_width() {
         assert_eq!(terminal.finish(), Some(0), "{}", terminal.screen.text());
         let screen = terminal.screen.text();
         assert!(screen.contains("DONE") && screen.contains("steps cached"), "{columns}\n{screen}");
+        assert!(
+            screen.contains(" 2/2] RUN"),
+            "{columns}: the name of the stage leaves room for the instruction\n{screen}"
+        );
+        assert!(
+            screen.contains(&format!("  {LONG}\n")) || columns == 200,
+            "{columns}: names are whole\n{screen}"
+        );
         assert!(!screen.contains("RUNNING"), "{columns}: nothing is left of what ran\n{screen}");
         let wrapped = terminal.screen.wrapped();
         assert!(
@@ -63,6 +71,28 @@ fn no_color_is_heard_and_a_failure_is_told() {
         assert!(screen.contains("ERROR") && !screen.contains("RUNNING"), "{screen}");
         assert!(screen.contains("no-such-program"), "{screen}");
         assert_eq!(is_colored(&terminal.raw), no_color.is_empty(), "{:?}", terminal.raw);
+    }
+}
+
+#[test]
+fn states_are_told_apart_by_words_where_there_is_no_colour() {
+    let space = TestSpace::new();
+    space.build(crate::page::KNOWN, [""; 0]).run().expect_ok();
+    for columns in [40, 80] {
+        let mut terminal = start(&space, &crate::page::failing(), columns, "1");
+        assert_eq!(terminal.finish(), Some(1));
+        let screen = terminal.screen.text();
+        for words in [
+            "CACHED   [known 2/2]",
+            "CANCELED [slow 2/3]",
+            "ERROR    [broken 1/1]",
+            "SKIPPED  [unneeded]",
+            "CACHED   [known 1/2]",
+        ] {
+            assert!(screen.contains(words), "{words}\n{screen}");
+        }
+        assert!(screen.contains("DONE     [made 2/2]") || screen.contains("CACHED   [made 2/2]"), "{screen}");
+        assert!(!is_colored(&terminal.raw), "{:?}", terminal.raw);
     }
 }
 

@@ -10,8 +10,14 @@ function figureRows() {
     ["Time", seconds(A.duration_ms), seconds(B.duration_ms), change(A.duration_ms, B.duration_ms)],
     ["Steps cached", `${A.cached} of ${A.steps}`, `${B.cached} of ${B.steps}`, ""],
   ];
-  const sizes = [["Image", "image_bytes"], ["Unpacked", "unpacked_bytes"], ["Base images and steps", "made_bytes"], ["Left behind", "left_bytes"]];
-  for (const [name, key] of sizes) rows.push([name, bytes(A[key]), bytes(B[key]), change(A[key], B[key])]);
+  // A build that did not come to its end has no image, and nobody has added up its bytes.
+  const none = (side) => (side.image_bytes ? null : "none");
+  const unknown = (side) => (side.outcome === "done" ? null : "unknown");
+  const sizes = [["Image", "image_bytes", none], ["Unpacked", "unpacked_bytes", none],
+    ["Base images and steps", "made_bytes", unknown], ["Left behind", "left_bytes", unknown]];
+  for (const [name, key, missing] of sizes) {
+    rows.push([name, missing(A) || bytes(A[key]), missing(B) || bytes(B[key]), missing(A) || missing(B) ? "" : change(A[key], B[key])]);
+  }
   if (A.inventory && B.inventory) {
     const add = (name, of) => rows.push([name, of(A.inventory).toLocaleString("en"), of(B.inventory).toLocaleString("en"), change(of(A.inventory), of(B.inventory))]);
     add("Files", (all) => all.files);
@@ -28,13 +34,16 @@ function figureRows() {
 
 function how(step) {
   if (!step) return h("span", { class: "soft" }, "not there");
-  return [badge(step.state), " ", step.state === "done" || step.state === "failed" ? seconds(step.duration_ms) : "", step.layer_bytes ? `, ${bytes(step.layer_bytes)}` : ""];
+  const facts = [step.state === "done" || step.state === "failed" ? seconds(step.duration_ms) : "", step.layer_bytes ? bytes(step.layer_bytes) : ""];
+  return h("span", {}, badge(step.state), ` ${facts.filter(Boolean).join(", ")}`);
 }
 
 function differs(pair) {
   return !pair.a || !pair.b || pair.a.text !== pair.b.text || pair.a.state !== pair.b.state || pair.a.layer_bytes !== pair.b.layer_bytes ||
     (pair.files && pair.files.only_a + pair.files.only_b + pair.files.differ > 0);
 }
+
+const PAIR_HEADS = [["Step"], [A.id, "small"], [B.id, "small"], ["Files that differ"]];
 
 function pairRow(pair) {
   const step = pair.b || pair.a;
@@ -44,18 +53,17 @@ function pairRow(pair) {
   const paths = !files ? "" : !total ? "same" : h("details", {}, h("summary", {}, count(total, "path")),
     h("pre", { class: "code" }, files.examples.join("\n") + (total > files.examples.length ? `\n… ${total - files.examples.length} more` : "")));
   const reasons = pair.b ? pair.b.reasons : [];
-  return h("tr", { class: differs(pair) ? "differs" : "alike" },
-    h("th", { scope: "row" }, h("span", { class: "mono soft" }, step.label), " ", h("span", { class: "mono" }, step.text),
-      edited ? h("div", { class: "mono soft" }, `was: ${pair.a.text}`) : null,
-      reasons.length ? h("ul", { class: "reasons soft" }, reasons.map((reason) => h("li", {}, reason))) : null),
-    h("td", { class: "small" }, how(pair.a)), h("td", { class: "small" }, how(pair.b)), h("td", {}, paths));
+  const name = h("div", {}, h("span", { class: "mono soft" }, step.label), " ", h("span", { class: "mono break" }, step.text),
+    edited ? h("div", { class: "mono soft break" }, `was: ${pair.a.text}`) : null,
+    reasons.length ? h("ul", { class: "reasons soft" }, reasons.map((reason) => h("li", {}, reason))) : null);
+  return tableRow(PAIR_HEADS, [name, how(pair.a), how(pair.b), paths], { class: differs(pair) ? "differs" : "alike" });
 }
 
 $("title").textContent = A.title === B.title ? A.title : `${A.title} and ${B.title}`;
 $("about").textContent = `Build ${A.id} against build ${B.id}`;
 fill($("numbers"), table("Figures of both builds", [["What"], [A.id], [B.id], ["Change", "num"]], figureRows()));
 const rowsOf = DATA.steps.map(pairRow);
-fill($("pairs"), table("Steps of both builds", [["Step"], [A.id, "small"], [B.id, "small"], ["Files that differ"]], rowsOf));
+fill($("pairs"), table("Steps of both builds", PAIR_HEADS, rowsOf));
 $("only").addEventListener("change", (event) => {
   for (const element of rowsOf) element.hidden = event.target.checked && element.classList.contains("alike");
 });

@@ -23,11 +23,12 @@ fn steps_are_matched_by_their_words_then_by_their_kind() {
     result        done    done
     time          3.02s   3.02s
     cached        1 of 5  1 of 4
-    image         0B      0B
-    unpacked      0B      0B
+    image         none    none
+    unpacked      none    none
     made          0B      0B
     left behind   0B      0B
 
+    steps, + only the second has, - only the first has, ~ edited:
       [left 1/2] FROM busybox
     ~ [left 2/2] RUN sleep 2
         was: RUN sleep 1
@@ -59,4 +60,31 @@ fn a_build_equals_itself() {
     let comparison = Comparison::of((&build, &none()), (&build, &none()));
     assert!(comparison.steps.iter().all(|pair| pair.a.is_some() && pair.b.is_some()));
     assert_eq!(comparison.steps.len(), 5);
+}
+
+#[test]
+fn two_targets_of_one_dockerfile_are_matched() {
+    let side = |target: &str, stage: u32| {
+        let mut build = Build::of(&events());
+        build.targets = vec![target.to_owned()];
+        build.steps.retain(|step| step.stage == Some(stage));
+        build
+    };
+    let (left, right) = (side("left", 0), side("right", 1));
+    for (a, b, was) in [(&left, &right, "RUN sleep 1"), (&right, &left, "RUN sleep 3")] {
+        let told = Comparison::of((a, &none()), (b, &none())).to_string();
+        assert!(told.contains(&format!("    was: {was}")), "{told}");
+    }
+}
+
+#[test]
+fn what_changed_is_said_as_a_share() {
+    assert_eq!(super::change(1000, 220), "-78%");
+    assert_eq!(super::change(1000, 1500), "+50%");
+    assert_eq!(super::change(10, 1000), "100 times");
+    assert_eq!((super::change(0, 5), super::change(5, 5)), (String::new(), String::new()));
+    let mut failed = Build::of(&events());
+    failed.outcome = Some(dbuild_store::Outcome::Failed);
+    let told = Comparison::of((&failed, &none()), (&failed, &none())).to_string();
+    assert!(told.contains("image         none") && told.contains("left behind   unknown  unknown"), "{told}");
 }

@@ -13,10 +13,10 @@ const RIGHT: &str = "\u{e014}";
 const DOWN: &str = "\u{e015}";
 
 /// The beginning, which is built first and so is cached.
-const KNOWN: &str = "FROM busybox AS known\nRUN echo known > /known\n";
+pub(crate) const KNOWN: &str = "FROM busybox AS known\nRUN echo known > /known\n";
 
 /// A build that fails, with a step in every state: cached, done, failed, stopped, never begun; and a stage that is not needed.
-fn failing() -> String {
+pub(crate) fn failing() -> String {
     format!(
         "{KNOWN}FROM busybox AS made\nRUN echo made > /made; mkdir /dir; echo a-line-of-output\n\
          FROM busybox AS slow\nRUN touch /begun; sleep 60\nRUN echo never\n\
