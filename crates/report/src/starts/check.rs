@@ -144,6 +144,18 @@ impl<'a> Check<'a> {
         }
     }
 
+    /// How much was found so far.
+    pub(super) fn told(&self) -> usize {
+        self.findings.len()
+    }
+
+    /// Takes back what was found after that; whether there was anything.
+    pub(super) fn forget_since(&mut self, told: usize) -> bool {
+        let any = self.findings.len() > told;
+        self.findings.truncate(told);
+        any
+    }
+
     /// Notes what cannot be known.
     pub(super) fn unknown(&mut self, what: String) {
         self.unknown.insert(what);

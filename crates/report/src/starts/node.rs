@@ -215,8 +215,17 @@ fn package(module: &str) -> Option<&str> {
 /// What a file loads at its margin: `require("x")` in a statement of its own, `import … from "x"`.
 fn loaded(text: &str) -> Vec<String> {
     let mut all = Vec::new();
-    let (mut comment, mut template) = (false, false);
+    let (mut comment, mut template, mut tried) = (false, false, false);
     for line in text.lines() {
+        // What is tried may be missing, at the margin too.
+        if tried {
+            tried = !line.starts_with('}');
+            continue;
+        }
+        if line.starts_with("try {") || line.starts_with("try{") {
+            tried = !line.trim_end().ends_with('}');
+            continue;
+        }
         if comment {
             comment = !line.contains("*/");
             continue;
@@ -235,7 +244,7 @@ fn loaded(text: &str) -> Vec<String> {
             && !line.contains("=>")
             && !line.contains("function")
         {
-            all.extend(quoted_after(line, "require("));
+            all.extend(quoted_after(line, "require(").filter(|_| is_certain(line)));
         } else if starts(&["import \"", "import '"]) {
             all.extend(quoted_after(line, "import "));
         } else if starts(&["import ", "export ", "} from "])
@@ -246,6 +255,12 @@ fn loaded(text: &str) -> Vec<String> {
         }
     }
     all
+}
+
+/// Whether a line loads what it names whatever happens: nothing before it decides or catches.
+fn is_certain(line: &str) -> bool {
+    let before = line.find("require(").map_or("", |at| &line[..at]);
+    !["try", "if (", "if(", "?", "&&", "||", "catch"].iter().any(|word| before.contains(word))
 }
 
 fn quoted_after(line: &str, before: &str) -> Option<String> {
@@ -263,8 +278,10 @@ mod tests {
     fn what_is_loaded_at_the_margin() {
         let text = "const a = require('a');\nif (x) {\n  require('b');\n}\nimport c from \"c\";\nimport {\n  d,\n} from 'd';\n\
                     import './e.js';\n/*\nconst f = require('f');\n*/\nconst g = () => require('g');\nvar h = __importDefault(require(\"h\"));\n\
-                    const i = `\nimport j from 'j';\n`;\nconst k = await import('k');\n";
-        assert_eq!(loaded(text), ["a", "c", "d", "./e.js", "h"]);
+                    const i = `\nimport j from 'j';\n`;\nconst k = await import('k');\n\
+                    let l; try { l = require('l') } catch {}\nconst m = x ? require('m') : 0;\nconst n = global.n || require('n');\n\
+                    try {\nrequire('o');\n} catch {}\ntry { require('p') } catch {}\nconst q = require('q');\n";
+        assert_eq!(loaded(text), ["a", "c", "d", "./e.js", "h", "q"]);
     }
 
     #[test]

@@ -427,11 +427,21 @@ impl Check<'_> {
             depth: scope.depth + 1,
             ..scope.clone()
         };
-        for line in text.lines().filter_map(|line| line.strip_prefix("exec ")).map(str::trim) {
+        let mut decided = false;
+        for line in text.lines() {
+            // In a branch: another program can be started there, or other arguments be set for the last line.
+            decided |= line.starts_with([' ', '\t'])
+                && !line.trim_start().starts_with('#')
+                && ["exec ", "set -- "].iter().any(|word| line.contains(word));
+            let Some(line) = line.strip_prefix("exec ").map(str::trim) else { continue };
             if matches!(line, "\"$@\"" | "$@") {
                 // The arguments are CMD's; a word with a dash is an option for what the script puts before it.
                 if arguments.first().is_some_and(|word| !word.starts_with('-')) {
+                    let told = self.told();
                     self.run(arguments, &Scope { by_shell: false, ..inner.clone() });
+                    if decided && self.forget_since(told) {
+                        self.unknown(format!("what {path} makes of `{}`", arguments.join(" ")));
+                    }
                 }
             } else if !line.starts_with(['<', '>', '&'])
                 && line.chars().next().is_some_and(|c| !c.is_ascii_digit())

@@ -150,7 +150,9 @@ impl<'c, 'v> Walk<'c, 'v> {
             }
         }
         let Some(dir) = found else {
-            self.missing(by, &top);
+            if !(self.moved && self.is_nearby(&top)) {
+                self.missing(by, &top);
+            }
             return None;
         };
         let mut package = self.enter(by, &dir, &top);
@@ -158,6 +160,16 @@ impl<'c, 'v> Walk<'c, 'v> {
             package = package.and_then(|dir| self.enter(by, &dir, part));
         }
         package
+    }
+
+    /// Whether a module stands beside the script or in a directory there: what `sys.path` is moved to most often.
+    fn is_nearby(&self, module: &str) -> bool {
+        let own = self.search.first().map_or("/", String::as_str);
+        let around = [own, parent(own)];
+        let below =
+            around.iter().flat_map(|dir| self.check.view.names(dir).into_iter().map(|name| join(dir, &name)));
+        self.look(parent(own), module).is_some()
+            || below.into_iter().any(|dir| self.look(&dir, module).is_some())
     }
 
     /// Goes into a module in a directory. Its own directory, if it is a package.

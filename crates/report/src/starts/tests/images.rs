@@ -120,6 +120,18 @@ fn entry_points_hand_over() {
     check(&image(&["env"]), "");
     check(&image(&["gone"]), "?program-missing");
     check(&image(&["--flag"]), "");
+    // Where the script decides, the word need not be a program.
+    let deciding = |cmd: &[&str], branch: &str| {
+        let text = format!("#!/bin/sh\nif [ \"$1\" = serve ]; then\n  {branch}\nfi\nexec \"$@\"\n");
+        let mut image = Image::glibc(cmd).script("/entry.sh", text);
+        image.config.entrypoint = Some(vec!["/entry.sh".to_owned()]);
+        image
+    };
+    check(&deciding(&["env"], "exec env"), "");
+    for branch in ["shift; exec env \"$@\"", "exec env \"$@\"", "set -- env \"$@\""] {
+        let start = deciding(&["serve"], branch).check();
+        assert_eq!(rules(&start), "~what /entry.sh makes of `serve`", "{branch}");
+    }
     let tini = Image::glibc(&["/sbin/tini", "--", "gone"]).program("/sbin/tini", &ElfFile::default());
     check(&tini, "!program-missing");
 }
@@ -177,6 +189,7 @@ fn node() {
         "!module-missing",
     );
     check(&server("try {\n  require('maybe');\n} catch {}\n"), "");
+    check(&server("let f; try { f = require('fsevents') } catch {}\n"), "");
     let npm = |json: &str| {
         node(&["npm", "start"])
             .script("/usr/lib/node_modules/npm/bin/npm-cli.js", "#!/usr/bin/env node\n")

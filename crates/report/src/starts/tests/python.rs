@@ -53,7 +53,11 @@ fn scripts_and_their_imports() {
         &app(FLASK_APP).file(&site("3.11", "__editable__.pth"), "import __editable___finder\n"),
         "?module-missing",
     );
-    check(&app("import sys\nsys.path.append('x')\nimport flask\n"), "?module-missing");
+    let moved = app("import sys\nsys.path.append('x')\nimport flask\n");
+    check(&moved, "?module-missing");
+    check(&moved.clone().file("/app/vendor/flask/__init__.py", ""), "");
+    check(&moved.clone().file("/shared/flask.py", ""), "");
+    check(&moved.file("/elsewhere/deep/flask.py", ""), "?module-missing");
     check(&app("try:\n    import flask\nexcept ImportError:\n    flask = None\n"), "");
     check(&app("from models import User\n").file("/app/models.py", "import sqlalchemy\n"), "!module-missing");
     check(
