@@ -86,7 +86,7 @@ pub(crate) fn tell(store: &Store, plan: &Plan, built: &Built, events: &dyn Event
         }
         let Some(start) = of_build(plan, built, target.stage) else { continue };
         let event = start.event(target.stage.0);
-        if let (true, Ok(text)) = (start.unknown.is_empty(), serde_json::to_string(&event)) {
+        if let (true, Ok(text)) = (start.is_final(), serde_json::to_string(&event)) {
             store.remember(TOPIC, &key, &text);
         }
         events.emit(event);

@@ -104,6 +104,16 @@ pub enum Want {
     Module(String, String),
 }
 
+/// How a reason ends that can be another one tomorrow: the layer that has the bytes was not unpacked.
+const NOT_AT_HAND: &str = "not at hand";
+
+impl Start {
+    /// Whether looking again at the same image would find the same, whatever was unpacked in the meantime.
+    pub fn is_final(&self) -> bool {
+        !self.unknown.iter().any(|what| what.ends_with(NOT_AT_HAND))
+    }
+}
+
 impl Verdict {
     /// Its name in events and JSON.
     pub fn name(self) -> &'static str {

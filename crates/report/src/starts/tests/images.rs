@@ -131,6 +131,7 @@ fn entry_points_hand_over() {
     for branch in ["shift; exec env \"$@\"", "exec env \"$@\"", "set -- env \"$@\""] {
         let start = deciding(&["serve"], branch).check();
         assert_eq!(rules(&start), "~what /entry.sh makes of `serve`", "{branch}");
+        assert!(start.is_final(), "it will not be known tomorrow either");
     }
     let tini = Image::glibc(&["/sbin/tini", "--", "gone"]).program("/sbin/tini", &ElfFile::default());
     check(&tini, "!program-missing");
@@ -168,6 +169,7 @@ fn what_is_not_at_hand_is_unknown() {
     let start = Image::glibc(&["/app/app"]).program("/app/app", &app()).unread().check();
     assert_eq!(start.verdict, Verdict::Unknown);
     assert_eq!(rules(&start), "~/app/app: its bytes are not at hand");
+    assert!(!start.is_final(), "they can be unpacked by the next time");
     // The index alone says that it is not there.
     assert_eq!(Image::glibc(&["gone"]).unread().check().verdict, Verdict::WillNotStart);
 }
