@@ -30,6 +30,7 @@ pub struct BlobWriter {
 }
 
 /// Reads a blob and fails at its end if the bytes are not those of its digest; the blob is then removed from the store.
+/// What this process wrote, and so hashed, is not hashed again.
 #[derive(Debug)]
 pub struct BlobReader {
     store: Store,
@@ -40,11 +41,18 @@ pub struct BlobReader {
 }
 
 /// What the database knows of a blob's file; a file that looks otherwise is hashed again before it is believed.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Known {
     size: u64,
     mtime_ns: i64,
     inode: u64,
+}
+
+/// A blob's file when this process had written it. Whoever writes to it, and sets its times back, leaves another ctime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Written {
+    known: Known,
+    ctime_ns: i64,
 }
 
 impl Store {
@@ -137,7 +145,8 @@ impl Store {
         Ok(bytes)
     }
 
-    /// Opens a blob for reading from its beginning to its end.
+    /// Opens a blob for reading from its beginning to its end. Its bytes are compared with its digest, unless this process
+    /// made the one of the other, and nobody has written to the file since.
     pub fn open_blob(&self, digest: &BlobDigest) -> Result<BlobReader, StoreError> {
         let path = self.blob_path(digest);
         let file = match File::open(&path) {
@@ -146,13 +155,14 @@ impl Store {
             }
             other => other.on("read", &path)?,
         };
-        let size = file.metadata().on("read", &path)?.len();
+        let meta = file.metadata().on("read", &path)?;
+        let written = self.inner.written().get(digest) == Some(&Written::of(&meta));
         Ok(BlobReader {
             store: self.clone(),
             digest: *digest,
             file,
-            hasher: Some(BlobHasher::default()),
-            size,
+            hasher: (!written).then(BlobHasher::default),
+            size: meta.len(),
         })
     }
 
@@ -234,6 +244,13 @@ impl Known {
     }
 }
 
+impl Written {
+    fn of(meta: &fs::Metadata) -> Self {
+        let ctime_ns = meta.ctime().saturating_mul(1_000_000_000).saturating_add(meta.ctime_nsec());
+        Self { known: Known::of(meta), ctime_ns }
+    }
+}
+
 impl Write for BlobWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.file.write(bytes)?;
@@ -285,6 +302,7 @@ impl BlobWriter {
             self.done = true;
             let meta = self.file.metadata().on("read", &place)?;
             self.store.put_blob_row(&digest, &meta)?;
+            self.store.inner.written().insert(digest, Written::of(&meta));
             drop(guard);
         }
         if let Some(shown) = &self.shown {

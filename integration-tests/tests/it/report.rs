@@ -130,7 +130,7 @@ fn the_figures_of_the_report_are_those_of_the_journal() {
         let own = finished.iter().filter(|event| event["step"] == step["id"]);
         let took: u64 = own.clone().filter_map(|event| event["duration_ms"].as_u64()).sum();
         assert_eq!(step["duration_ms"], took, "{step}");
-        let Some(last) = own.last() else { continue };
+        let Some(last) = own.next_back() else { continue };
         assert_eq!((&step["layer_bytes"], &step["files"]), (&last["layer_bytes"], &last["files"]), "{step}");
         let row = page.text(&format!("tr[data-row='{}'] td.num", step["id"]));
         assert_eq!(row, format!("{:.2} s", took as f64 / 1000.0), "{step}");

@@ -201,6 +201,9 @@ impl Build<'_> {
         let building = async {
             let (built, exported) = loop {
                 let built = dbuild_scheduler::build(request).await?;
+                // What the steps gave is synced while the outputs are written, and the rest at the end.
+                let store = self.session.store.clone();
+                let syncing = tokio::task::spawn_blocking(move || store.make_durable());
                 let Self { session, flags, .. } = self;
                 let exporting = Exporting {
                     session,
@@ -211,6 +214,8 @@ impl Build<'_> {
                     epoch: self.inputs.epoch,
                 };
                 let exported = export(exporting, &self.outputs, events).await;
+                // Should it have failed, it is tried again at the end, and told.
+                let _ = syncing.await;
                 let damage = exported.as_ref().err().and_then(Error::damage).filter(|_| left > 0);
                 match damage.and_then(|damage| built.again(damage)) {
                     Some(again) => request = again,
