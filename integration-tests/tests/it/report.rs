@@ -127,7 +127,7 @@ fn the_figures_of_the_report_are_those_of_the_journal() {
     let finished = of("step_finished");
     assert!(finished.len() >= 5, "{finished:?}");
     for step in steps.as_array().expect("steps") {
-        let own = finished.iter().filter(|event| event["step"] == step["id"]);
+        let mut own = finished.iter().filter(|event| event["step"] == step["id"]);
         let took: u64 = own.clone().filter_map(|event| event["duration_ms"].as_u64()).sum();
         assert_eq!(step["duration_ms"], took, "{step}");
         let Some(last) = own.next_back() else { continue };
