@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Times dbuild and other builders on the same work, in turn, and prints medians and their ratios.
 
-    scripts/bench.py [--runs N] [--only NAME] [--json FILE] [--plot DIR] [--dbuild PROGRAM]
+    scripts/bench.py [--runs N] [--only NAME] [--peers NAME,…] [--json FILE] [--plot DIR] [--dbuild PROGRAM]
 
 All write an OCI archive with the default gzip (Docker's classic builder keeps the image in its daemon instead). The base image lies in
 every store before anything is timed. Peers: buildah; Docker's classic builder where a daemon answers; BuildKit where BUILDCTL and
@@ -83,6 +83,10 @@ class Buildah:
 
     def __init__(self, root):
         self.root, self.store = root, root / "buildah"
+
+    @staticmethod
+    def is_there():
+        return shutil.which("buildah")
 
     def call(self, *words):
         storage = ["--root", self.store / "root", "--runroot", self.store / "run", "--storage-driver", "overlay"]
@@ -291,6 +295,7 @@ def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--runs", type=int, default=5)
     arguments.add_argument("--only", help="workloads whose name holds this")
+    arguments.add_argument("--peers", help="only these, by name and with commas between them: buildah, docker classic, buildkit")
     arguments.add_argument("--json", type=Path)
     arguments.add_argument("--plot", type=Path, help="a directory for the plots")
     arguments.add_argument("--dbuild", type=Path, default=Path(__file__).parent.parent / "target/release/dbuild")
@@ -299,10 +304,9 @@ def main():
     try:
         ours = Dbuild(options.dbuild.resolve(), root)
         ours.base()
-        tools = [ours]
-        if shutil.which("buildah"):
-            tools.append(Buildah(root))
-        tools += [peer(root) for peer in (Docker, BuildKit) if peer.is_there()]
+        wanted = options.peers.split(",") if options.peers else None
+        peers = [peer for peer in (Buildah, Docker, BuildKit) if wanted is None or peer.name in wanted]
+        tools = [ours, *(peer(root) for peer in peers if peer.is_there())]
         results = measure(tools, root, options)
     finally:
         if "child" in REGISTRY:

@@ -75,6 +75,9 @@ pub(crate) struct SnapshotRow {
     pub(crate) text: String,
 }
 
+/// Of a snapshot that no record leads to.
+const NO_RESULT: &str = "no step's result: what a failed step left, or layers that were put together";
+
 impl Store {
     /// Walks the whole store.
     pub fn disk_usage(&self) -> Result<DiskUsage, StoreError> {
@@ -88,7 +91,7 @@ impl Store {
                 kind: if row.is_base { UsageKind::BaseSnapshot } else { UsageKind::Snapshot },
                 size: walk.size(&path).on("read", &path)?,
                 id: row.id,
-                text: row.text,
+                text: if row.text.is_empty() && !row.is_base { NO_RESULT.to_owned() } else { row.text },
                 hits: row.hits,
                 last_used_ms: row.last_used_ms,
                 reclaimable: row.last_used_ms < leased,
