@@ -13,7 +13,8 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use dbuild_plan::{Plan, StepId};
-use tokio::task::JoinSet;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 
 use crate::cancel::{Cancel, Canceller};
 
@@ -131,7 +132,8 @@ pub(crate) async fn schedule<R: Run>(
     let (stop, stopped) = Canceller::new();
     let mut states = States::new(plan, paths);
     let mut outputs: Vec<Option<Arc<R::Output>>> = vec![None; plan.len()];
-    let mut running = JoinSet::new();
+    // Not tasks of their own: most steps of most builds are done as soon as they are looked up, and waking a thread takes longer.
+    let mut running = FuturesUnordered::new();
     let mut end = None;
     loop {
         while end.is_none()
@@ -140,10 +142,10 @@ pub(crate) async fn schedule<R: Run>(
             let inputs =
                 plan.step(id).inputs().iter().filter_map(|input| outputs[input.index()].clone()).collect();
             let (runner, stopped) = (Arc::clone(&runner), stopped.clone());
-            running.spawn(async move { (id, runner.run(id, inputs, stopped).await) });
+            running.push(async move { (id, runner.run(id, inputs, stopped).await) });
         }
         let finished = tokio::select! {
-            finished = running.join_next() => finished,
+            finished = running.next() => finished,
             () = cancel.canceled(), if end.is_none() => {
                 end = Some(Stop::Canceled);
                 stop.cancel();
@@ -152,23 +154,18 @@ pub(crate) async fn schedule<R: Run>(
         };
         match finished {
             None => break,
-            Some(Ok((id, Ok(output)))) => {
+            Some((id, Ok(output))) => {
                 states.set(id, State::Done);
                 outputs[id.index()] = Some(Arc::new(output));
                 plan.users(id).into_iter().for_each(|user| states.input_done(user));
             }
             // Once the build is being stopped, a step that says it failed was stopped.
-            Some(Ok((id, Err(error)))) if end.is_none() => {
+            Some((id, Err(error))) if end.is_none() => {
                 states.set(id, State::Failed);
                 end = Some(Stop::Failed(id, error));
                 stop.cancel();
             }
-            Some(Ok((_, Err(_)))) => {}
-            // A step that panicked is a fault of dbuild: the panic goes on where it can be seen.
-            Some(Err(error)) => match error.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                Err(_) => end = end.or(Some(Stop::Canceled)),
-            },
+            Some((_, Err(_))) => {}
         }
     }
     if let Some(end) = end {

@@ -55,6 +55,18 @@ pub(crate) struct Executed {
     pub(crate) unkeyed: bool,
 }
 
+/// A step whose key is known.
+struct Keyed {
+    id: StepId,
+    key: StepKey,
+    ingredients: Vec<Ingredient>,
+    /// The key with all that the step stands on.
+    standing: StepKey,
+    /// What its parent contains.
+    below: TreeDigest,
+    files_below: FileSystem,
+}
+
 /// So many differences of a step are told in words; each takes a line.
 const MOST_REASONS: usize = 20;
 /// So many differences of a step are kept.
@@ -66,12 +78,15 @@ impl Run for Worker {
 
     async fn run(&self, step: StepId, inputs: Vec<Arc<Output>>, cancel: Cancel) -> Result<Output, StepError> {
         let shared = Arc::clone(&self.shared);
+        if let Some(output) = shared.at_once(step, &inputs, &cancel) {
+            shared.note_fate(step, &output);
+            return Ok(output);
+        }
         // Files, SQLite and sandboxes block; only the order of work is asynchronous.
         let work = tokio::task::spawn_blocking(move || {
             let done = shared.carry_out(step, inputs, &cancel);
             if let Ok(output) = &done {
-                let fate = Fate { key: output.key, output: Some(output.output), runs: !output.cached };
-                shared.fates.lock().unwrap_or_else(PoisonError::into_inner).insert(step, fate);
+                shared.note_fate(step, output);
             }
             if let Err(error) = &done
                 && !cancel.is_canceled()
@@ -247,33 +262,10 @@ impl Shared {
         brought: Option<(Executed, Instant)>,
         cancel: &Cancel,
     ) -> Result<Output, StepError> {
-        let (key, ingredients) = self.key(step, inputs).map_err(|error| self.explain_missing(step, error))?;
-        let (below, files_below) = match step.parent() {
-            Some(parent) => (inputs.output_of(parent)?, inputs.files_of(parent)?.clone()),
-            None => (scratch_output(), FileSystem::new(Base::Empty)),
-        };
-        let parent = step.parent().and_then(|parent| inputs.given(parent).ok()?.key);
-        let standing =
-            standing_key(step, key, parent).ok_or(StepError::Internal("a parent without a key"))?;
-        let finish = |snapshot: Snapshot, layer: TreeDigest, cached: bool| {
-            if let Some(packer) = &self.packer {
-                packer.layer(id, &snapshot);
-            }
-            let output = output_after(below, layer, snapshot.tree.is_empty());
-            Output { key, standing, output, files: files_below.with(id, snapshot), cached }
-        };
-        let found = |shared: &Self, (snapshot, layer): (Snapshot, TreeDigest)| {
-            shared.emit(Event::StepCached {
-                step: id.0,
-                key,
-                layer_bytes: snapshot.size,
-                files: snapshot.tree.entries().len() as u64,
-                snapshot: Some(snapshot.id.clone()),
-            });
-            finish(snapshot, layer, true)
-        };
+        let keyed = self.keyed(id, step, inputs).map_err(|error| self.explain_missing(step, error))?;
+        let key = keyed.key;
         if let Some(hit) = self.look_up(step, &key) {
-            return Ok(found(self, hit));
+            return Ok(self.found(keyed, hit));
         }
         // Another thread or process may be at the same work; then its result is ours, with --no-cache too.
         let asked_ms = now_ms();
@@ -293,9 +285,9 @@ impl Shared {
             return Err(StepError::Stopped);
         }
         if let Some(hit) = self.look_up(step, &key).or_else(|| self.made_since(&key, asked_ms)) {
-            return Ok(found(self, hit));
+            return Ok(self.found(keyed, hit));
         }
-        self.explain(id, step, &key, &ingredients);
+        self.explain(id, step, &key, &keyed.ingredients);
         let (executed, began) = match brought {
             Some(brought) => brought,
             None => {
@@ -306,11 +298,64 @@ impl Shared {
         };
         let duration_ms = began.elapsed().as_millis() as u64;
         let (files, layer_bytes) = (executed.tree.entries().len() as u64, executed.tree.unpacked_size());
-        let (snapshot, layer) = self.keep(id, key, ingredients, below, executed, duration_ms)?;
+        let (snapshot, layer) = self.keep(id, key, &keyed.ingredients, keyed.below, executed, duration_ms)?;
         drop(lock);
         let made = Some(snapshot.id.clone());
         self.emit(Event::StepFinished { step: id.0, key, duration_ms, layer_bytes, files, snapshot: made });
-        Ok(finish(snapshot, layer, false))
+        Ok(self.finished(keyed, snapshot, layer, false))
+    }
+
+    /// What a step gives, if that takes no more than a look into the store: then it is not worth a thread. Files are
+    /// not looked into here, since they may have to be brought.
+    fn at_once(&self, id: StepId, outputs: &[Arc<Output>], cancel: &Cancel) -> Option<Output> {
+        let step = self.plan().step(id);
+        match &step.kind {
+            StepKind::Scratch | StepKind::Image(_) => return self.carry_out(id, Vec::new(), cancel).ok(),
+            StepKind::Workdir(_) => {}
+            StepKind::Run(run) if run.mounts.is_empty() => {}
+            _ => return None,
+        }
+        // What follows a step that ran is seldom there, and a miss would be keyed twice.
+        if !outputs.iter().all(|output| output.cached) {
+            return None;
+        }
+        let inputs = StepInputs::of_outputs(self.plan(), step, &self.bases, outputs);
+        let keyed = self.keyed(id, step, &inputs).ok()?;
+        let hit = self.look_up(step, &keyed.key)?;
+        Some(self.found(keyed, hit))
+    }
+
+    fn keyed(&self, id: StepId, step: &Step, inputs: &StepInputs<'_>) -> Result<Keyed, StepError> {
+        let (key, ingredients) = self.key(step, inputs)?;
+        let (below, files_below) = match step.parent() {
+            Some(parent) => (inputs.output_of(parent)?, inputs.files_of(parent)?.clone()),
+            None => (scratch_output(), FileSystem::new(Base::Empty)),
+        };
+        let parent = step.parent().and_then(|parent| inputs.given(parent).ok()?.key);
+        let standing =
+            standing_key(step, key, parent).ok_or(StepError::Internal("a parent without a key"))?;
+        Ok(Keyed { id, key, ingredients, standing, below, files_below })
+    }
+
+    /// A result of the store is the step's.
+    fn found(&self, keyed: Keyed, (snapshot, layer): (Snapshot, TreeDigest)) -> Output {
+        self.emit(Event::StepCached {
+            step: keyed.id.0,
+            key: keyed.key,
+            layer_bytes: snapshot.size,
+            files: snapshot.tree.entries().len() as u64,
+            snapshot: Some(snapshot.id.clone()),
+        });
+        self.finished(keyed, snapshot, layer, true)
+    }
+
+    fn finished(&self, keyed: Keyed, snapshot: Snapshot, layer: TreeDigest, cached: bool) -> Output {
+        let Keyed { id, key, ingredients: _, standing, below, files_below } = keyed;
+        if let Some(packer) = &self.packer {
+            packer.layer(id, &snapshot);
+        }
+        let output = output_after(below, layer, snapshot.tree.is_empty());
+        Output { key, standing, output, files: files_below.with(id, snapshot), cached }
     }
 
     /// Tells why a step is carried out.
@@ -324,6 +369,11 @@ impl Shared {
         };
         differences.truncate(MOST_DIFFERENCES);
         self.emit(Event::StepExplained { step: id.0, reasons, differences, inputs });
+    }
+
+    fn note_fate(&self, id: StepId, output: &Output) {
+        let fate = Fate { key: output.key, output: Some(output.output), runs: !output.cached };
+        self.fates.lock().unwrap_or_else(PoisonError::into_inner).insert(id, fate);
     }
 
     fn fate(&self, id: StepId) -> Option<Fate> {
@@ -353,7 +403,7 @@ impl Shared {
         &self,
         id: StepId,
         key: StepKey,
-        ingredients: Vec<Ingredient>,
+        ingredients: &[Ingredient],
         below: TreeDigest,
         executed: Executed,
         duration_ms: u64,
@@ -386,7 +436,7 @@ impl Shared {
                 hits: 0,
                 last_used_ms: now,
             };
-            self.or_trouble(self.store().put_record(&record, &ingredients).map(Some));
+            self.or_trouble(self.store().put_record(&record, ingredients).map(Some));
             self.made_here.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
         }
         Ok((snapshot, layer))
