@@ -145,12 +145,14 @@ pub(crate) async fn schedule<R: Run>(
             running.push(async move { (id, runner.run(id, inputs, stopped).await) });
         }
         let finished = tokio::select! {
-            finished = running.next() => finished,
+            // First: a step that heard it, too, and stopped did not fail.
+            biased;
             () = cancel.canceled(), if end.is_none() => {
                 end = Some(Stop::Canceled);
                 stop.cancel();
                 continue;
             }
+            finished = running.next() => finished,
         };
         match finished {
             None => break,
@@ -161,8 +163,13 @@ pub(crate) async fn schedule<R: Run>(
             }
             // Once the build is being stopped, a step that says it failed was stopped.
             Some((id, Err(error))) if end.is_none() => {
-                states.set(id, State::Failed);
-                end = Some(Stop::Failed(id, error));
+                // Nor did one that heard the user before this loop did.
+                end = Some(if cancel.is_canceled() {
+                    Stop::Canceled
+                } else {
+                    states.set(id, State::Failed);
+                    Stop::Failed(id, error)
+                });
                 stop.cancel();
             }
             Some((_, Err(_))) => {}

@@ -90,6 +90,7 @@ impl Run for Worker {
             }
             if let Err(error) = &done
                 && !cancel.is_canceled()
+                && !shared.request.cancel.is_canceled()
                 // Damage is no failure yet.
                 && error.damage().is_none()
             {
