@@ -6,7 +6,9 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 fn main() -> io::Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?;
+    // Asked when it runs: a checkout that was moved keeps this program, compiled, in its target directory.
+    let here = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from).unwrap_or_default();
+    let root = here.join("../..").canonicalize()?;
     let (texts, projects) = (root.join("docs/lessons"), root.join("fixtures/lessons"));
     let mut code = String::from("&[\n");
     for dir in sorted(&projects)? {
