@@ -104,18 +104,19 @@ impl<'a> Output<'a> {
     }
 
     /// The file that takes the place of the old one; what is the same is taken from there.
-    fn new_file(&mut self) -> io::Result<&mut File> {
+    fn new_file(&mut self) -> io::Result<()> {
         let mut new = Replacement::begin(self.place).map_err(|error| match error {
             StoreError::Io { source, .. } => source,
             error => io::Error::other(error),
         })?;
         if let Some(mut old) = self.old.take() {
             old.rewind()?;
-            if io::copy(&mut old.take(self.same), new.file())? < self.same {
+            if io::copy(&mut old.take(self.same), &mut new)? < self.same {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
-        Ok(self.new.insert(new).file())
+        self.new = Some(new);
+        Ok(())
     }
 
     fn finish(mut self) -> Result<(), ExportError> {
@@ -142,7 +143,7 @@ impl Write for Output<'_> {
             self.new_file()?;
         }
         match &mut self.new {
-            Some(new) => new.file().write(bytes),
+            Some(new) => new.write(bytes),
             None => Err(io::ErrorKind::NotFound.into()),
         }
     }

@@ -11,7 +11,8 @@ use rusqlite::OptionalExtension as _;
 
 use crate::db::{int, read_back, uint};
 use crate::error::Context;
-use crate::publish::{Durability, create_new, publish};
+use crate::hashed::{Look, delete_hashed};
+use crate::publish::{Durability, WriteBehind, create_new, publish};
 use crate::uses::Used;
 use crate::{Incoming, Store, StoreError};
 
@@ -24,13 +25,14 @@ pub struct BlobWriter {
     /// `None` where the caller hashes.
     hasher: Option<BlobHasher>,
     size: u64,
+    behind: WriteBehind,
     /// Who reads what is written.
     shown: Option<Incoming>,
     done: bool,
 }
 
 /// Reads a blob and fails at its end if the bytes are not those of its digest; the blob is then removed from the store.
-/// What this process wrote, and so hashed, is not hashed again.
+/// What was hashed lately and was not written to since is not hashed again (`hashed.rs`).
 #[derive(Debug)]
 pub struct BlobReader {
     store: Store,
@@ -38,6 +40,8 @@ pub struct BlobReader {
     file: File,
     hasher: Option<BlobHasher>,
     size: u64,
+    /// What is noted when the bytes turn out to be right.
+    look: Option<Look>,
 }
 
 /// What the database knows of a blob's file; a file that looks otherwise is hashed again before it is believed.
@@ -46,13 +50,6 @@ struct Known {
     size: u64,
     mtime_ns: i64,
     inode: u64,
-}
-
-/// A blob's file when this process had written it. Whoever writes to it, and sets its times back, leaves another ctime.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Written {
-    known: Known,
-    ctime_ns: i64,
 }
 
 impl Store {
@@ -66,7 +63,8 @@ impl Store {
         let temp = self.scratch_path();
         let file = create_new(&temp).on("write", &temp)?;
         let (store, hasher) = (self.clone(), Some(BlobHasher::default()));
-        Ok(BlobWriter { store, temp, file, hasher, size: 0, shown: None, done: false })
+        let behind = WriteBehind::default();
+        Ok(BlobWriter { store, temp, file, hasher, size: 0, behind, shown: None, done: false })
     }
 
     /// [`Store::blob_writer`] for a blob that is read while it is written: begins an attempt of `incoming`.
@@ -145,9 +143,13 @@ impl Store {
         Ok(bytes)
     }
 
-    /// Opens a blob for reading from its beginning to its end. Its bytes are compared with its digest, unless this process
-    /// made the one of the other, and nobody has written to the file since.
+    /// Opens a blob for reading from its beginning to its end. Its bytes are compared with its digest, unless they were
+    /// within the last day and nobody has written to the file since.
     pub fn open_blob(&self, digest: &BlobDigest) -> Result<BlobReader, StoreError> {
+        self.open_blob_believing(digest, true)
+    }
+
+    fn open_blob_believing(&self, digest: &BlobDigest, believe: bool) -> Result<BlobReader, StoreError> {
         let path = self.blob_path(digest);
         let file = match File::open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -155,30 +157,36 @@ impl Store {
             }
             other => other.on("read", &path)?,
         };
-        let meta = file.metadata().on("read", &path)?;
-        let written = self.inner.written().get(digest) == Some(&Written::of(&meta));
+        let look = Look::of(&file.metadata().on("read", &path)?);
+        let believed = believe && self.is_hashed(digest, &look);
         Ok(BlobReader {
             store: self.clone(),
             digest: *digest,
             file,
-            hasher: (!written).then(BlobHasher::default),
-            size: meta.len(),
+            hasher: (!believed).then(BlobHasher::default),
+            size: look.size,
+            look: (!look.is_racy()).then_some(look),
         })
     }
 
     /// Hashes a file that the database does not know (or knows otherwise), and takes it in or removes it.
     fn adopt(&self, digest: &BlobDigest, path: &Path) -> Option<u64> {
-        let mut reader = self.open_blob(digest).ok()?;
+        let mut reader = self.open_blob_believing(digest, false).ok()?;
         // A reader that meets other bytes than promised removes the blob.
         io::copy(&mut reader, &mut io::sink()).ok()?;
         let guard = self.publishing().ok()?;
         let meta = fs::metadata(path).ok()?;
-        self.put_blob_row(digest, &meta).ok()?;
+        self.put_blob_row(digest, &meta, None).ok()?;
         drop(guard);
         Some(meta.len())
     }
 
-    fn put_blob_row(&self, digest: &BlobDigest, meta: &fs::Metadata) -> Result<(), StoreError> {
+    fn put_blob_row(
+        &self,
+        digest: &BlobDigest,
+        meta: &fs::Metadata,
+        hashed: Option<Look>,
+    ) -> Result<(), StoreError> {
         let known = Known::of(meta);
         let now = int(self.stamp());
         self.inner.db.write(|db| {
@@ -194,13 +202,18 @@ impl Store {
                 &self.inner.boot,
                 now,
             ))?;
+            if let Some(look) = hashed {
+                self.put_hashed(db, digest, &look)?;
+            }
             read_back(db, "SELECT 1 FROM blobs WHERE digest=?1", [digest.as_bytes()])
         })
     }
 
     fn forget_blob(&self, digest: &BlobDigest) {
-        let _ =
-            self.inner.db.write(|db| db.execute("DELETE FROM blobs WHERE digest=?1", [digest.as_bytes()]));
+        let _ = self.inner.db.write(|db| {
+            delete_hashed(db, digest)?;
+            db.execute("DELETE FROM blobs WHERE digest=?1", [digest.as_bytes()])
+        });
     }
 
     /// Removes a blob whose bytes are not what they should be.
@@ -244,13 +257,6 @@ impl Known {
     }
 }
 
-impl Written {
-    fn of(meta: &fs::Metadata) -> Self {
-        let ctime_ns = meta.ctime().saturating_mul(1_000_000_000).saturating_add(meta.ctime_nsec());
-        Self { known: Known::of(meta), ctime_ns }
-    }
-}
-
 impl Write for BlobWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.file.write(bytes)?;
@@ -258,6 +264,7 @@ impl Write for BlobWriter {
             hasher.update(&bytes[..written]);
         }
         self.size += written as u64;
+        self.behind.wrote(&self.file, written);
         if let Some(shown) = &self.shown {
             shown.written(self.size);
         }
@@ -301,8 +308,7 @@ impl BlobWriter {
             publish(&self.temp, &place, Durability::Later)?;
             self.done = true;
             let meta = self.file.metadata().on("read", &place)?;
-            self.store.put_blob_row(&digest, &meta)?;
-            self.store.inner.written().insert(digest, Written::of(&meta));
+            self.store.put_blob_row(&digest, &meta, Some(Look::of(&meta)))?;
             drop(guard);
         }
         if let Some(shown) = &self.shown {
@@ -403,6 +409,11 @@ impl Read for BlobReader {
         // The end, once.
         let Some(found) = self.hasher.take().map(BlobHasher::finish) else { return Ok(0) };
         if found == self.digest {
+            // As it was before the first byte was read, and still is.
+            let after = self.file.metadata().map(|meta| Look::of(&meta)).ok();
+            if let Some(look) = self.look.take().filter(|look| Some(*look) == after) {
+                self.store.note_hashed(&self.digest, &look);
+            }
             return Ok(0);
         }
         self.store.quarantine(&self.digest);

@@ -18,6 +18,7 @@ use crate::chunks::ChunkId;
 use crate::db::{int, uint};
 use crate::error::Context;
 use crate::event::now_ms;
+use crate::hashed::delete_hashed;
 use crate::publish::{remove_tree, remove_tree_while};
 use crate::snapshots::delete_snapshot_rows;
 use crate::usage::size_of;
@@ -467,6 +468,7 @@ fn delete_row(
             if gone > 0 {
                 db.prepare_cached("DELETE FROM packed WHERE digest=?1")?.execute([digest.as_bytes()])?;
                 db.prepare_cached("DELETE FROM members WHERE blob=?1")?.execute([digest.as_bytes()])?;
+                delete_hashed(db, digest)?;
             }
             Ok(gone > 0)
         }

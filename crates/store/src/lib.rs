@@ -15,6 +15,7 @@ mod db;
 mod downloads;
 mod error;
 mod event;
+mod hashed;
 mod images;
 mod incoming;
 mod journal;

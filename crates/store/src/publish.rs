@@ -19,8 +19,11 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::num::NonZeroU64;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::Advice;
 
 use crate::StoreError;
 use crate::error::Context;
@@ -66,9 +69,12 @@ pub(crate) fn publish_bytes(
 
 /// Writes a file outside of the store so that it is there whole or as it was before: a temporary file beside it, fsync, rename.
 /// A symbolic link in its place is replaced, not followed.
-pub fn replace_file(place: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> Result<(), StoreError> {
+pub fn replace_file(
+    place: &Path,
+    write: impl FnOnce(&mut Replacement) -> io::Result<()>,
+) -> Result<(), StoreError> {
     let mut replacement = Replacement::begin(place)?;
-    write(replacement.file()).on("write", place)?;
+    write(&mut replacement).on("write", place)?;
     replacement.publish()
 }
 
@@ -78,6 +84,7 @@ pub struct Replacement {
     place: PathBuf,
     temp: PathBuf,
     file: File,
+    behind: WriteBehind,
 }
 
 impl Replacement {
@@ -86,12 +93,7 @@ impl Replacement {
         let name = place.file_name().unwrap_or_default().to_string_lossy();
         let temp = place.with_file_name(format!(".{name}.{}.tmp", crate::store::unique()));
         let file = File::options().write(true).read(true).create_new(true).open(&temp).on("write", place)?;
-        Ok(Self { place: place.to_owned(), temp, file })
-    }
-
-    /// What is written to.
-    pub fn file(&mut self) -> &mut File {
-        &mut self.file
+        Ok(Self { place: place.to_owned(), temp, file, behind: WriteBehind::default() })
     }
 
     /// Syncs the file and moves it to its place.
@@ -100,10 +102,45 @@ impl Replacement {
     }
 }
 
+impl Write for Replacement {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.behind.wrote(&self.file, written);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
 impl Drop for Replacement {
     fn drop(&mut self) {
         // After it was published there is nothing of that name.
         let _ = fs::remove_file(&self.temp);
+    }
+}
+
+/// Lets the disk begin with what was written while more is written, so that syncing a large file at its end does not wait for all of it.
+#[derive(Debug, Default)]
+pub(crate) struct WriteBehind {
+    written: u64,
+    begun: u64,
+}
+
+impl WriteBehind {
+    /// The disk is told each time that so much is new.
+    const PIECE: u64 = 16 << 20;
+
+    /// So many bytes were appended to the file.
+    pub(crate) fn wrote(&mut self, file: &File, count: usize) {
+        self.written += count as u64;
+        let new = self.written - self.begun;
+        if new >= Self::PIECE {
+            // Linux begins to write what is dirty, and drops from memory what is clean: in what is new, nothing.
+            let _ = rustix::fs::fadvise(file, self.begun, NonZeroU64::new(new), Advice::DontNeed);
+            self.begun = self.written;
+        }
     }
 }
 

@@ -6,13 +6,11 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use dbuild_digest::BlobDigest;
 use dbuild_layer::{OverlayFlavor, Tree};
 use serde::{Deserialize, Serialize};
 
-use crate::blobs::Written;
 use crate::contexts::Contexts;
 use crate::db::Db;
 use crate::error::Context;
@@ -44,15 +42,7 @@ pub(crate) struct Inner {
     /// Indexes that somebody holds.
     pub(crate) trees: Mutex<HashMap<SnapshotId, Weak<Tree>>>,
     pub(crate) contexts: Contexts,
-    /// The blobs that this process wrote, as they were then.
-    written: Mutex<HashMap<BlobDigest, Written>>,
     pub(crate) uses: Arc<Uses>,
-}
-
-impl Inner {
-    pub(crate) fn written(&self) -> MutexGuard<'_, HashMap<BlobDigest, Written>> {
-        self.written.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Drop for Inner {
@@ -116,7 +106,6 @@ impl Store {
             warnings: Mutex::default(),
             trees: Mutex::default(),
             contexts: Contexts::default(),
-            written: Mutex::default(),
             uses: Arc::default(),
             root,
         };
