@@ -17,7 +17,7 @@ use dbuild_cache::{Inputs, SelectedPath, SelectedPaths, is_external, key_of, str
 use dbuild_digest::{BlobDigest, ContentDigest, StepKey, TreeDigest};
 use dbuild_frontend::{BuildArgs, Dockerfile, Resolved, Source, lower, needed, parse};
 use dbuild_layer::{
-    Compression, ContentIndex, DiskForm, FileStat, Ignore, NoContentIndex, NoMembers, OverlayFlavor,
+    Compression, ContentIndex, DiskForm, FileStat, Files, Ignore, NoContentIndex, NoMembers, OverlayFlavor,
     Ownership, PackOptions, Stack, Tree, TreePath, UnpackLimits, decompress, pack, repack, unpack,
     walk_context,
 };
@@ -117,13 +117,14 @@ fn walks(criterion: &mut Criterion, context: &Context) {
 fn layers(criterion: &mut Criterion, context: &Context) {
     let uncompressed = PackOptions { compression: Compression::Uncompressed, ..PackOptions::default() };
     let mut tar = Vec::new();
-    pack(&context.tree, &context.dir, &uncompressed, &NoMembers, &mut tar).unwrap();
+    let files = Files::Live(context.dir.clone());
+    pack(&context.tree, &files, &uncompressed, &NoMembers, &mut tar).unwrap();
     let mut zipped = Vec::new();
     repack(tar.as_slice(), &PackOptions::default(), &NoMembers, &mut zipped).unwrap();
 
     let mut group = layer_group(criterion, "tar", &tar);
     group.bench_function("write", |bencher| {
-        bencher.iter(|| pack(&context.tree, &context.dir, &uncompressed, &NoMembers, io::sink()).unwrap());
+        bencher.iter(|| pack(&context.tree, &files, &uncompressed, &NoMembers, io::sink()).unwrap());
     });
     group.finish();
 

@@ -151,6 +151,7 @@ fn bring_by(
         cache: if flags.no_cache { CacheUse::Nothing } else { CacheUse::All },
         jobs: std::num::NonZeroUsize::MIN,
         pack: None,
+        leave: None,
         repack_bases: false,
         secrets: inputs::secrets(&flags.secret)?,
         ssh: inputs::agents(&flags.ssh)?,
@@ -173,7 +174,7 @@ fn bring_by(
         }
     })?;
     let made = built.outputs().last().and_then(|output| output.files.own_layers().last());
-    made.map(|layer| layer.snapshot.dir.clone())
+    made.and_then(|layer| layer.snapshot.dir.clone())
         .ok_or_else(|| Error::failed(format!("the context {shown} is empty")))
 }
 

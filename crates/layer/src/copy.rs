@@ -12,8 +12,8 @@ use crate::mode::ModeChange;
 use crate::place::place;
 use crate::select::{Match, Selected};
 use crate::{
-    CopyError, DiskForm, Entry, EntryKind, Files, ResolveError, Selection, Stack, StackLayer, Tree, TreePath,
-    UnpackLimits,
+    Borrowed, CopyError, DiskForm, Entry, EntryKind, Files, ResolveError, Selection, Stack, StackLayer, Tree,
+    TreePath, UnpackLimits,
 };
 
 /// What a COPY or ADD does.
@@ -32,6 +32,8 @@ pub struct CopyRequest<'a> {
     /// A snapshot that the same instruction gave earlier. What a context still has as it is there, time included, is
     /// linked from it and not read again.
     pub earlier: Option<&'a StackLayer>,
+    /// The layer that the same copy of the same files gave: directories that it had to make have their times of then.
+    pub known: Option<&'a Tree>,
 }
 
 /// One source of a [`CopyRequest`].
@@ -72,6 +74,25 @@ pub struct Made {
 /// octal `--chmod`), one that exists keeps its mode and owner, and those below take the source's. Hardlinks stay
 /// within one source. A file named `.wh.x` hides `x`, since that is what it means in a layer.
 pub fn copy(request: &CopyRequest<'_>, out_dir: &Path, form: impl Into<DiskForm>) -> Result<Made, CopyError> {
+    let mut copier = decide(request, Some(out_dir))?;
+    let top = root_of(request.parent);
+    let mut made = place(copier.draft, out_dir, form.into(), &top)?;
+    made.changed.append(&mut copier.changed);
+    Ok(made)
+}
+
+/// Decides as [`copy`] does, and writes nothing: the files stay where they are. `None` where that cannot be: an archive is
+/// to be unpacked, or bytes stand in the instruction.
+pub fn borrow(request: &CopyRequest<'_>) -> Result<Option<Borrowed>, CopyError> {
+    let stays = |source: &Source<'_>| matches!(source, Source::Selected { unpack: false, .. });
+    if !request.sources.iter().all(stays) {
+        return Ok(None);
+    }
+    Ok(Borrowed::new(decide(request, None)?.draft.finish())?)
+}
+
+/// `spool` is where the bytes of unpacked archives wait.
+fn decide<'a>(request: &CopyRequest<'a>, spool: Option<&Path>) -> Result<Copier<'a>, CopyError> {
     let chmod = request.chmod.map(ModeChange::parse).transpose()?;
     let mut copier = Copier {
         draft: Draft::new(request.parent),
@@ -95,7 +116,9 @@ pub fn copy(request: &CopyRequest<'_>, out_dir: &Path, form: impl Into<DiskForm>
                 let files: Vec<Arc<Files>> =
                     selection.source.layers().iter().map(|layer| Arc::new(layer.files.clone())).collect();
                 for one in &selection.matches {
-                    if *unpack && copier.unpack(selection, one, request.dest, out_dir)? {
+                    if let (true, Some(spool)) = (*unpack, spool)
+                        && copier.unpack(selection, one, request.dest, spool)?
+                    {
                         continue;
                     }
                     copier.copy(selection, one, &files, request.dest)?;
@@ -104,10 +127,10 @@ pub fn copy(request: &CopyRequest<'_>, out_dir: &Path, form: impl Into<DiskForm>
             Source::Inline { name, content } => copier.inline(name, content, request.dest)?,
         }
     }
-    let top = root_of(request.parent);
-    let mut made = place(copier.draft, out_dir, form.into(), &top)?;
-    made.changed.append(&mut copier.changed);
-    Ok(made)
+    if let Some(known) = request.known {
+        copier.draft.take_times(known);
+    }
+    Ok(copier)
 }
 
 /// Makes a directory and the missing ones above it, all 0755 and of the given owner, as WORKDIR does. The layer is
@@ -239,7 +262,10 @@ impl Copier<'_> {
             return Ok(false);
         };
         let open = || match selection.source.layers()[layer].files.open()? {
-            Some(root) => Ok(root.open_file(path)?.0),
+            Some(opened) => {
+                let (root, path) = opened.at(path)?;
+                Ok(root.open_file(path)?.0)
+            }
             None => Err(crate::LayerError::NotUnpacked { path: path.clone() }),
         };
         if !archive::is_archive(open()?) {
@@ -289,9 +315,10 @@ impl Copier<'_> {
                 Bytes::Layer { files: Arc::clone(earlier), path: entry.path.clone(), linkable: true }
             }
             _ => {
+                let (files, path) = Files::origin(files, path);
                 let linkable =
-                    entry.same_but_path_and_time(&as_there) && matches!(**files, Files::Snapshot(_));
-                Bytes::Layer { files: Arc::clone(files), path: path.clone(), linkable }
+                    entry.same_but_path_and_time(&as_there) && matches!(*files, Files::Snapshot(_));
+                Bytes::Layer { files, path, linkable }
             }
         };
         Node { entry, bytes, group }

@@ -142,6 +142,11 @@ impl Root {
         }
     }
 
+    /// Whether it is the user's, and can change at any moment.
+    pub(crate) fn is_live(&self) -> bool {
+        self.live
+    }
+
     pub(crate) fn damaged(&self, path: &TreePath, why: &'static str) -> LayerError {
         LayerError::Damaged { dir: self.path.clone(), path: path.clone(), why }
     }

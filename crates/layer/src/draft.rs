@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::stack::{Step, resolve_with};
-use crate::{Entry, EntryKind, Files, Mtime, ResolveError, Stack, TreePath};
+use crate::{Entry, EntryKind, Files, Mtime, ResolveError, Stack, Tree, TreePath};
 
 /// See the module.
 #[derive(Debug)]
@@ -133,8 +133,9 @@ impl<'a> Draft<'a> {
         if let Some(file) = found.file() {
             entry.kind = file.entry.kind.clone();
             let files = Arc::new(self.parent?.layers().get(found.layer)?.files.clone());
+            let (files, path) = Files::origin(&files, &file.entry.path);
             let linkable = matches!(*files, Files::Snapshot(_));
-            bytes = Bytes::Layer { files, path: file.entry.path.clone(), linkable };
+            bytes = Bytes::Layer { files, path, linkable };
         }
         Some(Node { entry, bytes, group: None })
     }
@@ -156,6 +157,17 @@ impl<'a> Draft<'a> {
     pub(crate) fn change(&mut self, path: &TreePath, change: impl FnOnce(&mut Entry)) {
         if let Some(node) = self.nodes.get_mut(path) {
             change(&mut node.entry);
+        }
+    }
+
+    /// Gives directories the times that those of another layer have.
+    pub(crate) fn take_times(&mut self, other: &Tree) {
+        for (path, node) in &mut self.nodes {
+            if node.entry.is_dir()
+                && let Some(known) = other.get(path).filter(|known| known.is_dir())
+            {
+                node.entry.mtime = known.mtime;
+            }
         }
     }
 

@@ -30,6 +30,12 @@ pub enum LayerError {
         /// The file.
         path: TreePath,
     },
+    /// A file of a context is no longer the one of its index.
+    #[error("{path} changed while it was read")]
+    Changed {
+        /// The file, as a path of the layer.
+        path: TreePath,
+    },
     /// A file of a layer is not the one of its index.
     #[error(
         "{path} in {} is not what its layer's index says ({why}); remove it with `dbuild cache prune --all` and build again",

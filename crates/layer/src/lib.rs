@@ -7,6 +7,7 @@
 //! This crate does not know of stores, steps or images. It is synchronous.
 
 mod archive;
+mod borrowed;
 mod codec;
 mod content;
 mod copy;
@@ -40,8 +41,9 @@ mod walk;
 mod wanted;
 mod write;
 
+pub use borrowed::Borrowed;
 pub use content::{ContentIndex, FileStat, NoContentIndex};
-pub use copy::{CopyRequest, Made, Source, copy, make_dir};
+pub use copy::{CopyRequest, Made, Source, borrow, copy, make_dir};
 pub use decompress::decompress;
 pub use error::{ArchiveError, LayerError, ResolveError};
 pub use estargz::TocInfo;

@@ -8,15 +8,15 @@
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
-use std::path::Path;
 
 use dbuild_digest::{BlobDigest, BlobHasher, ContentHasher};
 
-use crate::disk::{self, Root};
+use crate::borrowed::Opened;
+use crate::disk;
 use crate::estargz::{self, TocInfo};
 use crate::gzip::{self, Sink};
 use crate::tarball::{self, Member};
-use crate::{Entry, EntryKind, LayerError, Members, Tree};
+use crate::{Entry, EntryKind, Files, LayerError, Members, Tree, TreePath};
 
 /// How a layer is compressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -79,18 +79,18 @@ impl Compression {
 }
 
 /// Writes a layer as a tar, in the order of its index, compressed. The same tree and options give the same bytes,
-/// however many cores there are. Each file is checked against the index while it is read: a file that is not what
-/// the index says is an error, never part of an image. With gzip and eStargz, what `members` has is not compressed again.
+/// however many cores there are and wherever the files are. Each file is checked against the index while it is read: a file
+/// that is not what the index says is an error, never part of an image. With gzip and eStargz, what `members` has is not compressed again.
 ///
 /// Extended attributes other than `security.capability` are left out, and so is the root; times are whole seconds.
 pub fn pack(
     tree: &Tree,
-    dir: &Path,
+    files: &Files,
     options: &PackOptions,
     members: &dyn Members,
     out: impl Write,
 ) -> Result<Packed, LayerError> {
-    compress(options, members, out, |sink| write_tree(tree, dir, options.clamp_mtime, sink))
+    compress(options, members, out, |sink| write_tree(tree, files, options.clamp_mtime, sink))
 }
 
 /// Writes a layer that is packed already with another compression; the tar, and so its diff_id, stays as it is, but for eStargz.
@@ -192,8 +192,8 @@ impl<W: Write> Sink for zstd::Encoder<'static, W> {}
 impl<W: Write> Sink for io::BufWriter<W> {}
 impl<W: Write> Sink for &mut W {}
 
-fn write_tree(tree: &Tree, dir: &Path, clamp: Option<i64>, out: &mut dyn Sink) -> Result<(), LayerError> {
-    let root = Root::of_layer(dir)?;
+fn write_tree(tree: &Tree, files: &Files, clamp: Option<i64>, out: &mut dyn Sink) -> Result<(), LayerError> {
+    let opened = files.open()?.ok_or(LayerError::NotUnpacked { path: TreePath::root() })?;
     let mut out = Blocks::new(out);
     for entry in tree.entries() {
         if entry.path.is_root() {
@@ -203,7 +203,7 @@ fn write_tree(tree: &Tree, dir: &Path, clamp: Option<i64>, out: &mut dyn Sink) -
         let member = Member { entry, kind: &entry.kind, link: None, clamp };
         tarball::header(&member, &mut out.buffer);
         match &entry.kind {
-            EntryKind::File { size: 1.., .. } => out.file(&root, entry)?,
+            EntryKind::File { size: 1.., .. } => out.file(&opened, entry)?,
             EntryKind::Dir { opaque: true } => tarball::opaque_mark(&entry.path, &mut out.buffer),
             _ => {}
         }
@@ -260,11 +260,20 @@ impl<'a> Blocks<'a> {
     }
 
     /// The bytes of a file and their padding, checked against its entry.
-    pub(crate) fn file(&mut self, root: &Root, entry: &crate::Entry) -> Result<(), LayerError> {
+    pub(crate) fn file(&mut self, files: &Opened, entry: &Entry) -> Result<(), LayerError> {
         let EntryKind::File { size, content } = entry.kind else { return Ok(()) };
-        let (mut file, stat) = root.open_file(&entry.path)?;
+        let (root, path) = files.at(&entry.path)?;
+        let differs = |why| match root.is_live() {
+            true => LayerError::Changed { path: entry.path.clone() },
+            false => root.damaged(path, why),
+        };
+        let (mut file, stat) = match root.open_file(path) {
+            // It was there when the context was walked.
+            Err(_) if root.is_live() => return Err(differs("it is gone")),
+            opened => opened?,
+        };
         if stat.size != size {
-            return Err(root.damaged(&entry.path, "it has another size"));
+            return Err(differs("it has another size"));
         }
         let mut hasher = ContentHasher::default();
         let mut left = size;
@@ -273,8 +282,8 @@ impl<'a> Blocks<'a> {
             let want = PIECE.min(usize::try_from(left).unwrap_or(PIECE));
             self.buffer.resize(start + want, 0);
             file.read_exact(&mut self.buffer[start..]).map_err(|error| match error.kind() {
-                io::ErrorKind::UnexpectedEof => root.damaged(&entry.path, "it has another size"),
-                _ => LayerError::Io { what: "read", path: root.full(&entry.path), error },
+                io::ErrorKind::UnexpectedEof => differs("it has another size"),
+                _ => LayerError::Io { what: "read", path: root.full(path), error },
             })?;
             match want >= PIECE {
                 true => hasher.update_parallel(&self.buffer[start..]),
@@ -284,7 +293,7 @@ impl<'a> Blocks<'a> {
             self.pass(false)?;
         }
         if hasher.finish() != content {
-            return Err(root.damaged(&entry.path, "it has other bytes"));
+            return Err(differs("it has other bytes"));
         }
         tarball::pad(size, &mut self.buffer);
         Ok(())
@@ -295,7 +304,7 @@ impl crate::Stack {
     /// Writes all files of the stack as one uncompressed tar, without whiteouts, in the order of their paths. Times
     /// after `clamp_mtime` seconds since 1970 become it.
     pub fn write_tar(&self, mut out: impl Write, clamp_mtime: Option<i64>) -> Result<(), LayerError> {
-        let roots: Vec<Option<Root>> =
+        let opened: Vec<Option<Opened>> =
             self.layers().iter().map(|layer| layer.files.open()).collect::<Result<_, _>>()?;
         let mut first: HashMap<(usize, &crate::TreePath), &crate::TreePath> = HashMap::new();
         let mut out = &mut out;
@@ -316,9 +325,9 @@ impl crate::Stack {
             if let (Some(file), None) = (file, link)
                 && file.size > 0
             {
-                let root = roots.get(found.layer).and_then(Option::as_ref);
-                let root = root.ok_or(LayerError::NotUnpacked { path: entry.path.clone() })?;
-                out.file(root, file.entry)?;
+                let files = opened.get(found.layer).and_then(Option::as_ref);
+                let files = files.ok_or(LayerError::NotUnpacked { path: entry.path.clone() })?;
+                out.file(files, file.entry)?;
             }
             out.pass(false)?;
         }

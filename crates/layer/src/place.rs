@@ -9,6 +9,7 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::borrowed::Opened;
 use crate::disk::{self, Root};
 use crate::draft::{Bytes, Draft};
 use crate::{DiskForm, Entry, EntryKind, Files, LayerError, Made, Tree, TreePath};
@@ -55,7 +56,10 @@ pub(crate) fn place(draft: Draft<'_>, out: &Path, form: DiskForm, top: &Entry) -
             if let Bytes::Layer { files, path, .. } = bytes
                 && !placer.roots.contains_key(files)
             {
-                let opened = files.open()?.ok_or(LayerError::NotUnpacked { path: path.clone() })?;
+                // What is borrowed has been followed to where it is.
+                let Some(Opened::Dir(opened)) = files.open()? else {
+                    return Err(LayerError::NotUnpacked { path: path.clone() });
+                };
                 placer.roots.insert(files, opened);
             }
         }

@@ -7,6 +7,7 @@ use dbuild_digest::ContentDigest;
 use rustix::fs::{AtFlags, FileType};
 use rustix::io::Errno;
 
+use crate::borrowed::Opened;
 use crate::disk::{self, Root, Stat};
 use crate::{
     DiskForm, Entry, EntryKind, Found, LayerError, OverlayFlavor, Ownership, Stack, Tree, TreePath, Xattrs,
@@ -51,9 +52,14 @@ fn root_of(lower: &Stack) -> Entry {
 
 /// The lower directories, to ask what the disk says; only best effort needs them.
 fn open_all(lower: &Stack, form: DiskForm) -> Result<Vec<Option<Root>>, LayerError> {
+    let root = |opened| match opened {
+        Some(Opened::Dir(root)) => Some(root),
+        // What is not on disk cannot be below a mount.
+        Some(Opened::Borrowed(..)) | None => None,
+    };
     match form.ownership {
         Ownership::Exact => Ok(Vec::new()),
-        Ownership::BestEffort => lower.layers().iter().map(|layer| layer.files.open()).collect(),
+        Ownership::BestEffort => lower.layers().iter().map(|layer| layer.files.open().map(root)).collect(),
     }
 }
 

@@ -355,6 +355,21 @@ impl Selection {
         self.all_paths().filter_map(|selected| selected.file).filter(live).count()
     }
 
+    /// Whether all files that were selected are where they came from, in directories of the user's.
+    pub fn is_of_contexts(&self) -> bool {
+        let layers = self.source.layers();
+        let mut files = self.all_paths().filter_map(|selected| selected.file);
+        files.all(|(layer, _)| {
+            let files = layers.get(layer).map(|layer| &layer.files);
+            matches!(files, Some(Files::Live(_) | Files::Borrowed(_)))
+        })
+    }
+
+    /// How many paths were selected.
+    pub fn len(&self) -> usize {
+        self.matches.iter().map(|one| one.items.len()).sum()
+    }
+
     /// Whether nothing was selected (a wildcard without a match).
     pub fn is_empty(&self) -> bool {
         self.matches.is_empty()

@@ -9,8 +9,7 @@ use std::sync::{Arc, LazyLock};
 
 use dbuild_digest::ContentDigest;
 
-use crate::disk::Root;
-use crate::{Entry, EntryKind, LayerError, ResolveError, Tree, TreePath};
+use crate::{Borrowed, Entry, EntryKind, LayerError, ResolveError, Tree, TreePath};
 
 /// Links that may be followed on the way to one path (as many as Docker follows).
 const MAX_LINKS: usize = 255;
@@ -26,6 +25,8 @@ pub enum Files {
     Snapshot(PathBuf),
     /// In a directory of the user's (a build context), which can change at any moment.
     Live(PathBuf),
+    /// In directories of the user's, each at a place of its own.
+    Borrowed(Arc<Borrowed>),
 }
 
 /// One layer of a [`Stack`].
@@ -61,17 +62,6 @@ pub struct Resolved<'a> {
     pub path: TreePath,
     /// What stands there, if anything does.
     pub found: Option<Found<'a>>,
-}
-
-impl Files {
-    /// Opens the directory; `None` if there is none.
-    pub(crate) fn open(&self) -> Result<Option<Root>, LayerError> {
-        match self {
-            Self::Absent => Ok(None),
-            Self::Snapshot(dir) => Root::of_layer(dir).map(Some),
-            Self::Live(dir) => Root::open(dir, true).map(Some),
-        }
-    }
 }
 
 impl Stack {
@@ -194,7 +184,10 @@ impl Stack {
     pub fn open(&self, found: &Found<'_>) -> Result<File, LayerError> {
         let path = &found.file().map_or(found.entry, |file| file.entry).path;
         match self.layers.get(found.layer).map(|layer| layer.files.open()).transpose()?.flatten() {
-            Some(root) => Ok(root.open_file(path)?.0),
+            Some(opened) => {
+                let (root, path) = opened.at(path)?;
+                Ok(root.open_file(path)?.0)
+            }
             None => Err(LayerError::NotUnpacked { path: path.clone() }),
         }
     }

@@ -7,6 +7,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::borrowed::Opened;
 use crate::disk::{self, Root};
 use crate::{DiskForm, Entry, EntryKind, Found, LayerError, OverlayFlavor, Ownership, Stack, TreePath};
 
@@ -51,7 +52,7 @@ impl Stack {
 
 struct Writer<'a> {
     root: Root,
-    sources: Vec<Option<Root>>,
+    sources: Vec<Option<Opened>>,
     options: &'a WriteOptions,
     /// Where the first name of each file was written.
     first: HashMap<(usize, TreePath), TreePath>,
@@ -125,7 +126,8 @@ impl Writer<'_> {
         }
         let source = self.sources.get(found.layer).and_then(Option::as_ref);
         let source = source.ok_or(LayerError::NotUnpacked { path: file.entry.path.clone() })?;
-        let (from, stat) = source.open_file(&file.entry.path)?;
+        let (source, path) = source.at(&file.entry.path)?;
+        let (from, stat) = source.open_file(path)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let to = rustix::fs::openat(dir, TEMPORARY, flags, Mode::RUSR | Mode::WUSR)
             .map(std::fs::File::from)

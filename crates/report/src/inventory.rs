@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use dbuild_store::{EntryKind, Files, Found, Stack, StackLayer, Store, TreePath};
+use dbuild_store::{EntryKind, Found, Stack, Store, TreePath};
 use serde::Serialize;
 
 use crate::{Build, Bytes};
@@ -46,10 +46,7 @@ const LONGEST: u64 = 64 << 20;
 /// The files of the image that a build made, if all of its layers are unpacked in the store.
 pub fn image_files(build: &Build, store: &Store) -> Option<Stack> {
     let image = build.images.first()?;
-    let layers = image.layers.iter().map(|layer| {
-        let snapshot = store.base_snapshot(&layer.chain)?;
-        Some(StackLayer { tree: snapshot.tree, files: Files::Snapshot(snapshot.dir) })
-    });
+    let layers = image.layers.iter().map(|layer| Some(store.base_snapshot(&layer.chain)?.layer()));
     layers.collect::<Option<Vec<_>>>().map(Stack::new)
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Instant;
 
 use dbuild_digest::{BlobDigest, Framed, StepKey};
-use dbuild_layer::{Files, Stack, StackLayer};
+use dbuild_layer::{Stack, StackLayer};
 use dbuild_plan::{BaseImage, LayerDescriptor, StepId};
 use dbuild_store::{BlobSource, Event, EventSink, Incoming, Snapshot, Store};
 use tokio::runtime::Handle;
@@ -189,10 +189,7 @@ impl Bases {
                     self.store.publish_base_snapshot(draft, chain, made.tree)?
                 }
             };
-            stack = stack.with(StackLayer {
-                tree: Arc::clone(&snapshot.tree),
-                files: Files::Snapshot(snapshot.dir.clone()),
-            });
+            stack = stack.with(StackLayer { tree: Arc::clone(&snapshot.tree), files: snapshot.files() });
             layers.push(snapshot);
         }
         Ok(layers)
@@ -209,7 +206,7 @@ impl Bases {
     }
 
     fn one_layer(&self, puller: &Puller<'_>, chain: &BlobDigest) -> Result<Made, StepError> {
-        if let Some(snapshot) = self.store.base_snapshot(chain) {
+        if let Some(snapshot) = unpacked(&self.store, chain) {
             return Ok(Made::Known(snapshot));
         }
         if self.store.has_blob(&puller.layer.digest).is_none()
@@ -336,7 +333,12 @@ pub(crate) fn present(store: &Store, image: &BaseImage) -> Option<Vec<Snapshot>>
 }
 
 fn present_chains(store: &Store, chains: &[BlobDigest]) -> Option<Vec<Snapshot>> {
-    chains.iter().map(|chain| store.base_snapshot(chain)).collect()
+    chains.iter().map(|chain| unpacked(store, chain)).collect()
+}
+
+/// The layer with this chain id, if its files are here.
+fn unpacked(store: &Store, chain: &BlobDigest) -> Option<Snapshot> {
+    store.base_snapshot(chain).filter(|snapshot| snapshot.dir.is_some())
 }
 
 /// The lock under which an image is unpacked.

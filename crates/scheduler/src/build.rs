@@ -48,7 +48,8 @@ pub struct BuiltTarget {
 /// Runs a build. Must be called on a tokio runtime with several threads.
 ///
 /// A result of the cache whose files turn out to be damaged while they are copied or packed is forgotten, and the build is begun
-/// again: what it has made is found, and what is missing is made.
+/// again: what it has made is found, and what is missing is made. So it is once where a file of a context that was to be packed from there
+/// has changed.
 pub async fn build(mut request: Request) -> Result<Built, BuildError> {
     request.events = Once::new(Arc::clone(&request.plan), request.events);
     // A disk that spoils everything must have an end.
@@ -56,6 +57,11 @@ pub async fn build(mut request: Request) -> Result<Built, BuildError> {
     loop {
         let done = build_once(request.clone()).await;
         let Err(BuildError::Step(id, error)) = &done else { return done };
+        if let Some(changed) = error.change().filter(|_| request.leave.is_some()) {
+            request.events.emit(Event::Note { text: format!("{changed}: once more") });
+            request.leave = None;
+            continue;
+        }
         let Some(damage) = error.damage() else { return done };
         if left == 0 || !forget_damaged(&request, damage) {
             request.events.emit(Event::StepFailed { step: id.0, error: error.to_string() });
@@ -267,7 +273,7 @@ impl Built {
     pub fn stack_at_hand(&self, step: StepId) -> Option<Stack> {
         let files = &self.outputs.get(step.index())?.files;
         let present = files.image().is_none_or(|image| self.shared.bases.is_present(image));
-        if present { files.stack(&self.shared.bases).ok() } else { None }
+        if present { self.shared.readable(&self.outputs, step) } else { None }
     }
 
     /// After an export that found a result damaged: the request of a build that makes it again. `None` where that would not

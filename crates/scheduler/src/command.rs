@@ -96,7 +96,7 @@ impl Shared {
             return Err(error);
         }
         let tree = scan_upper(&draft.fs_dir(), &lower, flavor)?;
-        Ok(Executed { draft, tree, unkeyed: false })
+        Ok(Executed::written(draft, tree))
     }
 
     /// Keeps what a command that failed had written (nothing, if it could not be started), so that somebody can look at it. No record leads to it: no build takes

@@ -128,6 +128,14 @@ pub enum StepError {
 }
 
 impl StepError {
+    /// A file of a context that changed while it was packed, if that is what stopped the step.
+    pub(crate) fn change(&self) -> Option<&LayerError> {
+        match self {
+            Self::Layer(error @ LayerError::Changed { .. }) => Some(error),
+            _ => None,
+        }
+    }
+
     /// The damage to the files of a layer, if that is what stopped the step.
     pub(crate) fn damage(&self) -> Option<&LayerError> {
         let error = match self {

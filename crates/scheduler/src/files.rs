@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use dbuild_cache::{definition, depends_on_parent};
-use dbuild_layer::{CopyRequest, Made, Selection, Source, StackLayer, copy, make_dir, users};
+use dbuild_layer::{CopyRequest, Made, Selection, Source, StackLayer, borrow, copy, make_dir, users};
 use dbuild_plan::{CopySource, CopyStep, StepId, StepKind, WorkdirStep};
 use dbuild_store::Event;
 
 use crate::error::StepError;
 use crate::keys::StepInputs;
-use crate::output::stack_layer;
-use crate::worker::{Executed, Shared};
+use crate::worker::{Content, Executed, Shared};
 
 /// From so many files on, an earlier result is looked at.
 const WORTH_A_LOOK: usize = 100;
@@ -22,6 +21,33 @@ impl Shared {
         step: &CopyStep,
         inputs: &StepInputs<'_>,
     ) -> Result<Executed, StepError> {
+        self.copying(step, inputs, |request, selections| {
+            if self.leaves(id, selections) {
+                let borrowed =
+                    borrow(&request).map_err(|error| StepError::Copy { error, from: None })?.map(Arc::new);
+                if let Some(borrowed) = borrowed {
+                    let tree = Arc::clone(borrowed.tree());
+                    return Ok(Executed { content: Content::Borrowed(borrowed), tree, unkeyed: false });
+                }
+            }
+            let earlier = self.earlier(id, selections);
+            let mut request = CopyRequest { earlier: earlier.as_ref(), ..request };
+            let done = self.copied(&request);
+            if done.is_err() && request.earlier.take().is_some() {
+                // Should it have been the earlier result, the context is still as good.
+                return self.copied(&request);
+            }
+            done
+        })
+    }
+
+    /// Does something with what a COPY asks for.
+    pub(crate) fn copying<T>(
+        &self,
+        step: &CopyStep,
+        inputs: &StepInputs<'_>,
+        work: impl FnOnce(CopyRequest<'_>, &[Arc<Selection>]) -> Result<T, StepError>,
+    ) -> Result<T, StepError> {
         let parent = depends_on_parent(step).then(|| inputs.stack_of(step.parent)).transpose()?;
         let selections: Vec<Arc<Selection>> =
             (0..path_count(step)).map(|at| inputs.selection(at)).collect::<Result<_, _>>()?;
@@ -39,25 +65,20 @@ impl Shared {
                 }
             });
         }
-        let earlier = self.earlier(id, &selections);
         let chown = step.chown.as_deref().map(|words| users::owner(parent.as_ref(), words)).transpose()?;
-        let mut request = CopyRequest {
+        let request = CopyRequest {
             parent: parent.as_ref(),
             sources,
             dest: &step.dest,
             chown,
             chmod: step.chmod.as_deref(),
-            earlier: earlier.as_ref(),
+            earlier: None,
+            known: None,
         };
-        let done = self.copied(&request);
-        if done.is_err() && request.earlier.take().is_some() {
-            // Should it have been the earlier result, the context is still as good.
-            return self.copied(&request);
-        }
-        done
+        work(request, &selections)
     }
 
-    fn copied(&self, request: &CopyRequest<'_>) -> Result<Executed, StepError> {
+    pub(crate) fn copied(&self, request: &CopyRequest<'_>) -> Result<Executed, StepError> {
         let draft = self.store().new_snapshot()?;
         let made = copy(request, &draft.fs_dir(), self.store().flavor())
             .map_err(|error| StepError::Copy { error, from: None })?;
@@ -74,7 +95,10 @@ impl Shared {
         if !self.request.cache.allows(self.plan(), step) {
             return None;
         }
-        self.store().latest_result(&definition(step)).map(|snapshot| stack_layer(&snapshot))
+        self.store()
+            .latest_result(&definition(step))
+            .filter(|snapshot| snapshot.dir.is_some())
+            .map(|snapshot| snapshot.layer())
     }
 
     pub(crate) fn workdir(&self, step: &WorkdirStep, inputs: &StepInputs<'_>) -> Result<Executed, StepError> {
@@ -102,7 +126,7 @@ impl Shared {
                 format!("{first}{more} changed while it was copied: this step will run again next time");
             self.emit(Event::warning(text));
         }
-        Ok(Executed { draft, tree, unkeyed: !changed.is_empty() })
+        Ok(Executed { unkeyed: !changed.is_empty(), ..Executed::written(draft, tree) })
     }
 
     /// ADD unpacks local archives; whatever comes from a server only when it is told to.

@@ -33,9 +33,19 @@ pub(crate) fn directories(store: &Store, stack: &Stack) -> Result<Vec<PathBuf>, 
         layers = stack_of_one(&merged).layers().to_vec();
         layers.extend(above);
     }
-    let directory = |layer: StackLayer| match layer.files {
+    let directory = |layer: StackLayer| {
+        match layer.files {
         Files::Snapshot(dir) => Ok(dir),
-        Files::Absent | Files::Live(_) => Err(StepError::Internal("a layer without files was to be mounted")),
+        // Of a build that is over: what one needs itself, it has written.
+        Files::Absent => Err(StepError::Needs(
+            "the files of a COPY are in the image alone, since no step needed them\n  help: start the image itself with `dbuild run`, or \
+             open a shell in the stage with `dbuild shell STAGE`, which builds it"
+                .to_owned(),
+        )),
+        Files::Live(_) | Files::Borrowed(_) => {
+            Err(StepError::Internal("a layer without files was to be mounted"))
+        }
+    }
     };
     layers.into_iter().map(directory).collect()
 }
@@ -48,7 +58,7 @@ fn without_repetitions(stack: &Stack) -> Vec<StackLayer> {
     let mut layers: Vec<StackLayer> = from_the_top
         .filter(|layer| match &layer.files {
             Files::Snapshot(dir) => met.insert(dir),
-            Files::Absent | Files::Live(_) => true,
+            Files::Absent | Files::Live(_) | Files::Borrowed(_) => true,
         })
         .cloned()
         .collect();
@@ -68,7 +78,15 @@ pub(crate) fn in_one(store: &Store, key: StepKey, text: &str, stack: &Stack) -> 
     let failed = |error| StepError::Copy { error, from: None };
     let all = select(stack, "/.", &SelectOptions::default()).map_err(failed)?;
     let sources = vec![Source::Selected { selection: &all, unpack: false }];
-    let request = CopyRequest { parent: None, sources, dest: "/", chown: None, chmod: None, earlier: None };
+    let request = CopyRequest {
+        parent: None,
+        sources,
+        dest: "/",
+        chown: None,
+        chmod: None,
+        earlier: None,
+        known: None,
+    };
     let draft = store.new_snapshot()?;
     let made = copy(&request, &draft.fs_dir(), store.flavor()).map_err(failed)?;
     let layer = made.tree.digest();

@@ -111,10 +111,11 @@ impl Knowledge for InStore<'_> {
 
     fn record(&mut self, asked: &Asked<'_, FileSystem>) -> Option<Gave<FileSystem>> {
         let (record, snapshot) = self.store.peek(&asked.key)?;
+        let files = snapshot.files();
         Some(Gave {
             layer: record.layer,
             layer_is_empty: snapshot.tree.is_empty(),
-            files: asked.below.map(|below| below.with(asked.id, snapshot)),
+            files: asked.below.map(|below| below.with(asked.id, snapshot, files)),
             duration_ms: record.duration_ms,
         })
     }

@@ -51,6 +51,14 @@ pub struct OwnLayer {
     pub step: StepId,
     /// The layer.
     pub snapshot: Snapshot,
+    /// Where its files are: the snapshot's, or those of a context that it was copied from.
+    files: Files,
+}
+
+impl OwnLayer {
+    fn layer(&self) -> StackLayer {
+        StackLayer { tree: Arc::clone(&self.snapshot.tree), files: self.files.clone() }
+    }
 }
 
 impl FileSystem {
@@ -58,9 +66,9 @@ impl FileSystem {
         Self { base, layers: Vec::new() }
     }
 
-    pub(crate) fn with(&self, step: StepId, snapshot: Snapshot) -> Self {
+    pub(crate) fn with(&self, step: StepId, snapshot: Snapshot, files: Files) -> Self {
         let mut next = self.clone();
-        next.layers.push(OwnLayer { step, snapshot });
+        next.layers.push(OwnLayer { step, snapshot, files });
         next
     }
 
@@ -97,21 +105,16 @@ impl FileSystem {
 
     /// `base` are the layers of the image that it begins with.
     fn stack_on(&self, base: &[Snapshot]) -> Stack {
-        let mut layers: Vec<StackLayer> = base.iter().map(stack_layer).collect();
+        let mut layers: Vec<StackLayer> = base.iter().map(Snapshot::layer).collect();
         if let Base::Context(tree, root) = &self.base {
             layers.push(StackLayer { tree: Arc::clone(tree), files: Files::Live(root.clone()) });
         }
-        layers.extend(self.layers.iter().map(|layer| stack_layer(&layer.snapshot)));
+        layers.extend(self.layers.iter().map(OwnLayer::layer));
         Stack::new(layers)
     }
 }
 
-/// One snapshot as a layer.
-pub(crate) fn stack_layer(snapshot: &Snapshot) -> StackLayer {
-    StackLayer { tree: Arc::clone(&snapshot.tree), files: Files::Snapshot(snapshot.dir.clone()) }
-}
-
 /// One snapshot as a file system.
 pub(crate) fn stack_of_one(snapshot: &Snapshot) -> Stack {
-    Stack::new(vec![stack_layer(snapshot)])
+    Stack::new(vec![snapshot.layer()])
 }

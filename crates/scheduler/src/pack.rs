@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use dbuild_layer::{Compression, PackOptions, Packed, TocInfo, pack, repack};
+use dbuild_layer::{Compression, Files, PackOptions, Packed, TocInfo, pack, repack};
 use dbuild_plan::{BaseImage, Plan, StepId};
 use dbuild_store::{Event, EventSink, PackKey, PackedLayer, Snapshot, SnapshotId, Store};
 use tokio::runtime::Handle;
@@ -51,12 +51,12 @@ impl Packer {
     }
 
     /// A step's layer is there.
-    pub(crate) fn layer(&self, step: StepId, snapshot: &Snapshot) {
+    pub(crate) fn layer(&self, step: StepId, snapshot: &Snapshot, files: &Files) {
         if !self.wanted.contains(&step) {
             return;
         }
         let (store, events, limit) = (self.store.clone(), Arc::clone(&self.events), Arc::clone(&self.limit));
-        let (options, snapshot) = (self.options, snapshot.clone());
+        let (options, snapshot, files) = (self.options, snapshot.clone(), files.clone());
         let task = self.runtime.spawn(async move {
             let key = pack_key(&options);
             if let Some(packed) = store.packed(&snapshot.id, &key) {
@@ -64,7 +64,7 @@ impl Packer {
             }
             let _permit = limit.acquire_owned().await;
             let work = tokio::task::spawn_blocking(move || {
-                let packed = pack_layer(&store, &snapshot, &options)?;
+                let packed = pack_layer(&store, &snapshot, &files, &options)?;
                 store.put_packed(&snapshot.id, &key, &packed)?;
                 events.emit(Event::LayerPacked { step: step.0, digest: packed.digest, size: packed.size });
                 Ok(packed)
@@ -72,6 +72,11 @@ impl Packer {
             work.await.unwrap_or(Err(StepError::Stopped))
         });
         self.layers.lock().unwrap_or_else(PoisonError::into_inner).insert(step, task);
+    }
+
+    /// Whether a layer need not be packed: no target has it, or it is there.
+    pub(crate) fn is_done(&self, step: StepId, snapshot: &SnapshotId) -> bool {
+        !self.wanted.contains(&step) || self.store.packed(snapshot, &pack_key(&self.options)).is_some()
     }
 
     /// A target begins with an image, whose blobs become the target's.
@@ -148,11 +153,16 @@ pub(crate) fn repack_base(
     layers.iter().map(repack_one).collect()
 }
 
-fn pack_layer(store: &Store, snapshot: &Snapshot, options: &PackOptions) -> Result<PackedLayer, StepError> {
+fn pack_layer(
+    store: &Store,
+    snapshot: &Snapshot,
+    files: &Files,
+    options: &PackOptions,
+) -> Result<PackedLayer, StepError> {
     // Hashed once: where it is compressed.
     let mut blob = store.unhashed_blob_writer()?;
     let members = store.members();
-    let packed = pack(&snapshot.tree, &snapshot.dir, options, &members, &mut blob)?;
+    let packed = pack(&snapshot.tree, files, options, &members, &mut blob)?;
     blob.commit_as(packed.digest)?;
     members.keep(&packed.digest);
     Ok(layer_of(&packed, options))

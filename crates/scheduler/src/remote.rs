@@ -284,7 +284,7 @@ impl Shared {
 
     fn scanned(&self, draft: SnapshotDraft) -> Result<Executed, StepError> {
         let tree = scan_upper(&draft.fs_dir(), &Stack::default(), self.store().flavor())?;
-        Ok(Executed { draft, tree, unkeyed: false })
+        Ok(Executed::written(draft, tree))
     }
 }
 

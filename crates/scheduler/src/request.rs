@@ -37,6 +37,8 @@ pub struct Request {
     pub jobs: NonZeroUsize,
     /// How the layers of the targets are packed while later steps run; `None` where no output needs it.
     pub pack: Option<PackOptions>,
+    /// Which COPYs' files stay in the context where the packed layer is all that the build needs; `None`: all are written.
+    pub leave: Option<Leave>,
     /// Layers of base images get that compression, too; otherwise they keep theirs.
     pub repack_bases: bool,
     /// The values for `RUN --mount=type=secret`, by id.
@@ -47,6 +49,22 @@ pub struct Request {
     pub machine: Machine,
     /// Ends the build.
     pub cancel: Cancel,
+}
+
+/// COPYs whose files are worth to be left where they are, and packed from there. Of smaller ones they are written all the
+/// same: whoever looks into the image soon after finds them unpacked.
+#[derive(Clone, Copy, Debug)]
+pub struct Leave {
+    /// From so many paths on.
+    pub paths: usize,
+    /// Or from so many bytes on.
+    pub bytes: u64,
+}
+
+impl Default for Leave {
+    fn default() -> Self {
+        Self { paths: 200, bytes: 4 << 20 }
+    }
 }
 
 /// A local directory that steps copy from.

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use dbuild_cache::{Ingredient, base_output, definition, key_of, output_after, scratch_output, standing_key};
 use dbuild_digest::{StepKey, TreeDigest};
-use dbuild_layer::{Tree, walk_context};
+use dbuild_layer::{Borrowed, Tree, walk_context};
 use dbuild_plan::{ContextStep, Plan, Step, StepId, StepKind};
 use dbuild_store::{Event, Record, Snapshot, SnapshotDraft, Store, StoreError};
 use tokio::runtime::Handle;
@@ -17,6 +17,7 @@ use crate::base::Bases;
 use crate::cancel::Cancel;
 use crate::error::StepError;
 use crate::keys::StepInputs;
+use crate::lend::{Needs, Usable};
 use crate::lineage::{Fate, origins};
 use crate::output::{Base, FileSystem, Output};
 use crate::pack::Packer;
@@ -36,6 +37,7 @@ pub(crate) struct Shared {
     pub(crate) request: Request,
     pub(crate) bases: Bases,
     pub(crate) packer: Option<Packer>,
+    pub(crate) needs: Needs,
     pub(crate) runtime: Handle,
     explainer: Explainer,
     /// What became of the steps that are done.
@@ -49,10 +51,24 @@ pub(crate) struct Shared {
 
 /// What a step made, before it is published.
 pub(crate) struct Executed {
-    pub(crate) draft: SnapshotDraft,
-    pub(crate) tree: Tree,
+    pub(crate) content: Content,
+    pub(crate) tree: Arc<Tree>,
     /// The result is what was asked for, but not what the key says: a file changed while it was copied.
     pub(crate) unkeyed: bool,
+}
+
+impl Executed {
+    pub(crate) fn written(draft: SnapshotDraft, tree: Tree) -> Self {
+        Self { content: Content::Written(draft), tree: Arc::new(tree), unkeyed: false }
+    }
+}
+
+/// Where the files are that a step made.
+pub(crate) enum Content {
+    /// On disk.
+    Written(SnapshotDraft),
+    /// Where they are copied from.
+    Borrowed(Arc<Borrowed>),
 }
 
 /// A step whose key is known.
@@ -128,10 +144,12 @@ impl Shared {
             )
         });
         let explainer = Explainer::new(request.strategy, &request.plan);
+        let needs = Needs::of(&request);
         Self {
             explainer,
             fates: Mutex::default(),
             request,
+            needs,
             bases,
             packer,
             runtime,
@@ -265,7 +283,8 @@ impl Shared {
     ) -> Result<Output, StepError> {
         let keyed = self.keyed(id, step, inputs).map_err(|error| self.explain_missing(step, error))?;
         let key = keyed.key;
-        if let Some(hit) = self.look_up(step, &key) {
+        let usable = |hit| self.usable(id, step, inputs, hit);
+        if let Some(hit) = self.look_up(step, &key).and_then(usable) {
             return Ok(self.found(keyed, hit));
         }
         // Another thread or process may be at the same work; then its result is ours, with --no-cache too.
@@ -285,7 +304,8 @@ impl Shared {
         if cancel.is_canceled() {
             return Err(StepError::Stopped);
         }
-        if let Some(hit) = self.look_up(step, &key).or_else(|| self.made_since(&key, asked_ms)) {
+        let known = self.look_up(step, &key).or_else(|| self.made_since(&key, asked_ms));
+        if let Some(hit) = known.and_then(usable) {
             return Ok(self.found(keyed, hit));
         }
         self.explain(id, step, &key, &keyed.ingredients);
@@ -299,11 +319,11 @@ impl Shared {
         };
         let duration_ms = began.elapsed().as_millis() as u64;
         let (files, layer_bytes) = (executed.tree.entries().len() as u64, executed.tree.unpacked_size());
-        let (snapshot, layer) = self.keep(id, key, &keyed.ingredients, keyed.below, executed, duration_ms)?;
+        let made = self.keep(id, key, &keyed.ingredients, keyed.below, executed, duration_ms)?;
         drop(lock);
-        let made = Some(snapshot.id.clone());
-        self.emit(Event::StepFinished { step: id.0, key, duration_ms, layer_bytes, files, snapshot: made });
-        Ok(self.finished(keyed, snapshot, layer, false))
+        let snapshot = Some(made.snapshot.id.clone());
+        self.emit(Event::StepFinished { step: id.0, key, duration_ms, layer_bytes, files, snapshot });
+        Ok(self.finished(keyed, made, false))
     }
 
     /// What a step gives, if that takes no more than a look into the store: then it is not worth a thread. Files are
@@ -322,7 +342,7 @@ impl Shared {
         }
         let inputs = StepInputs::of_outputs(self.plan(), step, &self.bases, outputs);
         let keyed = self.keyed(id, step, &inputs).ok()?;
-        let hit = self.look_up(step, &keyed.key)?;
+        let hit = self.look_up(step, &keyed.key).and_then(|hit| self.usable(id, step, &inputs, hit))?;
         Some(self.found(keyed, hit))
     }
 
@@ -339,7 +359,8 @@ impl Shared {
     }
 
     /// A result of the store is the step's.
-    fn found(&self, keyed: Keyed, (snapshot, layer): (Snapshot, TreeDigest)) -> Output {
+    fn found(&self, keyed: Keyed, hit: Usable) -> Output {
+        let snapshot = &hit.snapshot;
         self.emit(Event::StepCached {
             step: keyed.id.0,
             key: keyed.key,
@@ -347,16 +368,17 @@ impl Shared {
             files: snapshot.tree.entries().len() as u64,
             snapshot: Some(snapshot.id.clone()),
         });
-        self.finished(keyed, snapshot, layer, true)
+        self.finished(keyed, hit, true)
     }
 
-    fn finished(&self, keyed: Keyed, snapshot: Snapshot, layer: TreeDigest, cached: bool) -> Output {
+    fn finished(&self, keyed: Keyed, result: Usable, cached: bool) -> Output {
+        let Usable { snapshot, layer, files } = result;
         let Keyed { id, key, ingredients: _, standing, below, files_below } = keyed;
         if let Some(packer) = &self.packer {
-            packer.layer(id, &snapshot);
+            packer.layer(id, &snapshot, &files);
         }
         let output = output_after(below, layer, snapshot.tree.is_empty());
-        Output { key, standing, output, files: files_below.with(id, snapshot), cached }
+        Output { key, standing, output, files: files_below.with(id, snapshot, files), cached }
     }
 
     /// Tells why a step is carried out.
@@ -408,17 +430,14 @@ impl Shared {
         below: TreeDigest,
         executed: Executed,
         duration_ms: u64,
-    ) -> Result<(Snapshot, TreeDigest), StepError> {
-        let Executed { draft, tree, unkeyed } = executed;
+    ) -> Result<Usable, StepError> {
+        let Executed { content, tree, unkeyed } = executed;
         // As the plan has it: what it takes is expected of the next build's, whatever a branch names then.
         let step = self.plan().step(id);
         let (layer, definition) = (tree.digest(), definition(step));
         let is_empty = tree.is_empty();
         let known = self.store().known_result(&definition, &layer).and_then(|id| self.store().snapshot(&id));
-        let snapshot = match known {
-            Some(snapshot) => snapshot,
-            None => self.store().publish_snapshot(draft, tree)?,
-        };
+        let (snapshot, files) = self.publish(known, content, tree)?;
         if !unkeyed {
             let now = now_ms();
             let record = Record {
@@ -440,7 +459,7 @@ impl Shared {
             self.or_trouble(self.store().put_record(&record, ingredients).map(Some));
             self.made_here.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
         }
-        Ok((snapshot, layer))
+        Ok(Usable { snapshot, layer, files })
     }
 
     fn execute(

@@ -21,7 +21,7 @@ use crate::db::{int, seal, uint};
 use crate::event::now_ms;
 
 /// For so long a blob is believed.
-const BELIEVED: Duration = Duration::from_hours(24);
+const BELIEVED: Duration = Duration::from_secs(24 * 60 * 60);
 /// Longer than the clock of file times takes for a tick.
 const TICK: Duration = Duration::from_millis(50);
 /// A smaller blob is hashed in less time than it takes to look up and note.

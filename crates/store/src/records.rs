@@ -314,7 +314,7 @@ impl Store {
     fn use_records(&self, found: &mut [Option<Record>], window: &Window) {
         for record in found.iter_mut() {
             let snapshot = record.as_ref().and_then(|record| record.snapshot.clone());
-            if let Some(id) = snapshot.filter(|id| !self.snapshot_dir(id).join("index").exists()) {
+            if let Some(id) = snapshot.filter(|id| !self.has_index(id)) {
                 self.drop_snapshot(&id);
                 *record = None;
             }

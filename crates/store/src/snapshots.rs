@@ -2,6 +2,9 @@
 //!
 //! `snapshots/<id>/fs` is the layer's directory and `snapshots/<id>/index` its [`Tree`], checksummed. Ids are never
 //! used twice, so a row, a directory and an index that belong to different snapshots cannot meet.
+//!
+//! Of a layer whose files nobody needed but to pack them there is `snapshots/<id>/index-alone` instead. It becomes `index`
+//! when the files come ([`Store::give_files`]), and after them.
 
 use std::fmt;
 use std::fs::{self, DirBuilder};
@@ -12,7 +15,7 @@ use std::str::FromStr;
 use std::sync::{Arc, PoisonError};
 
 use dbuild_digest::BlobDigest;
-use dbuild_layer::{EntryKind, Tree};
+use dbuild_layer::{EntryKind, Files, StackLayer, Tree};
 use rusqlite::{OptionalExtension as _, Transaction};
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +25,11 @@ use crate::publish::{Durability, publish, remove_tree};
 use crate::store::unique;
 use crate::uses::Used;
 use crate::{Store, StoreError};
+
+/// The file of a snapshot's index.
+pub(crate) const INDEX: &str = "index";
+/// The same where there are no files.
+pub(crate) const ALONE: &str = "index-alone";
 
 /// Names a snapshot in one store: letters and digits.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -61,14 +69,26 @@ impl FromStr for SnapshotId {
 pub struct Snapshot {
     /// Its name.
     pub id: SnapshotId,
-    /// Its files, in overlay form.
-    pub dir: PathBuf,
+    /// Its files, in overlay form; `None` if they were never written.
+    pub dir: Option<PathBuf>,
     /// Its index.
     pub tree: Arc<Tree>,
     /// The bytes of its files.
     pub size: u64,
     /// When it was made, in milliseconds since 1970.
     pub created_ms: u64,
+}
+
+impl Snapshot {
+    /// Where its files are.
+    pub fn files(&self) -> Files {
+        self.dir.clone().map_or(Files::Absent, Files::Snapshot)
+    }
+
+    /// As a layer of a stack.
+    pub fn layer(&self) -> StackLayer {
+        StackLayer { tree: Arc::clone(&self.tree), files: self.files() }
+    }
 }
 
 /// A snapshot to be. Dropped, it leaves nothing.
@@ -109,8 +129,43 @@ impl Store {
     }
 
     /// Publishes the layer that a step made.
-    pub fn publish_snapshot(&self, draft: SnapshotDraft, tree: Tree) -> Result<Snapshot, StoreError> {
-        self.publish_any(draft, tree, None)
+    pub fn publish_snapshot(
+        &self,
+        draft: SnapshotDraft,
+        tree: impl Into<Arc<Tree>>,
+    ) -> Result<Snapshot, StoreError> {
+        self.publish_any(draft, tree.into(), true, None)
+    }
+
+    /// Publishes a layer whose files are not written: its index alone.
+    pub fn publish_index(&self, tree: Arc<Tree>) -> Result<Snapshot, StoreError> {
+        self.publish_any(self.new_snapshot()?, tree, false, None)
+    }
+
+    /// Gives a snapshot that has none its files.
+    pub fn give_files(&self, snapshot: Snapshot, draft: SnapshotDraft) -> Result<Snapshot, StoreError> {
+        let home = self.snapshot_dir(&snapshot.id);
+        let on_disk = size_on_disk(&snapshot.tree);
+        let _guard = self.publishing()?;
+        // What a crash may tear, it must not leave believed.
+        self.inner.db.write(|db| {
+            db.prepare_cached("UPDATE snapshots SET boot=?2, size=?3 WHERE id=?1")?.execute((
+                &snapshot.id.0,
+                &self.inner.boot,
+                int(on_disk),
+            ))
+        })?;
+        let dir = home.join("fs");
+        match publish(&draft.fs_dir(), &dir, Durability::Later) {
+            // Another process was faster.
+            Err(_) if dir.is_dir() => {}
+            published => published?,
+        }
+        match publish(&home.join(ALONE), &home.join(INDEX), Durability::Later) {
+            Err(_) if home.join(INDEX).is_file() => {}
+            published => published?,
+        }
+        Ok(Snapshot { dir: Some(dir), ..snapshot })
     }
 
     /// Publishes a layer of a base image. `chain_id` names it with all that is below it. If another process was faster, that
@@ -121,10 +176,10 @@ impl Store {
         chain_id: &BlobDigest,
         tree: Tree,
     ) -> Result<Snapshot, StoreError> {
-        if let Some(snapshot) = self.base_snapshot(chain_id) {
+        if let Some(snapshot) = self.base_snapshot(chain_id).filter(|snapshot| snapshot.dir.is_some()) {
             return Ok(snapshot);
         }
-        self.publish_any(draft, tree, Some(chain_id))
+        self.publish_any(draft, Arc::new(tree), true, Some(chain_id))
     }
 
     /// A snapshot by its id. One whose index or directory is missing or damaged is dropped, with the records that
@@ -132,7 +187,7 @@ impl Store {
     pub fn snapshot(&self, id: &SnapshotId) -> Option<Snapshot> {
         let created_ms = self.use_snapshot(id)?;
         match self.load_tree(id) {
-            Ok(tree) => Some(self.loaded(id, tree, created_ms)),
+            Ok((tree, has_files)) => Some(self.loaded(id, tree, has_files, created_ms)),
             Err(error) => {
                 if is_damage(&error) {
                     self.warn(format!("a snapshot is dropped: {error}"));
@@ -153,11 +208,13 @@ impl Store {
                 .optional()
         });
         let created_ms = created_ms.ok().flatten()?;
-        Some(self.loaded(id, self.load_tree(id).ok()?, created_ms))
+        let (tree, has_files) = self.load_tree(id).ok()?;
+        Some(self.loaded(id, tree, has_files, created_ms))
     }
 
-    fn loaded(&self, id: &SnapshotId, tree: Arc<Tree>, created_ms: u64) -> Snapshot {
-        let (dir, size) = (self.snapshot_dir(id).join("fs"), tree.unpacked_size());
+    fn loaded(&self, id: &SnapshotId, tree: Arc<Tree>, has_files: bool, created_ms: u64) -> Snapshot {
+        let size = tree.unpacked_size();
+        let dir = has_files.then(|| self.snapshot_dir(id).join("fs"));
         Snapshot { id: id.clone(), dir, tree, size, created_ms }
     }
 
@@ -317,17 +374,21 @@ impl Store {
     fn publish_any(
         &self,
         draft: SnapshotDraft,
-        tree: Tree,
+        tree: Arc<Tree>,
+        has_files: bool,
         chain: Option<&BlobDigest>,
     ) -> Result<Snapshot, StoreError> {
         let work = draft.work_dir();
         remove_tree(&work).on("remove", &work)?;
-        let index = draft.dir.join("index");
+        if !has_files {
+            remove_tree(&draft.fs_dir()).on("remove", &work)?;
+        }
+        let index = draft.dir.join(if has_files { INDEX } else { ALONE });
         let encoded = tree.encode();
         fs::write(&index, &encoded).on("write", &index)?;
         let id = SnapshotId(unique());
         let dir = self.snapshot_dir(&id);
-        let on_disk = size_on_disk(&tree) + encoded.len() as u64;
+        let on_disk = if has_files { size_on_disk(&tree) } else { 4096 } + encoded.len() as u64;
         let guard = self.publishing()?;
         publish(&draft.dir, &dir, Durability::Later)?;
         let now = self.stamp();
@@ -335,7 +396,7 @@ impl Store {
         drop(guard);
         // Another process was faster with the same base layer.
         if let Ok(Some(other)) = &inserted {
-            if let Some(snapshot) = self.snapshot(other) {
+            if let Some(snapshot) = self.snapshot(other).filter(|snapshot| snapshot.dir.is_some()) {
                 let _ = remove_tree(&dir);
                 return Ok(snapshot);
             }
@@ -347,9 +408,9 @@ impl Store {
             return Err(error);
         }
         let size = tree.unpacked_size();
-        let tree = Arc::new(tree);
         self.remember_tree(&id, &tree);
-        Ok(Snapshot { dir: dir.join("fs"), id, tree, size, created_ms: now })
+        let dir = has_files.then(|| dir.join("fs"));
+        Ok(Snapshot { dir, id, tree, size, created_ms: now })
     }
 
     /// Writes a snapshot's row. If its chain has another snapshot, that one's id is the result and nothing is written,
@@ -379,23 +440,40 @@ impl Store {
         })
     }
 
-    fn load_tree(&self, id: &SnapshotId) -> Result<Arc<Tree>, StoreError> {
+    /// Whether there is an index, which need not be whole.
+    pub(crate) fn has_index(&self, id: &SnapshotId) -> bool {
         let dir = self.snapshot_dir(id);
-        fs::metadata(dir.join("fs")).on("read", &dir)?;
-        let path = dir.join("index");
+        dir.join(INDEX).exists() || dir.join(ALONE).exists()
+    }
+
+    /// A snapshot's index, and whether its files are there.
+    fn load_tree(&self, id: &SnapshotId) -> Result<(Arc<Tree>, bool), StoreError> {
+        let dir = self.snapshot_dir(id);
+        // `index` comes after the files, so whoever sees it sees them.
+        let (path, has_files) = match fs::exists(dir.join(INDEX)).on("read", &dir)? {
+            false if dir.join(ALONE).exists() => (dir.join(ALONE), false),
+            _ => (dir.join(INDEX), true),
+        };
+        if has_files {
+            fs::metadata(dir.join("fs")).on("read", &dir)?;
+        }
         let held = {
             let trees = self.inner.trees.lock().unwrap_or_else(PoisonError::into_inner);
             trees.get(id).and_then(std::sync::Weak::upgrade)
         };
         if let Some(tree) = held {
-            return Ok(tree);
+            return Ok((tree, has_files));
         }
-        let bytes = fs::read(&path).on("read", &path)?;
+        let bytes = match fs::read(&path) {
+            // The files came just now.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !has_files => return self.load_tree(id),
+            bytes => bytes.on("read", &path)?,
+        };
         let tree = Tree::decode(&bytes)
             .map_err(|error| StoreError::Damaged { path: path.clone(), reason: error.to_string() })?;
         let tree = Arc::new(tree);
         self.remember_tree(id, &tree);
-        Ok(tree)
+        Ok((tree, has_files))
     }
 
     /// Readers share an index for as long as one of them holds it.
@@ -439,7 +517,7 @@ fn chain_seal(id: &str, chain: &BlobDigest) -> Vec<u8> {
 }
 
 /// Whether a snapshot is gone or broken, rather than out of reach for now (as without file descriptors).
-fn is_damage(error: &StoreError) -> bool {
+pub(crate) fn is_damage(error: &StoreError) -> bool {
     match error {
         StoreError::Damaged { .. } => true,
         StoreError::Io { source, .. } => {
@@ -461,116 +539,4 @@ fn size_on_disk(tree: &Tree) -> u64 {
     });
     // The snapshot's own two directories.
     entries.sum::<u64>() + 2 * 4096
-}
-
-#[cfg(test)]
-mod tests {
-    use std::path::PathBuf;
-    use std::{fs, io};
-
-    use dbuild_digest::{BlobDigest, ContentDigest};
-    use dbuild_layer::{Entry, EntryKind, OverlayFlavor, Tree, TreePath};
-
-    use super::{Snapshot, SnapshotDraft, is_damage};
-    use crate::{PruneOptions, Store, StoreError, UsageKind};
-
-    fn store() -> (tempfile::TempDir, Store) {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("store"), OverlayFlavor::Trusted).unwrap();
-        (dir, store)
-    }
-
-    fn chain(text: &str) -> BlobDigest {
-        BlobDigest::of(text.as_bytes())
-    }
-
-    /// A layer with one file.
-    fn draft(store: &Store, content: &str) -> (SnapshotDraft, Tree) {
-        let draft = store.new_snapshot().unwrap();
-        fs::write(draft.fs_dir().join("file"), content).unwrap();
-        let kind =
-            EntryKind::File { size: content.len() as u64, content: ContentDigest::of(content.as_bytes()) };
-        let path = TreePath::from_bytes(b"file").unwrap();
-        let entry = Entry { kind, mode: 0o644, ..Entry::new_dir(path) };
-        (draft, Tree::from_entries(vec![entry]).unwrap())
-    }
-
-    fn made(store: &Store, content: &str) -> Snapshot {
-        let (draft, tree) = draft(store, content);
-        store.publish_snapshot(draft, tree).unwrap()
-    }
-
-    #[test]
-    fn what_a_step_made_serves_the_chains_that_are_linked_to_it() {
-        let (_dir, store) = store();
-        let snapshot = made(&store, "a");
-        assert!(store.base_snapshot(&chain("1")).is_none());
-        store.link_chain(&chain("1"), &snapshot.id).unwrap();
-        store.link_chain(&chain("2"), &snapshot.id).unwrap();
-        for name in ["1", "2"] {
-            assert_eq!(store.base_snapshot(&chain(name)).unwrap().id, snapshot.id);
-        }
-        // The first result stays.
-        store.link_chain(&chain("1"), &made(&store, "b").id).unwrap();
-        assert_eq!(store.base_snapshot(&chain("1")).unwrap().id, snapshot.id);
-    }
-
-    #[test]
-    fn of_two_that_unpack_the_same_layer_one_stays() {
-        let (_dir, store) = store();
-        let (one, other) = (draft(&store, "a"), draft(&store, "a"));
-        let first = store.publish_any(one.0, one.1, Some(&chain("1"))).unwrap();
-        let second = store.publish_any(other.0, other.1, Some(&chain("1"))).unwrap();
-        assert_eq!(first.id, second.id);
-        assert_eq!(fs::read_dir(store.room("snapshots")).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn a_layer_that_was_damaged_is_replaced_by_the_next_one() {
-        let (_dir, store) = store();
-        let (one, other) = (draft(&store, "a"), draft(&store, "a"));
-        let first = store.publish_any(one.0, one.1, Some(&chain("1"))).unwrap();
-        let index = store.snapshot_dir(&first.id).join("index");
-        fs::remove_dir_all(&first.dir).unwrap();
-        fs::write(index, "nonsense").unwrap();
-        let second = store.publish_any(other.0, other.1, Some(&chain("1"))).unwrap();
-        assert_ne!(first.id, second.id);
-        assert!(second.dir.join("file").exists());
-        assert_eq!(store.base_snapshot(&chain("1")).unwrap().id, second.id);
-    }
-
-    #[test]
-    fn a_damaged_row_of_a_chain_is_a_miss() {
-        let (_dir, store) = store();
-        let (wrong, right) = (made(&store, "wrong"), made(&store, "right"));
-        store.link_chain(&chain("1"), &right.id).unwrap();
-        store.inner.db.write(|db| db.execute("UPDATE chains SET snapshot=?1", [wrong.id.as_str()])).unwrap();
-        assert!(store.base_snapshot(&chain("1")).is_none());
-        assert!(store.snapshot(&wrong.id).is_some(), "the snapshot itself is not to blame");
-        assert_eq!(store.take_warnings().len(), 1);
-    }
-
-    #[test]
-    fn only_what_is_broken_is_dropped() {
-        let failed = |kind: io::ErrorKind| {
-            is_damage(&StoreError::Io { action: "read", path: PathBuf::from("index"), source: kind.into() })
-        };
-        assert!(failed(io::ErrorKind::NotFound));
-        assert!(!failed(io::ErrorKind::PermissionDenied) && !failed(io::ErrorKind::OutOfMemory));
-        let no_descriptors = io::Error::from(rustix::io::Errno::MFILE);
-        assert!(!is_damage(&StoreError::Io { action: "read", path: PathBuf::new(), source: no_descriptors }));
-    }
-
-    #[test]
-    fn a_collected_snapshot_leaves_no_chain() {
-        let (_dir, store) = store();
-        let snapshot = made(&store, "a");
-        store.link_chain(&chain("1"), &snapshot.id).unwrap();
-        assert_eq!(store.disk_usage().unwrap().entries[0].kind, UsageKind::BaseSnapshot);
-        let pruned = store.prune(&PruneOptions { all: true, ..PruneOptions::default() }).unwrap();
-        assert_eq!(pruned.snapshots, 1);
-        assert!(store.base_snapshot(&chain("1")).is_none());
-        let left = store.inner.db.read(|db| db.prepare("SELECT 1 FROM chains")?.exists([]));
-        assert!(!left.unwrap());
-    }
 }

@@ -11,7 +11,7 @@ use dbuild_plan::Plan;
 use dbuild_registry::Remotes;
 use dbuild_report::Summary;
 use dbuild_sandbox::terminal::is_interactive;
-use dbuild_scheduler::{BuildError, Cancel, Canceller, Machine, Request, pinned_images};
+use dbuild_scheduler::{BuildError, Cancel, Canceller, Leave, Machine, Request, pinned_images};
 use dbuild_store::{BuildId, BuildInfo, Collector, Event, EventSink, Fanout, Outcome, Store, UpkeepLimits};
 
 use super::build_error::{render_step, shell_command};
@@ -249,6 +249,8 @@ impl Build<'_> {
             cache: cache_use(flags),
             jobs: flags.jobs.unwrap_or_else(default_jobs),
             pack: pack_options(&self.outputs, inputs.epoch),
+            // Who wants files gets them from the store.
+            leave: (!self.outputs.iter().any(OutputSpec::is_files)).then(Leave::default),
             repack_bases: self.outputs.iter().any(|output| output.force_compression),
             secrets: inputs.secrets.clone(),
             ssh: inputs.ssh.clone(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dbuild_digest::BlobDigest;
-use dbuild_layer::{Files, Stack, StackLayer};
+use dbuild_layer::{Stack, StackLayer};
 use dbuild_registry::Reference;
 use dbuild_report::Build;
 use dbuild_report::starts::{self, Severity, Start, Verdict};
@@ -93,7 +93,7 @@ pub(super) fn stack_of(store: &Store, build: &Build, step: u32) -> Option<Stack>
 }
 
 pub(super) fn stack_layer(snapshot: Snapshot) -> StackLayer {
-    StackLayer { tree: snapshot.tree, files: Files::Snapshot(snapshot.dir) }
+    snapshot.layer()
 }
 
 /// For editors and CI: the image stands where a file would.

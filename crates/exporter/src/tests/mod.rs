@@ -49,7 +49,9 @@ impl Bench {
             unpack(tar.as_slice(), &dir, OverlayFlavor::Trusted, &UnpackLimits::default()).unwrap();
         let made = unpacked.complete(&Stack::new(Vec::new())).unwrap();
         let mut writer = self.store.blob_writer().unwrap();
-        let packed = pack(&made.tree, &dir, &PackOptions::default(), &NoMembers, &mut writer).unwrap();
+        let packed =
+            pack(&made.tree, &Files::Snapshot(dir.clone()), &PackOptions::default(), &NoMembers, &mut writer)
+                .unwrap();
         writer.commit(Some(&(packed.digest, packed.size))).unwrap();
         let layer = PackedLayer {
             diff_id: packed.diff_id,

@@ -55,6 +55,7 @@ impl Case<'_> {
             chown: self.chown,
             chmod: self.chmod,
             earlier: None,
+            known: None,
         };
         let made = space.copy(&request)?;
         assert_on_disk(&made, &space.path("out"));
@@ -342,6 +343,7 @@ fn here_documents_are_files_of_root() {
         chown: Some((5, 6)),
         chmod: None,
         earlier: None,
+        known: None,
     };
     let made = space.copy(&request).unwrap();
     assert_eq!(show(&made.tree), ["d0755 0:0 d", "f0644 5:6 d/one 4", "f0644 5:6 d/two 0"]);

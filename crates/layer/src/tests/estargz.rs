@@ -124,7 +124,8 @@ fn some(space: &Space) -> Stack {
 
 fn packed(tree: &Tree, space: &Space, options: &PackOptions) -> (Vec<u8>, Packed) {
     let mut bytes = Vec::new();
-    let packed = pack(tree, &space.path("l"), options, &NoMembers, &mut bytes).unwrap();
+    let packed =
+        pack(tree, &crate::Files::Snapshot(space.path("l")), options, &NoMembers, &mut bytes).unwrap();
     (bytes, packed)
 }
 

@@ -6,14 +6,14 @@ use dbuild_digest::ContentDigest;
 
 use super::{Compression, PackOptions, pack};
 use crate::testing::{Space, at, form, live, plain, selected, snapshot};
-use crate::{Entry, EntryKind, Members, NoMembers, Stack, Tree, WrittenMember, copy};
+use crate::{Entry, EntryKind, Files, Members, NoMembers, Stack, Tree, WrittenMember, copy};
 
 const PLAIN: PackOptions =
     PackOptions { compression: Compression::Uncompressed, level: None, clamp_mtime: None };
 
 fn packed(tree: &Tree, space: &Space, name: &str, options: &PackOptions) -> Vec<u8> {
     let mut bytes = Vec::new();
-    pack(tree, &space.path(name), options, &NoMembers, &mut bytes).unwrap();
+    pack(tree, &Files::Snapshot(space.path(name)), options, &NoMembers, &mut bytes).unwrap();
     bytes
 }
 
@@ -79,17 +79,27 @@ fn a_file_that_is_not_what_the_index_says_is_never_packed() {
         let space = Space::new();
         let layer = space.layer("l", &["a = 12345"]);
         std::fs::write(space.path("l/a"), damage).unwrap();
-        let error =
-            pack(&layer.layers()[0].tree, &space.path("l"), &PackOptions::default(), &NoMembers, Vec::new())
-                .unwrap_err();
+        let error = pack(
+            &layer.layers()[0].tree,
+            &Files::Snapshot(space.path("l")),
+            &PackOptions::default(),
+            &NoMembers,
+            Vec::new(),
+        )
+        .unwrap_err();
         assert!(error.to_string().contains(why), "{error}");
     }
     let space = Space::new();
     let layer = space.layer("l", &["a = 12345"]);
     std::fs::remove_file(space.path("l/a")).unwrap();
-    let error =
-        pack(&layer.layers()[0].tree, &space.path("l"), &PackOptions::default(), &NoMembers, Vec::new())
-            .unwrap_err();
+    let error = pack(
+        &layer.layers()[0].tree,
+        &Files::Snapshot(space.path("l")),
+        &PackOptions::default(),
+        &NoMembers,
+        Vec::new(),
+    )
+    .unwrap_err();
     assert!(error.to_string().contains("(it is gone)"), "{error}");
 }
 
@@ -161,7 +171,14 @@ fn a_file_that_grew_or_went_leaves_most_members_as_they_were() {
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
         let (layer, contents) = (space.layer(name, &lines), Contents::default());
         let options = PackOptions { clamp_mtime: Some(1), ..PackOptions::default() };
-        pack(&layer.layers()[0].tree, &space.path(name), &options, &contents, std::io::sink()).unwrap();
+        pack(
+            &layer.layers()[0].tree,
+            &Files::Snapshot(space.path(name)),
+            &options,
+            &contents,
+            std::io::sink(),
+        )
+        .unwrap();
         contents.0.into_inner().unwrap()
     };
     let before = members("before", &lines);

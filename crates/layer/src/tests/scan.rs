@@ -7,8 +7,8 @@ use std::process::Command;
 use super::{prepare_upper, scan_upper};
 use crate::testing::{Space, is_root, show, snapshot, text};
 use crate::{
-    CopyRequest, DiskForm, NoMembers, OverlayFlavor, Ownership, PackOptions, Stack, Tree, UnpackLimits,
-    decompress, pack, testing, unpack,
+    CopyRequest, DiskForm, Files, NoMembers, OverlayFlavor, Ownership, PackOptions, Stack, Tree,
+    UnpackLimits, decompress, pack, testing, unpack,
 };
 
 const ROOT: DiskForm = DiskForm { flavor: OverlayFlavor::Trusted, ownership: Ownership::Exact };
@@ -91,7 +91,8 @@ fn check(script: &str, expected: &[&str]) {
         let stack = lower.with(snapshot(tree.clone(), &upper));
         assert_mount_agrees(&stack, form);
         let mut bytes = Vec::new();
-        pack(&tree, &upper, &PackOptions::default(), &NoMembers, &mut bytes).unwrap();
+        pack(&tree, &Files::Snapshot(upper.clone()), &PackOptions::default(), &NoMembers, &mut bytes)
+            .unwrap();
         let reader = decompress(&bytes[..]).unwrap();
         let unpacked = unpack(reader, &space.dir("unpacked"), form, &UnpackLimits::default()).unwrap();
         let made = unpacked.complete(&lower).unwrap();

@@ -5,7 +5,8 @@ use proptest::prelude::*;
 use super::unpack;
 use crate::testing::{Space, TarBuilder, assert_on_disk, form, is_root, show, snapshot, text};
 use crate::{
-    Compression, Entry, LayerError, Made, Mtime, NoMembers, PackOptions, Stack, Tree, UnpackLimits, pack,
+    Compression, Entry, Files, LayerError, Made, Mtime, NoMembers, PackOptions, Stack, Tree, UnpackLimits,
+    pack,
 };
 
 /// Unpacks a layer on lower ones, into a directory of this name.
@@ -288,7 +289,7 @@ proptest! {
         let compression = [Compression::Gzip, Compression::Zstd, Compression::Uncompressed][usize::from(compression)];
         let options = PackOptions { compression, ..PackOptions::default() };
         let mut bytes = Vec::new();
-        let packed = pack(&made.tree, &space.path("one"), &options, &NoMembers, &mut bytes).unwrap();
+        let packed = pack(&made.tree, &Files::Snapshot(space.path("one")), &options, &NoMembers, &mut bytes).unwrap();
         prop_assert_eq!((packed.digest, packed.size), (dbuild_digest::BlobDigest::of(&bytes), bytes.len() as u64));
         let unpacked = unpack(crate::decompress(&bytes[..]).unwrap(), &space.dir("two"), form(), &UnpackLimits::default()).unwrap();
         prop_assert_eq!(unpacked.diff_id, packed.diff_id);

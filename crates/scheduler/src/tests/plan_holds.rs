@@ -11,7 +11,7 @@ use dbuild_plan::Plan;
 use proptest::prelude::*;
 
 use super::space::{Space, lowered};
-use crate::{CacheUse, Forecast, Verdict};
+use crate::{CacheUse, Forecast, Leave, Verdict};
 
 /// An instruction of a stage. Numbers choose files, destinations and stages.
 #[derive(Clone, Debug)]
@@ -120,8 +120,9 @@ fn assert_holds(plan: &Plan, forecast: &Forecast, done: &BTreeMap<u32, bool>) {
     }
 }
 
-fn check(mut stages: Stages, edits: &[Edit]) {
-    let space = Space::new();
+fn check(mut stages: Stages, edits: &[Edit], leaves: bool) {
+    let leave = if leaves { Leave { paths: 0, bytes: 0 } } else { Leave::default() };
+    let space = Space::new().leaving(leave);
     for edit in std::iter::once(&Edit::Nothing).chain(edits) {
         let mut cache = CacheUse::All;
         match edit {
@@ -164,7 +165,8 @@ proptest! {
     fn what_a_forecast_says_is_what_the_build_does(
         stages in prop::collection::vec((any::<bool>(), prop::collection::vec(instruction(), 1..5)), 1..4),
         edits in prop::collection::vec(edit(), 1..5),
+        leaves in any::<bool>(),
     ) {
-        check(stages, &edits);
+        check(stages, &edits, leaves);
     }
 }

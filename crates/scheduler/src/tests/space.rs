@@ -7,15 +7,18 @@ use std::sync::Arc;
 use dbuild_cache::Strategy;
 use dbuild_digest::BlobDigest;
 use dbuild_frontend::{BuildArgs, Resolved, Source, lower, parse};
-use dbuild_layer::{Ignore, OverlayFlavor};
+use dbuild_layer::{Ignore, OverlayFlavor, PackOptions};
 use dbuild_plan::Plan;
 use dbuild_store::{
-    BlobSource, BlobSourceError, Checkout, Collector, Download, Downloaded, Event, FoundCommit, Incoming,
-    RemoteSource, Repository, Store,
+    BlobSource, BlobSourceError, Checkout, Collector, Download, Downloaded, Event, EventSink, FoundCommit,
+    Incoming, RemoteSource, Repository, Store,
 };
 use tokio::runtime::Runtime;
 
-use crate::{CacheUse, Cancel, Canceller, ContextDir, Forecast, InStore, Machine, Request, build, forecast};
+use crate::{
+    Built, CacheUse, Cancel, Canceller, ContextDir, Forecast, InStore, Leave, Machine, Request, build,
+    forecast,
+};
 
 /// The context has so many files: `f0`, `f1`, …
 pub(super) const FILES: u8 = 3;
@@ -69,6 +72,8 @@ pub(super) struct Space {
     pub(super) store: Store,
     runtime: Runtime,
     contexts: BTreeMap<Option<String>, ContextDir>,
+    /// Targets are packed, and what is left where it is.
+    pub(super) leave: Option<Leave>,
 }
 
 impl Space {
@@ -79,9 +84,14 @@ impl Space {
         let root = dir.path().join("context");
         std::fs::create_dir(&root).unwrap();
         let contexts = BTreeMap::from([(None, ContextDir { root, ignore: Ignore::default() })]);
-        let space = Self { dir, store, runtime, contexts };
+        let space = Self { dir, store, runtime, contexts, leave: None };
         (0..FILES).for_each(|file| space.write(file, 0));
         space
+    }
+
+    /// Builds leave files where they are.
+    pub(super) fn leaving(self, leave: Leave) -> Self {
+        Self { leave: Some(leave), ..self }
     }
 
     pub(super) fn file(&self, number: u8) -> std::path::PathBuf {
@@ -120,26 +130,37 @@ impl Space {
         cache: CacheUse,
     ) -> Vec<Event> {
         let events = Arc::new(Collector::default());
+        self.built(plan, strategy, cache, Arc::clone(&events) as _);
+        events.events()
+    }
+
+    pub(super) fn built(
+        &self,
+        plan: Plan,
+        strategy: &'static dyn Strategy,
+        cache: CacheUse,
+        events: Arc<dyn EventSink>,
+    ) -> Built {
         let (_canceller, cancel): (Canceller, Cancel) = Canceller::new();
         let request = Request {
             plan: Arc::new(plan),
             store: self.store.clone(),
             blobs: Arc::new(NoBlobs),
             remotes: Arc::new(NoBlobs),
-            events: Arc::clone(&events) as _,
+            events,
             contexts: self.contexts.clone(),
             strategy,
             cache,
             jobs: NonZeroUsize::new(4).unwrap(),
-            pack: None,
+            pack: self.leave.map(|_| PackOptions::default()),
+            leave: self.leave,
             repack_bases: false,
             secrets: BTreeMap::new(),
             ssh: BTreeMap::new(),
             machine: Machine::default(),
             cancel,
         };
-        self.runtime.block_on(build(request)).unwrap();
-        events.events()
+        self.runtime.block_on(build(request)).unwrap()
     }
 }
 

@@ -60,7 +60,7 @@ fn usage_agrees_with_du_and_counts_shared_files_once() {
     let first = result(&store, 1, 512);
     // A COPY that links instead of copying.
     let draft = store.new_snapshot().unwrap();
-    fs::hard_link(first.dir.join("file-1"), draft.fs_dir().join("file-1")).unwrap();
+    fs::hard_link(first.dir.as_ref().unwrap().join("file-1"), draft.fs_dir().join("file-1")).unwrap();
     store.publish_snapshot(draft, (*first.tree).clone()).unwrap();
     store.tag("app", &image(&store, &"layer".repeat(40_000))).unwrap();
     store.put_blob(&vec![7; 100_000]).unwrap();
@@ -96,7 +96,7 @@ fn links_are_no_excuse_to_stay_above_the_size() {
     let first = result(&store, 1, 512);
     for number in 2..=6 {
         let draft = store.new_snapshot().unwrap();
-        fs::hard_link(first.dir.join("file-1"), draft.fs_dir().join("file-1")).unwrap();
+        fs::hard_link(first.dir.as_ref().unwrap().join("file-1"), draft.fs_dir().join("file-1")).unwrap();
         let linked = store.publish_snapshot(draft, (*first.tree).clone()).unwrap();
         store.put_record(&record(number, "COPY", Some(&linked)), &[]).unwrap();
         used_at(&store, number, u64::from(number));
@@ -254,7 +254,7 @@ fn verifying_finds_and_repairs() {
     let (good, bad) = (result(&store, 1, 4), result(&store, 2, 4));
     let (blob, _) = store.put_blob(b"a blob").unwrap();
     assert_eq!(store.verify(false).unwrap().findings, []);
-    fs::write(bad.dir.join("file-2"), "short").unwrap();
+    fs::write(bad.dir.as_ref().unwrap().join("file-2"), "short").unwrap();
     fs::write(store.blob_path(&blob), "other!").unwrap();
     let found = store.verify(false).unwrap();
     assert_eq!((found.findings.len(), found.snapshots, found.blobs), (2, 2, 1));

@@ -1,6 +1,7 @@
 //! What a store promises, each promise with its test.
 
 mod blobs;
+mod chains;
 mod collect;
 mod contexts;
 mod damage;

@@ -1,0 +1,135 @@
+//! A layer whose files stay where they are copied from.
+//!
+//! A COPY of an image that nobody but the exporter looks into need not be written twice, once as files and once as a blob:
+//! what is in it is decided as for any other ([`crate::copy`]), and its bytes are read from the context when it is packed. Until then
+//! the context can change. Whoever reads compares with the index, and a difference is [`LayerError::Changed`].
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use crate::disk::Root;
+use crate::draft::Bytes;
+use crate::{Entry, Files, LayerError, Tree, TreePath};
+
+/// The files of a layer that was decided and not written.
+pub struct Borrowed {
+    tree: Arc<Tree>,
+    /// Where files are in truth: directories of the user's.
+    places: Vec<Arc<Files>>,
+    /// For each entry of the index, the place that has its bytes, and its path there.
+    bytes: Vec<Option<(u32, TreePath)>>,
+}
+
+impl Borrowed {
+    /// `None` where bytes come from elsewhere than files.
+    pub(crate) fn new(nodes: Vec<(Entry, Bytes)>) -> Result<Option<Self>, LayerError> {
+        let mut places: Vec<Arc<Files>> = Vec::new();
+        let mut bytes = Vec::with_capacity(nodes.len());
+        let mut entries = Vec::with_capacity(nodes.len());
+        for (entry, from) in nodes {
+            bytes.push(match from {
+                Bytes::None => None,
+                Bytes::Layer { files, path, .. } => {
+                    let known = places.iter().position(|place| Arc::ptr_eq(place, &files));
+                    let at = known.unwrap_or_else(|| {
+                        places.push(files);
+                        places.len() - 1
+                    });
+                    Some((u32::try_from(at).unwrap_or(u32::MAX), path))
+                }
+                Bytes::Inline(_) | Bytes::Spool(_) => return Ok(None),
+            });
+            entries.push(entry);
+        }
+        let tree = Arc::new(Tree::from_entries(entries)?);
+        Ok(Some(Self { tree, places, bytes }))
+    }
+
+    /// The layer's index.
+    pub fn tree(&self) -> &Arc<Tree> {
+        &self.tree
+    }
+
+    /// Where the file at a path of the layer is in truth.
+    pub(crate) fn origin(&self, path: &TreePath) -> Option<(&Arc<Files>, &TreePath)> {
+        let (place, path) = self.bytes.get(self.tree.position(path).ok()?)?.as_ref()?;
+        Some((self.places.get(*place as usize)?, path))
+    }
+}
+
+impl fmt::Debug for Borrowed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Borrowed").field("places", &self.places).finish_non_exhaustive()
+    }
+}
+
+/// One is equal to itself alone.
+impl PartialEq for Borrowed {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self, other)
+    }
+}
+
+impl Eq for Borrowed {}
+
+impl Hash for Borrowed {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        std::ptr::hash(self, state);
+    }
+}
+
+/// The opened directories of a layer's files.
+#[derive(Debug)]
+pub(crate) enum Opened {
+    /// Files are at the paths of the index.
+    Dir(Root),
+    /// Each file has a place.
+    Borrowed(Arc<Borrowed>, Vec<Root>),
+}
+
+impl Opened {
+    /// Below which directory the file at a path of the layer is, and where.
+    pub(crate) fn at<'a>(&'a self, path: &'a TreePath) -> Result<(&'a Root, &'a TreePath), LayerError> {
+        match self {
+            Self::Dir(root) => Ok((root, path)),
+            Self::Borrowed(borrowed, roots) => {
+                let found = borrowed.tree.position(path).ok().and_then(|at| {
+                    let (place, path) = borrowed.bytes.get(at)?.as_ref()?;
+                    Some((roots.get(*place as usize)?, path))
+                });
+                found.ok_or_else(|| LayerError::NotUnpacked { path: path.clone() })
+            }
+        }
+    }
+}
+
+impl Files {
+    /// Opens the directories; `None` if there are none.
+    pub(crate) fn open(&self) -> Result<Option<Opened>, LayerError> {
+        match self {
+            Self::Borrowed(borrowed) => {
+                let root = |place: &Arc<Files>| match place.open()? {
+                    Some(Opened::Dir(root)) => Ok(root),
+                    _ => Err(LayerError::NotUnpacked { path: TreePath::root() }),
+                };
+                let roots = borrowed.places.iter().map(root).collect::<Result<_, _>>()?;
+                Ok(Some(Opened::Borrowed(Arc::clone(borrowed), roots)))
+            }
+            Self::Absent => Ok(None),
+            Self::Snapshot(dir) => Ok(Some(Opened::Dir(Root::of_layer(dir)?))),
+            Self::Live(dir) => Ok(Some(Opened::Dir(Root::open(dir, true)?))),
+        }
+    }
+
+    /// Where the file at a path of the layer is in truth.
+    pub(crate) fn origin(files: &Arc<Self>, path: &TreePath) -> (Arc<Self>, TreePath) {
+        let borrowed = if let Self::Borrowed(borrowed) = &**files { borrowed.origin(path) } else { None };
+        let (files, path) = borrowed.unwrap_or((files, path));
+        (Arc::clone(files), path.clone())
+    }
+}
+
+#[cfg(test)]
+#[path = "tests/borrowed.rs"]
+mod tests;
