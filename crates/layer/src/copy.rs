@@ -32,7 +32,7 @@ pub struct CopyRequest<'a> {
     /// A snapshot that the same instruction gave earlier. What a context still has as it is there, time included, is
     /// linked from it and not read again.
     pub earlier: Option<&'a StackLayer>,
-    /// The layer that the same copy of the same files gave: directories that it had to make have their times of then.
+    /// The layer that the same copy of the same contents gave: everything has the time that it had then.
     pub known: Option<&'a Tree>,
 }
 

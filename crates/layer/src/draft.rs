@@ -160,12 +160,10 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Gives directories the times that those of another layer have.
+    /// Gives entries the times that they have in another layer.
     pub(crate) fn take_times(&mut self, other: &Tree) {
         for (path, node) in &mut self.nodes {
-            if node.entry.is_dir()
-                && let Some(known) = other.get(path).filter(|known| known.is_dir())
-            {
+            if let Some(known) = other.get(path) {
                 node.entry.mtime = known.mtime;
             }
         }

@@ -9,7 +9,7 @@ use dbuild_digest::{BlobDigest, BlobHasher};
 use crate::archive::{self, Applied, Archive, Purpose};
 use crate::draft::Draft;
 use crate::place::place;
-use crate::{DiskForm, Entry, LayerError, Made, Stack, TreePath};
+use crate::{DiskForm, Entry, LayerError, Made, Stack, Tree, TreePath};
 
 /// How large an archive may be.
 #[derive(Clone, Copy, Debug)]
@@ -62,11 +62,19 @@ impl Unpacked {
     /// Finishes the layer on top of the layers below it, which must be complete. Whiteouts hide what is in lower
     /// layers only.
     pub fn complete(self, lower: &Stack) -> Result<Made, LayerError> {
+        self.complete_as(lower, None)
+    }
+
+    /// [`Unpacked::complete`] for a layer that was packed here: its index knows times better than the archive.
+    pub fn complete_as(self, lower: &Stack, known: Option<&Tree>) -> Result<Made, LayerError> {
         let mut draft = Draft::new(Some(lower));
         let root = TreePath::root();
         let mut applied = Applied::new(&mut draft, &root, None, Purpose::Layer);
         for operation in self.archive.operations {
             applied.apply(operation)?;
+        }
+        if let Some(known) = known {
+            draft.take_times(known);
         }
         let top =
             lower.lookup(&root).map_or_else(|| Entry::new_dir(root.clone()), |found| found.entry.clone());

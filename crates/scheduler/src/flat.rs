@@ -33,19 +33,11 @@ pub(crate) fn directories(store: &Store, stack: &Stack) -> Result<Vec<PathBuf>, 
         layers = stack_of_one(&merged).layers().to_vec();
         layers.extend(above);
     }
-    let directory = |layer: StackLayer| {
-        match layer.files {
+    let directory = |layer: StackLayer| match layer.files {
         Files::Snapshot(dir) => Ok(dir),
-        // Of a build that is over: what one needs itself, it has written.
-        Files::Absent => Err(StepError::Needs(
-            "the files of a COPY are in the image alone, since no step needed them\n  help: start the image itself with `dbuild run`, or \
-             open a shell in the stage with `dbuild shell STAGE`, which builds it"
-                .to_owned(),
-        )),
-        Files::Live(_) | Files::Borrowed(_) => {
+        Files::Absent | Files::Live(_) | Files::Borrowed(_) => {
             Err(StepError::Internal("a layer without files was to be mounted"))
         }
-    }
     };
     layers.into_iter().map(directory).collect()
 }

@@ -11,9 +11,12 @@
 use std::sync::Arc;
 
 use dbuild_digest::TreeDigest;
-use dbuild_layer::{Borrowed, CopyRequest, Files, Selection, Stack, StackLayer, Tree, borrow};
+use dbuild_layer::{
+    Borrowed, CopyRequest, Files, LayerError, Selection, Stack, StackLayer, Tree, UnpackLimits, borrow,
+    decompress, unpack,
+};
 use dbuild_plan::{CopyStep, MountKind, Plan, Step, StepId, StepKind};
-use dbuild_store::{Snapshot, StoreError};
+use dbuild_store::{Snapshot, Store, StoreError};
 
 use crate::error::StepError;
 use crate::keys::StepInputs;
@@ -83,6 +86,27 @@ fn on_disk_for(step: &Step) -> Vec<StepId> {
 
 fn has_names(owner: &str) -> bool {
     !owner.bytes().all(|byte| byte.is_ascii_digit() || byte == b':')
+}
+
+/// A snapshot with its files. Those that were never written are unpacked from the layer's blob; `below` is what the layer
+/// stands on.
+pub fn with_files(store: &Store, snapshot: Snapshot, below: &Stack) -> Result<Snapshot, StepError> {
+    if snapshot.dir.is_some() {
+        return Ok(snapshot);
+    }
+    let gone = || {
+        let text = "the files of a COPY were in the image alone, and that is gone: build again";
+        StepError::Needs(text.to_owned())
+    };
+    let packed = store.packed_in_any_form(&snapshot.id).ok_or_else(gone)?;
+    let draft = store.new_snapshot()?;
+    let tar = decompress(store.open_blob(&packed.digest)?).map_err(LayerError::from)?;
+    let unpacked = unpack(tar, &draft.fs_dir(), store.flavor(), &UnpackLimits::default())?;
+    let made = unpacked.complete_as(below, Some(&snapshot.tree))?;
+    if made.tree.digest() != snapshot.tree.digest() {
+        return Err(gone());
+    }
+    Ok(store.give_files(snapshot, draft)?)
 }
 
 impl Shared {

@@ -41,6 +41,7 @@ pub use error::{BuildError, StepError};
 pub use forecast::{Asked, Forecast, Gave, Hit, Knowledge, Miss, StepForecast, Verdict, forecast};
 pub use in_store::InStore;
 pub use keys::{Select, Source};
+pub use lend::with_files;
 pub use lineage::{Fate, Fates};
 pub use mounts::{Mounted, Mounter};
 pub use output::{FileSystem, Output, OwnLayer};

@@ -46,6 +46,17 @@ impl Store {
         (self.has_blob(&layer.digest) == Some(layer.size)).then_some(layer)
     }
 
+    /// A snapshot's layer in some form whose blob is there.
+    pub fn packed_in_any_form(&self, snapshot: &SnapshotId) -> Option<PackedLayer> {
+        let keys = self.inner.db.read(|db| {
+            let mut query = db.prepare_cached("SELECT pack FROM packed WHERE snapshot=?1")?;
+            query
+                .query_map([snapshot.as_str()], |row| row.get(0).map(PackKey))?
+                .collect::<Result<Vec<_>, _>>()
+        });
+        keys.ok()?.iter().find_map(|key| self.packed(snapshot, key))
+    }
+
     /// Remembers a snapshot's layer in this form; its blob must be in the store.
     pub fn put_packed(
         &self,

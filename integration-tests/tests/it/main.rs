@@ -30,4 +30,5 @@ mod shell;
 mod telemetry;
 mod terminal;
 mod tutorials;
+mod unwritten;
 mod why;

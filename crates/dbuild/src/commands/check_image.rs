@@ -8,7 +8,7 @@ use dbuild_layer::{Stack, StackLayer};
 use dbuild_registry::Reference;
 use dbuild_report::Build;
 use dbuild_report::starts::{self, Severity, Start, Verdict};
-use dbuild_scheduler::{Canceller, image_files};
+use dbuild_scheduler::{Canceller, image_files, with_files};
 use dbuild_store::{NoEvents, Outcome, Snapshot, Store};
 use serde_json::{Value, json};
 
@@ -83,17 +83,19 @@ pub(super) fn stack_of(store: &Store, build: &Build, step: u32) -> Option<Stack>
     for step in build.chain(step).into_iter().rev() {
         let of_image = step.image.iter().flat_map(|image| &image.layers);
         for layer in of_image {
-            layers.push(stack_layer(store.base_snapshot(&layer.chain)?));
+            let snapshot = store.base_snapshot(&layer.chain)?;
+            layers.push(written(store, snapshot, &layers)?);
         }
         if let Some(snapshot) = &step.snapshot {
-            layers.push(stack_layer(store.snapshot(snapshot)?));
+            let snapshot = store.snapshot(snapshot)?;
+            layers.push(written(store, snapshot, &layers)?);
         }
     }
     Some(Stack::new(layers))
 }
 
-pub(super) fn stack_layer(snapshot: Snapshot) -> StackLayer {
-    snapshot.layer()
+fn written(store: &Store, snapshot: Snapshot, below: &[StackLayer]) -> Option<StackLayer> {
+    with_files(store, snapshot, &Stack::new(below.to_vec())).ok().map(|snapshot| snapshot.layer())
 }
 
 /// For editors and CI: the image stands where a file would.

@@ -8,7 +8,7 @@ use dbuild_store::{
     Event, MountInfo, MountType, NoEvents, Setting, Sharing, SnapshotId, StageInfo, Stamped, StepInfo,
 };
 
-use super::check_image::{stack_layer, stack_of};
+use super::check_image::stack_of;
 use super::journal::{no_such_step, read_build};
 use super::run::{Besides, enter, find};
 use super::shell::{command, container};
@@ -150,7 +150,7 @@ impl Past {
         };
         let step = self.build.step(kept.step).ok_or_else(gone)?;
         let below = self.files(session, step.inputs.first().copied().ok_or_else(gone)?).ok_or_else(gone)?;
-        let stack = below.with(stack_layer(store.snapshot(&kept.snapshot).ok_or_else(gone)?));
+        let stack = below.with(store.snapshot(&kept.snapshot).ok_or_else(gone)?.layer());
         let files = ImageFiles::new(store, stack).map_err(Error::failed)?;
         progress::say(&format!("{} {}", step.label, step.text));
         let allowed = args.allow.iter().any(|word| word == "security.insecure");
