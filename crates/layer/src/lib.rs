@@ -40,7 +40,7 @@ mod walk;
 mod wanted;
 mod write;
 
-pub use content::{ContentIndex, FileStat, NoContentIndex};
+pub use content::{AskedFile, ContentIndex, FileStat, LearnedFile, NoContentIndex};
 pub use copy::{CopyRequest, Made, Source, copy, make_dir};
 pub use decompress::decompress;
 pub use error::{ArchiveError, LayerError, ResolveError};
