@@ -21,6 +21,7 @@ mod gzip;
 mod ignore;
 mod members;
 mod mode;
+mod nodes;
 mod pack;
 mod path;
 mod place;
