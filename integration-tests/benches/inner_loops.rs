@@ -17,9 +17,9 @@ use dbuild_cache::{Inputs, SelectedPath, SelectedPaths, is_external, key_of, str
 use dbuild_digest::{BlobDigest, ContentDigest, StepKey, TreeDigest};
 use dbuild_frontend::{BuildArgs, Dockerfile, Resolved, Source, lower, needed, parse};
 use dbuild_layer::{
-    Compression, ContentIndex, DiskForm, FileStat, Files, Ignore, NoContentIndex, NoMembers, OverlayFlavor,
-    Ownership, PackOptions, Stack, Tree, TreePath, UnpackLimits, decompress, pack, repack, unpack,
-    walk_context,
+    AskedFile, Compression, ContentIndex, DiskForm, FileStat, Files, Ignore, LearnedFile, NoContentIndex,
+    NoMembers, OverlayFlavor, Ownership, PackOptions, Stack, Tree, TreePath, UnpackLimits, decompress, pack,
+    repack, unpack, walk_context,
 };
 use dbuild_plan::{BaseImage, ImageConfig, LayerDescriptor, Plan, StepId};
 
@@ -278,16 +278,20 @@ impl Context {
 struct Remembered(Mutex<HashMap<TreePath, (FileStat, ContentDigest)>>);
 
 impl ContentIndex for Remembered {
-    fn get_many(&self, _root: &Path, files: &[(TreePath, FileStat)]) -> Vec<Option<ContentDigest>> {
+    fn get_many<'a>(
+        &self,
+        _root: &Path,
+        files: &mut dyn Iterator<Item = AskedFile<'a>>,
+    ) -> Vec<Option<ContentDigest>> {
         let known = self.0.lock().unwrap();
-        let of = |(path, stat): &(TreePath, FileStat)| {
-            known.get(path).filter(|(known, _)| known == stat).map(|(_, content)| *content)
+        let of = |(path, stat): AskedFile<'_>| {
+            known.get(path).filter(|(known, _)| *known == stat).map(|(_, content)| *content)
         };
-        files.iter().map(of).collect()
+        files.map(of).collect()
     }
 
-    fn put_many(&self, _root: &Path, files: &[(TreePath, FileStat, ContentDigest)]) {
-        let files = files.iter().map(|(path, stat, content)| (path.clone(), (*stat, *content)));
+    fn put_many<'a>(&self, _root: &Path, files: &mut dyn Iterator<Item = LearnedFile<'a>>) {
+        let files = files.map(|(path, stat, content)| (path.clone(), (stat, content)));
         self.0.lock().unwrap().extend(files);
     }
 }

@@ -81,11 +81,16 @@ pub fn explain(before: &[Ingredient], after: &[Ingredient]) -> Vec<Difference> {
 /// How alike two lists are, from 0 (nothing in common) to 1000 (equal), for finding the record that a
 /// reader would call the step's earlier version.
 pub fn similarity(before: &[Ingredient], after: &[Ingredient]) -> u32 {
+    similarity_beside(before, after, 0)
+}
+
+/// [`similarity`] of lists from which so many paths were left out that both have alike.
+pub fn similarity_beside(before: &[Ingredient], after: &[Ingredient], same_paths: u64) -> u32 {
     let earlier = numbered(before);
     let later = numbered(after);
     let (mut common, mut all) = (0_u64, 0_u64);
     // A thousand paths say no more about which step this is than its command does.
-    let (mut common_paths, mut all_paths) = (0_u64, 0_u64);
+    let (mut common_paths, mut all_paths) = (same_paths * 1000, same_paths * 1000);
     for (id, value) in &earlier {
         let like = later.get(id).map_or(0, |now| alike(id.0, &value.value, &now.value));
         if id.0 == IngredientKind::Path {

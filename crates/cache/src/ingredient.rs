@@ -153,15 +153,59 @@ pub trait Sink {
     fn add(&mut self, kind: IngredientKind, name: &str, value: &str);
 }
 
-/// Both sinks of the one walk: what is hashed and what is kept.
-pub(crate) struct HashAndList {
-    hasher: Framed,
-    list: Vec<Ingredient>,
+/// A list of ingredients that can be walked as often as it is needed, each time the same. It need not be in memory: a context
+/// has hundreds of thousands, and what is made of a step's inputs can be made of them again.
+pub trait IngredientList {
+    /// Gives all of them, in order.
+    fn walk(&self, sink: &mut dyn Sink);
 }
 
-impl HashAndList {
-    pub(crate) fn new(domain: &'static str, version: u32) -> Self {
-        Self { hasher: Framed::new(domain, version), list: Vec::new() }
+impl fmt::Debug for dyn IngredientList + '_ {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("IngredientList")
+    }
+}
+
+impl IngredientList for [Ingredient] {
+    fn walk(&self, sink: &mut dyn Sink) {
+        self.iter().for_each(|one| sink.add(one.kind, &one.name, &one.value));
+    }
+}
+
+impl<const N: usize> IngredientList for [Ingredient; N] {
+    fn walk(&self, sink: &mut dyn Sink) {
+        self.as_slice().walk(sink);
+    }
+}
+
+impl IngredientList for Vec<Ingredient> {
+    fn walk(&self, sink: &mut dyn Sink) {
+        self.as_slice().walk(sink);
+    }
+}
+
+impl<L: IngredientList + ?Sized> IngredientList for &L {
+    fn walk(&self, sink: &mut dyn Sink) {
+        (**self).walk(sink);
+    }
+}
+
+impl Sink for Vec<Ingredient> {
+    fn add(&mut self, kind: IngredientKind, name: &str, value: &str) {
+        self.push(Ingredient { kind, name: name.to_owned(), value: value.to_owned() });
+    }
+}
+
+/// What becomes a key: hashes what the walk names, and passes it on to who keeps it, if somebody does.
+pub(crate) struct Hashing<'a> {
+    hasher: Framed,
+    count: u64,
+    kept: Option<&'a mut Vec<Ingredient>>,
+}
+
+impl<'a> Hashing<'a> {
+    pub(crate) fn new(domain: &'static str, version: u32, kept: Option<&'a mut Vec<Ingredient>>) -> Self {
+        Self { hasher: Framed::new(domain, version), count: 0, kept }
     }
 
     /// Hashes something that every list of the kind shares, and that is not listed.
@@ -170,15 +214,18 @@ impl HashAndList {
         self
     }
 
-    pub(crate) fn finish(mut self) -> ([u8; 32], Vec<Ingredient>) {
-        self.hasher.u64(self.list.len() as u64);
-        (self.hasher.finish(), self.list)
+    pub(crate) fn finish(mut self) -> [u8; 32] {
+        self.hasher.u64(self.count);
+        self.hasher.finish()
     }
 }
 
-impl Sink for HashAndList {
+impl Sink for Hashing<'_> {
     fn add(&mut self, kind: IngredientKind, name: &str, value: &str) {
         self.hasher.u64(kind.tag()).str(name).str(value);
-        self.list.push(Ingredient { kind, name: name.to_owned(), value: value.to_owned() });
+        self.count += 1;
+        if let Some(kept) = &mut self.kept {
+            kept.add(kind, name, value);
+        }
     }
 }

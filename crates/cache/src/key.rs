@@ -3,7 +3,7 @@
 use dbuild_digest::{Framed, StepKey, TreeDigest};
 use dbuild_plan::{BaseImage, Step, StepKind};
 
-use crate::ingredient::HashAndList;
+use crate::ingredient::Hashing;
 use crate::words::words;
 use crate::{Ingredient, IngredientKind, Inputs, Sink, Strategy, Unknown, depends_on_parent};
 
@@ -15,21 +15,37 @@ pub fn key_of(
     step: &Step,
     inputs: &dyn Inputs,
 ) -> Result<(StepKey, Vec<Ingredient>), Unknown> {
-    let mut sinks = HashAndList::new("step-key", 1).head(strategy.name(), strategy.version());
-    strategy.ingredients(step, inputs, &mut sinks)?;
-    let (digest, list) = sinks.finish();
-    Ok((StepKey::from_bytes(digest), list))
+    let mut list = Vec::new();
+    let key = hashed(strategy, step, inputs, Some(&mut list))?;
+    Ok((key, list))
+}
+
+/// The key of [`key_of`] alone: where it is found, nobody asks what it was made of. Who does walks again, with
+/// [`Strategy::ingredients`].
+pub fn step_key(strategy: &dyn Strategy, step: &Step, inputs: &dyn Inputs) -> Result<StepKey, Unknown> {
+    hashed(strategy, step, inputs, None)
+}
+
+fn hashed(
+    strategy: &dyn Strategy,
+    step: &Step,
+    inputs: &dyn Inputs,
+    kept: Option<&mut Vec<Ingredient>>,
+) -> Result<StepKey, Unknown> {
+    let mut sink = Hashing::new("step-key", 1, kept).head(strategy.name(), strategy.version());
+    strategy.ingredients(step, inputs, &mut sink)?;
+    Ok(StepKey::from_bytes(sink.finish()))
 }
 
 /// The step's own words without its inputs, as a digest. It scopes "first result wins" and the durations that are
 /// expected; it is no cache key. Of an image it is the reference, so that a new digest keeps the pull's history.
 pub fn definition(step: &Step) -> StepKey {
-    let mut sinks = HashAndList::new("step-definition", 1);
-    words(step, &mut sinks);
+    let mut sink = Hashing::new("step-definition", 1, None);
+    words(step, &mut sink);
     if let StepKind::Image(image) = &step.kind {
-        sinks.add(IngredientKind::Base, "", &image.image.reference);
+        sink.add(IngredientKind::Base, "", &image.image.reference);
     }
-    StepKey::from_bytes(sinks.finish().0)
+    StepKey::from_bytes(sink.finish())
 }
 
 /// A step's key as those know it who stand on it or take from it. Where its own key leaves out what is below (`COPY --link`), that

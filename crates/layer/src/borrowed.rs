@@ -23,12 +23,11 @@ pub struct Borrowed {
 
 impl Borrowed {
     /// `None` where bytes come from elsewhere than files.
-    pub(crate) fn new(nodes: Vec<(Entry, Bytes)>) -> Result<Option<Self>, LayerError> {
+    pub(crate) fn new(mut nodes: Vec<(Entry, Bytes)>) -> Result<Option<Self>, LayerError> {
         let mut places: Vec<Arc<Files>> = Vec::new();
         let mut bytes = Vec::with_capacity(nodes.len());
-        let mut entries = Vec::with_capacity(nodes.len());
-        for (entry, from) in nodes {
-            bytes.push(match from {
+        for (_, from) in &mut nodes {
+            bytes.push(match std::mem::replace(from, Bytes::None) {
                 Bytes::None => None,
                 Bytes::Layer { files, path, .. } => {
                     let known = places.iter().position(|place| Arc::ptr_eq(place, &files));
@@ -40,9 +39,9 @@ impl Borrowed {
                 }
                 Bytes::Inline(_) | Bytes::Spool(_) => return Ok(None),
             });
-            entries.push(entry);
         }
-        let tree = Arc::new(Tree::from_entries(entries)?);
+        // The list becomes the index where it stands.
+        let tree = Arc::new(Tree::from_entries(nodes.into_iter().map(|(entry, _)| entry).collect())?);
         Ok(Some(Self { tree, places, bytes }))
     }
 

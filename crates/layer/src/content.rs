@@ -24,14 +24,27 @@ pub struct FileStat {
     pub mode: u32,
 }
 
+/// A file that is asked for.
+pub type AskedFile<'a> = (&'a TreePath, FileStat);
+
+/// A file that was read.
+pub type LearnedFile<'a> = (&'a TreePath, FileStat, ContentDigest);
+
 /// Remembers content digests by stat data. Implementations guard against racy times: what was recorded
 /// while its own mtime or ctime was still the present must not be answered.
+///
+/// Files come in the order of their paths, one at a time: a context has hundreds of thousands, and what is known of them can be
+/// read along with them.
 pub trait ContentIndex: Send + Sync {
     /// What is known of these files below `root`, in their order.
-    fn get_many(&self, root: &Path, files: &[(TreePath, FileStat)]) -> Vec<Option<ContentDigest>>;
+    fn get_many<'a>(
+        &self,
+        root: &Path,
+        files: &mut dyn Iterator<Item = AskedFile<'a>>,
+    ) -> Vec<Option<ContentDigest>>;
 
     /// Remembers what was read. The stat data was taken *before* the file was read.
-    fn put_many(&self, root: &Path, files: &[(TreePath, FileStat, ContentDigest)]);
+    fn put_many<'a>(&self, root: &Path, files: &mut dyn Iterator<Item = LearnedFile<'a>>);
 }
 
 /// Knows nothing and remembers nothing.
@@ -39,9 +52,13 @@ pub trait ContentIndex: Send + Sync {
 pub struct NoContentIndex;
 
 impl ContentIndex for NoContentIndex {
-    fn get_many(&self, _root: &Path, files: &[(TreePath, FileStat)]) -> Vec<Option<ContentDigest>> {
-        vec![None; files.len()]
+    fn get_many<'a>(
+        &self,
+        _root: &Path,
+        files: &mut dyn Iterator<Item = AskedFile<'a>>,
+    ) -> Vec<Option<ContentDigest>> {
+        files.map(|_| None).collect()
     }
 
-    fn put_many(&self, _root: &Path, _files: &[(TreePath, FileStat, ContentDigest)]) {}
+    fn put_many<'a>(&self, _root: &Path, _files: &mut dyn Iterator<Item = LearnedFile<'a>>) {}
 }

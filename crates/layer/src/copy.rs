@@ -308,13 +308,19 @@ impl Copier<'_> {
         let group = item
             .has_links
             .then(|| *self.groups.entry((layer, path.clone())).or_insert_with(|| draft.new_group()));
-        let bytes = match &self.earlier {
-            Some((tree, earlier))
-                if matches!(**files, Files::Live(_)) && tree.get(&entry.path) == Some(&entry) =>
-            {
-                Bytes::Layer { files: Arc::clone(earlier), path: entry.path.clone(), linkable: true }
+        let earlier = match &self.earlier {
+            Some((tree, earlier)) if matches!(**files, Files::Live(_)) => {
+                tree.get(&entry.path).filter(|known| **known == entry).map(|known| (known, earlier))
             }
-            _ => {
+            _ => None,
+        };
+        let bytes = match earlier {
+            Some((known, earlier)) => {
+                // Both have the one path.
+                entry.path = known.path.clone();
+                Bytes::Layer { files: Arc::clone(earlier), path: known.path.clone(), linkable: true }
+            }
+            None => {
                 let (files, path) = Files::origin(files, path);
                 let linkable =
                     entry.same_but_path_and_time(&as_there) && matches!(*files, Files::Snapshot(_));

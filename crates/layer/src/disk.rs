@@ -52,13 +52,12 @@ pub(crate) type Listed = (Box<[u8]>, Stat);
 
 impl Stat {
     pub(crate) fn file_stat(&self) -> FileStat {
-        let ns = |time: Mtime| time.secs.saturating_mul(1_000_000_000).saturating_add(i64::from(time.nanos));
         FileStat {
             dev: u64::from(self.dev.0) << 32 | u64::from(self.dev.1),
             ino: self.ino,
             size: self.size,
-            mtime_ns: ns(self.mtime),
-            ctime_ns: ns(self.ctime),
+            mtime_ns: nanoseconds(self.mtime),
+            ctime_ns: nanoseconds(self.ctime),
             mode: self.kind.as_raw_mode() | self.mode,
         }
     }
@@ -67,6 +66,11 @@ impl Stat {
     pub(crate) fn is_sparse(&self) -> bool {
         self.blocks.saturating_mul(512) < self.size
     }
+}
+
+/// Since 1970.
+pub(crate) fn nanoseconds(time: Mtime) -> i64 {
+    time.secs.saturating_mul(1_000_000_000).saturating_add(i64::from(time.nanos))
 }
 
 impl Root {

@@ -1,9 +1,9 @@
 //! A layer while it is made: entries in memory, on top of a stack. Nothing is on disk before all is known.
 
-use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::nodes::Nodes;
 use crate::stack::{Step, resolve_with};
 use crate::{Entry, EntryKind, Files, Mtime, ResolveError, Stack, Tree, TreePath};
 
@@ -11,8 +11,7 @@ use crate::{Entry, EntryKind, Files, Mtime, ResolveError, Stack, Tree, TreePath}
 #[derive(Debug)]
 pub(crate) struct Draft<'a> {
     parent: Option<&'a Stack>,
-    /// Boxed: a map that is filled in order is half empty.
-    nodes: BTreeMap<TreePath, Box<Node>>,
+    nodes: Nodes,
     groups: u64,
 }
 
@@ -46,7 +45,7 @@ pub(crate) enum Bytes {
 
 impl<'a> Draft<'a> {
     pub(crate) fn new(parent: Option<&'a Stack>) -> Self {
-        Self { parent, nodes: BTreeMap::new(), groups: 0 }
+        Self { parent, nodes: Nodes::default(), groups: 0 }
     }
 
     /// What the layer on its parent shows at exactly this path.
@@ -59,16 +58,18 @@ impl<'a> Draft<'a> {
 
     /// The node that this layer itself has.
     pub(crate) fn own(&self, path: &TreePath) -> Option<&Node> {
-        self.nodes.get(path).map(|node| &**node)
+        self.nodes.get(path)
     }
 
     /// What the parent shows there, unless this layer hides it from above.
     fn below(&self, path: &TreePath) -> Option<&Entry> {
+        // First, since a copy onto nothing asks this of each of its files.
+        let found = self.parent?.lookup(path)?;
         let hides = |node: &Node| node.entry.kind != EntryKind::Dir { opaque: false };
-        if path.ancestors().any(|above| self.nodes.get(&above).is_some_and(|node| hides(node))) {
+        if path.ancestors().any(|above| self.nodes.get(&above).is_some_and(hides)) {
             return None;
         }
-        Some(self.parent?.lookup(path)?.entry)
+        Some(found.entry)
     }
 
     /// Follows a path with a directory as the root, as [`Stack::resolve`] does.
@@ -101,16 +102,19 @@ impl<'a> Draft<'a> {
         } else {
             self.drop_below(&path);
         }
-        self.nodes.insert(path, Box::new(node));
+        self.nodes.put(node);
     }
 
     /// Brings all directories above a path into this layer: the parent's as they are, missing ones as `implied`
     /// says (its path does not matter). Answers those that were missing.
     pub(crate) fn make_parents(&mut self, path: &TreePath, implied: &Entry) {
+        if self.nodes.has_directory_of(path) {
+            return;
+        }
         let mut missing: Vec<TreePath> = Vec::new();
         for above in path.ancestors() {
             // What this layer has, has its directories.
-            if above.is_root() || self.nodes.contains_key(&above) {
+            if above.is_root() || self.nodes.contains(&above) {
                 break;
             }
             missing.push(above);
@@ -120,7 +124,7 @@ impl<'a> Draft<'a> {
                 Some(entry) => Entry { kind: EntryKind::Dir { opaque: false }, ..entry.clone() },
                 None => Entry { path: above.clone(), ..implied.clone() },
             };
-            self.nodes.insert(above, Box::new(Node { entry, bytes: Bytes::None, group: None }));
+            self.nodes.put(Node { entry, bytes: Bytes::None, group: None });
         }
     }
 
@@ -162,8 +166,8 @@ impl<'a> Draft<'a> {
 
     /// Gives entries the times that they have in another layer.
     pub(crate) fn take_times(&mut self, other: &Tree) {
-        for (path, node) in &mut self.nodes {
-            if let Some(known) = other.get(path) {
+        for node in self.nodes.iter_mut() {
+            if let Some(known) = other.get(&node.entry.path) {
                 node.entry.mtime = known.mtime;
             }
         }
@@ -177,7 +181,7 @@ impl<'a> Draft<'a> {
             (None, Some(_)) => {
                 self.make_parents(path, &Entry::new_dir(TreePath::root()));
                 let entry = Entry::new_whiteout(path.clone());
-                self.nodes.insert(path.clone(), Box::new(Node { entry, bytes: Bytes::None, group: None }));
+                self.nodes.put(Node { entry, bytes: Bytes::None, group: None });
             }
             _ => {}
         }
@@ -196,24 +200,15 @@ impl<'a> Draft<'a> {
         if !self.nodes.get(path).is_some_and(|node| node.entry.is_dir()) {
             return;
         }
-        let below: Vec<TreePath> = self
-            .nodes
-            .range(path..)
-            .map(|(at, _)| at)
-            .take_while(|at| at.starts_with(path))
-            .cloned()
-            .collect();
-        for at in below {
-            self.nodes.remove(&at);
-        }
+        self.nodes.remove_tree(path);
     }
 
     /// The entries in order, groups made hardlinks.
     pub(crate) fn finish(self) -> Vec<(Entry, Bytes)> {
         let mut first: HashMap<u64, TreePath> = HashMap::new();
         self.nodes
-            .into_values()
-            .map(|node| *node)
+            .into_sorted()
+            .into_iter()
             .map(|Node { mut entry, bytes, group }| match group.map(|group| first.entry(group)) {
                 Some(std::collections::hash_map::Entry::Occupied(first)) => {
                     entry.kind = EntryKind::Hardlink { target: first.get().clone() };

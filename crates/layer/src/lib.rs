@@ -22,6 +22,7 @@ mod gzip;
 mod ignore;
 mod members;
 mod mode;
+mod nodes;
 mod pack;
 mod path;
 mod place;
@@ -42,7 +43,7 @@ mod wanted;
 mod write;
 
 pub use borrowed::Borrowed;
-pub use content::{ContentIndex, FileStat, NoContentIndex};
+pub use content::{AskedFile, ContentIndex, FileStat, LearnedFile, NoContentIndex};
 pub use copy::{CopyRequest, Made, Source, borrow, copy, make_dir};
 pub use decompress::decompress;
 pub use error::{ArchiveError, LayerError, ResolveError};

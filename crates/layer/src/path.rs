@@ -87,12 +87,25 @@ impl TreePath {
 
     /// This path with one more name; names with `/` and the like are refused.
     pub fn child(&self, name: &[u8]) -> Result<TreePath, PathError> {
-        let name = Self::from_bytes(name)?;
-        let joined = self.join(&name);
-        if joined.0.len() > MAX_PATH {
-            return Self::from_bytes(&joined.0);
+        if self.is_root() || name.is_empty() || fault(name).is_some() {
+            return Self::from_bytes(name).map(|name| self.join(&name));
         }
-        Ok(joined)
+        // Made once for each file of a context, so with one allocation where it can be.
+        let mut short = [0; 256];
+        let length = self.0.len() + 1 + name.len();
+        let Some(joined) = short.get_mut(..length) else {
+            let joined = [&*self.0, b"/", name].concat();
+            return if length > MAX_PATH { Self::from_bytes(&joined) } else { Ok(Self(joined.into())) };
+        };
+        joined[..self.0.len()].copy_from_slice(&self.0);
+        joined[self.0.len()] = b'/';
+        joined[self.0.len() + 1..].copy_from_slice(name);
+        Ok(Self((&*joined).into()))
+    }
+
+    /// Compares with the bytes of another path, in the order of paths.
+    pub fn cmp_bytes(&self, other: &[u8]) -> Ordering {
+        compare(&self.0, other)
     }
 
     /// The directory that it lies in; `None` for the root.
@@ -162,14 +175,18 @@ fn fault(bytes: &[u8]) -> Option<&'static str> {
     })
 }
 
+fn compare(a: &[u8], b: &[u8]) -> Ordering {
+    // A slash counts as less than every other byte, which compares component by component.
+    let rank = |byte: u8| if byte == b'/' { 0 } else { byte };
+    match a.iter().zip(b).find(|(a, b)| a != b) {
+        Some((a, b)) => rank(*a).cmp(&rank(*b)),
+        None => a.len().cmp(&b.len()),
+    }
+}
+
 impl Ord for TreePath {
     fn cmp(&self, other: &Self) -> Ordering {
-        // A slash counts as less than every other byte, which compares component by component.
-        let rank = |byte: u8| if byte == b'/' { 0 } else { byte };
-        match self.0.iter().zip(&*other.0).find(|(a, b)| a != b) {
-            Some((a, b)) => rank(*a).cmp(&rank(*b)),
-            None => self.0.len().cmp(&other.0.len()),
-        }
+        compare(&self.0, &other.0)
     }
 }
 
@@ -212,6 +229,26 @@ mod tests {
     }
 
     #[test]
+    fn a_child_is_the_path_that_its_bytes_are() {
+        let deep = "d/".repeat(200);
+        for parent in ["", "a", "a/b", deep.trim_end_matches('/')] {
+            for name in ["x", "x/y", "", &"n".repeat(255)] {
+                let joined = [parent, name].join("/");
+                let child = path(parent).child(name.as_bytes()).unwrap();
+                assert_eq!(child.as_bytes(), joined.trim_matches('/').as_bytes());
+            }
+            for bad in ["..", "/x", "a\0", &"n".repeat(256)] {
+                assert!(path(parent).child(bad.as_bytes()).is_err(), "{bad:?}");
+            }
+        }
+        let long = path(["n".repeat(255).as_str(); 15].join("/").as_str());
+        assert!(
+            long.child("n".repeat(255).as_bytes()).is_ok()
+                && path("a/b").join(&long).child(&[b'n'; 255]).is_err()
+        );
+    }
+
+    #[test]
     fn cleaning_stops_at_the_root() {
         for (words, clean) in [("/a//x/../y/", "a/y"), ("../../a", "a"), (".", ""), ("/", ""), ("a/..", "")] {
             assert_eq!(TreePath::clean(words.as_bytes()).unwrap(), path(clean), "{words}");
@@ -224,6 +261,7 @@ mod tests {
         paths.sort();
         let order: Vec<String> = paths.iter().map(ToString::to_string).collect();
         assert_eq!(order, ["/", "/a", "/a/b", "/a/b/c", "/a/b-c", "/a/z", "/a-b", "/a.b", "/b"]);
+        assert!(paths.is_sorted_by(|a, b| a.cmp_bytes(b.as_bytes()).is_lt()));
     }
 
     #[test]

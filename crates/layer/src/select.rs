@@ -166,6 +166,7 @@ pub fn select(source: &Stack, path: &str, options: &SelectOptions) -> Result<Sel
         if named.is_root() && !filter.is_empty() {
             refuse_dangling(source, &items)?;
         }
+        items.shrink_to_fit();
         matches.push(Match { items, named });
     }
     let below = |one: &Match| one.items.iter().any(|item| !item.rel.is_root());

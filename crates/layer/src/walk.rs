@@ -1,12 +1,12 @@
 //! Build contexts.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use dbuild_digest::ContentDigest;
 use rustix::fs::FileType;
 
-use crate::disk::{self, Root, Stat};
+use crate::disk::{self, Listed, Root, Stat};
 use crate::ignore::Matched;
 use crate::wanted::{State, Wanted};
 use crate::{ContentIndex, Entry, EntryKind, FileStat, Ignore, LayerError, Tree, TreePath};
@@ -24,82 +24,128 @@ pub fn walk_context(
 ) -> Result<Tree, LayerError> {
     let root = Root::open(root, true)?;
     let mut wanted = Wanted::new(wanted);
-    let mut found = collect(&root, ignore, &mut wanted)?;
+    let mut walked = collect(&root, ignore, &mut wanted)?;
     // Each round may find symlinks that lead to more; a chain of them is bounded as any other.
     for _ in 0..64 {
         if !wanted.has_grown() {
             break;
         }
-        found = collect(&root, ignore, &mut wanted)?;
+        walked = collect(&root, ignore, &mut wanted)?;
     }
-    found.sort_unstable_by(|(a, _), (b, _)| a.path.cmp(&b.path));
-    link_groups(&mut found);
-    hash(&root, &mut found, index)?;
-    Ok(Tree::from_entries(found.into_iter().map(|(entry, _)| entry).collect())?)
+    link_groups(&mut walked);
+    hash(&root, &mut walked, index)?;
+    Ok(Tree::from_entries(walked.found.into_iter().map(|found| found.entry).collect())?)
+}
+
+/// A path and what is to be remembered of its stat data until its content is known. There is one for each path of a context.
+struct Found {
+    entry: Entry,
+    ino: u64,
+    ctime_ns: i64,
+    /// Where in the list of file systems its own stands.
+    file_system: u32,
+    /// A regular file with several names.
+    has_links: bool,
+}
+
+/// Everything that was found, in the order of the paths.
+#[derive(Default)]
+struct Walked {
+    found: Vec<Found>,
+    file_systems: Vec<u64>,
+}
+
+impl Walked {
+    fn note(&mut self, entry: Entry, stat: &Stat) -> Found {
+        let FileStat { dev, ino, ctime_ns, .. } = stat.file_stat();
+        let known = self.file_systems.iter().rposition(|known| *known == dev);
+        let place = known.unwrap_or_else(|| {
+            self.file_systems.push(dev);
+            self.file_systems.len() - 1
+        });
+        Found {
+            entry,
+            ino,
+            ctime_ns,
+            file_system: u32::try_from(place).unwrap_or(u32::MAX),
+            has_links: stat.kind == FileType::RegularFile && stat.nlink > 1,
+        }
+    }
+
+    /// The stat data of a regular file with content.
+    fn file_stat(&self, at: usize) -> Option<FileStat> {
+        let Found { entry, ino, ctime_ns, file_system, .. } = self.found.get(at)?;
+        let EntryKind::File { size: size @ 1.., .. } = entry.kind else { return None };
+        Some(FileStat {
+            dev: *self.file_systems.get(*file_system as usize)?,
+            ino: *ino,
+            size,
+            mtime_ns: disk::nanoseconds(entry.mtime),
+            ctime_ns: *ctime_ns,
+            mode: FileType::RegularFile.as_raw_mode() | entry.mode,
+        })
+    }
 }
 
 /// A directory on the way.
 struct Dir {
-    parent: Option<usize>,
     matched: Matched,
     states: Vec<State>,
     /// Its entry, as long as it is not part of the tree: because it is ignored, or only led through.
-    pending: Option<(Entry, Stat)>,
+    pending: Option<Found>,
+    /// What was not looked at yet of what is in it.
+    left: std::vec::IntoIter<Listed>,
+    path: TreePath,
 }
 
-fn collect(root: &Root, ignore: &Ignore, wanted: &mut Wanted) -> Result<Vec<(Entry, Stat)>, LayerError> {
-    let mut found = Vec::new();
-    let top = Dir { parent: None, matched: Matched::default(), states: wanted.start(), pending: None };
-    let mut dirs = vec![top];
-    let mut todo = vec![(0, TreePath::root())];
-    while let Some((dir, dir_path)) = todo.pop() {
-        for (name, stat) in root.list(&dir_path)? {
-            let Some((states, selected)) = wanted.step(&dirs[dir].states, &name) else { continue };
-            let path = dir_path.child(&name).map_err(crate::ResolveError::from)?;
-            let (ignored, matched) = match ignore.is_empty() {
-                true => (false, Matched::default()),
-                false => ignore.matches_below(&path, &dirs[dir].matched),
-            };
-            let is_dir = stat.kind == FileType::Directory;
-            if ignored && !(is_dir && ignore.may_reinclude_below(&path)) {
-                continue;
+/// Depth first and by name: so paths come in their order.
+fn collect(root: &Root, ignore: &Ignore, wanted: &mut Wanted) -> Result<Walked, LayerError> {
+    let mut walked = Walked::default();
+    let open = |path: TreePath, matched, states, pending| {
+        let mut listed = root.list(&path)?;
+        listed.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        Ok::<_, LayerError>(Dir { matched, states, pending, left: listed.into_iter(), path })
+    };
+    let mut dirs = vec![open(TreePath::root(), Matched::default(), wanted.start(), None)?];
+    while let Some(dir) = dirs.last_mut() {
+        let Some((name, stat)) = dir.left.next() else {
+            dirs.pop();
+            continue;
+        };
+        let Some((states, selected)) = wanted.step(&dir.states, &name) else { continue };
+        let path = dir.path.child(&name).map_err(crate::ResolveError::from)?;
+        let (ignored, matched) = match ignore.is_empty() {
+            true => (false, Matched::default()),
+            false => ignore.matches_below(&path, &dir.matched),
+        };
+        let is_dir = stat.kind == FileType::Directory;
+        if ignored && !(is_dir && ignore.may_reinclude_below(&path)) {
+            continue;
+        }
+        let Some(entry) = entry_of(root, path.clone(), &stat)? else { continue };
+        let leads_on = !states.contains(&State::All);
+        if let (EntryKind::Symlink { target }, false) = (&entry.kind, wanted.is_all()) {
+            wanted.follow(&dir.path, target, &states, selected);
+        } else if leads_on && !is_dir {
+            continue;
+        }
+        // Nor is a directory part of the tree that only leads to wanted paths, unless there is one.
+        let waits = is_dir && (ignored || leads_on);
+        let found = walked.note(entry, &stat);
+        let pending = match waits {
+            true => Some(found),
+            false => {
+                // Directories that wait appear as soon as something in them does.
+                walked.found.extend(dirs.iter_mut().filter_map(|dir| dir.pending.take()));
+                walked.found.push(found);
+                None
             }
-            let Some(entry) = entry_of(root, path.clone(), &stat)? else { continue };
-            let leads_on = !states.contains(&State::All);
-            if let (EntryKind::Symlink { target }, false) = (&entry.kind, wanted.is_all()) {
-                wanted.follow(&dir_path, target, &states, selected);
-            } else if leads_on && !is_dir {
-                continue;
-            }
-            // Nor is a directory part of the tree that only leads to wanted paths, unless there is one.
-            let waits = is_dir && (ignored || leads_on);
-            let pending = match waits {
-                true => Some((entry, stat)),
-                false => {
-                    take_pending(&mut dirs, Some(dir), &mut found);
-                    found.push((entry, stat));
-                    None
-                }
-            };
-            if !is_dir {
-                continue;
-            }
-            dirs.push(Dir { parent: Some(dir), matched, states, pending });
-            todo.push((dirs.len() - 1, path));
+        };
+        if is_dir {
+            dirs.push(open(path, matched, states, pending)?);
         }
     }
-    Ok(found)
-}
-
-/// Directories that wait appear as soon as something in them does.
-fn take_pending(dirs: &mut [Dir], mut dir: Option<usize>, found: &mut Vec<(Entry, Stat)>) {
-    while let Some(index) = dir {
-        match dirs[index].pending.take() {
-            Some(pending) => found.push(pending),
-            None => return,
-        }
-        dir = dirs[index].parent;
-    }
+    Ok(walked)
 }
 
 fn entry_of(root: &Root, path: TreePath, stat: &Stat) -> Result<Option<Entry>, LayerError> {
@@ -117,13 +163,10 @@ fn entry_of(root: &Root, path: TreePath, stat: &Stat) -> Result<Option<Entry>, L
 }
 
 /// Files with one inode are hard links of the first.
-fn link_groups(found: &mut [(Entry, Stat)]) {
-    let mut first: HashMap<((u32, u32), u64), TreePath> = HashMap::new();
-    for (entry, stat) in found {
-        if stat.kind != FileType::RegularFile || stat.nlink < 2 {
-            continue;
-        }
-        match first.entry((stat.dev, stat.ino)) {
+fn link_groups(walked: &mut Walked) {
+    let mut first: HashMap<(u32, u64), TreePath> = HashMap::new();
+    for Found { entry, file_system, ino, .. } in walked.found.iter_mut().filter(|found| found.has_links) {
+        match first.entry((*file_system, *ino)) {
             std::collections::hash_map::Entry::Occupied(first) => {
                 entry.kind = EntryKind::Hardlink { target: first.get().clone() };
             }
@@ -134,46 +177,63 @@ fn link_groups(found: &mut [(Entry, Stat)]) {
     }
 }
 
-fn hash(root: &Root, found: &mut Vec<(Entry, Stat)>, index: &dyn ContentIndex) -> Result<(), LayerError> {
-    let is_file = |entry: &Entry| matches!(entry.kind, EntryKind::File { size, .. } if size > 0);
-    let files: Vec<usize> = (0..found.len()).filter(|at| is_file(&found[*at].0)).collect();
-    let asked: Vec<(TreePath, FileStat)> =
-        files.iter().map(|at| (found[*at].0.path.clone(), found[*at].1.file_stat())).collect();
-    let known = index.get_many(root.path(), &asked);
-    let mut unknown = Vec::new();
-    for (position, at) in files.iter().enumerate() {
-        match known.get(position).copied().flatten() {
-            Some(digest) => {
-                if let EntryKind::File { content, .. } = &mut found[*at].0.kind {
-                    *content = digest;
+/// So many files are read before what was read of them is noted.
+const ROUND: usize = 4096;
+
+fn hash(root: &Root, walked: &mut Walked, index: &dyn ContentIndex) -> Result<(), LayerError> {
+    let unknown = take_known(root, walked, index);
+    let mut learned: Vec<usize> = Vec::new();
+    // Files that were other ones when they were read than when they were found.
+    let mut others: HashMap<usize, FileStat> = HashMap::new();
+    let mut gone = HashSet::new();
+    for round in unknown.chunks(ROUND) {
+        let read = disk::parallel(round, |at| read_file(root, &walked.found[*at].entry.path))?;
+        for (at, read) in round.iter().zip(read) {
+            let Some((before, size, content, stable)) = read else {
+                gone.insert(walked.found[*at].entry.path.clone());
+                continue;
+            };
+            if stable {
+                learned.push(*at);
+                if walked.file_stat(*at) != Some(before) {
+                    others.insert(*at, before);
                 }
             }
-            None => unknown.push((*at, &asked[position].0)),
+            walked.found[*at].entry.kind = EntryKind::File { size, content };
         }
     }
-    let read = disk::parallel(&unknown, |(_, path)| read_file(root, path))?;
-    let mut learned = Vec::new();
-    let mut gone = Vec::new();
-    for ((at, path), read) in unknown.iter().zip(read) {
-        let Some((before, size, content, stable)) = read else {
-            gone.push((*path).clone());
-            continue;
+    let mut files = learned.iter().filter_map(|at| {
+        let Entry { path, kind: EntryKind::File { content, .. }, .. } = &walked.found[*at].entry else {
+            return None;
         };
-        found[*at].0.kind = EntryKind::File { size, content };
-        if stable {
-            learned.push(((*path).clone(), before, content));
-        }
-    }
+        Some((path, others.get(at).copied().or_else(|| walked.file_stat(*at))?, *content))
+    });
+    index.put_many(root.path(), &mut files);
     if !gone.is_empty() {
         // As if they had never been there, with the names that were linked to them.
         let is_gone = |entry: &Entry| match &entry.kind {
             EntryKind::Hardlink { target } => gone.contains(target),
             _ => gone.contains(&entry.path),
         };
-        found.retain(|(entry, _)| !is_gone(entry));
+        walked.found.retain(|found| !is_gone(&found.entry));
     }
-    index.put_many(root.path(), &learned);
     Ok(())
+}
+
+/// Takes over what is known of contents. Answers where the files stand of which nothing is.
+fn take_known(root: &Root, walked: &mut Walked, index: &dyn ContentIndex) -> Vec<usize> {
+    let mut asked =
+        (0..walked.found.len()).filter_map(|at| Some((&walked.found[at].entry.path, walked.file_stat(at)?)));
+    let mut known = index.get_many(root.path(), &mut asked).into_iter();
+    let mut unknown = Vec::new();
+    for (at, Found { entry, .. }) in walked.found.iter_mut().enumerate() {
+        let EntryKind::File { size: 1.., content } = &mut entry.kind else { continue };
+        match known.next().flatten() {
+            Some(digest) => *content = digest,
+            None => unknown.push(at),
+        }
+    }
+    unknown
 }
 
 /// The file's stat data before it was read, its size and digest, and whether it stayed the same meanwhile. `None` if it

@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use dbuild_cache::{Inputs, SelectedPath, SelectedPaths, is_external};
+use dbuild_cache::{IngredientList, Inputs, SelectedPath, SelectedPaths, Sink, Strategy, is_external};
 use dbuild_digest::{StepKey, TreeDigest};
 use dbuild_layer::{SelectOptions, Selection, Stack, items_of_selection, select};
 use dbuild_plan::{CopySource, CopyStep, MountKind, Plan, Step, StepId, StepKind};
@@ -128,6 +128,23 @@ impl<'a> StepInputs<'a, Bases> {
     /// What a source selects; `source` counts through [`Step::sources`].
     pub(crate) fn selection(&self, source: usize) -> Result<Arc<Selection>, StepError> {
         self.select(source)?.ok_or(StepError::Internal("an input is not done"))
+    }
+}
+
+/// What a step's key was made of, made again each time it is walked: of 200,000 files it is not held while they are copied.
+#[derive(Clone, Copy)]
+pub(crate) struct StepIngredients<'a> {
+    pub(crate) strategy: &'a dyn Strategy,
+    pub(crate) step: &'a Step,
+    /// Those with which the key was made: they know everything, and what was selected does not change.
+    pub(crate) inputs: &'a dyn Inputs,
+}
+
+impl IngredientList for StepIngredients<'_> {
+    fn walk(&self, sink: &mut dyn Sink) {
+        if let Err(unknown) = self.strategy.ingredients(self.step, self.inputs, sink) {
+            tracing::debug!("a step that has a key does not know its ingredients: {unknown}");
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::OnceLock;
 
-use dbuild_cache::{Difference, Ingredient, IngredientKind, Strategy, definition, explain};
+use dbuild_cache::{Difference, IngredientKind, IngredientList, Strategy, definition, explain};
 use dbuild_digest::StepKey;
 use dbuild_plan::{Plan, Step, StepId};
 use dbuild_store::{Earlier, InputCause, InputChange, Store, Wanted};
@@ -32,7 +32,7 @@ pub struct Missed<'a> {
     /// Its key.
     pub key: &'a StepKey,
     /// What the key was made of.
-    pub ingredients: &'a [Ingredient],
+    pub ingredients: &'a dyn IngredientList,
 }
 
 /// Finds the earlier records of a plan's steps.
@@ -66,12 +66,12 @@ impl Explainer {
             others: &self.definitions,
         };
         let Some(nearest) = store.nearest_record(earlier, &wanted) else { return Reasons::default() };
-        let (record, before) = (&nearest.record, &nearest.ingredients);
+        let (record, before, after) = (&nearest.record, &nearest.ingredients, &nearest.others);
         let lineage = Lineage { store, plan, fates, definitions: &self.definitions };
         Reasons {
             earlier_ms: Some(record.created_ms),
-            differences: explain(before, ingredients),
-            inputs: lineage.changes(&Compared { id, step, record, before, after: ingredients }),
+            differences: explain(before, after),
+            inputs: lineage.changes(&Compared { id, step, record, before, after }),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use dbuild_cache::{Ingredient, base_output, definition, key_of, output_after, scratch_output, standing_key};
+use dbuild_cache::{base_output, definition, output_after, scratch_output, standing_key, step_key};
 use dbuild_digest::{StepKey, TreeDigest};
 use dbuild_layer::{Borrowed, Tree, walk_context};
 use dbuild_plan::{ContextStep, Plan, Step, StepId, StepKind};
@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 use crate::base::Bases;
 use crate::cancel::Cancel;
 use crate::error::StepError;
-use crate::keys::StepInputs;
+use crate::keys::{StepIngredients, StepInputs};
 use crate::lend::{Needs, Usable};
 use crate::lineage::{Fate, origins};
 use crate::output::{Base, FileSystem, Output};
@@ -75,7 +75,6 @@ pub(crate) enum Content {
 struct Keyed {
     id: StepId,
     key: StepKey,
-    ingredients: Vec<Ingredient>,
     /// The key with all that the step stands on.
     standing: StepKey,
     /// What its parent contains.
@@ -189,7 +188,7 @@ impl Shared {
         let inputs = StepInputs::of_outputs(self.plan(), step, &self.bases, &outputs);
         match &step.kind {
             StepKind::Scratch => {
-                let (key, _) = self.key(step, &inputs)?;
+                let key = self.key(step, &inputs)?;
                 Ok(Output {
                     key,
                     standing: key,
@@ -199,7 +198,7 @@ impl Shared {
                 })
             }
             StepKind::Image(image) => {
-                let (key, _) = self.key(step, &inputs)?;
+                let key = self.key(step, &inputs)?;
                 // An image that is not here is brought when a step needs its files, and shown then.
                 if self.bases.is_present(&image.image) && self.bases.announce(id) {
                     self.emit(Event::StepCached {
@@ -234,12 +233,8 @@ impl Shared {
         }
     }
 
-    pub(crate) fn key(
-        &self,
-        step: &Step,
-        inputs: &StepInputs<'_>,
-    ) -> Result<(StepKey, Vec<Ingredient>), StepError> {
-        key_of(self.request.strategy, step, inputs).map_err(|_| {
+    pub(crate) fn key(&self, step: &Step, inputs: &StepInputs<'_>) -> Result<StepKey, StepError> {
+        step_key(self.request.strategy, step, inputs).map_err(|_| {
             inputs.take_error().unwrap_or(StepError::Internal("an input of a step is not known"))
         })
     }
@@ -257,7 +252,7 @@ impl Shared {
         let dir = dir.ok_or(StepError::Internal("a context has no directory"))?;
         let tree = walk_context(&dir.root, &dir.ignore, context.wanted.as_deref(), self.store())
             .map_err(|error| StepError::Context { root: dir.root.clone(), error })?;
-        let (key, _) = self.key(step, inputs)?;
+        let key = self.key(step, inputs)?;
         let (files, output) = (tree.entries().len() as u64, tree.digest());
         let duration_ms = began.elapsed().as_millis() as u64;
         self.emit(Event::StepFinished {
@@ -308,7 +303,8 @@ impl Shared {
         if let Some(hit) = known.and_then(usable) {
             return Ok(self.found(keyed, hit));
         }
-        self.explain(id, step, &key, &keyed.ingredients);
+        let ingredients = StepIngredients { strategy: self.request.strategy, step, inputs };
+        self.explain(id, step, &key, &ingredients);
         let (executed, began) = match brought {
             Some(brought) => brought,
             None => {
@@ -319,7 +315,7 @@ impl Shared {
         };
         let duration_ms = began.elapsed().as_millis() as u64;
         let (files, layer_bytes) = (executed.tree.entries().len() as u64, executed.tree.unpacked_size());
-        let made = self.keep(id, key, &keyed.ingredients, keyed.below, executed, duration_ms)?;
+        let made = self.keep(id, key, &ingredients, keyed.below, executed, duration_ms)?;
         drop(lock);
         let snapshot = Some(made.snapshot.id.clone());
         self.emit(Event::StepFinished { step: id.0, key, duration_ms, layer_bytes, files, snapshot });
@@ -347,7 +343,7 @@ impl Shared {
     }
 
     fn keyed(&self, id: StepId, step: &Step, inputs: &StepInputs<'_>) -> Result<Keyed, StepError> {
-        let (key, ingredients) = self.key(step, inputs)?;
+        let key = self.key(step, inputs)?;
         let (below, files_below) = match step.parent() {
             Some(parent) => (inputs.output_of(parent)?, inputs.files_of(parent)?.clone()),
             None => (scratch_output(), FileSystem::new(Base::Empty)),
@@ -355,7 +351,7 @@ impl Shared {
         let parent = step.parent().and_then(|parent| inputs.given(parent).ok()?.key);
         let standing =
             standing_key(step, key, parent).ok_or(StepError::Internal("a parent without a key"))?;
-        Ok(Keyed { id, key, ingredients, standing, below, files_below })
+        Ok(Keyed { id, key, standing, below, files_below })
     }
 
     /// A result of the store is the step's.
@@ -373,7 +369,7 @@ impl Shared {
 
     fn finished(&self, keyed: Keyed, result: Usable, cached: bool) -> Output {
         let Usable { snapshot, layer, files } = result;
-        let Keyed { id, key, ingredients: _, standing, below, files_below } = keyed;
+        let Keyed { id, key, standing, below, files_below } = keyed;
         if let Some(packer) = &self.packer {
             packer.layer(id, &snapshot, &files);
         }
@@ -382,7 +378,7 @@ impl Shared {
     }
 
     /// Tells why a step is carried out.
-    fn explain(&self, id: StepId, step: &Step, key: &StepKey, ingredients: &[Ingredient]) {
+    fn explain(&self, id: StepId, step: &Step, key: &StepKey, ingredients: &StepIngredients<'_>) {
         let (reasons, mut differences, inputs) = if self.may_use_cache(step, key) {
             let missed = Missed { id, step, key, ingredients };
             let why = self.explainer.reasons(self.store(), self.plan(), &missed, &|id| self.fate(id));
@@ -426,7 +422,7 @@ impl Shared {
         &self,
         id: StepId,
         key: StepKey,
-        ingredients: &[Ingredient],
+        ingredients: &StepIngredients<'_>,
         below: TreeDigest,
         executed: Executed,
         duration_ms: u64,

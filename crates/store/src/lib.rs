@@ -7,6 +7,7 @@
 //! This crate knows nothing of registries, of how steps are run, and of what the terminal shows. It is synchronous;
 //! callers on an async runtime use blocking threads.
 
+mod apart;
 mod blobs;
 mod chunks;
 mod collect;

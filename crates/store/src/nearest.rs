@@ -4,12 +4,14 @@
 //! latest few: only inputs can differ there. Where there are none, or they stood elsewhere, those whose text is most alike. The
 //! texts are read once for a build ([`Earlier`]), whatever the number of its steps that ask.
 
+use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 
-use dbuild_cache::{Ingredient, IngredientKind, Words, similarity};
+use dbuild_cache::{Ingredient, IngredientKind, IngredientList, Words, similarity_beside};
 use dbuild_digest::StepKey;
 use rusqlite::{Connection, OptionalExtension as _};
 
+use crate::apart::{Outline, Rest};
 use crate::db::int;
 use crate::records::{COLUMNS, Stored, stored};
 use crate::{Record, Store};
@@ -26,7 +28,7 @@ pub struct Wanted<'a> {
     /// The name of its stage.
     pub stage: &'a str,
     /// The ingredients of the key.
-    pub ingredients: &'a [Ingredient],
+    pub ingredients: &'a dyn IngredientList,
     /// The words of other steps of the same plan: a record of one of those is no earlier version of this step.
     pub others: &'a HashSet<StepKey>,
 }
@@ -36,8 +38,10 @@ pub struct Wanted<'a> {
 pub struct Nearest {
     /// The record.
     pub record: Record,
-    /// Its ingredients.
+    /// Its ingredients, but for most of the paths that the step has as well, with the same content.
     pub ingredients: Vec<Ingredient>,
+    /// Those of the step, without the same paths.
+    pub others: Vec<Ingredient>,
     /// How near it is, from 0 to 1000.
     pub similarity: u32,
 }
@@ -102,15 +106,17 @@ impl Store {
 
     /// The record that is nearest to a step, for saying why it ran again.
     pub fn nearest_record(&self, earlier: &Earlier, wanted: &Wanted<'_>) -> Option<Nearest> {
-        let same = self.nearest_of(&self.with_same_words(earlier, wanted), wanted);
+        // Walked when the first record is met: of a step that is new, there is none.
+        let outline = OnceCell::new();
+        let same = self.nearest_of(&self.with_same_words(earlier, wanted), wanted, &outline);
         let is_at_home = |nearest: &Nearest| {
             nearest.record.stage == wanted.stage
-                || parent_of(&nearest.ingredients) == parent_of(wanted.ingredients)
+                || parent_of(&nearest.ingredients) == parent_of(&nearest.others)
         };
         if same.as_ref().is_some_and(is_at_home) {
             return same;
         }
-        let alike = self.nearest_of(&earlier.alike(wanted), wanted);
+        let alike = self.nearest_of(&earlier.alike(wanted), wanted, &outline);
         match (same, alike) {
             (Some(same), Some(alike)) if rank(&alike, wanted) <= rank(&same, wanted) => Some(same),
             (same, alike) => alike.or(same),
@@ -129,13 +135,20 @@ impl Store {
     }
 
     /// Of these records the nearest that a reader would call an earlier version.
-    fn nearest_of(&self, keys: &[StepKey], wanted: &Wanted<'_>) -> Option<Nearest> {
+    fn nearest_of(
+        &self,
+        keys: &[StepKey],
+        wanted: &Wanted<'_>,
+        outline: &OnceCell<Outline>,
+    ) -> Option<Nearest> {
         let opened = keys.iter().filter_map(|key| {
             let row = self.inner.db.read(|db| row_of(db, key)).ok()??;
             let (body, record) = row.open(key)?;
-            let ingredients = self.read_ingredients(&body)?;
-            let similarity = similarity(&ingredients, wanted.ingredients);
-            let nearest = Nearest { record, ingredients, similarity };
+            let outline = outline.get_or_init(|| Outline::of(wanted.ingredients));
+            let read = |id: &_| self.read_chunk(id);
+            let Rest { before, after, same } = outline.apart(&body.chunks, wanted.ingredients, read)?;
+            let similarity = similarity_beside(&before, &after, same);
+            let nearest = Nearest { record, ingredients: before, others: after, similarity };
             is_version(&nearest, wanted).then_some(nearest)
         });
         opened.max_by_key(|nearest| rank(nearest, wanted))
@@ -184,7 +197,7 @@ fn is_version(nearest: &Nearest, wanted: &Wanted<'_>) -> bool {
     }
     let same_place = || {
         let parent = parent_of(&nearest.ingredients);
-        parent.is_some() && parent == parent_of(wanted.ingredients)
+        parent.is_some() && parent == parent_of(&nearest.others)
     };
     let is_alike = || Words::of(&record.text).similarity(&Words::of(wanted.text)) >= LEAST_SIMILARITY;
     !wanted.others.contains(&record.definition) && (is_alike() || same_place())

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use dbuild_cache::{Ingredient, output_after};
+use dbuild_cache::{Ingredient, IngredientList, output_after};
 use dbuild_digest::{StepKey, TreeDigest};
 use rusqlite::{OptionalExtension as _, Row};
 use serde::{Deserialize, Serialize};
 
-use crate::chunks::{ChunkId, chunks_of, read_chunks, write_chunks};
+use crate::chunks::{ChunkId, chunks_of, missing_chunks, pack_chunks, read_chunks, write_chunks};
 use crate::db::{int, read_back, seal, uint};
 use crate::snapshots::touch_snapshot;
 use crate::uses::{Used, Window};
@@ -84,7 +84,7 @@ pub(crate) struct Body {
     inputs: Vec<Origin>,
     duration_ms: u64,
     created_ms: u64,
-    chunks: Vec<ChunkId>,
+    pub(crate) chunks: Vec<ChunkId>,
 }
 
 pub(crate) const COLUMNS: &str = "key, body, seal, hits, last_used_ms";
@@ -145,11 +145,16 @@ impl Store {
                 .optional()
         });
         let (body, _) = row.ok().flatten()?.open(key)?;
-        self.read_ingredients(&body)
+        self.read_pieces(&body.chunks)
     }
 
-    pub(crate) fn read_ingredients(&self, body: &Body) -> Option<Vec<Ingredient>> {
-        match self.inner.db.read(|db| read_chunks(db, &body.chunks)).ok()? {
+    /// One piece of a list of ingredients.
+    pub(crate) fn read_chunk(&self, id: &ChunkId) -> Option<Vec<Ingredient>> {
+        self.read_pieces(std::slice::from_ref(id))
+    }
+
+    fn read_pieces(&self, ids: &[ChunkId]) -> Option<Vec<Ingredient>> {
+        match self.inner.db.read(|db| read_chunks(db, ids)).ok()? {
             Ok(list) => Some(list),
             Err(bad) => {
                 // So that it is written again with the next record that has it.
@@ -160,8 +165,16 @@ impl Store {
     }
 
     /// Keeps what a key led to; an earlier record of the key is replaced. The snapshot must have been published.
-    pub fn put_record(&self, record: &Record, ingredients: &[Ingredient]) -> Result<(), StoreError> {
+    ///
+    /// The list is walked twice: it need not be in memory, and most of it is usually kept already, as part of an earlier one.
+    pub fn put_record(
+        &self,
+        record: &Record,
+        ingredients: &(impl IngredientList + ?Sized),
+    ) -> Result<(), StoreError> {
         let chunks = chunks_of(ingredients);
+        let new = self.inner.db.read(|db| missing_chunks(db, &chunks))?;
+        let mut packed = pack_chunks(ingredients, &new);
         let now = self.stamp();
         let created_ms = if record.created_ms == 0 { now } else { record.created_ms };
         let body = Body {
@@ -176,13 +189,18 @@ impl Store {
             inputs: record.inputs.clone(),
             duration_ms: record.duration_ms,
             created_ms,
-            chunks: chunks.iter().map(|chunk| chunk.id.clone()).collect(),
+            chunks: chunks.clone(),
         };
         // Of texts and numbers alone: cannot fail.
         let body = serde_json::to_string(&body).unwrap_or_default();
         let sealed = seal("records", &[record.key.as_bytes()], body.as_bytes());
         self.inner.db.write(|db| {
-            write_chunks(db, &chunks)?;
+            let new = missing_chunks(db, &chunks)?;
+            // A collector was faster.
+            if !new.iter().all(|id| packed.contains_key(id)) {
+                packed = pack_chunks(ingredients, &new);
+            }
+            write_chunks(db, &new, &packed)?;
             db.prepare_cached(
                 "INSERT OR REPLACE INTO records (key, strategy, definition, layer, snapshot, created_ms, duration_ms, \
                  last_used_ms, hits, text, body, seal) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",

@@ -11,7 +11,8 @@ use super::fixture::{
     step,
 };
 use crate::{
-    IngredientKind, base_output, definition, key_of, output_after, scratch_output, strategies, strategy,
+    IngredientKind, IngredientList as _, base_output, definition, key_of, output_after, scratch_output,
+    step_key, strategies, strategy,
 };
 
 #[test]
@@ -116,6 +117,19 @@ fn the_order_of_mounts_does_not_count_with_their_sources() {
         let before = key_of(*strategy, &step(StepKind::Run(run())), &answers());
         let after = key_of(*strategy, &step(StepKind::Run(turned)), &inputs);
         assert_eq!(before, after, "{strategy:?}");
+    }
+}
+
+#[test]
+fn the_key_alone_is_the_key_and_the_list_is_what_is_walked_again() {
+    for strategy in strategies() {
+        let (step, inputs) = (step(StepKind::Run(run())), answers());
+        let (key, list) = key_of(*strategy, &step, &inputs).unwrap();
+        assert_eq!(step_key(*strategy, &step, &inputs), Ok(key), "{strategy:?}");
+        let (mut again, mut copied) = (Vec::new(), Vec::new());
+        strategy.ingredients(&step, &inputs, &mut again).unwrap();
+        list.walk(&mut copied);
+        assert_eq!((&again, &copied), (&list, &list), "{strategy:?}");
     }
 }
 

@@ -5,7 +5,7 @@ use dbuild_digest::ContentDigest;
 
 use super::walk_context;
 use crate::testing::{Space, at, show};
-use crate::{ContentIndex, FileStat, Ignore, NoContentIndex, Tree, TreePath};
+use crate::{AskedFile, ContentIndex, FileStat, Ignore, LearnedFile, NoContentIndex, Tree, TreePath};
 
 fn walk(dir: &Path, ignore: &str, wanted: Option<&[&str]>) -> Vec<String> {
     let wanted: Option<Vec<String>> = wanted.map(|paths| paths.iter().map(ToString::to_string).collect());
@@ -87,16 +87,20 @@ fn only_what_is_wanted_is_walked_through_symlinks_too() {
 struct Memory(Mutex<Vec<(TreePath, FileStat, ContentDigest)>>);
 
 impl ContentIndex for Memory {
-    fn get_many(&self, _root: &Path, files: &[(TreePath, FileStat)]) -> Vec<Option<ContentDigest>> {
+    fn get_many<'a>(
+        &self,
+        _root: &Path,
+        files: &mut dyn Iterator<Item = AskedFile<'a>>,
+    ) -> Vec<Option<ContentDigest>> {
         let known = self.0.lock().unwrap();
-        let find = |(path, stat): &(TreePath, FileStat)| {
-            known.iter().find(|(p, s, _)| (p, s) == (path, stat)).map(|(.., digest)| *digest)
+        let find = |(path, stat): AskedFile<'_>| {
+            known.iter().find(|(p, s, _)| (p, s) == (path, &stat)).map(|(.., digest)| *digest)
         };
-        files.iter().map(find).collect()
+        files.map(find).collect()
     }
 
-    fn put_many(&self, _root: &Path, files: &[(TreePath, FileStat, ContentDigest)]) {
-        self.0.lock().unwrap().extend_from_slice(files);
+    fn put_many<'a>(&self, _root: &Path, files: &mut dyn Iterator<Item = LearnedFile<'a>>) {
+        self.0.lock().unwrap().extend(files.map(|(path, stat, digest)| (path.clone(), stat, digest)));
     }
 }
 

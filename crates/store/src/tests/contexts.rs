@@ -21,14 +21,28 @@ fn written(ago_ns: i64) -> FileStat {
     FileStat { dev: 1, ino: 2, size: 3, mtime_ns: then | 1, ctime_ns: then | 1, mode: 0o100_644 }
 }
 
+fn look_up(store: &Store, root: &str, files: &[(&str, FileStat)]) -> Vec<Option<ContentDigest>> {
+    let files: Vec<(TreePath, FileStat)> = files.iter().map(|(name, stat)| (path(name), *stat)).collect();
+    store.get_many(Path::new(root), &mut files.iter().map(|(path, stat)| (path, *stat)))
+}
+
+fn put(store: &Store, files: &[(&str, FileStat, &str)]) {
+    let files =
+        files.iter().map(|(name, stat, bytes)| (path(name), *stat, ContentDigest::of(bytes.as_bytes())));
+    let files: Vec<(TreePath, FileStat, ContentDigest)> = files.collect();
+    store.put_many(
+        Path::new("/context"),
+        &mut files.iter().map(|(path, stat, digest)| (path, *stat, *digest)),
+    );
+}
+
 fn known(store: &Store, name: &str, stat: FileStat) -> bool {
-    store.get_many(Path::new("/context"), &[(path(name), stat)])[0].is_some()
+    look_up(store, "/context", &[(name, stat)])[0].is_some()
 }
 
 fn learn(store: &Store, name: &str, stat: FileStat) {
-    let root = Path::new("/context");
-    store.get_many(root, &[(path(name), stat)]);
-    store.put_many(root, &[(path(name), stat, ContentDigest::of(b"abc"))]);
+    look_up(store, "/context", &[(name, stat)]);
+    put(store, &[(name, stat, "abc")]);
 }
 
 #[test]
@@ -37,9 +51,30 @@ fn a_file_that_did_not_change_is_known() {
     let stat = written(HOUR_NS);
     learn(&space.open(), "src/a", stat);
     let store = space.open();
-    let found = store.get_many(Path::new("/context"), &[(path("src/b"), stat), (path("src/a"), stat)]);
-    assert_eq!(found, [None, Some(ContentDigest::of(b"abc"))]);
-    assert_eq!(store.get_many(Path::new("/other"), &[(path("src/a"), stat)]), [None]);
+    let found = look_up(&store, "/context", &[("src/Z", stat), ("src/a", stat), ("src/b", stat)]);
+    assert_eq!(found, [None, Some(ContentDigest::of(b"abc")), None]);
+    assert_eq!(look_up(&store, "/other", &[("src/a", stat)]), [None]);
+}
+
+#[test]
+fn what_is_learned_comes_between_what_is_known_and_replaces_it() {
+    let space = Space::new();
+    let store = space.open();
+    let (old, new) = (written(2 * HOUR_NS), written(HOUR_NS));
+    let far =
+        FileStat { dev: u64::MAX, ino: u64::MAX, size: 1 << 40, mtime_ns: -1, ctime_ns: i64::MIN, mode: 0 };
+    // In the order of paths: a directory, then what is in it, then what only begins like it.
+    let all = ["a", "a/b", "a/b/c", "a-b", "b", "c"];
+    look_up(&store, "/context", &[]);
+    put(&store, &[("a", old, "1"), ("a/b/c", far, "2"), ("a-b", old, "3"), ("c", old, "4")]);
+    let digests = |stat: FileStat| look_up(&store, "/context", &all.map(|name| (name, stat)));
+    let is = |bytes: &str| Some(ContentDigest::of(bytes.as_bytes()));
+    assert_eq!(digests(old), [is("1"), None, None, is("3"), None, is("4")]);
+    assert_eq!(digests(far), [None, None, is("2"), None, None, None]);
+    put(&store, &[("a/b", new, "5"), ("a-b", new, "6"), ("b", new, "7")]);
+    assert_eq!(digests(old), [is("1"), None, None, None, None, is("4")]);
+    assert_eq!(digests(new), [None, is("5"), None, is("6"), is("7"), None]);
+    assert_eq!(digests(far), [None, None, is("2"), None, None, None]);
 }
 
 #[test]
@@ -85,8 +120,8 @@ fn a_file_written_while_it_was_looked_at_is_not_believed() {
         }
     }
     let late = written(HOUR_NS);
-    store.put_many(Path::new("/context"), &[]);
-    store.put_many(Path::new("/context"), &[(path("never asked for"), late, ContentDigest::of(b""))]);
+    put(&store, &[]);
+    put(&store, &[("never asked for", late, "")]);
     assert!(!known(&store, "never asked for", late));
 }
 
