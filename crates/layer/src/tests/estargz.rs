@@ -1,10 +1,12 @@
 //! eStargz as its readers read it: the footer, the table, and each file from its own place.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Read as _;
 use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use dbuild_digest::BlobDigest;
+use dbuild_digest::{BlobDigest, ContentDigest};
 use flate2::bufread::GzDecoder;
 use flate2::read::MultiGzDecoder;
 use serde_json::Value;
@@ -12,8 +14,8 @@ use serde_json::Value;
 use super::{CHUNK, Header, TOC, compress};
 use crate::testing::{Space, TarBuilder, at, form, raw_header};
 use crate::{
-    Compression, LayerError, NoMembers, PackOptions, Packed, Stack, Tree, UnpackLimits, pack, repack, tar,
-    unpack,
+    Compression, LayerError, Members, NoMembers, PackOptions, Packed, Stack, Tree, UnpackLimits,
+    WrittenMember, pack, repack, tar, unpack,
 };
 
 const ESTARGZ: PackOptions =
@@ -295,4 +297,47 @@ fn the_programs_of_others_read_it() {
     let listed: Vec<&str> = listed.lines().collect();
     assert_eq!((listed[0], listed[1]), (".no.prefetch.landmark", "a"));
     assert_eq!(listed.last(), Some(&TOC));
+}
+
+/// Members as a store keeps them, and how many were taken.
+#[derive(Default)]
+struct Kept {
+    members: Mutex<HashMap<(ContentDigest, u32), Vec<u8>>>,
+    taken: AtomicUsize,
+}
+
+impl Members for Kept {
+    fn find(&self, content: &ContentDigest, level: u32) -> Option<Vec<u8>> {
+        let found = self.members.lock().unwrap().get(&(*content, level)).cloned();
+        self.taken.fetch_add(usize::from(found.is_some()), Ordering::Relaxed);
+        found
+    }
+
+    fn written(&self, member: &WrittenMember<'_>) {
+        self.members.lock().unwrap().insert((member.content, member.level), member.bytes.to_vec());
+    }
+}
+
+#[test]
+fn what_was_compressed_before_is_taken_and_gives_the_same_bytes() {
+    let space = Space::new();
+    some(&space);
+    let text: String = (0..600_000).map(|n| format!("{n} ")).collect();
+    std::fs::write(space.path("l/text"), &text).unwrap();
+    let kept = Kept::default();
+    let pack = |members: &dyn Members| {
+        let layer = space.layer("l", &[]);
+        let mut bytes = Vec::new();
+        let files = crate::Files::Snapshot(space.path("l"));
+        pack(&layer.layers()[0].tree, &files, &ESTARGZ, members, &mut bytes).unwrap();
+        bytes
+    };
+    pack(&kept);
+    // Chunks of one layer can be alike.
+    kept.taken.store(0, Ordering::Relaxed);
+    std::fs::write(space.path("l/a"), "another").unwrap();
+    let again = pack(&kept);
+    // The text is more than three chunks.
+    assert!(kept.taken.load(Ordering::Relaxed) >= 3, "{:?}", kept.taken);
+    assert!(again == pack(&NoMembers));
 }
