@@ -30,7 +30,8 @@ pub struct Output {
 #[derive(Clone, Debug)]
 pub struct FileSystem {
     base: Base,
-    layers: Vec<OwnLayer>,
+    /// Shared with the file systems of the steps above.
+    layers: Vec<Arc<OwnLayer>>,
 }
 
 /// What a file system begins with.
@@ -68,7 +69,7 @@ impl FileSystem {
 
     pub(crate) fn with(&self, step: StepId, snapshot: Snapshot, files: Files) -> Self {
         let mut next = self.clone();
-        next.layers.push(OwnLayer { step, snapshot, files });
+        next.layers.push(Arc::new(OwnLayer { step, snapshot, files }));
         next
     }
 
@@ -81,7 +82,7 @@ impl FileSystem {
     }
 
     /// The layers that steps of this build made, lowest first.
-    pub fn own_layers(&self) -> &[OwnLayer] {
+    pub fn own_layers(&self) -> &[Arc<OwnLayer>] {
         &self.layers
     }
 
@@ -109,7 +110,7 @@ impl FileSystem {
         if let Base::Context(tree, root) = &self.base {
             layers.push(StackLayer { tree: Arc::clone(tree), files: Files::Live(root.clone()) });
         }
-        layers.extend(self.layers.iter().map(OwnLayer::layer));
+        layers.extend(self.layers.iter().map(|layer| layer.layer()));
         Stack::new(layers)
     }
 }
