@@ -25,6 +25,8 @@ use crate::error::{EXIT_USAGE, Error};
 fn main() -> ExitCode {
     // Must stay first: this process may be the one that becomes a step's parent.
     dbuild_sandbox::dispatch_helper();
+    // A large context is a list of its files, then of what is copied, then of what is packed.
+    dbuild_sandbox::return_large_blocks();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

@@ -46,3 +46,4 @@ pub use spec::{
     Contents, Limits, Mount, MountSource, Network, Output, OverlayDirs, Rootfs, Security, Spec, Stdin,
     TerminalSize, Ulimit,
 };
+pub use sys::return_large_blocks;

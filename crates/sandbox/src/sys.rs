@@ -228,6 +228,20 @@ pub(crate) fn wait_with_usage(pid: Pid) -> io::Result<(crate::ExitStatus, crate:
     Ok((status, crate::Usage { user: time(usage.ru_utime), system: time(usage.ru_stime), max_rss }))
 }
 
+/// Makes the allocator give large blocks back to the system as soon as they are freed, for as long as the process lives. Left
+/// alone, glibc keeps blocks of up to 32 MiB once it has seen one freed: what one phase of a program needed stays in its way in
+/// the next. Has no effect with other allocators.
+pub fn return_large_blocks() {
+    /// Above what is asked for again and again, such as buffers.
+    #[cfg(target_env = "gnu")]
+    const LARGE: libc::c_int = 4 << 20;
+    // SAFETY: sets a number of the allocator's, under the allocator's lock.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
+    }
+}
+
 fn check(result: libc::c_long) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
