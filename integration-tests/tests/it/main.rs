@@ -18,6 +18,7 @@ mod interrupt;
 mod journal;
 mod lab;
 mod lessons;
+mod memory;
 mod page;
 mod plan;
 mod plan_holds;
