@@ -39,7 +39,8 @@ use crate::publish::{Durability, publish_bytes};
 const TICK_NS: i64 = 20_000_000;
 /// File systems with whole or even seconds.
 const COARSE_TICK_NS: i64 = 2_100_000_000;
-/// Entries that nobody asked for in so many days are left out when the file is written next.
+/// Entries that were learned so many days ago are left out when the file is written next: so those of files that are gone go,
+/// and those of files that are there are read once more.
 const KEPT_DAYS: u32 = 30;
 
 const MAGIC: &[u8] = b"dbuild contents 2\n";
