@@ -285,10 +285,8 @@ impl<'a> Blocks<'a> {
                 io::ErrorKind::UnexpectedEof => differs("it has another size"),
                 _ => LayerError::Io { what: "read", path: root.full(path), error },
             })?;
-            match want >= PIECE {
-                true => hasher.update_parallel(&self.buffer[start..]),
-                false => hasher.update(&self.buffer[start..]),
-            }
+            // On this thread: the others compress and hash what it gives them.
+            hasher.update(&self.buffer[start..]);
             left -= want as u64;
             self.pass(false)?;
         }
