@@ -36,6 +36,13 @@ pub struct CopyRequest<'a> {
     pub known: Option<&'a Tree>,
 }
 
+impl<'a> CopyRequest<'a> {
+    /// Sources onto nothing, as they are.
+    pub fn new(sources: Vec<Source<'a>>, dest: &'a str) -> Self {
+        Self { parent: None, sources, dest, chown: None, chmod: None, earlier: None, known: None }
+    }
+}
+
 /// One source of a [`CopyRequest`].
 #[derive(Clone, Debug)]
 pub enum Source<'a> {

@@ -107,7 +107,7 @@ pub(crate) fn plain<'a>(
     dest: &'a str,
 ) -> CopyRequest<'a> {
     let sources = sources.iter().map(|selection| Source::Selected { selection, unpack: false }).collect();
-    CopyRequest { parent, sources, dest, chown: None, chmod: None, earlier: None, known: None }
+    CopyRequest { parent, ..CopyRequest::new(sources, dest) }
 }
 
 /// A tree, one line for each entry: `d0755 0:0 a`, `f0644 0:0 a/b 3` (bytes), `h0644 0:0 a/c => a/b`, `l0777 0:0 x -> y`,

@@ -301,17 +301,26 @@ impl Registry {
     }
 }
 
+/// A download that came so much farther than ever before has got somewhere, and its attempts are counted anew.
+const PROGRESS: u64 = 1 << 20;
+
 /// Tries until it works, or until the limits say that it will not.
 pub(crate) async fn with_retries<'f, T>(
     limits: &Limits,
     attempt: impl Fn() -> BoxFuture<'f, Result<T, Problem>>,
 ) -> Result<T, Problem> {
-    let mut failed = 0;
+    let (mut failed, mut came) = (0, 0);
     loop {
         let problem = match attempt().await {
             Ok(found) => return Ok(found),
             Err(problem) => problem,
         };
+        // A body has an end, so this has one, too.
+        if let Problem::Truncated { got, .. } = &problem
+            && *got >= came + PROGRESS
+        {
+            (failed, came) = (0, *got);
+        }
         failed += 1;
         let Some(delay) = limits.delay(failed, &problem) else { return Err(problem) };
         tracing::debug!(%problem, ?delay, "trying again");

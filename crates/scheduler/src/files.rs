@@ -68,12 +68,9 @@ impl Shared {
         let chown = step.chown.as_deref().map(|words| users::owner(parent.as_ref(), words)).transpose()?;
         let request = CopyRequest {
             parent: parent.as_ref(),
-            sources,
-            dest: &step.dest,
             chown,
             chmod: step.chmod.as_deref(),
-            earlier: None,
-            known: None,
+            ..CopyRequest::new(sources, &step.dest)
         };
         work(request, &selections)
     }

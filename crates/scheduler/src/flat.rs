@@ -70,15 +70,7 @@ pub(crate) fn in_one(store: &Store, key: StepKey, text: &str, stack: &Stack) -> 
     let failed = |error| StepError::Copy { error, from: None };
     let all = select(stack, "/.", &SelectOptions::default()).map_err(failed)?;
     let sources = vec![Source::Selected { selection: &all, unpack: false }];
-    let request = CopyRequest {
-        parent: None,
-        sources,
-        dest: "/",
-        chown: None,
-        chmod: None,
-        earlier: None,
-        known: None,
-    };
+    let request = CopyRequest::new(sources, "/");
     let draft = store.new_snapshot()?;
     let made = copy(&request, &draft.fs_dir(), store.flavor()).map_err(failed)?;
     let layer = made.tree.digest();

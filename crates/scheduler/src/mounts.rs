@@ -248,15 +248,7 @@ fn fill(stack: &Stack, source: &str, dir: &Path, flavor: OverlayFlavor) -> Resul
     let path = format!("{}/.", source.trim_end_matches('/'));
     let all = select(stack, &path, &SelectOptions::default()).map_err(failed)?;
     let sources = vec![Source::Selected { selection: &all, unpack: false }];
-    let request = CopyRequest {
-        parent: None,
-        sources,
-        dest: "/",
-        chown: None,
-        chmod: None,
-        earlier: None,
-        known: None,
-    };
+    let request = CopyRequest::new(sources, "/");
     copy(&request, dir, flavor).map_err(failed)?;
     let top = stack.resolve(source, true).ok().and_then(|resolved| resolved.found);
     let (mode, uid, gid) = top.map_or((0o755, 0, 0), |top| (top.entry.mode, top.entry.uid, top.entry.gid));

@@ -1,7 +1,8 @@
 //! What a registry can do wrong, and what is made of it.
 
 use std::io::Read as _;
-use std::time::Instant;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use dbuild_digest::BlobDigest;
 use dbuild_store::{BlobSource as _, Incoming};
@@ -9,6 +10,8 @@ use dbuild_store::{BlobSource as _, Incoming};
 use super::fake::{Content, Fake, Reply, Seen};
 use super::{Bench, amd64, words};
 use crate::PullPolicy::CheckTag;
+use crate::resolve::with_retries;
+use crate::{Limits, Problem};
 
 /// Pulls `app` from a registry that answers some requests in its own way; gives the error's words, if there is one.
 async fn pull(
@@ -145,6 +148,33 @@ fn rest_of_layer(there: usize) -> Reply {
 async fn a_torn_download_goes_on_where_it_ended() {
     let (fetched, ranges) = torn(3, |_| rest_of_layer(3)).await;
     assert_eq!((fetched, ranges), (Ok(()), vec![None, Some("bytes=3-".to_owned())]));
+}
+
+#[tokio::test]
+async fn a_download_that_gets_on_is_not_given_up() {
+    let limits = Limits { attempts: 2, first_delay: Duration::from_millis(1), ..Limits::default() };
+    let tried = |steps: &'static [u64]| {
+        let limits = limits.clone();
+        async move {
+            let count = AtomicUsize::new(0);
+            let attempt = || {
+                let at = count.fetch_add(1, Ordering::Relaxed);
+                Box::pin(async move {
+                    let torn = |mib: &u64| Problem::Truncated {
+                        digest: layer(),
+                        got: *mib << 20,
+                        expected: 99 << 20,
+                    };
+                    steps.get(at).map_or(Ok(()), |got| Err(torn(got)))
+                }) as _
+            };
+            with_retries(&limits, attempt).await.map_err(|problem| problem.to_string())
+        }
+    };
+    assert_eq!(tried(&[1, 2, 3, 5, 8, 9]).await, Ok(()));
+    assert!(tried(&[1, 2, 2, 2, 3]).await.is_err(), "the same place twice");
+    // One that begins anew each time comes no farther.
+    assert!(tried(&[5, 1, 2, 3, 4]).await.is_err());
 }
 
 #[tokio::test]
