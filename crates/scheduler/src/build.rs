@@ -48,8 +48,8 @@ pub struct BuiltTarget {
 /// Runs a build. Must be called on a tokio runtime with several threads.
 ///
 /// A result of the cache whose files turn out to be damaged while they are copied or packed is forgotten, and the build is begun
-/// again: what it has made is found, and what is missing is made. So it is once where a file of a context that was to be packed from there
-/// has changed.
+/// again: what it has made is found, and what is missing is made. So it is once where a file that was not written
+/// would have had to be (`lend.rs`).
 pub async fn build(mut request: Request) -> Result<Built, BuildError> {
     request.events = Once::new(Arc::clone(&request.plan), request.events);
     // A disk that spoils everything must have an end.
@@ -57,8 +57,10 @@ pub async fn build(mut request: Request) -> Result<Built, BuildError> {
     loop {
         let done = build_once(request.clone()).await;
         let Err(BuildError::Step(id, error)) = &done else { return done };
-        if let Some(changed) = error.change().filter(|_| request.leave.is_some()) {
-            request.events.emit(Event::Note { text: format!("{changed}: once more") });
+        if let Some(unwritten) = error.unwritten().filter(|_| request.leave.is_some()) {
+            if let LayerError::Changed { .. } = unwritten {
+                request.events.emit(Event::Note { text: format!("{unwritten}: once more") });
+            }
             request.leave = None;
             continue;
         }

@@ -128,22 +128,26 @@ pub enum StepError {
 }
 
 impl StepError {
-    /// A file of a context that changed while it was packed, if that is what stopped the step.
-    pub(crate) fn change(&self) -> Option<&LayerError> {
-        match self {
-            Self::Layer(error @ LayerError::Changed { .. }) => Some(error),
-            _ => None,
-        }
+    /// The file that was not written and would have had to be, if that is what stopped the step: it changed before it was packed, or is
+    /// needed by another step.
+    pub(crate) fn unwritten(&self) -> Option<&LayerError> {
+        let is_so = |error: &&LayerError| {
+            matches!(error, LayerError::Changed { .. } | LayerError::NotUnpacked { .. })
+        };
+        self.of_layer().filter(is_so)
     }
 
     /// The damage to the files of a layer, if that is what stopped the step.
     pub(crate) fn damage(&self) -> Option<&LayerError> {
-        let error = match self {
-            Self::Layer(error) | Self::User(UserError::Layer(error)) => error,
-            Self::Copy { error: CopyError::Layer(error), .. } => error,
-            Self::OfImage(_, error) => return error.damage(),
-            _ => return None,
-        };
-        matches!(error, LayerError::Damaged { .. }).then_some(error)
+        self.of_layer().filter(|error| matches!(error, LayerError::Damaged { .. }))
+    }
+
+    fn of_layer(&self) -> Option<&LayerError> {
+        match self {
+            Self::Layer(error) | Self::User(UserError::Layer(error)) => Some(error),
+            Self::Copy { error: CopyError::Layer(error), .. } => Some(error),
+            Self::OfImage(_, error) => error.of_layer(),
+            _ => None,
+        }
     }
 }

@@ -5,8 +5,9 @@
 //! build may need more: then the same is decided once more, by the same COPY from the same files, and lent or written
 //! ([`Shared::usable`]), and the step is a hit all the same.
 //!
-//! Between the walk of the context and the packing a file can change. That is noticed, and the build begins again
-//! with every file written as it is copied, as `build.rs` does.
+//! Two things are seen only on the way: that a file changed between the walk of the context and the packing, and that a COPY that
+//! must be carried out takes from a layer of the cache that has no files. Then the build begins again, with every file
+//! written (`build.rs`); what it has done is found.
 
 use std::sync::Arc;
 
@@ -28,8 +29,6 @@ use crate::worker::{Content, Executed, Shared};
 pub(crate) struct Needs {
     /// By step: its layer must be on disk.
     on_disk: Vec<bool>,
-    /// By step: another step copies from it.
-    is_source: Vec<bool>,
 }
 
 /// A result of the cache as this build can use it.
@@ -43,16 +42,11 @@ impl Needs {
     pub(crate) fn of(request: &Request) -> Self {
         let plan = &*request.plan;
         let everything = request.leave.is_none() || request.pack.is_none();
-        let mut needs = Self { on_disk: vec![everything; plan.len()], is_source: vec![false; plan.len()] };
-        for (_, step) in plan.steps() {
-            for below in on_disk_for(step) {
-                mark(plan, below, &mut needs.on_disk);
-            }
-            for source in step.sources() {
-                mark(plan, source, &mut needs.is_source);
-            }
+        let mut on_disk = vec![everything; plan.len()];
+        for below in plan.steps().flat_map(|(_, step)| on_disk_for(step)) {
+            mark(plan, below, &mut on_disk);
         }
-        needs
+        Self { on_disk }
     }
 }
 
@@ -141,7 +135,7 @@ impl Shared {
             return Some(Usable { snapshot, layer, files });
         }
         let is_packed = self.packer.as_ref().is_none_or(|packer| packer.is_done(id, &snapshot.id));
-        let files = match is_packed && !self.needs.is_source[id.index()] {
+        let files = match is_packed {
             true => Files::Absent,
             false => Files::Borrowed(self.lend(copy, inputs, &snapshot.tree).ok()?),
         };
@@ -191,13 +185,20 @@ impl Shared {
         let mut layers = files.stack(&self.bases).ok()?.layers().to_vec();
         let first = layers.len() - files.own_layers().len();
         for (layer, own) in layers[first..].iter_mut().zip(files.own_layers()) {
+            let step = self.plan().step(own.step);
             if layer.files == Files::Absent
-                && let StepKind::Copy(copy) = &self.plan().step(own.step).kind
+                && let StepKind::Copy(copy) = &step.kind
             {
-                let step = self.plan().step(own.step);
-                let given: Option<Vec<_>> =
-                    step.inputs().iter().map(|input| outputs.get(input.index()).cloned()).collect();
-                let inputs = StepInputs::of_outputs(self.plan(), step, &self.bases, &given?);
+                let given = step.inputs().into_iter().map(|input| outputs.get(input.index()).cloned());
+                let given = given.collect::<Option<Vec<_>>>()?;
+                // Nothing is pulled for it.
+                let image = |output: &Arc<Output>| {
+                    output.files.image().is_none_or(|image| self.bases.is_present(image))
+                };
+                if !given.iter().all(image) {
+                    continue;
+                }
+                let inputs = StepInputs::of_outputs(self.plan(), step, &self.bases, &given);
                 if let Ok(borrowed) = self.lend(copy, &inputs, &layer.tree) {
                     *layer = StackLayer { tree: Arc::clone(&layer.tree), files: Files::Borrowed(borrowed) };
                 }

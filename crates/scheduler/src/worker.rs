@@ -106,8 +106,9 @@ impl Run for Worker {
             if let Err(error) = &done
                 && !cancel.is_canceled()
                 && !shared.request.cancel.is_canceled()
-                // Damage is no failure yet.
+                // Neither is a failure yet.
                 && error.damage().is_none()
+                && (shared.request.leave.is_none() || error.unwritten().is_none())
             {
                 let step = if let StepError::OfImage(image, _) = error { *image } else { step };
                 shared.emit(Event::StepFailed { step: step.0, error: error.to_string() });
