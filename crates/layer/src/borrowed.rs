@@ -50,10 +50,10 @@ impl Borrowed {
         &self.tree
     }
 
-    /// Where the file at a path of the layer is in truth.
-    pub(crate) fn origin(&self, path: &TreePath) -> Option<(&Arc<Files>, &TreePath)> {
+    /// Which place has the bytes of the file at a path of the layer, and where.
+    fn place(&self, path: &TreePath) -> Option<(usize, &TreePath)> {
         let (place, path) = self.bytes.get(self.tree.position(path).ok()?)?.as_ref()?;
-        Some((self.places.get(*place as usize)?, path))
+        Some((*place as usize, path))
     }
 }
 
@@ -93,10 +93,7 @@ impl Opened {
         match self {
             Self::Dir(root) => Ok((root, path)),
             Self::Borrowed(borrowed, roots) => {
-                let found = borrowed.tree.position(path).ok().and_then(|at| {
-                    let (place, path) = borrowed.bytes.get(at)?.as_ref()?;
-                    Some((roots.get(*place as usize)?, path))
-                });
+                let found = borrowed.place(path).and_then(|(place, path)| Some((roots.get(place)?, path)));
                 found.ok_or_else(|| LayerError::NotUnpacked { path: path.clone() })
             }
         }
@@ -123,8 +120,9 @@ impl Files {
 
     /// Where the file at a path of the layer is in truth.
     pub(crate) fn origin(files: &Arc<Self>, path: &TreePath) -> (Arc<Self>, TreePath) {
-        let borrowed = if let Self::Borrowed(borrowed) = &**files { borrowed.origin(path) } else { None };
-        let (files, path) = borrowed.unwrap_or((files, path));
+        let Self::Borrowed(borrowed) = &**files else { return (Arc::clone(files), path.clone()) };
+        let found = borrowed.place(path).and_then(|(place, path)| Some((borrowed.places.get(place)?, path)));
+        let (files, path) = found.unwrap_or((files, path));
         (Arc::clone(files), path.clone())
     }
 }

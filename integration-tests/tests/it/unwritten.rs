@@ -79,6 +79,15 @@ fn later_builds_that_need_the_files_find_the_step_done() {
 }
 
 #[test]
+fn a_command_that_mounts_a_stage_has_its_files() {
+    let space = space();
+    let dockerfile = "FROM scratch AS s\nCOPY files /s\nFROM busybox\nCOPY --from=s /s/d1 /d1\n\
+                      RUN --mount=from=s,target=/mnt cat /mnt/s/d1/copied6 > /six\nCMD cat /six\n";
+    space.build(dockerfile, [""; 0]).run().expect_ok();
+    assert_eq!(space.run_in("app", &[]), "file 6\n");
+}
+
+#[test]
 fn with_and_without_files_the_image_has_one_digest() {
     let digest = |words: &[&str]| {
         let space = TestSpace::new();

@@ -76,6 +76,14 @@ fn what_the_image_alone_needs_is_not_written_and_is_the_same_layer() {
 }
 
 #[test]
+fn how_much_is_left_is_counted_in_paths_or_in_bytes() {
+    for (paths, bytes, written) in [(3, 9, false), (4, 9, true), (4, 3, false), (4, 4, true)] {
+        let (built, _) = build(&Space::new().leaving(Leave { paths, bytes }), ALL);
+        assert_eq!(is_written(&built, ALL), written, "{paths} paths, {bytes} bytes");
+    }
+}
+
+#[test]
 fn a_layer_whose_blob_is_gone_is_packed_again_from_the_context() {
     let space = leaving();
     let text = "FROM scratch\nCOPY f0 f1 f2 /made/\n";
