@@ -129,8 +129,8 @@ pub(crate) struct WriteBehind {
 }
 
 impl WriteBehind {
-    /// The disk is told each time that so much is new.
-    const PIECE: u64 = 16 << 20;
+    /// The disk is told each time that so much is new: little enough that it is at work on a small archive, too, before its end.
+    const PIECE: u64 = 1 << 20;
 
     /// So many bytes were appended to the file.
     pub(crate) fn wrote(&mut self, file: &File, count: usize) {
