@@ -1,14 +1,13 @@
 //! The journal: the events of all builds.
 //!
-//! An emitter hands its event to a channel and goes on; one thread a build writes what has gathered in one transaction,
+//! An emitter adds its event to what has gathered and goes on; one thread a build writes what has gathered in one transaction,
 //! at the latest 50 ms after it happened. A process that is killed loses those 50 ms of its journal, and nothing else.
 //! Progress within a step is shown and not kept, and of each step's output the first 16 MiB are kept.
 
 use std::collections::HashMap;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rusqlite::{OptionalExtension as _, Row};
 use serde::{Deserialize, Serialize};
@@ -52,19 +51,41 @@ pub struct BuildSummary {
 /// Takes the events of one build. Everything is written when it is dropped.
 #[derive(Debug)]
 pub struct JournalWriter {
-    sender: Mutex<Option<SyncSender<Message>>>,
+    gathering: Arc<Gathering>,
     thread: Option<JoinHandle<()>>,
 }
 
-enum Message {
-    Event(Box<Stamped>),
-    Flush(SyncSender<()>),
+/// Where emitters and the writer meet. The writer is woken for the first event of a batch and when it need wait no longer, not
+/// for each: a build that changes nothing has as many events as others, and little else to do.
+#[derive(Debug, Default)]
+struct Gathering {
+    gathered: Mutex<Gathered>,
+    /// There is something for the writer.
+    wanted: Condvar,
+    /// The writer has taken or written something.
+    done: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Gathered {
+    events: Vec<Stamped>,
+    /// So many were ever gathered, and so many written (or could not be).
+    emitted: u64,
+    written: u64,
+    /// Somebody waits until what has gathered is written.
+    is_urgent: bool,
+    /// Nothing more comes.
+    is_closed: bool,
+    /// The writer has ended; it takes nothing more.
+    is_over: bool,
 }
 
 /// The longest that an event waits to be written.
 const PATIENCE: Duration = Duration::from_millis(50);
-/// More events than this are not gathered, and as many may wait for the writer before emitters wait for it.
+/// With so many events the writer waits no longer.
 const BATCH: usize = 512;
+/// With so many the emitters wait for the writer.
+const MOST_GATHERED: usize = 2 * BATCH;
 /// So much of a step's output is kept.
 const LOG_LIMIT: usize = 16 << 20;
 
@@ -92,16 +113,17 @@ impl Store {
 
     /// The writer of a build's events. A build has one.
     pub fn journal(&self, build: &BuildId) -> Result<JournalWriter, StoreError> {
-        let (sender, receiver) = sync_channel(BATCH);
+        let gathering = Arc::new(Gathering::default());
+        let source = Arc::clone(&gathering);
         let writer = Writer { store: self.clone(), build: build.clone(), next: 0, logged: HashMap::new() };
         let thread =
-            std::thread::Builder::new().name("journal".to_owned()).spawn(move || writer.run(&receiver));
+            std::thread::Builder::new().name("journal".to_owned()).spawn(move || writer.run(&source));
         let thread = thread.map_err(|source| StoreError::Io {
             action: "start the writer of",
             path: self.root().join("dbuild.db"),
             source,
         })?;
-        Ok(JournalWriter { sender: Mutex::new(Some(sender)), thread: Some(thread) })
+        Ok(JournalWriter { gathering, thread: Some(thread) })
     }
 
     /// The builds, the latest first, at most `limit`.
@@ -137,33 +159,80 @@ impl Store {
 impl JournalWriter {
     /// Returns when everything that was emitted so far is written (or could not be).
     pub fn flush(&self) {
-        let (sender, receiver) = sync_channel(1);
-        if self.send(Message::Flush(sender)) {
-            let _ = receiver.recv();
+        let mut gathered = self.gathering.lock();
+        let emitted = gathered.emitted;
+        if !gathered.events.is_empty() {
+            gathered.is_urgent = true;
+            self.gathering.wanted.notify_one();
         }
-    }
-
-    fn send(&self, message: Message) -> bool {
-        let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        sender.is_some_and(|sender| sender.send(message).is_ok())
+        let is_pending = |gathered: &mut Gathered| gathered.written < emitted && !gathered.is_over;
+        drop(self.gathering.done.wait_while(gathered, is_pending));
     }
 }
 
 impl EventSink for JournalWriter {
     fn emit(&self, event: Event) {
-        if !matches!(event, Event::StepProgress { .. } | Event::Unknown) {
-            self.send(Message::Event(Box::new(Stamped::now(event))));
+        if matches!(event, Event::StepProgress { .. } | Event::Unknown) {
+            return;
+        }
+        let stamped = Stamped::now(event);
+        let is_full = |gathered: &mut Gathered| gathered.events.len() >= MOST_GATHERED && !gathered.is_over;
+        let gathered = self.gathering.done.wait_while(self.gathering.lock(), is_full);
+        let mut gathered = gathered.unwrap_or_else(PoisonError::into_inner);
+        if gathered.is_over {
+            return;
+        }
+        gathered.events.push(stamped);
+        gathered.emitted += 1;
+        if matches!(gathered.events.len(), 1 | BATCH) {
+            self.gathering.wanted.notify_one();
         }
     }
 }
 
 impl Drop for JournalWriter {
     fn drop(&mut self) {
-        // The writer ends when nobody can send to it.
-        self.sender.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.gathering.lock().is_closed = true;
+        self.gathering.wanted.notify_one();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+impl Gathering {
+    fn lock(&self) -> MutexGuard<'_, Gathered> {
+        self.gathered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What has gathered, after some patience. `None` when nothing more comes.
+    fn take(&self) -> Option<Vec<Stamped>> {
+        let is_idle = |gathered: &mut Gathered| gathered.events.is_empty() && !gathered.is_closed;
+        let gathered = self.wanted.wait_while(self.lock(), is_idle).unwrap_or_else(PoisonError::into_inner);
+        let may_grow = |gathered: &mut Gathered| {
+            gathered.events.len() < BATCH && !gathered.is_urgent && !gathered.is_closed
+        };
+        let waited = self.wanted.wait_timeout_while(gathered, PATIENCE, may_grow);
+        let mut gathered = waited.unwrap_or_else(PoisonError::into_inner).0;
+        gathered.is_urgent = false;
+        let events = std::mem::take(&mut gathered.events);
+        self.done.notify_all();
+        (!events.is_empty()).then_some(events)
+    }
+
+    fn wrote(&self, count: usize) {
+        self.lock().written += count as u64;
+        self.done.notify_all();
+    }
+}
+
+/// Lets nobody wait for a writer that has ended, however it did.
+struct Ends<'a>(&'a Gathering);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.lock().is_over = true;
+        self.0.done.notify_all();
     }
 }
 
@@ -177,30 +246,12 @@ struct Writer {
 }
 
 impl Writer {
-    fn run(mut self, receiver: &Receiver<Message>) {
-        while let Ok(first) = receiver.recv() {
-            let deadline = Instant::now() + PATIENCE;
-            let mut batch = Vec::new();
-            let mut waiting = Vec::new();
-            let mut take = |message: Message, batch: &mut Vec<Stamped>| match message {
-                Message::Event(event) => batch.push(*event),
-                Message::Flush(done) => waiting.push(done),
-            };
-            let mut flush = matches!(first, Message::Flush(_));
-            take(first, &mut batch);
-            while !flush && batch.len() < BATCH {
-                match receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                    Ok(message) => {
-                        flush = matches!(message, Message::Flush(_));
-                        take(message, &mut batch);
-                    }
-                    Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
-                }
-            }
+    fn run(mut self, source: &Gathering) {
+        let _ends = Ends(source);
+        while let Some(batch) = source.take() {
+            let count = batch.len();
             self.write(batch);
-            for done in waiting {
-                let _ = done.send(());
-            }
+            source.wrote(count);
         }
     }
 

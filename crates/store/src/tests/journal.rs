@@ -155,6 +155,60 @@ fn what_was_flushed_is_read_by_others_while_the_build_runs() {
 }
 
 #[test]
+fn events_of_many_threads_are_kept_each_in_the_order_of_its_thread() {
+    const THREADS: u32 = 8;
+    const EACH: u32 = 1000;
+    let space = Space::new();
+    let store = space.open();
+    let build = store.begin_build(&info()).unwrap();
+    let journal = store.journal(&build).unwrap();
+    // Far more than are gathered before emitters wait.
+    std::thread::scope(|scope| {
+        for step in 0..THREADS {
+            let journal = &journal;
+            scope.spawn(move || {
+                for number in 0..EACH {
+                    let text = number.to_string();
+                    journal.emit(Event::StepLog { step, stream: LogStream::Stdout, text });
+                    if number % 100 == 99 {
+                        journal.flush();
+                    }
+                }
+            });
+        }
+    });
+    // Nothing is left to wait for.
+    journal.flush();
+    assert_eq!(store.events(&build).unwrap().len(), (THREADS * EACH) as usize);
+    drop(journal);
+    let mut next = [0; THREADS as usize];
+    for stamped in store.events(&build).unwrap() {
+        let Event::StepLog { step, text, .. } = stamped.event else { panic!("nothing else was emitted") };
+        assert_eq!(text, next[step as usize].to_string());
+        next[step as usize] += 1;
+    }
+    assert_eq!(next, [EACH; THREADS as usize]);
+}
+
+#[test]
+fn an_event_waits_no_longer_than_the_patience() {
+    let space = Space::new();
+    let store = space.open();
+    let build = store.begin_build(&info()).unwrap();
+    let journal = store.journal(&build).unwrap();
+    journal.emit(log("one"));
+    let start = Instant::now();
+    while store.events(&build).unwrap().is_empty() {
+        assert!(
+            start.elapsed() < Duration::from_secs(10),
+            "nobody asked for it, and it must be written all the same"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    drop(journal);
+}
+
+#[test]
 fn the_json_is_stable_and_a_newer_event_is_read() {
     let stamped = Stamped { at_ms: 5, event: log("x\n") };
     let json = serde_json::to_string(&stamped).unwrap();
