@@ -55,7 +55,10 @@ impl Session {
         for warning in store.take_warnings() {
             crate::progress::say(&format!("warning: {warning}"));
         }
+        // What takes long runs on threads of its own: one worker has enough to do with the rest, and a short build does
+        // not wait for threads to hand tasks to each other.
         let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
             .enable_all()
             .build()
             .map_err(|error| Error::failed(format!("cannot start threads: {error}")))?;
