@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use blake3::hazmat::{ChainingValue, HasherExt as _, Mode, merge_subtrees_non_root, merge_subtrees_root};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::Digest as _;
 
@@ -115,6 +116,13 @@ impl ContentDigest {
     pub fn of(bytes: &[u8]) -> Self {
         Self(*blake3::hash(bytes).as_bytes())
     }
+
+    /// The digest of the bytes of which these are all the parts, in order. `None` for fewer than two, which are no tree.
+    pub fn of_parts(parts: &[ContentPart]) -> Option<Self> {
+        let (left, right) = (parts.len() > 1).then(|| ContentPart::split(parts))?;
+        let root = merge_subtrees_root(&ContentPart::subtree(left), &ContentPart::subtree(right), Mode::Hash);
+        Some(Self(*root.as_bytes()))
+    }
 }
 
 /// Hashes a stream of bytes into a [`BlobDigest`].
@@ -149,14 +157,38 @@ impl ContentHasher {
         self.0.update(bytes);
     }
 
-    /// Adds a large slice on all cores; worth it from about 128 KiB.
-    pub fn update_parallel(&mut self, bytes: &[u8]) {
-        self.0.update_rayon(bytes);
-    }
-
     /// The digest of all bytes that were added.
     pub fn finish(&self) -> ContentDigest {
         ContentDigest(*self.0.finalize().as_bytes())
+    }
+}
+
+/// A part of a large input, which was hashed without the others: a subtree of blake3.
+#[derive(Clone, Copy, Debug)]
+pub struct ContentPart(ChainingValue);
+
+impl ContentPart {
+    /// The length of each part but the last one, which can have less.
+    pub const LENGTH: usize = 512 << 10;
+
+    /// Hashes the part of this number, from 0.
+    pub fn of(number: u64, bytes: &[u8]) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        Self(hasher.set_input_offset(number * Self::LENGTH as u64).update(bytes).finalize_non_root())
+    }
+
+    /// What stands over several parts.
+    fn subtree(parts: &[Self]) -> ChainingValue {
+        if let [part] = parts {
+            return part.0;
+        }
+        let (left, right) = Self::split(parts);
+        merge_subtrees_non_root(&Self::subtree(left), &Self::subtree(right), Mode::Hash)
+    }
+
+    /// To the left stand the most that are a power of two, and not all.
+    fn split(parts: &[Self]) -> (&[Self], &[Self]) {
+        parts.split_at(parts.len().next_power_of_two() / 2)
     }
 }
 
@@ -186,7 +218,7 @@ fn unhex(text: &str) -> Option<[u8; 32]> {
 
 #[cfg(test)]
 mod tests {
-    use super::{BlobDigest, ContentDigest, StepKey};
+    use super::{BlobDigest, ContentDigest, ContentPart, StepKey};
 
     const EMPTY: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
@@ -223,5 +255,27 @@ mod tests {
             ContentDigest::of(b"").to_string(),
             "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"
         );
+    }
+
+    #[test]
+    fn parts_have_the_digest_of_the_whole() {
+        let bytes: Vec<u8> = (0..ContentPart::LENGTH * 9 + 1).map(|at| (at % 251) as u8).collect();
+        let of_parts = |bytes: &[u8]| {
+            let parts = (0..).zip(bytes.chunks(ContentPart::LENGTH));
+            ContentDigest::of_parts(
+                &parts.map(|(number, bytes)| ContentPart::of(number, bytes)).collect::<Vec<_>>(),
+            )
+        };
+        for count in 2..=9 {
+            for length in [
+                count * ContentPart::LENGTH,
+                count * ContentPart::LENGTH + 1,
+                count * ContentPart::LENGTH - 1500,
+            ] {
+                assert_eq!(of_parts(&bytes[..length]), Some(ContentDigest::of(&bytes[..length])), "{length}");
+            }
+        }
+        assert_eq!(of_parts(&bytes[..ContentPart::LENGTH]), None);
+        assert_eq!(of_parts(b""), None);
     }
 }

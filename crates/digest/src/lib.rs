@@ -8,4 +8,6 @@ mod framed;
 mod id;
 
 pub use framed::Framed;
-pub use id::{BlobDigest, BlobHasher, ContentDigest, ContentHasher, ParseDigestError, StepKey, TreeDigest};
+pub use id::{
+    BlobDigest, BlobHasher, ContentDigest, ContentHasher, ContentPart, ParseDigestError, StepKey, TreeDigest,
+};

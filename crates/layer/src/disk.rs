@@ -18,9 +18,6 @@ use crate::{DiskForm, Entry, FileStat, LayerError, Mtime, Ownership, TreePath, X
 /// The one extended attribute that layers keep.
 pub(crate) const CAPABILITY: &str = "security.capability";
 
-/// From this size on a file is hashed on all cores.
-const PARALLEL_HASH: usize = 1 << 20;
-
 /// A directory below which files are reached by tree paths.
 #[derive(Debug)]
 pub(crate) struct Root {
@@ -361,60 +358,6 @@ fn copy_by_hand(from: &File, to: &File, start: u64, length: u64) -> std::io::Res
         done += got as u64;
     }
     Ok(done)
-}
-
-/// Reads a file to its end, hashing what is read and, with `to`, writing it: the digest is of the bytes that were
-/// copied. Long runs of zeros become holes if `sparse`.
-pub(crate) fn hash_bytes(
-    mut from: impl Read,
-    size: u64,
-    mut to: Option<(&File, bool)>,
-) -> std::io::Result<(u64, ContentDigest)> {
-    // One byte more than expected, so that most files take one read and the end another.
-    let room = usize::try_from(size.saturating_add(1)).unwrap_or(usize::MAX).clamp(1 << 12, PARALLEL_HASH);
-    let mut buffer = vec![0_u8; room];
-    let mut hasher = ContentHasher::default();
-    let mut total = 0_u64;
-    loop {
-        let mut filled = 0;
-        while filled < buffer.len() {
-            match from.read(&mut buffer[filled..]) {
-                Ok(0) => break,
-                Ok(count) => filled += count,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        let chunk = &buffer[..filled];
-        match filled >= PARALLEL_HASH / 2 {
-            true => hasher.update_parallel(chunk),
-            false => hasher.update(chunk),
-        }
-        if let Some((file, sparse)) = &mut to {
-            write_chunk(file, total, chunk, *sparse)?;
-        }
-        total += filled as u64;
-        if filled < buffer.len() {
-            break;
-        }
-    }
-    if let Some((file, true)) = to {
-        file.set_len(total)?;
-    }
-    Ok((total, hasher.finish()))
-}
-
-fn write_chunk(mut file: &File, at: u64, chunk: &[u8], sparse: bool) -> std::io::Result<()> {
-    use std::os::unix::fs::FileExt as _;
-    if !sparse {
-        return file.write_all(chunk);
-    }
-    for (index, part) in chunk.chunks(32 << 10).enumerate() {
-        if part.iter().any(|byte| *byte != 0) {
-            file.write_all_at(part, at + (index * (32 << 10)) as u64)?;
-        }
-    }
-    Ok(())
 }
 
 /// How many threads work on files side by side.

@@ -19,6 +19,7 @@ mod estargz;
 mod form;
 mod glob;
 mod gzip;
+mod hash;
 mod ignore;
 mod members;
 mod mode;

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use crate::borrowed::Opened;
 use crate::disk::{self, Root};
 use crate::draft::{Bytes, Draft};
+use crate::hash::hash_bytes;
 use crate::{DiskForm, Entry, EntryKind, Files, LayerError, Made, Tree, TreePath};
 
 /// The directory, in the layer's own, in which bytes wait that came before their place was known. An archive
@@ -196,8 +197,7 @@ impl Placer<'_> {
             }
             return Ok(None);
         }
-        let (size, content) =
-            disk::hash_bytes(from, stat.size, Some((file, stat.is_sparse()))).map_err(failed)?;
+        let (size, content) = hash_bytes(from, stat.size, Some((file, stat.is_sparse()))).map_err(failed)?;
         let kind = EntryKind::File { size, content };
         Ok((kind != entry.kind).then_some(kind))
     }

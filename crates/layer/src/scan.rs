@@ -9,6 +9,7 @@ use rustix::io::Errno;
 
 use crate::borrowed::Opened;
 use crate::disk::{self, Root, Stat};
+use crate::hash::hash_bytes;
 use crate::{
     DiskForm, Entry, EntryKind, Found, LayerError, OverlayFlavor, Ownership, Stack, Tree, TreePath, Xattrs,
 };
@@ -178,7 +179,7 @@ impl Scan<'_> {
             EntryKind::File { .. } => {
                 let (file, stat) = self.root.open_file(path)?;
                 read.content = Some(
-                    disk::hash_bytes(&file, stat.size, None)
+                    hash_bytes(&file, stat.size, None)
                         .map_err(LayerError::std("read", self.root.full(path)))?,
                 );
                 read.xattrs = disk::kept_xattrs(&file).map_err(failed)?;

@@ -7,6 +7,7 @@ use dbuild_digest::ContentDigest;
 use rustix::fs::FileType;
 
 use crate::disk::{self, Listed, Root, Stat};
+use crate::hash::hash_bytes;
 use crate::ignore::Matched;
 use crate::wanted::{State, Wanted};
 use crate::{ContentIndex, Entry, EntryKind, FileStat, Ignore, LayerError, Tree, TreePath};
@@ -250,7 +251,7 @@ fn read_file(
         Err(error) => return Err(error),
     };
     let (size, content) =
-        disk::hash_bytes(&file, before.size, None).map_err(LayerError::std("read", root.full(path)))?;
+        hash_bytes(&file, before.size, None).map_err(LayerError::std("read", root.full(path)))?;
     let after = disk::stat_fd(&file).map_err(LayerError::io("stat", root.full(path)))?;
     let stable = after.file_stat() == before.file_stat() && size == before.size;
     Ok(Some((before.file_stat(), size, content, stable)))
