@@ -2,14 +2,12 @@
 //! without ever following a symlink.
 
 use std::fs::File;
-use std::io::{Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use dbuild_digest::{ContentDigest, ContentHasher};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RawDir, ResolveFlags, StatxFlags, Timespec, Uid};
 use rustix::io::Errno;
 

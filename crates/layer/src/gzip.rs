@@ -19,8 +19,12 @@ pub(crate) const BLOCK: usize = 512 << 10;
 const LEAST_KEPT: usize = 64 << 10;
 /// How each member begins. No name, no time, an unknown system: the same bytes everywhere.
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
-/// How much of a block is tried before it is compressed.
-const PROBE: usize = 8 << 10;
+/// How much of a block is tried before it is compressed, in each of four places, and how large a block has to be for that.
+const PROBE: usize = 4 << 10;
+const LEAST_PROBED: usize = 128 << 10;
+
+/// Fills a place with bytes.
+pub(crate) type Fill<'a> = dyn FnMut(&mut [u8]) -> Result<(), LayerError> + 'a;
 
 /// What a layer is written to.
 pub(crate) trait Sink: Write {
@@ -28,13 +32,24 @@ pub(crate) trait Sink: Write {
     fn cut(&mut self) -> io::Result<()> {
         Ok(())
     }
+
+    /// Writes at most so many bytes, of which `fill` puts all into the place it is given. Gives how many these were. Where
+    /// blocks are compressed, the place is in the block, so that large files are not copied once more.
+    fn write_with(&mut self, most: usize, fill: &mut Fill<'_>) -> Result<usize, LayerError> {
+        let mut bytes = vec![0; most];
+        fill(&mut bytes)?;
+        self.write_all(&bytes).map_err(LayerError::Output)?;
+        Ok(most)
+    }
 }
 
 /// A block that somebody compresses.
 type Pending = Receiver<Done>;
 
 struct Block {
+    /// As long as a block can be, whatever is in it: so it need not be cleared before it is filled again.
     bytes: Vec<u8>,
+    filled: usize,
     done: SyncSender<Done>,
 }
 
@@ -80,10 +95,10 @@ pub(crate) fn compress_members<T: Send>(
             scope.spawn(move || worker(level, members, blocks, &used));
         }
         let producer = scope.spawn(move || {
-            let mut feeder = Feeder { order, work, free, block, current: Vec::with_capacity(block), sent: 0 };
+            let mut feeder = Feeder { order, work, free, current: vec![0; block], filled: 0, sent: 0 };
             let produced = produce(&mut feeder)?;
             // A file without any member is no gzip file.
-            if feeder.sent == 0 || !feeder.current.is_empty() {
+            if feeder.sent == 0 || feeder.filled > 0 {
                 feeder.send().map_err(LayerError::Output)?;
             }
             Ok(produced)
@@ -127,8 +142,9 @@ pub(crate) struct Feeder {
     order: SyncSender<Pending>,
     work: SyncSender<Block>,
     free: Receiver<Vec<u8>>,
-    block: usize,
+    /// As long as a block can be.
     current: Vec<u8>,
+    filled: usize,
     sent: usize,
 }
 
@@ -138,31 +154,51 @@ impl Feeder {
         self.sent
     }
 
+    /// Where the next bytes go, at most so many.
+    fn place(&mut self, most: usize) -> &mut [u8] {
+        let count = most.min(self.current.len() - self.filled);
+        &mut self.current[self.filled..][..count]
+    }
+
+    /// So many bytes were put there.
+    fn fill(&mut self, count: usize) -> io::Result<()> {
+        self.filled += count;
+        if self.filled == self.current.len() { self.send() } else { Ok(()) }
+    }
+
     fn send(&mut self) -> io::Result<()> {
         let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
-        let next = self.free.try_recv().unwrap_or_else(|_| Vec::with_capacity(self.block));
+        let next = self.free.try_recv().unwrap_or_else(|_| vec![0; self.current.len()]);
         let bytes = std::mem::replace(&mut self.current, next);
+        let filled = std::mem::take(&mut self.filled);
         let (done, result) = mpsc::sync_channel(1);
         self.sent += 1;
         self.order.send(result).map_err(|_| gone())?;
-        self.work.send(Block { bytes, done }).map_err(|_| gone())
+        self.work.send(Block { bytes, filled, done }).map_err(|_| gone())
     }
 }
 
 impl Sink for Feeder {
     fn cut(&mut self) -> io::Result<()> {
-        if self.current.is_empty() { Ok(()) } else { self.send() }
+        if self.filled == 0 { Ok(()) } else { self.send() }
+    }
+
+    fn write_with(&mut self, most: usize, fill: &mut Fill<'_>) -> Result<usize, LayerError> {
+        let place = self.place(most);
+        let count = place.len();
+        fill(place)?;
+        self.fill(count).map_err(LayerError::Output)?;
+        Ok(count)
     }
 }
 
 impl Write for Feeder {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let taken = bytes.len().min(self.block - self.current.len());
-        self.current.extend_from_slice(&bytes[..taken]);
-        if self.current.len() == self.block {
-            self.send()?;
-        }
-        Ok(taken)
+        let place = self.place(bytes.len());
+        let count = place.len();
+        place.copy_from_slice(&bytes[..count]);
+        self.fill(count)?;
+        Ok(count)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -174,10 +210,9 @@ fn worker(level: u32, members: &dyn Members, blocks: &Mutex<Receiver<Block>>, us
     let mut deflate = Deflate::new(level);
     loop {
         let block = blocks.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(Block { mut bytes, done }) = block else { return };
+        let Ok(Block { bytes, filled, done }) = block else { return };
         // Nobody waits any more if writing failed.
-        let _ = done.send(deflate.done(&bytes, level, members));
-        bytes.clear();
+        let _ = done.send(deflate.done(&bytes[..filled], level, members));
         let _ = used.send(bytes);
     }
 }
@@ -231,7 +266,7 @@ impl Deflate {
 
     /// Whether a few places of a block do not shrink, not even by a little.
     fn is_incompressible(&mut self, bytes: &[u8]) -> bool {
-        if bytes.len() < 16 * PROBE {
+        if bytes.len() < LEAST_PROBED {
             return false;
         }
         let step = bytes.len() / 4;

@@ -14,7 +14,7 @@ use dbuild_digest::{BlobDigest, BlobHasher, ContentHasher};
 use crate::borrowed::Opened;
 use crate::disk;
 use crate::estargz::{self, TocInfo};
-use crate::gzip::{self, Sink};
+use crate::gzip::{self, Fill, Sink};
 use crate::tarball::{self, Member};
 use crate::{Entry, EntryKind, Files, LayerError, Members, Tree, TreePath};
 
@@ -186,6 +186,17 @@ impl<W: Sink + ?Sized> Sink for Counting<&mut W> {
     fn cut(&mut self) -> io::Result<()> {
         self.inner.cut()
     }
+
+    fn write_with(&mut self, most: usize, fill: &mut Fill<'_>) -> Result<usize, LayerError> {
+        let Self { inner, hasher, size } = self;
+        let count = (**inner).write_with(most, &mut |place| {
+            fill(place)?;
+            hasher.update(place);
+            Ok(())
+        })?;
+        *size += count as u64;
+        Ok(count)
+    }
 }
 
 impl<W: Write> Sink for zstd::Encoder<'static, W> {}
@@ -259,6 +270,18 @@ impl<'a> Blocks<'a> {
         Ok(())
     }
 
+    /// So many bytes, which go where they are needed at once.
+    fn large(&mut self, size: u64, fill: &mut Fill<'_>) -> Result<(), LayerError> {
+        self.pass(true)?;
+        let mut left = size;
+        while left > 0 {
+            let count = self.out.write_with(PIECE.min(usize::try_from(left).unwrap_or(PIECE)), fill)?;
+            self.passed += count;
+            left -= count as u64;
+        }
+        Ok(())
+    }
+
     /// The bytes of a file and their padding, checked against its entry.
     pub(crate) fn file(&mut self, files: &Opened, entry: &Entry) -> Result<(), LayerError> {
         let EntryKind::File { size, content } = entry.kind else { return Ok(()) };
@@ -276,19 +299,22 @@ impl<'a> Blocks<'a> {
             return Err(differs("it has another size"));
         }
         let mut hasher = ContentHasher::default();
-        let mut left = size;
-        while left > 0 {
-            let start = self.buffer.len();
-            let want = PIECE.min(usize::try_from(left).unwrap_or(PIECE));
-            self.buffer.resize(start + want, 0);
-            file.read_exact(&mut self.buffer[start..]).map_err(|error| match error.kind() {
+        // On this thread: the others compress and hash what it gives them.
+        let mut fill = |place: &mut [u8]| {
+            file.read_exact(place).map_err(|error| match error.kind() {
                 io::ErrorKind::UnexpectedEof => differs("it has another size"),
                 _ => LayerError::Io { what: "read", path: root.full(path), error },
             })?;
-            // On this thread: the others compress and hash what it gives them.
-            hasher.update(&self.buffer[start..]);
-            left -= want as u64;
-            self.pass(false)?;
+            hasher.update(place);
+            Ok(())
+        };
+        match usize::try_from(size) {
+            Ok(small) if small < PIECE => {
+                let start = self.buffer.len();
+                self.buffer.resize(start + small, 0);
+                fill(&mut self.buffer[start..])?;
+            }
+            _ => self.large(size, &mut fill)?,
         }
         if hasher.finish() != content {
             return Err(differs("it has other bytes"));
