@@ -23,7 +23,7 @@ use std::num::NonZeroU64;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::Advice;
+use rustix::fs::{Advice, FallocateFlags};
 
 use crate::StoreError;
 use crate::error::Context;
@@ -98,6 +98,7 @@ impl Replacement {
 
     /// Syncs the file and moves it to its place.
     pub fn publish(self) -> Result<(), StoreError> {
+        self.behind.finish(&self.file).on("write", &self.place)?;
         publish(&self.temp, &self.place, Durability::Now)
     }
 }
@@ -121,16 +122,21 @@ impl Drop for Replacement {
     }
 }
 
-/// Lets the disk begin with what was written while more is written, so that syncing a large file at its end does not wait for all of it.
+/// What makes appending to a large file cheap. The disk begins with what was written while more is written, so that syncing does
+/// not wait for all of it; and room is reserved ahead in large pieces, so that the file system need not find some for each block.
 #[derive(Debug, Default)]
 pub(crate) struct WriteBehind {
     written: u64,
     begun: u64,
+    /// There is room for so many bytes. `u64::MAX`: none is asked for any more.
+    reserved: u64,
 }
 
 impl WriteBehind {
     /// The disk is told each time that so much is new: little enough that it is at work on a small archive, too, before its end.
     const PIECE: u64 = 1 << 20;
+    /// From this size on room is reserved, so much at a time.
+    const RESERVE: u64 = 16 << 20;
 
     /// So many bytes were appended to the file.
     pub(crate) fn wrote(&mut self, file: &File, count: usize) {
@@ -141,6 +147,21 @@ impl WriteBehind {
             let _ = rustix::fs::fadvise(file, self.begun, NonZeroU64::new(new), Advice::DontNeed);
             self.begun = self.written;
         }
+        if self.written >= Self::RESERVE && self.reserved < self.written + Self::RESERVE / 4 {
+            self.reserve(file);
+        }
+    }
+
+    fn reserve(&mut self, file: &File) {
+        let from = self.reserved.max(self.written);
+        // The size of the file stays what was written. What cannot do this, or has little room left, goes on without.
+        let reserved = rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, from, Self::RESERVE);
+        self.reserved = if reserved.is_ok() { from + Self::RESERVE } else { u64::MAX };
+    }
+
+    /// The file is whole: what was reserved and not needed is given back.
+    pub(crate) fn finish(&self, file: &File) -> io::Result<()> {
+        if self.reserved > 0 { file.set_len(self.written) } else { Ok(()) }
     }
 }
 

@@ -28,6 +28,32 @@ fn what_is_written_is_read_and_an_abandoned_blob_leaves_nothing() {
 }
 
 #[test]
+fn of_the_room_that_is_reserved_for_a_large_file_nothing_stays() {
+    use std::os::unix::fs::MetadataExt as _;
+    let space = Space::new();
+    let store = space.open();
+    let piece = [7; 1 << 20];
+    let write = |out: &mut dyn Write| (0..40).try_for_each(|_| out.write_all(&piece));
+    let room = |path: &std::path::Path| {
+        let meta = fs::metadata(path).unwrap();
+        (meta.len(), meta.blocks() * 512)
+    };
+    let mut writer = store.blob_writer().unwrap();
+    write(&mut writer).unwrap();
+    let (digest, size) = writer.commit(None).unwrap();
+    let (length, taken) = room(&store.blob_path(&digest));
+    assert_eq!((size, length), (40 << 20, 40 << 20));
+    assert!(taken <= (40 << 20) + (64 << 10), "{taken} bytes of the disk");
+    assert_eq!(store.read_blob(&digest, u64::MAX).unwrap(), piece.repeat(40));
+
+    let place = space.dir.path().join("archive");
+    crate::replace_file(&place, |file| write(file)).unwrap();
+    let (length, taken) = room(&place);
+    assert_eq!(length, 40 << 20);
+    assert!(taken <= (40 << 20) + (64 << 10), "{taken} bytes of the disk");
+}
+
+#[test]
 fn bytes_that_were_not_expected_are_refused() {
     let space = Space::new();
     let store = space.open();
