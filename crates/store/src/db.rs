@@ -7,7 +7,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use dbuild_digest::Framed;
@@ -22,6 +22,8 @@ use crate::{FORMAT, StoreError};
 pub(crate) struct Db {
     path: PathBuf,
     state: Mutex<State>,
+    /// A connection was given back.
+    returned: Condvar,
     /// SQLite lets one write at a time, and others sleep for milliseconds before they try again; the threads of one process
     /// wait here instead.
     writing: Mutex<()>,
@@ -31,6 +33,10 @@ pub(crate) struct Db {
 
 struct State {
     idle: Vec<Connection>,
+    /// So many are at work.
+    taken: usize,
+    /// So many threads wait for one of these.
+    waiting: usize,
     /// Grows when the database is replaced, so that connections to the old one are let go of.
     generation: u64,
     /// The file that the connections are to.
@@ -42,6 +48,9 @@ struct State {
 const APPLICATION_ID: i64 = 0x6462_6c64;
 /// More connections than this are closed rather than kept.
 const KEPT_CONNECTIONS: usize = 8;
+/// A thread waits so long for a connection that others have before it opens one more: as long as opening takes, which is ten times
+/// as long as most look-ups.
+const PATIENCE: Duration = Duration::from_micros(200);
 
 const SCHEMA: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -106,10 +115,18 @@ impl Db {
             Err(Unusable::Error(error)) => return Err(error),
             Err(Unusable::Damaged(reason)) => replace(path, &reason, &mut warnings)?,
         };
-        let state = State { idle: vec![connection], generation: 0, file: file_id(path), warnings };
+        let state = State {
+            idle: vec![connection],
+            taken: 0,
+            waiting: 0,
+            generation: 0,
+            file: file_id(path),
+            warnings,
+        };
         Ok(Self {
             path: path.to_owned(),
             state: Mutex::new(state),
+            returned: Condvar::new(),
             writing: Mutex::default(),
             opening: AtomicBool::new(true),
         })
@@ -165,16 +182,11 @@ impl Db {
     fn with<T>(&self, mut work: impl FnMut(&mut Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
         let mut again = true;
         loop {
-            let (generation, idle) = {
-                let mut state = self.state();
-                (state.generation, state.idle.pop())
-            };
-            let taken = idle.map_or_else(|| connect(&self.path), Ok);
-            let done = taken.and_then(|mut connection| {
-                let done = work(&mut connection);
-                self.give_back(connection, generation);
-                done
-            });
+            let (generation, idle) = self.take();
+            let connected = idle.map_or_else(|| connect(&self.path), Ok);
+            let mut taken = Taken { db: self, generation, connection: None };
+            let done = connected.and_then(|connection| work(taken.connection.insert(connection)));
+            drop(taken);
             match done {
                 Err(error) if is_damage(&error) && again => {
                     again = false;
@@ -187,12 +199,18 @@ impl Db {
         }
     }
 
-    fn give_back(&self, connection: Connection, generation: u64) {
+    /// A connection that is idle, or soon is.
+    fn take(&self) -> (u64, Option<Connection>) {
+        let are_at_work = |state: &mut State| state.idle.is_empty() && state.taken > 0;
         let mut state = self.state();
-        if state.generation == generation && state.idle.len() < KEPT_CONNECTIONS && connection.is_autocommit()
-        {
-            state.idle.push(connection);
+        if are_at_work(&mut state) {
+            state.waiting += 1;
+            let waited = self.returned.wait_timeout_while(state, PATIENCE, are_at_work);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            state.waiting -= 1;
         }
+        state.taken += 1;
+        (state.generation, state.idle.pop())
     }
 
     /// Another process may have replaced the database; what is written to the old one is lost.
@@ -230,6 +248,27 @@ impl Db {
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection at work, or about to be opened. It is given back when this is dropped.
+struct Taken<'a> {
+    db: &'a Db,
+    generation: u64,
+    connection: Option<Connection>,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        let mut state = self.db.state();
+        state.taken -= 1;
+        let is_current = state.generation == self.generation && state.idle.len() < KEPT_CONNECTIONS;
+        if let Some(connection) = self.connection.take_if(|one| is_current && one.is_autocommit()) {
+            state.idle.push(connection);
+        }
+        if state.waiting > 0 {
+            self.db.returned.notify_one();
+        }
     }
 }
 

@@ -171,6 +171,9 @@ impl Exporting<'_> {
             owners: matches!(self.session.identity, dbuild_sandbox::rootless::Identity::Root),
             engine,
         };
+        // All that the image is made of has been looked up: what was used can be noted beside the writing, not after it.
+        let store = self.session.store.clone();
+        tokio::task::spawn_blocking(move || store.flush_uses());
         tokio::task::block_in_place(|| export.write()).map_err(failed)
     }
 
