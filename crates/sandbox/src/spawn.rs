@@ -1,7 +1,7 @@
 //! dbuild's side: starts helpers, and hears of them.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, Command, Stdio};
@@ -26,23 +26,24 @@ const MOST_LOWERS: usize = 500;
 /// May be called from any thread: the helper's real parent is a thread that this crate keeps for good.
 pub fn spawn(spec: &Spec) -> Result<Running, SandboxError> {
     validate(spec)?;
-    let (stdout, helper_stdout) = output_pipe(spec)?;
-    let (stderr, helper_stderr) = output_pipe(spec)?;
-    let (child, socket) = start_helper(helper_stdout, helper_stderr)?;
-    let mut helper = Helper { child: Some(child), socket };
+    let (stdout, its_stdout) = output_pipe(spec)?;
+    let (stderr, its_stderr) = output_pipe(spec)?;
+    let mut helper = Helper::start()?;
 
-    let own_stdin;
-    let stdin: Option<BorrowedFd<'_>> = match &spec.stdin {
-        _ if spec.terminal.is_some() => None,
-        Stdin::Null => None,
-        Stdin::Inherit => {
-            own_stdin = io::stdin();
-            Some(own_stdin.as_fd())
+    let (own_stdin, own_stdout, own_stderr) = (io::stdin(), io::stdout(), io::stderr());
+    let (has_terminal, mut fds) = (spec.terminal.is_some(), Vec::new());
+    if !has_terminal {
+        fds.push(its_stdout.as_ref().map_or(own_stdout.as_fd(), AsFd::as_fd));
+        fds.push(its_stderr.as_ref().map_or(own_stderr.as_fd(), AsFd::as_fd));
+        match &spec.stdin {
+            Stdin::Null => {}
+            Stdin::Inherit => fds.push(own_stdin.as_fd()),
+            Stdin::Fd(fd) => fds.push((**fd).as_fd()),
         }
-        Stdin::Fd(fd) => Some((**fd).as_fd()),
-    };
-    let request = Request::Run { spec: Box::new(spec.clone()), has_stdin: stdin.is_some() };
-    let sent = wire::send(&helper.socket, &request, stdin.as_slice());
+    }
+    let sent = wire::send(&helper.socket, &Request::Run { spec: Box::new(spec.clone()) }, &fds);
+    // When its last process ends, nobody writes any more.
+    drop((its_stdout, its_stderr));
     match helper.reply(sent)? {
         (Reply::Started { pid, notes }, mut fds) => {
             let terminal = if spec.terminal.is_some() { fds.pop() } else { None };
@@ -198,10 +199,16 @@ pub(crate) struct Helper {
 }
 
 impl Helper {
-    /// Starts a helper that writes nowhere.
+    /// Starts a helper, or takes the one that waits.
     pub(crate) fn start() -> Result<Helper, SandboxError> {
-        let (child, socket) = start_helper(Stdio::null(), Stdio::null())?;
-        Ok(Helper { child: Some(child), socket })
+        let (answer, answered) = sync_channel(1);
+        let started = spawner().and_then(|spawner| {
+            spawner.send(answer).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
+            answered.recv().map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?
+        });
+        let (child, socket) =
+            started.map_err(|error| SandboxError::setup("start its helper process", error))?;
+        Ok(Helper { child: Some(child), socket: Arc::new(socket) })
     }
 
     pub(crate) fn ask(&mut self, request: &Request) -> Result<Reply, SandboxError> {
@@ -247,69 +254,67 @@ fn out_of_step() -> SandboxError {
     SandboxError::HelperDied("answered out of step".to_owned())
 }
 
-fn output_pipe(spec: &Spec) -> Result<(Option<OwnedFd>, Stdio), SandboxError> {
-    if spec.terminal.is_some() {
-        return Ok((None, Stdio::null()));
+/// A pipe's ends, ours and the process's: neither with a terminal, or where the output is inherited.
+fn output_pipe(spec: &Spec) -> Result<(Option<OwnedFd>, Option<OwnedFd>), SandboxError> {
+    if spec.terminal.is_some() || matches!(spec.output, Output::Inherit) {
+        return Ok((None, None));
     }
-    match spec.output {
-        Output::Inherit => Ok((None, Stdio::inherit())),
-        Output::Pipes => {
-            let (reader, writer) = io::pipe().map_err(|error| SandboxError::setup("make a pipe", error))?;
-            Ok((Some(reader.into()), writer.into()))
-        }
-    }
+    let (reader, writer) = io::pipe().map_err(|error| SandboxError::setup("make a pipe", error))?;
+    Ok((Some(reader.into()), Some(writer.into())))
 }
 
-fn start_helper(stdout: Stdio, stderr: Stdio) -> Result<(Child, Arc<UnixStream>), SandboxError> {
-    let (ours, theirs) = UnixStream::pair().map_err(|error| SandboxError::setup("make a socket", error))?;
-    let (answer, answered) = sync_channel(1);
-    let job = Job { socket: theirs.into(), stdout, stderr, answer };
-    let child = spawner()
-        .and_then(|spawner| {
-            spawner.send(job).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
-            answered.recv().map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?
-        })
-        .map_err(|error| SandboxError::setup("start its helper process", error))?;
-    Ok((child, Arc::new(ours)))
-}
+/// A helper that waits for its request.
+type Started = (Child, UnixStream);
 
-struct Job {
-    socket: OwnedFd,
-    stdout: Stdio,
-    stderr: Stdio,
-    answer: SyncSender<io::Result<Child>>,
-}
+/// From so many helpers on there is likely to be a next one, which is started before it is asked for: a process takes longer to start
+/// than to do its work.
+const SEVERAL: usize = 2;
 
 /// The thread that starts helpers. It lives as long as the process: a parent-death signal follows the
 /// thread that spawned, and runtimes retire their threads.
-fn spawner() -> io::Result<&'static Sender<Job>> {
-    static SPAWNER: OnceLock<io::Result<Sender<Job>>> = OnceLock::new();
+fn spawner() -> io::Result<&'static Sender<SyncSender<io::Result<Started>>>> {
+    static SPAWNER: OnceLock<io::Result<Sender<SyncSender<io::Result<Started>>>>> = OnceLock::new();
     SPAWNER
         .get_or_init(|| {
-            let (sender, jobs) = channel::<Job>();
+            let (sender, jobs) = channel::<SyncSender<io::Result<Started>>>();
             std::thread::Builder::new().name("sandbox-spawner".to_owned()).spawn(move || {
                 let program = readonly_self();
                 let path = match &program {
                     Some(fd) => format!("/proc/self/fd/{}", fd.as_raw_fd()),
                     None => "/proc/self/exe".to_owned(),
                 };
-                for Job { socket, stdout, stderr, answer } in jobs {
-                    // No `pre_exec`: it would make this a fork of a large process.
-                    let child = Command::new(&path)
-                        .arg0(HELPER_NAME)
-                        .env_clear()
-                        .stdin(socket)
-                        .stdout(stdout)
-                        .stderr(stderr)
-                        .spawn();
+                // When this process ends, its end of the socket is closed, and one that waits ends, too.
+                let mut waiting: Option<Started> = None;
+                for (number, answer) in jobs.into_iter().enumerate() {
+                    // It may have been killed meanwhile.
+                    let lives = |(mut child, socket): Started| {
+                        matches!(child.try_wait(), Ok(None)).then_some((child, socket))
+                    };
+                    let started = waiting.take().and_then(lives).map_or_else(|| start(&path), Ok);
                     // Whoever asked may have given up; the child then sees its socket closed.
-                    let _ = answer.send(child);
+                    let _ = answer.send(started);
+                    if number + 1 >= SEVERAL {
+                        waiting = start(&path).ok();
+                    }
                 }
             })?;
             Ok(sender)
         })
         .as_ref()
         .map_err(|error| io::Error::from(error.kind()))
+}
+
+fn start(path: &str) -> io::Result<Started> {
+    let (ours, theirs) = UnixStream::pair()?;
+    // No `pre_exec`: it would make this a fork of a large process.
+    let child = Command::new(path)
+        .arg0(HELPER_NAME)
+        .env_clear()
+        .stdin(OwnedFd::from(theirs))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    Ok((child, ours))
 }
 
 /// This program through a read-only mount of its own file. A process in a container can get hold of the

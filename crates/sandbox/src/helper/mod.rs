@@ -47,8 +47,9 @@ pub fn dispatch_helper() {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Request {
-    /// Run this. With `has_stdin` a descriptor is beside it.
-    Run { spec: Box<Spec>, has_stdin: bool },
+    /// Run this. Without a terminal, the descriptors of its standard output and error are beside it, and that of its standard
+    /// input, if it has one.
+    Run { spec: Box<Spec> },
     /// Try what this machine offers.
     Probe,
 }
@@ -102,8 +103,11 @@ fn serve() -> io::Result<()> {
         return Ok(());
     };
     match request {
-        Request::Run { spec, has_stdin } => {
-            let stdin = if has_stdin { fds.pop() } else { None };
+        Request::Run { spec } => {
+            for (number, fd) in (1..).zip(fds.drain(..fds.len().min(2))) {
+                sys::set_stdio(number, &fd)?;
+            }
+            let stdin = fds.pop();
             let reply = match Supervisor::run(&socket, &spec, stdin) {
                 Ok(exit) => Reply::Exited(exit),
                 Err(error) => Reply::Failed(error),
