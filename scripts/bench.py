@@ -42,13 +42,13 @@ def run(command, **kwargs):
 
 
 def take_memory():
-    """Takes 4 GB, if so much is free, and gives it back: a virtual machine may have left free memory to its host, and to fetch it
+    """Takes 1 GB, if so much is free, and gives it back: a virtual machine may have left free memory to its host, and to fetch it
     again is no work of the builder that happens to come next."""
     with open("/proc/meminfo", encoding="ascii") as file:
         free = int(next(line for line in file if line.startswith("MemFree:")).split()[1]) << 10
     child = os.fork()  # Whose memory is not counted as that of the builders.
     if child == 0:
-        mmap.mmap(-1, max(min(4 << 30, free // 2), 1 << 20)).madvise(MADV_POPULATE_WRITE)
+        mmap.mmap(-1, max(min(1 << 30, free // 2), 1 << 20)).madvise(MADV_POPULATE_WRITE)
         os._exit(0)
     os.waitpid(child, 0)
 

@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RawDir, ResolveFlags, StatxFlags, Timespec, Uid};
 use rustix::io::Errno;
@@ -360,7 +360,10 @@ fn copy_by_hand(from: &File, to: &File, start: u64, length: u64) -> std::io::Res
 
 /// How many threads work on files side by side.
 pub(crate) fn threads() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(8)
+    // To ask takes a look at the limits of all control groups.
+    static CORES: LazyLock<usize> =
+        LazyLock::new(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
+    (*CORES).min(8)
 }
 
 /// Does something with every item, on several threads if there are many, and gives the results in order. The first

@@ -47,7 +47,7 @@ pub(crate) trait Sink: Write {
 type Pending = Receiver<Done>;
 
 struct Block {
-    /// As long as a block can be, whatever is in it: so it need not be cleared before it is filled again.
+    /// At least as long as what is in it: what a buffer had in it before need not be cleared.
     bytes: Vec<u8>,
     filled: usize,
     done: SyncSender<Done>,
@@ -95,7 +95,7 @@ pub(crate) fn compress_members<T: Send>(
             scope.spawn(move || worker(level, members, blocks, &used));
         }
         let producer = scope.spawn(move || {
-            let mut feeder = Feeder { order, work, free, current: vec![0; block], filled: 0, sent: 0 };
+            let mut feeder = Feeder { order, work, free, block, current: Vec::new(), filled: 0, sent: 0 };
             let produced = produce(&mut feeder)?;
             // A file without any member is no gzip file.
             if feeder.sent == 0 || feeder.filled > 0 {
@@ -142,7 +142,8 @@ pub(crate) struct Feeder {
     order: SyncSender<Pending>,
     work: SyncSender<Block>,
     free: Receiver<Vec<u8>>,
-    /// As long as a block can be.
+    block: usize,
+    /// At least as long as what is in it.
     current: Vec<u8>,
     filled: usize,
     sent: usize,
@@ -156,19 +157,23 @@ impl Feeder {
 
     /// Where the next bytes go, at most so many.
     fn place(&mut self, most: usize) -> &mut [u8] {
-        let count = most.min(self.current.len() - self.filled);
-        &mut self.current[self.filled..][..count]
+        let end = self.block.min(self.filled.saturating_add(most));
+        if self.current.len() < end {
+            self.current.reserve_exact(self.block - self.current.len());
+            self.current.resize(end, 0);
+        }
+        &mut self.current[self.filled..end]
     }
 
     /// So many bytes were put there.
     fn fill(&mut self, count: usize) -> io::Result<()> {
         self.filled += count;
-        if self.filled == self.current.len() { self.send() } else { Ok(()) }
+        if self.filled == self.block { self.send() } else { Ok(()) }
     }
 
     fn send(&mut self) -> io::Result<()> {
         let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
-        let next = self.free.try_recv().unwrap_or_else(|_| vec![0; self.current.len()]);
+        let next = self.free.try_recv().unwrap_or_default();
         let bytes = std::mem::replace(&mut self.current, next);
         let filled = std::mem::take(&mut self.filled);
         let (done, result) = mpsc::sync_channel(1);

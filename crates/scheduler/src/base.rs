@@ -72,13 +72,26 @@ impl Bases {
 
     /// Whether nothing would have to be pulled or unpacked.
     pub(crate) fn is_present(&self, image: &BaseImage) -> bool {
-        present(&self.store, image).is_some()
+        self.found(image).is_some()
     }
 
     /// The indexes of an image's layers, if it is unpacked.
     pub(crate) fn if_present(&self, image: &BaseImage) -> Option<Vec<Arc<dbuild_layer::Tree>>> {
-        let layers = present(&self.store, image)?;
-        Some(layers.into_iter().map(|layer| layer.tree).collect())
+        let layers = self.found(image)?;
+        Some(layers.iter().map(|layer| Arc::clone(&layer.tree)).collect())
+    }
+
+    /// The layers of an image, if it is unpacked. What was found once is not looked up and read again in this build.
+    fn found(&self, image: &BaseImage) -> Option<Arc<Vec<Snapshot>>> {
+        let chains = chains_of(image);
+        let Some(top) = chains.last() else { return Some(Arc::default()) };
+        let slot = Arc::clone(lock(&self.known).entry(*top).or_default());
+        // Nobody waits for one that is being brought.
+        let Ok(mut slot) = slot.try_lock() else { return present_chains(&self.store, &chains).map(Arc::new) };
+        if slot.is_none() {
+            *slot = present_chains(&self.store, &chains).map(Arc::new);
+        }
+        slot.clone()
     }
 
     /// Marks the image's work as shown; false where it was already.

@@ -382,6 +382,8 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     // Whoever closes last would copy the log into the database and sync both: milliseconds at the end of every command. The
     // log stays instead, and is copied when it has grown, as it is while a store is in use.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    // Or statements that could use a partial index are prepared again for each value that they are asked with.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
 }
