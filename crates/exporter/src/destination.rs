@@ -3,6 +3,8 @@
 use std::fs::{self, File};
 use std::io::{self, BufWriter, IsTerminal, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use dbuild_store::{Replacement, StoreError};
 
@@ -61,27 +63,79 @@ pub(crate) fn write_file(
             if let Some(parent) = place.parent().filter(|parent| !parent.as_os_str().is_empty()) {
                 fs::create_dir_all(parent).on("make the directory", parent)?;
             }
-            let mut output = Output::new(&place).on("read", &place)?;
-            let bytes = stream(&mut output, &place, write)?;
-            output.finish()?;
-            Ok(bytes)
+            let mut out = FileWriter::new(Output::new(&place).on("read", &place)?);
+            write(&mut out)?;
+            out.finish()
         }
+    }
+}
+
+/// A file that is written, and appears when it is whole.
+pub(crate) struct FileWriter {
+    out: Counted<BufWriter<Output>>,
+    /// Whoever began it wants no more of it.
+    is_unwanted: Option<Arc<AtomicBool>>,
+}
+
+impl FileWriter {
+    fn new(output: Output) -> Self {
+        Self { out: Counted { out: BufWriter::with_capacity(BUFFER, output), bytes: 0 }, is_unwanted: None }
+    }
+
+    /// Begins a file that is likely to be wanted, and that nobody sees until it is finished. `None` where that cannot be had.
+    pub(crate) fn begin(destination: &Destination, is_unwanted: Arc<AtomicBool>) -> Option<Self> {
+        let Destination::Path(path) = destination else { return None };
+        let place = followed(path);
+        if fs::metadata(&place).is_ok_and(|meta| !meta.is_file()) {
+            return None;
+        }
+        let mut output = Output::new(&place).ok()?;
+        output.is_unnamed = true;
+        if output.old.is_none() {
+            output.new_file().ok()?;
+        }
+        Some(Self { is_unwanted: Some(is_unwanted), ..Self::new(output) })
+    }
+
+    /// Gives the number of bytes.
+    pub(crate) fn finish(mut self) -> Result<u64, ExportError> {
+        let place = self.out.out.get_ref().place.clone();
+        self.out.flush().on("write", &place)?;
+        let Self { out: Counted { out, bytes }, .. } = self;
+        let output = out.into_inner().map_err(io::IntoInnerError::into_error).on("write", &place)?;
+        output.finish()?;
+        Ok(bytes)
+    }
+}
+
+impl Write for FileWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.is_unwanted.as_ref().is_some_and(|unwanted| unwanted.load(Ordering::Relaxed)) {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        self.out.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
     }
 }
 
 /// A file that is written anew as soon as it turns out to differ from the one in its place: what a build that changed
 /// nothing writes is there already.
-struct Output<'a> {
-    place: &'a Path,
+struct Output {
+    place: PathBuf,
     old: Option<File>,
     /// So many bytes are those of the old file.
     same: u64,
     new: Option<Replacement>,
+    /// The new file has no name before it is whole.
+    is_unnamed: bool,
     buffer: Vec<u8>,
 }
 
-impl<'a> Output<'a> {
-    fn new(place: &'a Path) -> io::Result<Self> {
+impl Output {
+    fn new(place: &Path) -> io::Result<Self> {
         let old = match File::open(place) {
             Ok(old) => Some(old),
             // What cannot be read can be replaced all the same.
@@ -89,7 +143,7 @@ impl<'a> Output<'a> {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => None,
             Err(error) => return Err(error),
         };
-        Ok(Self { place, old, same: 0, new: None, buffer: Vec::new() })
+        Ok(Self { place: place.to_owned(), old, same: 0, new: None, is_unnamed: false, buffer: Vec::new() })
     }
 
     /// Whether the old file goes on with these bytes.
@@ -105,7 +159,11 @@ impl<'a> Output<'a> {
 
     /// The file that takes the place of the old one; what is the same is taken from there.
     fn new_file(&mut self) -> io::Result<()> {
-        let mut new = Replacement::begin(self.place).map_err(|error| match error {
+        let begun = match self.is_unnamed {
+            true => Replacement::begin_unnamed(&self.place),
+            false => Replacement::begin(&self.place),
+        };
+        let mut new = begun.map_err(|error| match error {
             StoreError::Io { source, .. } => source,
             error => io::Error::other(error),
         })?;
@@ -120,20 +178,20 @@ impl<'a> Output<'a> {
     }
 
     fn finish(mut self) -> Result<(), ExportError> {
-        let place = self.place;
+        let place = self.place.clone();
         if let Some(old) = &self.old
-            && old.metadata().on("read", place)?.len() == self.same
+            && old.metadata().on("read", &place)?.len() == self.same
         {
-            return old.sync_all().on("sync", place);
+            return old.sync_all().on("sync", &place);
         }
         if self.new.is_none() {
-            self.new_file().on("write", place)?;
+            self.new_file().on("write", &place)?;
         }
         self.new.map_or(Ok(()), Replacement::publish).map_err(ExportError::from)
     }
 }
 
-impl Write for Output<'_> {
+impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.new.is_none() {
             if self.goes_on_with(bytes)? {

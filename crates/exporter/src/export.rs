@@ -8,6 +8,7 @@ use dbuild_plan::Platform;
 use dbuild_registry::{BlobDescriptor, Pushed, Reference, Registry};
 use dbuild_store::Store;
 
+use crate::begun::Begun;
 use crate::contents::Contents;
 use crate::destination::write_file;
 use crate::layout::Outgoing;
@@ -46,8 +47,8 @@ pub struct Written {
 }
 
 impl Export<'_> {
-    /// Writes the output. Nothing is pushed here: see [`push`].
-    pub fn write(&self) -> Result<Written, ExportError> {
+    /// Writes the output, with what was begun of it. Nothing is pushed here: see [`push`].
+    pub fn write(&self, begun: Option<Begun>) -> Result<Written, ExportError> {
         match (self.spec.kind, &self.spec.dest) {
             (OutputKind::Nothing, _) => Ok(Written::default()),
             (OutputKind::Image, _) => self.tag(),
@@ -57,8 +58,8 @@ impl Export<'_> {
                 let notes = said.lines().map(str::to_owned).collect();
                 Ok(Written { what: format!("loaded into {}", engine.name()), bytes: None, notes })
             }
-            (OutputKind::Oci { tar: true }, Some(dest)) => self.archive(dest, false),
-            (OutputKind::Docker { tar: true }, Some(dest)) => self.archive(dest, true),
+            (OutputKind::Oci { tar: true }, Some(dest)) => self.archive(dest, false, begun),
+            (OutputKind::Docker { tar: true }, Some(dest)) => self.archive(dest, true, begun),
             (
                 OutputKind::Oci { tar: false } | OutputKind::Docker { tar: false },
                 Some(Destination::Path(dir)),
@@ -91,9 +92,18 @@ impl Export<'_> {
         Ok(Written { what: format!("image {}", names.join(", ")), bytes: Some(bytes), notes: Vec::new() })
     }
 
-    fn archive(&self, dest: &Destination, docker: bool) -> Result<Written, ExportError> {
+    fn archive(
+        &self,
+        dest: &Destination,
+        docker: bool,
+        begun: Option<Begun>,
+    ) -> Result<Written, ExportError> {
         let outgoing = self.outgoing()?;
-        let bytes = write_file(dest, |out| outgoing.write_archive(out, docker))?;
+        let contents = Contents::read(self.store, outgoing.image)?;
+        let bytes = match begun.and_then(|begun| begun.take(dest, &contents)) {
+            Some(archive) => outgoing.complete(archive, &contents, docker)?.finish()?,
+            None => write_file(dest, |out| outgoing.write_archive(out, docker))?,
+        };
         let kind = if docker { "docker" } else { "OCI" };
         Ok(Written { what: format!("{kind} archive {}", name(dest)), bytes: Some(bytes), notes: Vec::new() })
     }

@@ -34,20 +34,27 @@ impl Outgoing<'_> {
     /// Writes a tar: an OCI layout, and with `docker` a `manifest.json` as well.
     pub(crate) fn write_archive(&self, out: &mut dyn Write, docker: bool) -> Result<(), ExportError> {
         let contents = Contents::read(self.store, self.image)?;
-        let mut tar = Archive { tar: tar::Builder::new(out) };
-        tar.directory("blobs/")?;
-        tar.directory("blobs/sha256/")?;
-        let mut blobs = contents.blobs.clone();
-        blobs.sort_unstable();
-        for (digest, size) in blobs {
-            tar.blob(self.store, &digest, size)?;
+        self.complete(Archive::begin(out)?, &contents, docker).map(drop)
+    }
+
+    /// Writes what an archive lacks, which has the first blobs.
+    pub(crate) fn complete<W: Write>(
+        &self,
+        mut archive: Archive<W>,
+        contents: &Contents,
+        docker: bool,
+    ) -> Result<W, ExportError> {
+        // Layers come first, in their order: they are there, or known, before what names them.
+        for (digest, size) in &contents.blobs[archive.blobs..] {
+            archive.blob(self.store, digest, *size)?;
         }
-        tar.file("index.json", &json(&self.index())?)?;
+        archive.file("index.json", &json(&self.index())?)?;
         if docker {
-            tar.file("manifest.json", &json(&self.docker_manifest(&contents)?)?)?;
+            archive.file("manifest.json", &json(&self.docker_manifest(contents)?)?)?;
         }
-        tar.file("oci-layout", OCI_LAYOUT)?;
-        tar.tar.finish().map_err(|error| ExportError::from_io(error, "write", Path::new("the archive")))
+        archive.file("oci-layout", OCI_LAYOUT)?;
+        let finished = archive.tar.into_inner();
+        finished.map_err(|error| ExportError::from_io(error, "write", Path::new("the archive")))
     }
 
     /// Writes a directory. One that is a layout already keeps its other images; blobs that it has are not written again.
@@ -194,11 +201,20 @@ fn holds(place: &Path, digest: &BlobDigest) -> Result<bool, ExportError> {
 }
 
 /// A tar whose bytes depend on its contents alone.
-struct Archive<'a> {
-    tar: tar::Builder<&'a mut dyn Write>,
+pub(crate) struct Archive<W: Write> {
+    tar: tar::Builder<W>,
+    /// So many were written.
+    pub(crate) blobs: usize,
 }
 
-impl Archive<'_> {
+impl<W: Write> Archive<W> {
+    pub(crate) fn begin(out: W) -> Result<Self, ExportError> {
+        let mut archive = Self { tar: tar::Builder::new(out), blobs: 0 };
+        archive.directory("blobs/")?;
+        archive.directory("blobs/sha256/")?;
+        Ok(archive)
+    }
+
     fn directory(&mut self, path: &str) -> Result<(), ExportError> {
         let header = header(tar::EntryType::Directory, 0o755, 0);
         self.append(path, header, std::io::empty())
@@ -208,7 +224,7 @@ impl Archive<'_> {
         self.append(path, header(tar::EntryType::Regular, 0o644, bytes.len() as u64), bytes)
     }
 
-    fn blob(&mut self, store: &Store, digest: &BlobDigest, size: u64) -> Result<(), ExportError> {
+    pub(crate) fn blob(&mut self, store: &Store, digest: &BlobDigest, size: u64) -> Result<(), ExportError> {
         let blob = store.open_blob(digest)?;
         if blob.size() != size {
             return Err(ExportError::Inconsistent {
@@ -232,7 +248,9 @@ impl Archive<'_> {
             return Err(failed(std::io::ErrorKind::UnexpectedEof.into()));
         }
         let padding = copied.next_multiple_of(512) - copied;
-        out.write_all(&[0; 512][..usize::try_from(padding).unwrap_or(0)]).map_err(failed)
+        out.write_all(&[0; 512][..usize::try_from(padding).unwrap_or(0)]).map_err(failed)?;
+        self.blobs += 1;
+        Ok(())
     }
 
     fn append(&mut self, path: &str, mut header: tar::Header, data: impl Read) -> Result<(), ExportError> {

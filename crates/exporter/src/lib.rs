@@ -7,6 +7,7 @@
 //! This crate knows nothing of steps and caches. It is synchronous, but for [`push`].
 
 mod assemble;
+mod begun;
 mod contents;
 mod destination;
 mod engine;
@@ -25,6 +26,7 @@ mod tests;
 mod time;
 
 pub use assemble::{Image, ImageParts, assemble, assemble_index};
+pub use begun::Begun;
 pub use engine::{Engine, find_engine};
 pub use error::ExportError;
 pub use export::{Export, Written, push, save};

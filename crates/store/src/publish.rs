@@ -20,10 +20,11 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::num::NonZeroU64;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Advice, FallocateFlags};
+use rustix::fs::{Advice, AtFlags, CWD, FallocateFlags, Mode, OFlags};
 
 use crate::StoreError;
 use crate::error::Context;
@@ -44,9 +45,7 @@ pub(crate) fn publish(temp: &Path, place: &Path, durability: Durability) -> Resu
     }
     fs::rename(temp, place).on("write", place)?;
     if durability == Durability::Now {
-        // The parent of a bare name is empty.
-        let parent = place.parent().filter(|parent| !parent.as_os_str().is_empty());
-        sync_dir(parent.unwrap_or(Path::new(".")))?;
+        sync_dir(parent(place))?;
     }
     Ok(())
 }
@@ -83,6 +82,8 @@ pub fn replace_file(
 pub struct Replacement {
     place: PathBuf,
     temp: PathBuf,
+    /// The file has no name yet, not even a temporary one.
+    is_unnamed: bool,
     file: File,
     behind: WriteBehind,
 }
@@ -90,15 +91,31 @@ pub struct Replacement {
 impl Replacement {
     /// Makes the temporary file beside the place.
     pub fn begin(place: &Path) -> Result<Self, StoreError> {
-        let name = place.file_name().unwrap_or_default().to_string_lossy();
-        let temp = place.with_file_name(format!(".{name}.{}.tmp", crate::store::unique()));
+        let temp = beside(place);
         let file = File::options().write(true).read(true).create_new(true).open(&temp).on("write", place)?;
-        Ok(Self { place: place.to_owned(), temp, file, behind: WriteBehind::default() })
+        let behind = WriteBehind::default();
+        Ok(Self { place: place.to_owned(), temp, is_unnamed: false, file, behind })
+    }
+
+    /// The same without a name, so that nobody sees it before it is published, and nothing is left whoever is killed. Fails where
+    /// the file system cannot do that.
+    pub fn begin_unnamed(place: &Path) -> Result<Self, StoreError> {
+        let (flags, mode) = (OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC, Mode::from_raw_mode(0o666));
+        let file =
+            rustix::fs::open(parent(place), flags, mode).map_err(io::Error::from).on("write", place)?;
+        let (temp, behind) = (beside(place), WriteBehind::default());
+        Ok(Self { place: place.to_owned(), temp, is_unnamed: true, file: file.into(), behind })
     }
 
     /// Syncs the file and moves it to its place.
     pub fn publish(self) -> Result<(), StoreError> {
         self.behind.finish(&self.file).on("write", &self.place)?;
+        if self.is_unnamed {
+            // No link takes the place of a file that is there: under a temporary name first.
+            let own = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+            let linked = rustix::fs::linkat(CWD, own, CWD, &self.temp, AtFlags::SYMLINK_FOLLOW);
+            linked.map_err(io::Error::from).on("write", &self.place)?;
+        }
         publish(&self.temp, &self.place, Durability::Now)
     }
 }
@@ -163,6 +180,17 @@ impl WriteBehind {
     pub(crate) fn finish(&self, file: &File) -> io::Result<()> {
         if self.reserved > 0 { file.set_len(self.written) } else { Ok(()) }
     }
+}
+
+/// A name beside a place for what is not whole yet.
+fn beside(place: &Path) -> PathBuf {
+    let name = place.file_name().unwrap_or_default().to_string_lossy();
+    place.with_file_name(format!(".{name}.{}.tmp", crate::store::unique()))
+}
+
+/// The directory that a place is in; of a bare name, the current one.
+fn parent(place: &Path) -> &Path {
+    place.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Makes renames in a directory durable.

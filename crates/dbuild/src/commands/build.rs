@@ -198,6 +198,7 @@ impl Build<'_> {
         let plan = Arc::new(lowered.plan.clone());
         let mut request = self.request(Arc::clone(&plan), Arc::clone(events), cancel.clone());
         let mut left = plan.len();
+        let mut begun = super::export::begin(self.session, &plan, &self.outputs);
         let building = async {
             let (built, exported) = loop {
                 let built = dbuild_scheduler::build(request).await?;
@@ -213,7 +214,7 @@ impl Build<'_> {
                     built: &built,
                     epoch: self.inputs.epoch,
                 };
-                let exported = export(exporting, &self.outputs, events).await;
+                let exported = export(exporting, &self.outputs, begun.take(), events).await;
                 // Should it have failed, it is tried again at the end, and told.
                 let _ = syncing.await;
                 let damage = exported.as_ref().err().and_then(Error::damage).filter(|_| left > 0);

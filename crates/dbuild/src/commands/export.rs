@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
 use dbuild_exporter::{
-    Annotation, AnnotationLevel, Engine, Export, ExportError, Image, ImageParts, MediaTypes, OutputKind,
-    OutputSpec, assemble, assemble_index, find_engine, image_id, metadata, write_iidfile,
+    Annotation, AnnotationLevel, Begun, Engine, Export, ExportError, Image, ImageParts, MediaTypes,
+    OutputKind, OutputSpec, assemble, assemble_index, find_engine, image_id, metadata, write_iidfile,
     write_metadata_file,
 };
 use dbuild_layer::LayerError;
-use dbuild_plan::{HistoryEntry, Plan, Stage};
+use dbuild_plan::{HistoryEntry, Plan, Stage, StepKind};
 use dbuild_registry::Reference;
 use dbuild_scheduler::{Built, BuiltTarget};
 use dbuild_store::{Event, EventSink};
@@ -29,6 +29,19 @@ pub(crate) struct Exporting<'a> {
     pub(crate) epoch: Option<u64>,
 }
 
+/// Begins the first archive while the steps run: with the layers of the base, unless they are going to be compressed anew.
+pub(crate) fn begin(session: &Session, plan: &Plan, outputs: &[OutputSpec]) -> Option<(usize, Begun)> {
+    if outputs.iter().any(|output| output.force_compression) {
+        return None;
+    }
+    let last = plan.stage(plan.targets().first()?.stage).last?;
+    let base = plan.chain(last).first().map(|step| plan.step(*step))?;
+    let StepKind::Image(base) = &base.kind else { return None };
+    let layers: Vec<_> = base.image.layers.iter().map(|layer| (layer.digest, layer.size)).collect();
+    let begin = |(at, output)| Some((at, Begun::begin(&session.store, output, layers.clone())?));
+    outputs.iter().enumerate().find_map(begin)
+}
+
 /// What the command line says in the end.
 pub(crate) struct Exported {
     /// The image's id; `None` where only files were written.
@@ -39,11 +52,12 @@ pub(crate) struct Exported {
 pub(crate) async fn export(
     exporting: Exporting<'_>,
     outputs: &[OutputSpec],
+    mut begun: Option<(usize, Begun)>,
     events: &dyn EventSink,
 ) -> Result<Exported, Error> {
     let names = names(&exporting.flags.tag)?;
     let mut last = None;
-    for output in outputs {
+    for (at, output) in outputs.iter().enumerate() {
         let mut names = names.clone();
         names.extend(self::names(&output.names)?);
         let label = label(output);
@@ -53,7 +67,8 @@ pub(crate) async fn export(
             false => Some(exporting.image(output)?),
         };
         let engine = engine(output)?;
-        let written = exporting.write(output, image.as_ref(), &names, engine.as_ref())?;
+        let begun = begun.take_if(|(of, _)| *of == at).map(|(_, begun)| begun);
+        let written = exporting.write(output, image.as_ref(), &names, engine.as_ref(), begun)?;
         for text in written.notes {
             events.emit(Event::Note { text });
         }
@@ -151,6 +166,7 @@ impl Exporting<'_> {
         image: Option<&Image>,
         names: &[Reference],
         engine: Option<&Engine>,
+        begun: Option<Begun>,
     ) -> Result<dbuild_exporter::Written, Error> {
         let mut files = Vec::new();
         if output.is_files() {
@@ -174,7 +190,7 @@ impl Exporting<'_> {
         // All that the image is made of has been looked up: what was used can be noted beside the writing, not after it.
         let store = self.session.store.clone();
         tokio::task::spawn_blocking(move || store.flush_uses());
-        tokio::task::block_in_place(|| export.write()).map_err(failed)
+        tokio::task::block_in_place(|| export.write(begun)).map_err(failed)
     }
 
     async fn push(

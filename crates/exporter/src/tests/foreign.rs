@@ -24,7 +24,7 @@ fn export(
         owners: false,
         engine: None,
     };
-    export.write()
+    export.write(None)
 }
 
 fn skopeo(reference: &str) -> Value {

@@ -20,7 +20,7 @@ fn export(
     let names = names(&["app:1"]);
     let store = &bench.store;
     Export { store, spec: &spec, image, names: &names, files, clamp_mtime: None, owners: false, engine }
-        .write()
+        .write(None)
 }
 
 fn stack(bench: &Bench, name: &str, files: &[(&str, &str)]) -> Stack {

@@ -1,0 +1,96 @@
+//! Archives that are begun before the image is known.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+
+use dbuild_digest::BlobDigest;
+
+use super::{Bench, names};
+use crate::contents::Contents;
+use crate::{Begun, Export, Image, OutputSpec};
+
+fn spec(bench: &Bench, name: &str) -> OutputSpec {
+    format!("type=oci,dest={}", bench.path(name).display()).parse().unwrap()
+}
+
+fn write(bench: &Bench, image: &Image, name: &str, begun: Option<Begun>) -> Vec<u8> {
+    let (store, spec, names) = (&bench.store, spec(bench, name), names(&["app:1"]));
+    let image = Some(image);
+    Export {
+        store,
+        spec: &spec,
+        image,
+        names: &names,
+        files: &[],
+        clamp_mtime: None,
+        owners: false,
+        engine: None,
+    }
+    .write(begun)
+    .unwrap();
+    fs::read(bench.path(name)).unwrap()
+}
+
+/// The lower of the image's two layers.
+fn base(bench: &Bench, image: &Image) -> Vec<(BlobDigest, u64)> {
+    Contents::read(&bench.store, image).unwrap().blobs[..1].to_vec()
+}
+
+/// What is in the directory beside what the bench put there.
+fn outputs(bench: &Bench) -> Vec<String> {
+    let names = fs::read_dir(bench.path("")).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = names.filter(|name| name.contains("tar")).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn begun_or_not_the_archive_is_the_same() {
+    let bench = Bench::new();
+    let image = bench.image("linux/amd64");
+    let whole = write(&bench, &image, "whole.tar", None);
+    let begin = |layers| Begun::begin(&bench.store, &spec(&bench, "app.tar"), layers).unwrap();
+
+    let begun = begin(base(&bench, &image));
+    assert_eq!(outputs(&bench), ["whole.tar"], "nobody sees it");
+    assert!(write(&bench, &image, "app.tar", Some(begun)) == whole);
+
+    // What is in its place already is left alone.
+    let inode = || fs::metadata(bench.path("app.tar")).unwrap().ino();
+    let before = inode();
+    assert!(write(&bench, &image, "app.tar", Some(begin(base(&bench, &image)))) == whole);
+    assert_eq!(inode(), before);
+
+    // An image that begins with other layers, and layers that are not there.
+    let other = bench.image("linux/arm64");
+    let absent = (BlobDigest::of(b"absent"), 6);
+    for layers in [base(&bench, &other), vec![absent], [base(&bench, &image), vec![absent]].concat()] {
+        fs::write(bench.path("app.tar"), "something else").unwrap();
+        assert!(write(&bench, &image, "app.tar", Some(begin(layers))) == whole);
+    }
+    assert_eq!(outputs(&bench), ["app.tar", "whole.tar"], "and nothing beside them");
+}
+
+#[test]
+fn of_one_that_is_given_up_nothing_is_left() {
+    let bench = Bench::new();
+    let image = bench.image("linux/amd64");
+    drop(Begun::begin(&bench.store, &spec(&bench, "app.tar"), base(&bench, &image)).unwrap());
+    assert!(outputs(&bench).is_empty());
+}
+
+#[test]
+fn where_it_cannot_be_begun_it_is_written_at_once() {
+    let bench = Bench::new();
+    let image = bench.image("linux/amd64");
+    let begin = |spec: &OutputSpec| Begun::begin(&bench.store, spec, base(&bench, &image));
+    for output in ["type=oci,dest=-", "type=oci,tar=false,dest=x", "type=local,dest=x", "type=image"] {
+        assert!(begin(&output.parse().unwrap()).is_none(), "{output}");
+    }
+    assert!(Begun::begin(&bench.store, &spec(&bench, "app.tar"), vec![]).is_none());
+    // The directory is made when there is something to put there.
+    let begun = begin(&spec(&bench, "new/app.tar"));
+    assert!(!bench.path("new").exists());
+    assert!(!write(&bench, &image, "new/app.tar", begun).is_empty());
+}
