@@ -151,6 +151,7 @@ fn bring_by(
         cache: if flags.no_cache { CacheUse::Nothing } else { CacheUse::All },
         jobs: std::num::NonZeroUsize::MIN,
         pack: None,
+        layers: None,
         leave: None,
         repack_bases: false,
         secrets: inputs::secrets(&flags.secret)?,

@@ -1,15 +1,17 @@
 //! An archive that is begun while the image is built.
 //!
-//! The layers of the base are known, and most often there, before the first step runs. So they are written to the archive beside
-//! the build, into a file without a name: no step can see it, and nothing is left of it if the build fails, whoever is
-//! killed. When the image is known the rest is added; if it begins with other layers, the archive is written anew.
+//! The layers of the base are known, and most often there, before the first step runs, and the others come one by one. So they are
+//! written to the archive beside the build, into a file without a name: no step can see it, and nothing is left of it
+//! if the build fails, whoever is killed. When the image is known the rest is added; if it has other layers than were
+//! expected, the archive is written anew.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use dbuild_digest::BlobDigest;
-use dbuild_store::Store;
+use dbuild_store::{Awaited, Store};
 
 use crate::contents::Contents;
 use crate::destination::FileWriter;
@@ -20,30 +22,47 @@ use crate::{Destination, OutputKind, OutputSpec};
 #[derive(Debug)]
 pub struct Begun {
     destination: Destination,
-    layers: Vec<(BlobDigest, u64)>,
     is_unwanted: Arc<AtomicBool>,
-    writing: Option<JoinHandle<Option<Archive<FileWriter>>>>,
+    layers: Sender<Option<Awaited>>,
+    writing: Option<JoinHandle<Option<Beginning>>>,
+}
+
+/// What was written, and of what.
+struct Beginning {
+    archive: Archive<FileWriter>,
+    blobs: Vec<Blob>,
+}
+
+enum Blob {
+    /// Whole.
+    Named(BlobDigest),
+    /// Without its header: its size, and where that belongs.
+    Nameless(u64, u64),
 }
 
 impl Begun {
-    /// Begins an output whose image is going to have these lowest layers, by digest and size. `None` if it is no archive, or one
-    /// that cannot be written unseen.
-    pub fn begin(store: &Store, spec: &OutputSpec, layers: Vec<(BlobDigest, u64)>) -> Option<Self> {
+    /// Begins an output. `None` if it is no archive that is written to a file.
+    pub fn begin(store: &Store, spec: &OutputSpec) -> Option<Self> {
         let (OutputKind::Oci { tar: true } | OutputKind::Docker { tar: true }) = spec.kind else {
             return None;
         };
         let destination = spec.dest.clone().filter(|dest| matches!(dest, Destination::Path(_)))?;
-        if layers.is_empty() {
-            return None;
-        }
         let is_unwanted = Arc::new(AtomicBool::new(false));
+        let (layers, awaited) = channel();
         let work = {
-            let (store, destination) = (store.clone(), destination.clone());
-            let (layers, is_unwanted) = (layers.clone(), Arc::clone(&is_unwanted));
-            move || write(&store, &destination, &layers, is_unwanted)
+            let (store, destination, is_unwanted) =
+                (store.clone(), destination.clone(), Arc::clone(&is_unwanted));
+            move || write(&store, &destination, is_unwanted, &awaited)
         };
-        let thread = std::thread::Builder::new().name("archive".to_owned()).spawn(work);
-        Some(Self { destination, layers, is_unwanted, writing: Some(thread.ok()?) })
+        let writing = std::thread::Builder::new().name("archive".to_owned()).spawn(work).ok()?;
+        Some(Self { destination, is_unwanted, layers, writing: Some(writing) })
+    }
+
+    /// Is told of the layers that the image is going to have, from the lowest on.
+    pub fn listener(&self) -> impl Fn(Awaited) + Send + Sync + use<> {
+        let layers = self.layers.clone();
+        // One that has come to its end listens no more.
+        move |layer| drop(layers.send(Some(layer)))
     }
 
     /// The archive as far as it is, if it is the beginning of this image's.
@@ -52,35 +71,59 @@ impl Begun {
         destination: &Destination,
         contents: &Contents,
     ) -> Option<Archive<FileWriter>> {
-        if *destination != self.destination || !contents.blobs.starts_with(&self.layers) {
+        if *destination != self.destination {
             return None;
         }
-        self.writing.take()?.join().ok().flatten()
+        let _ = self.layers.send(None);
+        let Beginning { mut archive, blobs } = self.writing.take()?.join().ok().flatten()?;
+        let mut named = contents.blobs.iter();
+        for blob in blobs {
+            let (digest, size) = named.next()?;
+            match blob {
+                Blob::Named(is) if is == *digest => {}
+                Blob::Nameless(is, place) if is == *size => archive.name_blob(place, digest, *size).ok()?,
+                _ => return None,
+            }
+        }
+        Some(archive)
     }
 }
 
 impl Drop for Begun {
     fn drop(&mut self) {
-        // Once it was taken there is nobody left to see this.
+        // Once it was taken, nothing is written any more but what is wanted.
         if self.writing.is_some() {
             self.is_unwanted.store(true, Ordering::Relaxed);
+            let _ = self.layers.send(None);
         }
     }
 }
 
-/// As many of the layers as there are. Of trouble nothing is said here: the archive is written anew, and it is told then.
+/// Writes one layer after the other, until there is one that is not there. Of trouble nothing is said here: the archive is then written
+/// anew, and it is told.
 fn write(
     store: &Store,
     destination: &Destination,
-    layers: &[(BlobDigest, u64)],
     is_unwanted: Arc<AtomicBool>,
-) -> Option<Archive<FileWriter>> {
+    awaited: &Receiver<Option<Awaited>>,
+) -> Option<Beginning> {
     let mut archive = Archive::begin(FileWriter::begin(destination, is_unwanted)?).ok()?;
-    for (digest, size) in layers {
-        if store.has_blob(digest).is_none() {
-            break;
+    let mut blobs = Vec::new();
+    while let Ok(Some(layer)) = awaited.recv() {
+        match layer {
+            Awaited::There(digest, size) => {
+                if store.has_blob(&digest).is_none() {
+                    break;
+                }
+                archive.blob(store, &digest, size).ok()?;
+                blobs.push(Blob::Named(digest));
+            }
+            Awaited::Coming(incoming) => {
+                let Some(mut reader) = incoming.next(0) else { break };
+                let (size, place) = archive.coming_blob(&mut reader).ok()?;
+                blobs.push(Blob::Nameless(size, place));
+            }
         }
-        archive.blob(store, digest, *size).ok()?;
     }
-    Some(archive)
+    Some(Beginning { archive, blobs })
 }

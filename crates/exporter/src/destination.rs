@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, IsTerminal, Read, Seek, Write};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -97,6 +98,25 @@ impl FileWriter {
         Some(Self { is_unwanted: Some(is_unwanted), ..Self::new(output) })
     }
 
+    /// How many bytes were written.
+    pub(crate) fn position(&self) -> u64 {
+        self.out.bytes
+    }
+
+    /// Takes the place of an old file even if it is the same so far, so that [`FileWriter::write_over`] can be.
+    pub(crate) fn replace(&mut self) -> io::Result<()> {
+        self.out.flush()?;
+        let output = self.out.out.get_mut();
+        if output.new.is_none() { output.new_file() } else { Ok(()) }
+    }
+
+    /// Writes over what was written since [`FileWriter::replace`].
+    pub(crate) fn write_over(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
+        self.out.flush()?;
+        let output = self.out.out.get_ref();
+        output.new.as_ref().ok_or(io::ErrorKind::NotFound)?.write_over(at, bytes)
+    }
+
     /// Gives the number of bytes.
     pub(crate) fn finish(mut self) -> Result<u64, ExportError> {
         let place = self.out.out.get_ref().place.clone();
@@ -179,10 +199,14 @@ impl Output {
 
     fn finish(mut self) -> Result<(), ExportError> {
         let place = self.place.clone();
-        if let Some(old) = &self.old
-            && old.metadata().on("read", &place)?.len() == self.same
-        {
-            return old.sync_all().on("sync", &place);
+        if let Some(old) = &self.old {
+            let meta = old.metadata().on("read", &place)?;
+            // Somebody may have removed or replaced it meanwhile.
+            let is_there =
+                fs::metadata(&place).is_ok_and(|now| (now.dev(), now.ino()) == (meta.dev(), meta.ino()));
+            if is_there && meta.len() == self.same {
+                return old.sync_all().on("sync", &place);
+            }
         }
         if self.new.is_none() {
             self.new_file().on("write", &place)?;

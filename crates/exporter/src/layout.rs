@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 use dbuild_digest::BlobDigest;
 use dbuild_registry::Reference;
-use dbuild_store::{Store, replace_file};
+use dbuild_store::{IncomingReader, Store, replace_file};
 use serde::{Deserialize, Serialize};
 
 use crate::assemble::{Entry, Index};
 use crate::contents::Contents;
+use crate::destination::FileWriter;
 use crate::error::Context;
 use crate::media::MediaTypes;
 use crate::{ExportError, Image};
@@ -235,20 +236,15 @@ impl<W: Write> Archive<W> {
                 ),
             });
         }
-        let path = format!("blobs/sha256/{}", digest.hex());
-        let failed = |error| ExportError::from_io(error, "write", Path::new(&path));
-        let mut header = header(tar::EntryType::Regular, 0o644, size);
-        header.set_path(&path).map_err(failed)?;
-        header.set_cksum();
+        let failed = |error| ExportError::from_io(error, "write", Path::new(&blob_path(digest)));
         // Not by the builder, which copies by 8 KiB.
         let out = self.tar.get_mut();
-        out.write_all(header.as_bytes()).map_err(failed)?;
+        out.write_all(blob_header(digest, size).map_err(failed)?.as_bytes()).map_err(failed)?;
         let copied = blob.copy_to(out).map_err(failed)?;
         if copied != size {
             return Err(failed(std::io::ErrorKind::UnexpectedEof.into()));
         }
-        let padding = copied.next_multiple_of(512) - copied;
-        out.write_all(&[0; 512][..usize::try_from(padding).unwrap_or(0)]).map_err(failed)?;
+        out.write_all(padding(size)).map_err(failed)?;
         self.blobs += 1;
         Ok(())
     }
@@ -258,6 +254,53 @@ impl<W: Write> Archive<W> {
             .append_data(&mut header, path, data)
             .map_err(|error| ExportError::from_io(error, "write", Path::new(path)))
     }
+}
+
+impl Archive<FileWriter> {
+    /// The next blob while it is written, without its header, which [`Archive::name_blob`] adds. Gives its size and where the header
+    /// belongs.
+    pub(crate) fn coming_blob(&mut self, incoming: &mut IncomingReader) -> io::Result<(u64, u64)> {
+        let out = self.tar.get_mut();
+        out.replace()?;
+        let place = out.position();
+        out.write_all(&[0; 512])?;
+        let mut buffer = vec![0; 512 << 10];
+        let mut size = 0;
+        loop {
+            match incoming.read(&mut buffer)? {
+                0 => break,
+                count => {
+                    out.write_all(&buffer[..count])?;
+                    size += count as u64;
+                }
+            }
+        }
+        out.write_all(padding(size))?;
+        self.blobs += 1;
+        Ok((size, place))
+    }
+
+    /// Writes the header of a blob that was written before its name was known.
+    pub(crate) fn name_blob(&mut self, place: u64, digest: &BlobDigest, size: u64) -> io::Result<()> {
+        self.tar.get_mut().write_over(place, blob_header(digest, size)?.as_bytes())
+    }
+}
+
+fn blob_path(digest: &BlobDigest) -> String {
+    format!("blobs/sha256/{}", digest.hex())
+}
+
+fn blob_header(digest: &BlobDigest, size: u64) -> io::Result<tar::Header> {
+    let mut header = header(tar::EntryType::Regular, 0o644, size);
+    header.set_path(blob_path(digest))?;
+    header.set_cksum();
+    Ok(header)
+}
+
+/// What follows so many bytes.
+fn padding(size: u64) -> &'static [u8] {
+    let length = size.next_multiple_of(512) - size;
+    &[0; 512][..usize::try_from(length).unwrap_or(0)]
 }
 
 fn header(kind: tar::EntryType, mode: u32, size: u64) -> tar::Header {

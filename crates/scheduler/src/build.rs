@@ -112,6 +112,13 @@ async fn finish(
     plan: &Plan,
     outputs: &[Arc<Output>],
 ) -> Result<Vec<BuiltTarget>, (StepId, StepError)> {
+    if let (Some(packer), Some(hear)) = (&shared.packer, &shared.request.layers) {
+        let last = plan.targets().first().and_then(|target| plan.stage(target.stage).last);
+        let files = last.and_then(|last| outputs.get(last.index())).map(|output| &output.files);
+        let steps = files.into_iter().flat_map(|files| files.own_layers()).map(|layer| layer.step);
+        // Whoever hears of one needs those below it.
+        steps.map_while(|step| packer.awaited(step)).for_each(|layer| hear(layer));
+    }
     let packed = match &shared.packer {
         Some(packer) => packer.finish().await?,
         None => Default::default(),

@@ -1,11 +1,12 @@
 //! Packs the layers of the targets while later steps still run.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use dbuild_digest::BlobDigest;
 use dbuild_layer::{Compression, Files, PackOptions, Packed, TocInfo, pack, repack};
 use dbuild_plan::{BaseImage, Plan, StepId};
-use dbuild_store::{Event, EventSink, PackKey, PackedLayer, Snapshot, SnapshotId, Store};
+use dbuild_store::{Awaited, Event, EventSink, Incoming, PackKey, PackedLayer, Snapshot, SnapshotId, Store};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -23,8 +24,17 @@ pub(crate) struct Packer {
     runtime: Handle,
     /// Compressing more layers at a time than there are cores only takes memory.
     limit: Arc<Semaphore>,
-    layers: Mutex<HashMap<StepId, JoinHandle<Result<PackedLayer, StepError>>>>,
+    layers: Mutex<HashMap<StepId, Packing>>,
     bases: Mutex<Vec<(StepId, Arc<BaseImage>)>>,
+}
+
+/// A layer that is packed, or being packed.
+struct Packing {
+    task: JoinHandle<Result<PackedLayer, StepError>>,
+    /// What is written of it meanwhile.
+    incoming: Incoming,
+    /// Set once it is packed.
+    packed: Arc<OnceLock<(BlobDigest, u64)>>,
 }
 
 impl Packer {
@@ -57,21 +67,41 @@ impl Packer {
         }
         let (store, events, limit) = (self.store.clone(), Arc::clone(&self.events), Arc::clone(&self.limit));
         let (options, snapshot, files) = (self.options, snapshot.clone(), files.clone());
+        let (incoming, packed) = (Incoming::default(), Arc::new(OnceLock::new()));
+        let (shown, known) = (incoming.clone(), Arc::clone(&packed));
         let task = self.runtime.spawn(async move {
             let key = pack_key(&options);
             if let Some(packed) = store.packed(&snapshot.id, &key) {
+                let _ = known.set((packed.digest, packed.size));
+                shown.close();
                 return Ok(packed);
             }
             let _permit = limit.acquire_owned().await;
+            let writes = shown.clone();
             let work = tokio::task::spawn_blocking(move || {
-                let packed = pack_layer(&store, &snapshot, &files, &options)?;
+                let packed = pack_layer(&store, &snapshot, &files, &options, &writes)?;
+                let _ = known.set((packed.digest, packed.size));
                 store.put_packed(&snapshot.id, &key, &packed)?;
                 events.emit(Event::LayerPacked { step: step.0, digest: packed.digest, size: packed.size });
                 Ok(packed)
             });
-            work.await.unwrap_or(Err(StepError::Stopped))
+            let done = work.await.unwrap_or(Err(StepError::Stopped));
+            // Or whoever waits for it to begin waits for ever.
+            shown.close();
+            done
         });
-        self.layers.lock().unwrap_or_else(PoisonError::into_inner).insert(step, task);
+        let packing = Packing { task, incoming, packed };
+        self.layers.lock().unwrap_or_else(PoisonError::into_inner).insert(step, packing);
+    }
+
+    /// The layer of a step, packed or not.
+    pub(crate) fn awaited(&self, step: StepId) -> Option<Awaited> {
+        let layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
+        let Packing { incoming, packed, .. } = layers.get(&step)?;
+        Some(match packed.get() {
+            Some((digest, size)) => Awaited::There(*digest, *size),
+            None => Awaited::Coming(incoming.clone()),
+        })
     }
 
     /// Whether a layer need not be packed: no target has it, or it is there.
@@ -95,7 +125,7 @@ impl Packer {
     pub(crate) async fn finish(&self) -> Result<HashMap<StepId, PackedLayer>, (StepId, StepError)> {
         let tasks = std::mem::take(&mut *self.layers.lock().unwrap_or_else(PoisonError::into_inner));
         let mut packed = HashMap::with_capacity(tasks.len());
-        for (step, task) in tasks {
+        for (step, Packing { task, .. }) in tasks {
             let layer = task.await.unwrap_or(Err(StepError::Stopped)).map_err(|error| (step, error))?;
             packed.insert(step, layer);
         }
@@ -158,9 +188,10 @@ fn pack_layer(
     snapshot: &Snapshot,
     files: &Files,
     options: &PackOptions,
+    incoming: &Incoming,
 ) -> Result<PackedLayer, StepError> {
     // Hashed once: where it is compressed.
-    let mut blob = store.unhashed_blob_writer()?;
+    let mut blob = store.unhashed_blob_writer()?.shown(incoming)?;
     let members = store.members();
     let packed = pack(&snapshot.tree, files, options, &members, &mut blob)?;
     blob.commit_as(packed.digest)?;

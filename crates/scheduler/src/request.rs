@@ -9,7 +9,7 @@ use dbuild_cache::Strategy;
 use dbuild_layer::{Ignore, PackOptions};
 use dbuild_plan::{Plan, Step};
 use dbuild_sandbox::Ulimit;
-use dbuild_store::{BlobSource, EventSink, RemoteSource, Store};
+use dbuild_store::{Awaited, BlobSource, EventSink, RemoteSource, Store};
 
 use crate::cancel::Cancel;
 use crate::error::StepError;
@@ -37,6 +37,9 @@ pub struct Request {
     pub jobs: NonZeroUsize,
     /// How the layers of the targets are packed while later steps run; `None` where no output needs it.
     pub pack: Option<PackOptions>,
+    /// Hears, when the steps are done, which layers the first target has above those of its base, from the lowest on: most are packed, and
+    /// some are on their way.
+    pub layers: Option<LayerListener>,
     /// Which COPYs' files stay in the context where the packed layer is all that the build needs; `None`: all are written.
     pub leave: Option<Leave>,
     /// Layers of base images get that compression, too; otherwise they keep theirs.
@@ -50,6 +53,9 @@ pub struct Request {
     /// Ends the build.
     pub cancel: Cancel,
 }
+
+/// Hears of layers.
+pub type LayerListener = Arc<dyn Fn(Awaited) + Send + Sync>;
 
 /// COPYs whose files are worth to be left where they are, and packed from there. Of smaller ones they are written all the
 /// same: whoever looks into the image soon after finds them unpacked.

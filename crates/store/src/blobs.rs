@@ -69,10 +69,7 @@ impl Store {
 
     /// [`Store::blob_writer`] for a blob that is read while it is written: begins an attempt of `incoming`.
     pub fn shown_blob_writer(&self, incoming: &Incoming) -> Result<BlobWriter, StoreError> {
-        let mut writer = self.blob_writer()?;
-        incoming.begin(writer.file.try_clone().on("write", &writer.temp)?);
-        writer.shown = Some(incoming.clone());
-        Ok(writer)
+        self.blob_writer()?.shown(incoming)
     }
 
     /// [`Store::blob_writer`] for who hashes the bytes where they are made, and says the digest to
@@ -277,6 +274,13 @@ impl Write for BlobWriter {
 }
 
 impl BlobWriter {
+    /// Lets others read what is written: begins an attempt of `incoming`.
+    pub fn shown(mut self, incoming: &Incoming) -> Result<Self, StoreError> {
+        incoming.begin(self.file.try_clone().on("write", &self.temp)?);
+        self.shown = Some(incoming.clone());
+        Ok(self)
+    }
+
     /// The number of bytes that were written.
     pub fn size(&self) -> u64 {
         self.size

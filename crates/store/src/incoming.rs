@@ -10,12 +10,23 @@ use std::io::{self, Read};
 use std::os::unix::fs::FileExt as _;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use dbuild_digest::BlobDigest;
+
 /// Where the writer and the reader of one blob meet. Clones are the same place.
 ///
 /// A blob may be written several times until it is whole: each begin is an *attempt*, numbered from 1. What was read of
 /// an earlier one is worth nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Incoming(Arc<Shared>);
+
+/// A blob that somebody is going to need.
+#[derive(Clone, Debug)]
+pub enum Awaited {
+    /// It is there; its digest and size.
+    There(BlobDigest, u64),
+    /// It is being written.
+    Coming(Incoming),
+}
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -147,7 +158,7 @@ impl IncomingReader {
                 Stage::Writing if state.attempt == self.attempt && !state.closed => {
                     state = self.incoming.wait(state);
                 }
-                _ => return Err(io::Error::other("its download was given up")),
+                _ => return Err(io::Error::other("it was given up")),
             }
         }
     }

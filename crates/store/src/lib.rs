@@ -55,7 +55,7 @@ pub use event::{
     Stamped, StartFinding, StepInfo,
 };
 pub use images::ImageEntry;
-pub use incoming::{Incoming, IncomingReader};
+pub use incoming::{Awaited, Incoming, IncomingReader};
 pub use journal::{BuildInfo, BuildSummary, JournalWriter};
 pub use leases::Lease;
 pub use locks::KeyLock;

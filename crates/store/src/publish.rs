@@ -21,7 +21,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::num::NonZeroU64;
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Advice, AtFlags, CWD, FallocateFlags, Mode, OFlags};
@@ -105,6 +105,11 @@ impl Replacement {
             rustix::fs::open(parent(place), flags, mode).map_err(io::Error::from).on("write", place)?;
         let (temp, behind) = (beside(place), WriteBehind::default());
         Ok(Self { place: place.to_owned(), temp, is_unnamed: true, file: file.into(), behind })
+    }
+
+    /// Writes over what was written before.
+    pub fn write_over(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(bytes, at)
     }
 
     /// Syncs the file and moves it to its place.

@@ -52,7 +52,10 @@ fn no_step_sees_the_archive_that_is_written_meanwhile_and_a_failed_build_leaves_
     let dockerfile = "FROM busybox\nCOPY . /context\nRUN ls -A /context > /seen && ! grep tar /seen\n";
     space.build(dockerfile, ["-o", "type=oci,dest=context/app.tar"]).run().expect_ok();
     assert!(space.path("context/app.tar").exists());
-    space.build("FROM busybox\nRUN exit 3\n", ["-o", "type=oci,dest=context/failed.tar"]).run().expect_code(1);
+    space
+        .build("FROM busybox\nRUN exit 3\n", ["-o", "type=oci,dest=context/failed.tar"])
+        .run()
+        .expect_code(1);
     let names = std::fs::read_dir(space.path("context")).unwrap();
     let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let archives: Vec<String> = names.filter(|name| name.contains(".tar")).collect();

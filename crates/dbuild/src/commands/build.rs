@@ -11,7 +11,9 @@ use dbuild_plan::Plan;
 use dbuild_registry::Remotes;
 use dbuild_report::Summary;
 use dbuild_sandbox::terminal::is_interactive;
-use dbuild_scheduler::{BuildError, Cancel, Canceller, Leave, Machine, Request, pinned_images};
+use dbuild_scheduler::{
+    BuildError, Cancel, Canceller, LayerListener, Leave, Machine, Request, pinned_images,
+};
 use dbuild_store::{BuildId, BuildInfo, Collector, Event, EventSink, Fanout, Outcome, Store, UpkeepLimits};
 
 use super::build_error::{render_step, shell_command};
@@ -196,9 +198,10 @@ impl Build<'_> {
         mut cancel: Cancel,
     ) -> Result<Result<Exported, Error>, BuildError> {
         let plan = Arc::new(lowered.plan.clone());
-        let mut request = self.request(Arc::clone(&plan), Arc::clone(events), cancel.clone());
-        let mut left = plan.len();
         let mut begun = super::export::begin(self.session, &plan, &self.outputs);
+        let layers = begun.as_ref().map(|(_, begun)| Arc::new(begun.listener()) as LayerListener);
+        let mut request = self.request(Arc::clone(&plan), layers, Arc::clone(events), cancel.clone());
+        let mut left = plan.len();
         let building = async {
             let (built, exported) = loop {
                 let built = dbuild_scheduler::build(request).await?;
@@ -237,7 +240,13 @@ impl Build<'_> {
         }
     }
 
-    fn request(&self, plan: Arc<Plan>, events: Arc<dyn EventSink>, cancel: Cancel) -> Request {
+    fn request(
+        &self,
+        plan: Arc<Plan>,
+        layers: Option<LayerListener>,
+        events: Arc<dyn EventSink>,
+        cancel: Cancel,
+    ) -> Request {
         let Self { session, flags, inputs, .. } = self;
         Request {
             plan,
@@ -250,6 +259,7 @@ impl Build<'_> {
             cache: cache_use(flags),
             jobs: flags.jobs.unwrap_or_else(default_jobs),
             pack: pack_options(&self.outputs, inputs.epoch),
+            layers,
             // Who wants files gets them from the store.
             leave: (!self.outputs.iter().any(OutputSpec::is_files)).then(Leave::default),
             repack_bases: self.outputs.iter().any(|output| output.force_compression),

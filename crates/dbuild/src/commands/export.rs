@@ -12,7 +12,7 @@ use dbuild_layer::LayerError;
 use dbuild_plan::{HistoryEntry, Plan, Stage, StepKind};
 use dbuild_registry::Reference;
 use dbuild_scheduler::{Built, BuiltTarget};
-use dbuild_store::{Event, EventSink};
+use dbuild_store::{Awaited, Event, EventSink};
 
 use crate::cli::BuildArgs;
 use crate::error::Error;
@@ -29,17 +29,20 @@ pub(crate) struct Exporting<'a> {
     pub(crate) epoch: Option<u64>,
 }
 
-/// Begins the first archive while the steps run: with the layers of the base, unless they are going to be compressed anew.
+/// Begins the first archive while the steps run, with the layers of the base; not if they are going to be compressed anew.
 pub(crate) fn begin(session: &Session, plan: &Plan, outputs: &[OutputSpec]) -> Option<(usize, Begun)> {
     if outputs.iter().any(|output| output.force_compression) {
         return None;
     }
     let last = plan.stage(plan.targets().first()?.stage).last?;
     let base = plan.chain(last).first().map(|step| plan.step(*step))?;
-    let StepKind::Image(base) = &base.kind else { return None };
-    let layers: Vec<_> = base.image.layers.iter().map(|layer| (layer.digest, layer.size)).collect();
-    let begin = |(at, output)| Some((at, Begun::begin(&session.store, output, layers.clone())?));
-    outputs.iter().enumerate().find_map(begin)
+    let begin = |(at, output)| Some((at, Begun::begin(&session.store, output)?));
+    let begun = outputs.iter().enumerate().find_map(begin)?;
+    if let StepKind::Image(base) = &base.kind {
+        let layers = base.image.layers.iter().map(|layer| Awaited::There(layer.digest, layer.size));
+        layers.for_each(begun.1.listener());
+    }
+    Some(begun)
 }
 
 /// What the command line says in the end.

@@ -226,6 +226,7 @@ impl Execute for Builds<'_> {
             cache: CacheUse::All,
             jobs: default_jobs(),
             pack: None,
+            layers: None,
             leave: None,
             repack_bases: false,
             secrets: BTreeMap::new(),

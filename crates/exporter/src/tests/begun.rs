@@ -1,9 +1,11 @@
 //! Archives that are begun before the image is known.
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 
 use dbuild_digest::BlobDigest;
+use dbuild_store::{Awaited, Incoming};
 
 use super::{Bench, names};
 use crate::contents::Contents;
@@ -50,7 +52,11 @@ fn begun_or_not_the_archive_is_the_same() {
     let bench = Bench::new();
     let image = bench.image("linux/amd64");
     let whole = write(&bench, &image, "whole.tar", None);
-    let begin = |layers| Begun::begin(&bench.store, &spec(&bench, "app.tar"), layers).unwrap();
+    let begin = |layers: Vec<(BlobDigest, u64)>| {
+        let begun = Begun::begin(&bench.store, &spec(&bench, "app.tar")).unwrap();
+        layers.into_iter().for_each(|(digest, size)| begun.listener()(Awaited::There(digest, size)));
+        begun
+    };
 
     let begun = begin(base(&bench, &image));
     assert_eq!(outputs(&bench), ["whole.tar"], "nobody sees it");
@@ -73,10 +79,55 @@ fn begun_or_not_the_archive_is_the_same() {
 }
 
 #[test]
+fn a_layer_is_written_while_it_comes() {
+    let bench = Bench::new();
+    let image = bench.image("linux/amd64");
+    let whole = write(&bench, &image, "whole.tar", None);
+    let blobs = Contents::read(&bench.store, &image).unwrap().blobs;
+    let bytes = bench.store.read_blob(&blobs[1].0, u64::MAX).unwrap();
+    // In place of a file that is the same so far, or is none.
+    for old in [None, Some(&whole[..whole.len() / 2]), Some(&whole[..])] {
+        let _ = fs::remove_file(bench.path("app.tar"));
+        old.into_iter().for_each(|old| fs::write(bench.path("app.tar"), old).unwrap());
+        let begun = Begun::begin(&bench.store, &spec(&bench, "app.tar")).unwrap();
+        let (listener, incoming) = (begun.listener(), Incoming::default());
+        listener(Awaited::There(blobs[0].0, blobs[0].1));
+        listener(Awaited::Coming(incoming.clone()));
+        let mut writer = bench.store.blob_writer().unwrap().shown(&incoming).unwrap();
+        for piece in bytes.chunks(7) {
+            writer.write_all(piece).unwrap();
+        }
+        writer.commit(None).unwrap();
+        incoming.close();
+        assert!(write(&bench, &image, "app.tar", Some(begun)) == whole);
+    }
+    // One that never comes, one that is given up, and one that is another than that of the image.
+    for other in [None, Some((&b"other bytes"[..], false)), Some((b"other bytes", true))] {
+        let begun = Begun::begin(&bench.store, &spec(&bench, "app.tar")).unwrap();
+        let (listener, incoming) = (begun.listener(), Incoming::default());
+        listener(Awaited::There(blobs[0].0, blobs[0].1));
+        listener(Awaited::Coming(incoming.clone()));
+        if let Some((bytes, is_whole)) = other {
+            let mut writer = bench.store.blob_writer().unwrap().shown(&incoming).unwrap();
+            writer.write_all(bytes).unwrap();
+            is_whole.then(|| writer.commit(None).unwrap());
+        }
+        incoming.close();
+        fs::remove_file(bench.path("app.tar")).unwrap();
+        assert!(write(&bench, &image, "app.tar", Some(begun)) == whole);
+    }
+    assert_eq!(outputs(&bench), ["app.tar", "whole.tar"]);
+}
+
+#[test]
 fn of_one_that_is_given_up_nothing_is_left() {
     let bench = Bench::new();
     let image = bench.image("linux/amd64");
-    drop(Begun::begin(&bench.store, &spec(&bench, "app.tar"), base(&bench, &image)).unwrap());
+    let begun = Begun::begin(&bench.store, &spec(&bench, "app.tar")).unwrap();
+    let listener = begun.listener();
+    base(&bench, &image).into_iter().for_each(|(digest, size)| listener(Awaited::There(digest, size)));
+    listener(Awaited::Coming(Incoming::default()));
+    drop(begun);
     assert!(outputs(&bench).is_empty());
 }
 
@@ -84,11 +135,10 @@ fn of_one_that_is_given_up_nothing_is_left() {
 fn where_it_cannot_be_begun_it_is_written_at_once() {
     let bench = Bench::new();
     let image = bench.image("linux/amd64");
-    let begin = |spec: &OutputSpec| Begun::begin(&bench.store, spec, base(&bench, &image));
+    let begin = |spec: &OutputSpec| Begun::begin(&bench.store, spec);
     for output in ["type=oci,dest=-", "type=oci,tar=false,dest=x", "type=local,dest=x", "type=image"] {
         assert!(begin(&output.parse().unwrap()).is_none(), "{output}");
     }
-    assert!(Begun::begin(&bench.store, &spec(&bench, "app.tar"), vec![]).is_none());
     // The directory is made when there is something to put there.
     let begun = begin(&spec(&bench, "new/app.tar"));
     assert!(!bench.path("new").exists());

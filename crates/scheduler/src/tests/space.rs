@@ -153,6 +153,7 @@ impl Space {
             cache,
             jobs: NonZeroUsize::new(4).unwrap(),
             pack: self.leave.map(|_| PackOptions::default()),
+            layers: None,
             leave: self.leave,
             repack_bases: false,
             secrets: BTreeMap::new(),
