@@ -1,15 +1,17 @@
 //! RUN: a command in a sandbox, and the layer that it leaves.
 
 use std::collections::VecDeque;
-use std::io::Read as _;
+use std::fs::{self, File, Permissions};
+use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use dbuild_layer::{OverlayFlavor, Stack, make_dir, prepare_upper, scan_upper, users};
 use dbuild_plan::{HostEntry, NetworkMode, RunStep, SecurityMode, StepId, shown_url};
 use dbuild_sandbox::{self as sandbox, Rootfs, Spec};
-use dbuild_store::{Event, LogStream, MountInfo, SnapshotDraft};
+use dbuild_store::{Event, LogStream, MountInfo, SnapshotDraft, Store};
 
 use crate::cancel::Cancel;
 use crate::error::StepError;
@@ -17,6 +19,22 @@ use crate::flat::directories;
 use crate::keys::StepInputs;
 use crate::mounts::Mounter;
 use crate::worker::{Executed, Shared};
+
+/// An empty `/etc/hosts` and `/etc/resolv.conf`, for as long as this process lives.
+fn make_mount_points(store: &Store) -> io::Result<PathBuf> {
+    let dir = store.scratch_path();
+    let etc = dir.join("etc");
+    for path in [&dir, &etc] {
+        fs::create_dir(path)?;
+        fs::set_permissions(path, Permissions::from_mode(0o755))?;
+    }
+    for name in ["hosts", "resolv.conf"] {
+        let path = etc.join(name);
+        File::create(&path)?;
+        fs::set_permissions(&path, Permissions::from_mode(0o644))?;
+    }
+    Ok(dir)
+}
 
 /// How much of a failed command's output stands in the error.
 const TAIL_LINES: usize = 20;
@@ -37,7 +55,7 @@ impl Shared {
         prepare_upper(&draft.fs_dir(), &lower, flavor)?;
         let mut spec = Spec::new(
             Rootfs::Overlay {
-                lower: directories(self.store(), &lower)?,
+                lower: self.with_mount_points(directories(self.store(), &lower)?),
                 upper: draft.fs_dir(),
                 work: draft.work_dir(),
             },
@@ -97,6 +115,15 @@ impl Shared {
         }
         let tree = scan_upper(&draft.fs_dir(), &lower, flavor)?;
         Ok(Executed::written(draft, tree))
+    }
+
+    /// The directories that a command sees, with the lowest one of all: the files that others are mounted on in every step. An image most often
+    /// lacks them, and then they would be made above it and removed again for each step, with the directory they are in.
+    fn with_mount_points(&self, lower: Vec<PathBuf>) -> Vec<PathBuf> {
+        let points = self.points.get_or_init(|| make_mount_points(self.store()).ok());
+        // Without layers nothing is stacked.
+        let points = points.iter().filter(|_| !lower.is_empty()).cloned();
+        points.chain(lower.iter().cloned()).collect()
     }
 
     /// Keeps what a command that failed had written (nothing, if it could not be started), so that somebody can look at it. No record leads to it: no build takes

@@ -2,8 +2,9 @@
 //! something done. What is done is kept before it is told.
 
 use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use dbuild_cache::{base_output, definition, output_after, scratch_output, standing_key, step_key};
@@ -47,6 +48,8 @@ pub(crate) struct Shared {
     /// Keys that a step of this build has tried to lock: whoever waits for one of them waits for that step.
     wanted_here: Mutex<HashSet<StepKey>>,
     trouble_told: AtomicBool,
+    /// See [`Shared::mount_points`].
+    pub(crate) points: OnceLock<Option<PathBuf>>,
 }
 
 /// What a step made, before it is published.
@@ -156,6 +159,7 @@ impl Shared {
             made_here: Mutex::default(),
             wanted_here: Mutex::default(),
             trouble_told: AtomicBool::new(false),
+            points: OnceLock::new(),
         }
     }
 
