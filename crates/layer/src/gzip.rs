@@ -4,14 +4,14 @@
 //! buffers only and is twice as fast as zlib. Blocks that do not shrink are stored, and those that were compressed before
 //! are taken from there.
 
-use std::io::{self, Write};
+use std::io::{self, IoSlice, Write};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::sync::{Mutex, PoisonError};
 
 use dbuild_digest::ContentDigest;
 use libdeflater::{CompressionLvl, Compressor};
 
-use crate::{LayerError, Members, NoMembers, WrittenMember};
+use crate::{LayerError, Members, WrittenMember};
 
 /// How much one thread takes at a time, at the most.
 pub(crate) const BLOCK: usize = 512 << 10;
@@ -19,6 +19,8 @@ pub(crate) const BLOCK: usize = 512 << 10;
 const LEAST_KEPT: usize = 64 << 10;
 /// How each member begins. No name, no time, an unknown system: the same bytes everywhere.
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
+/// The checksum and the length, at its end.
+const TRAILER: usize = 8;
 /// How much of a block is tried before it is compressed, in each of four places, and how large a block has to be for that.
 const PROBE: usize = 4 << 10;
 const LEAST_PROBED: usize = 128 << 10;
@@ -55,8 +57,19 @@ struct Block {
 
 /// A block as a gzip member, and what it holds if it is one to be kept.
 struct Done {
-    member: Vec<u8>,
+    member: Member,
     content: Option<ContentDigest>,
+    /// What was compressed.
+    block: Vec<u8>,
+}
+
+enum Member {
+    Compressed(Vec<u8>),
+    /// The block as it is, with this checksum: it is written from where it is.
+    Stored {
+        length: usize,
+        checksum: u32,
+    },
 }
 
 /// Compresses what `produce` writes, on `threads` threads beside the producing one and the caller's, which writes to `out`. At most
@@ -91,8 +104,7 @@ pub(crate) fn compress_members<T: Send>(
     std::thread::scope(|scope| {
         let blocks = &blocks;
         for _ in 0..threads {
-            let used = used.clone();
-            scope.spawn(move || worker(level, members, blocks, &used));
+            scope.spawn(move || worker(level, members, blocks));
         }
         let producer = scope.spawn(move || {
             let mut feeder = Feeder { order, work, free, block, current: Vec::new(), filled: 0, sent: 0 };
@@ -103,7 +115,7 @@ pub(crate) fn compress_members<T: Send>(
             }
             Ok(produced)
         });
-        let written = write_in_order(level, members, out, in_order);
+        let written = write_in_order(level, members, out, in_order, &used);
         let produced = producer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         // If writing failed, the producer failed because of that: the cause is named first.
         let offsets = written.map_err(LayerError::Output)?;
@@ -113,7 +125,13 @@ pub(crate) fn compress_members<T: Send>(
 
 /// The bytes as one member, whatever their number.
 pub(crate) fn member(level: u32, bytes: &[u8]) -> Vec<u8> {
-    Deflate::new(level).done(bytes, level, &NoMembers).member
+    let mut member = Vec::new();
+    match Deflate::new(level).member(bytes) {
+        Member::Compressed(compressed) => member = compressed,
+        // To memory nothing fails.
+        Member::Stored { checksum, .. } => drop(write_stored(bytes, checksum, &mut member)),
+    }
+    member
 }
 
 fn write_in_order(
@@ -121,17 +139,26 @@ fn write_in_order(
     members: &dyn Members,
     out: &mut impl Write,
     in_order: Receiver<Pending>,
+    used: &mpsc::Sender<Vec<u8>>,
 ) -> io::Result<Vec<u64>> {
     let (mut offsets, mut start) = (Vec::new(), 0);
     for block in in_order {
         // A worker only goes away without an answer when the whole is given up.
-        let Ok(Done { member, content }) = block.recv() else { continue };
-        out.write_all(&member)?;
-        if let Some(content) = content {
-            members.written(&WrittenMember { content, level, start, bytes: &member });
-        }
+        let Ok(Done { member, content, block }) = block.recv() else { continue };
         offsets.push(start);
-        start += member.len() as u64;
+        match &member {
+            Member::Compressed(bytes) => {
+                out.write_all(bytes)?;
+                if let Some(content) = content {
+                    members.written(&WrittenMember { content, level, start, bytes });
+                }
+                start += bytes.len() as u64;
+            }
+            Member::Stored { length, checksum } => {
+                start += write_stored(&block[..*length], *checksum, out)?;
+            }
+        }
+        let _ = used.send(block);
     }
     offsets.push(start);
     Ok(offsets)
@@ -211,14 +238,13 @@ impl Write for Feeder {
     }
 }
 
-fn worker(level: u32, members: &dyn Members, blocks: &Mutex<Receiver<Block>>, used: &mpsc::Sender<Vec<u8>>) {
+fn worker(level: u32, members: &dyn Members, blocks: &Mutex<Receiver<Block>>) {
     let mut deflate = Deflate::new(level);
     loop {
         let block = blocks.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(Block { bytes, filled, done }) = block else { return };
         // Nobody waits any more if writing failed.
-        let _ = done.send(deflate.done(&bytes[..filled], level, members));
-        let _ = used.send(bytes);
+        let _ = done.send(deflate.done(bytes, filled, level, members));
     }
 }
 
@@ -237,50 +263,59 @@ impl Deflate {
     }
 
     /// The block as a gzip member: one that was made before, or a new one. To store a block takes less than to look for it.
-    fn done(&mut self, bytes: &[u8], level: u32, members: &dyn Members) -> Done {
-        let compress = self.compressor.is_some() && !self.is_incompressible(bytes);
-        let content = (compress && bytes.len() >= LEAST_KEPT).then(|| ContentDigest::of(bytes));
-        let known = content.and_then(|content| members.find(&content, level));
-        let member = known.unwrap_or_else(|| self.member(bytes, compress));
-        Done { member, content }
-    }
-
-    fn member(&mut self, bytes: &[u8], compress: bool) -> Vec<u8> {
-        let length = stored_length(bytes.len());
-        let mut out = Vec::with_capacity(HEADER.len() + length + 8);
-        out.extend_from_slice(&HEADER);
-        if !compress || !self.deflate(bytes, length, &mut out) {
-            store(bytes, &mut out);
+    fn done(&mut self, block: Vec<u8>, filled: usize, level: u32, members: &dyn Members) -> Done {
+        let bytes = &block[..filled];
+        if self.compressor.is_none() || self.is_incompressible(bytes) {
+            return Done { member: stored(bytes), content: None, block };
         }
-        out.extend_from_slice(&libdeflater::crc32(bytes).to_le_bytes());
-        out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
-        out
+        let content = (filled >= LEAST_KEPT).then(|| ContentDigest::of(bytes));
+        let known = content.and_then(|content| members.find(&content, level));
+        let member = known.map_or_else(|| self.deflated(bytes), Member::Compressed);
+        Done { member, content, block }
     }
 
-    /// Appends the compressed bytes, if they are fewer than `limit`.
-    fn deflate(&mut self, bytes: &[u8], limit: usize, out: &mut Vec<u8>) -> bool {
-        let Some(compressor) = &mut self.compressor else { return false };
-        let start = out.len();
-        out.resize(start + limit, 0);
+    fn member(&mut self, bytes: &[u8]) -> Member {
+        if self.is_incompressible(bytes) { stored(bytes) } else { self.deflated(bytes) }
+    }
+
+    /// Compressed, if that makes it shorter.
+    fn deflated(&mut self, bytes: &[u8]) -> Member {
+        let Some(compressor) = &mut self.compressor else { return stored(bytes) };
+        let limit = stored_length(bytes.len());
+        let mut out = Vec::with_capacity(HEADER.len() + limit + TRAILER);
+        out.extend_from_slice(&HEADER);
+        out.resize(HEADER.len() + limit, 0);
         // No room left means that it did not shrink.
-        let written =
-            compressor.deflate_compress(bytes, &mut out[start..]).ok().filter(|count| *count < limit);
-        out.truncate(start + written.unwrap_or(0));
-        written.is_some()
+        let written = compressor.deflate_compress(bytes, &mut out[HEADER.len()..]);
+        let Some(count) = written.ok().filter(|count| *count < limit) else { return stored(bytes) };
+        out.truncate(HEADER.len() + count);
+        out.extend_from_slice(&trailer(bytes.len(), libdeflater::crc32(bytes)));
+        Member::Compressed(out)
     }
 
-    /// Whether a few places of a block do not shrink, not even by a little.
+    /// Whether a few places of a block do not shrink, not even by a little. Of a block whose bytes are all about as frequent
+    /// one place tells.
     fn is_incompressible(&mut self, bytes: &[u8]) -> bool {
         if bytes.len() < LEAST_PROBED {
             return false;
         }
-        let step = bytes.len() / 4;
+        let place = |quarter: usize| &bytes[quarter * (bytes.len() / 4)..][..PROBE];
+        let places = if (0..4).map(place).all(is_even) { 1 } else { 4 };
         let mut out = [0; PROBE];
-        (0..4).all(|quarter| {
-            let probe = &bytes[quarter * step..][..PROBE];
-            self.probe.deflate_compress(probe, &mut out[..PROBE - PROBE / 100]).is_err()
+        (0..places).all(|quarter| {
+            self.probe.deflate_compress(place(quarter), &mut out[..PROBE - PROBE / 100]).is_err()
         })
     }
+}
+
+/// Whether all bytes are about as frequent as in noise. Where that lets them shrink by a hundredth, they are not.
+fn is_even(sample: &[u8]) -> bool {
+    let mut counts = [0_u32; 256];
+    sample.iter().for_each(|byte| counts[usize::from(*byte)] += 1);
+    // Of noise, the sum of all squares is the least there can be and as much again as there are bytes, give or take a little.
+    let squares: u32 = counts.iter().map(|count| count * count).sum();
+    let noise = sample.len() * sample.len() / 256 + sample.len();
+    squares as usize <= noise + noise / 16
 }
 
 /// What so many bytes take when they are stored.
@@ -288,19 +323,44 @@ fn stored_length(length: usize) -> usize {
     length + 5 * length.div_ceil(0xffff).max(1)
 }
 
-/// Stored deflate blocks.
-fn store(bytes: &[u8], out: &mut Vec<u8>) {
-    let mut chunks = bytes.chunks(0xffff).peekable();
-    if bytes.is_empty() {
-        out.extend_from_slice(&[1, 0, 0, 0xff, 0xff]);
+fn stored(bytes: &[u8]) -> Member {
+    Member::Stored { length: bytes.len(), checksum: libdeflater::crc32(bytes) }
+}
+
+fn trailer(length: usize, checksum: u32) -> [u8; TRAILER] {
+    (u64::from(length as u32) << 32 | u64::from(checksum)).to_le_bytes()
+}
+
+/// Writes bytes as a member of stored deflate blocks, from where they are. Gives its length.
+fn write_stored(bytes: &[u8], checksum: u32, out: &mut impl Write) -> io::Result<u64> {
+    const LONGEST: usize = 0xffff;
+    let mut chunks: Vec<&[u8]> = bytes.chunks(LONGEST).collect();
+    if chunks.is_empty() {
+        chunks.push(&[]);
     }
-    while let Some(chunk) = chunks.next() {
-        let length = chunk.len() as u16;
-        out.push(u8::from(chunks.peek().is_none()));
-        out.extend_from_slice(&length.to_le_bytes());
-        out.extend_from_slice(&(!length).to_le_bytes());
-        out.extend_from_slice(chunk);
+    let last = chunks.len() - 1;
+    let head = |(at, chunk): (usize, &&[u8])| {
+        let length = (chunk.len() as u16).to_le_bytes();
+        [u8::from(at == last), length[0], length[1], !length[0], !length[1]]
+    };
+    let heads: Vec<[u8; 5]> = chunks.iter().enumerate().map(head).collect();
+    let trailer = trailer(bytes.len(), checksum);
+    let mut slices = Vec::with_capacity(chunks.len() * 2 + 2);
+    slices.push(IoSlice::new(&HEADER));
+    for (head, chunk) in heads.iter().zip(&chunks) {
+        slices.extend([IoSlice::new(head), IoSlice::new(chunk)]);
     }
+    slices.push(IoSlice::new(&trailer));
+    let mut left = slices.as_mut_slice();
+    while !left.is_empty() {
+        match out.write_vectored(left) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => IoSlice::advance_slices(&mut left, count),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((HEADER.len() + stored_length(bytes.len()) + TRAILER) as u64)
 }
 
 #[cfg(test)]

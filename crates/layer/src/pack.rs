@@ -7,7 +7,7 @@
 //! that a file that grew moves the borders of the next few blocks and no others, and `members.rs` knows the rest.
 
 use std::collections::HashMap;
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 
 use dbuild_digest::{BlobDigest, BlobHasher, ContentHasher};
 
@@ -171,9 +171,18 @@ struct Counting<W> {
 
 impl<W: Write> Write for Counting<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.inner.write(bytes)?;
-        self.hasher.update(&bytes[..written]);
+        self.write_vectored(&[IoSlice::new(bytes)])
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let written = self.inner.write_vectored(slices)?;
         self.size += written as u64;
+        let mut left = written;
+        for slice in slices {
+            let count = left.min(slice.len());
+            self.hasher.update(&slice[..count]);
+            left -= count;
+        }
         Ok(written)
     }
 

@@ -1,7 +1,7 @@
 //! Blobs: bytes by sha256, as OCI layouts keep them.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -256,9 +256,18 @@ impl Known {
 
 impl Write for BlobWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.file.write(bytes)?;
+        self.write_vectored(&[IoSlice::new(bytes)])
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let written = self.file.write_vectored(slices)?;
         if let Some(hasher) = &mut self.hasher {
-            hasher.update(&bytes[..written]);
+            let mut left = written;
+            for slice in slices {
+                let count = left.min(slice.len());
+                hasher.update(&slice[..count]);
+                left -= count;
+            }
         }
         self.size += written as u64;
         self.behind.wrote(&self.file, written);
