@@ -13,7 +13,6 @@ run does. Needs root. Everything lies in a temporary directory.
 
 import argparse
 import json
-import mmap
 import os
 import shutil
 import statistics
@@ -25,8 +24,6 @@ import time
 from pathlib import Path
 
 BASE = "localhost/bench-base:latest"
-# Of Linux 5.14; the module has no name for it.
-MADV_POPULATE_WRITE = 23
 
 
 def run(command, **kwargs):
@@ -46,11 +43,9 @@ def take_memory():
     again is no work of the builder that happens to come next."""
     with open("/proc/meminfo", encoding="ascii") as file:
         free = int(next(line for line in file if line.startswith("MemFree:")).split()[1]) << 10
-    child = os.fork()  # Whose memory is not counted as that of the builders.
-    if child == 0:
-        mmap.mmap(-1, max(min(1 << 30, free // 2), 1 << 20)).madvise(MADV_POPULATE_WRITE)
-        os._exit(0)
-    os.waitpid(child, 0)
+    # A process of its own, whose memory is not counted as that of the builders. 23 is MADV_POPULATE_WRITE.
+    taking = f"import mmap; mmap.mmap(-1, {max(min(1 << 30, free // 2), 1 << 20)}).madvise(23)"
+    subprocess.run([sys.executable, "-c", taking], check=False)
 
 
 def size_on_disk(path):

@@ -76,6 +76,7 @@ impl Begun {
         }
         let _ = self.layers.send(None);
         let Beginning { mut archive, blobs } = self.writing.take()?.join().ok().flatten()?;
+        archive.take_over();
         let mut named = contents.blobs.iter();
         for blob in blobs {
             let (digest, size) = named.next()?;

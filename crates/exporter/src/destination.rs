@@ -98,6 +98,13 @@ impl FileWriter {
         Some(Self { is_unwanted: Some(is_unwanted), ..Self::new(output) })
     }
 
+    /// No step runs any more: from now on the file is written like any other.
+    pub(crate) fn take_over(&mut self) {
+        self.is_unwanted = None;
+        // A file system that has no files without names may still be met, where the old file was the same so far.
+        self.out.out.get_mut().is_unnamed = false;
+    }
+
     /// How many bytes were written.
     pub(crate) fn position(&self) -> u64 {
         self.out.bytes

@@ -280,6 +280,11 @@ impl Archive<FileWriter> {
         Ok((size, place))
     }
 
+    /// See [`FileWriter::take_over`].
+    pub(crate) fn take_over(&mut self) {
+        self.tar.get_mut().take_over();
+    }
+
     /// Writes the header of a blob that was written before its name was known.
     pub(crate) fn name_blob(&mut self, place: u64, digest: &BlobDigest, size: u64) -> io::Result<()> {
         self.tar.get_mut().write_over(place, blob_header(digest, size)?.as_bytes())
