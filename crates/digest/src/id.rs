@@ -1,6 +1,7 @@
 //! The four digest types. Debug names the type, Display is what people and files see, parsing validates.
 
 use std::fmt;
+use std::io::IoSlice;
 use std::str::FromStr;
 
 use blake3::hazmat::{ChainingValue, HasherExt as _, Mode, merge_subtrees_non_root, merge_subtrees_root};
@@ -133,6 +134,16 @@ impl BlobHasher {
     /// Adds bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
+    }
+
+    /// Adds the first `count` bytes of several slices: those that a vectored write has written.
+    pub fn update_vectored(&mut self, slices: &[IoSlice<'_>], count: usize) {
+        let mut left = count;
+        for slice in slices {
+            let count = left.min(slice.len());
+            self.update(&slice[..count]);
+            left -= count;
+        }
     }
 
     /// The digest of all bytes that were added.

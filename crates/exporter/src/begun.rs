@@ -27,17 +27,10 @@ pub struct Begun {
     writing: Option<JoinHandle<Option<Beginning>>>,
 }
 
-/// What was written, and of what.
+/// What was written, and of which blobs.
 struct Beginning {
     archive: Archive<FileWriter>,
-    blobs: Vec<Blob>,
-}
-
-enum Blob {
-    /// Whole.
-    Named(BlobDigest),
-    /// Without its header: its size, and where that belongs.
-    Nameless(u64, u64),
+    blobs: Vec<BlobDigest>,
 }
 
 impl Begun {
@@ -76,16 +69,10 @@ impl Begun {
         }
         let _ = self.layers.send(None);
         let Beginning { mut archive, blobs } = self.writing.take()?.join().ok().flatten()?;
-        archive.take_over();
-        let mut named = contents.blobs.iter();
-        for blob in blobs {
-            let (digest, size) = named.next()?;
-            match blob {
-                Blob::Named(is) if is == *digest => {}
-                Blob::Nameless(is, place) if is == *size => archive.name_blob(place, digest, *size).ok()?,
-                _ => return None,
-            }
+        if !contents.blobs.iter().map(|(digest, _)| digest).take(blobs.len()).eq(&blobs) {
+            return None;
         }
+        archive.take_over();
         Some(archive)
     }
 }
@@ -117,12 +104,11 @@ fn write(
                     break;
                 }
                 archive.blob(store, &digest, size).ok()?;
-                blobs.push(Blob::Named(digest));
+                blobs.push(digest);
             }
             Awaited::Coming(incoming) => {
                 let Some(mut reader) = incoming.next(0) else { break };
-                let (size, place) = archive.coming_blob(&mut reader).ok()?;
-                blobs.push(Blob::Nameless(size, place));
+                blobs.push(archive.coming_blob(&mut reader).ok()?);
             }
         }
     }

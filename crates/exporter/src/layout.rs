@@ -257,9 +257,8 @@ impl<W: Write> Archive<W> {
 }
 
 impl Archive<FileWriter> {
-    /// The next blob while it is written, without its header, which [`Archive::name_blob`] adds. Gives its size and where the header
-    /// belongs.
-    pub(crate) fn coming_blob(&mut self, incoming: &mut IncomingReader) -> io::Result<(u64, u64)> {
+    /// The next blob while it is written. Which one that is stands in its header, which comes last.
+    pub(crate) fn coming_blob(&mut self, incoming: &mut IncomingReader) -> io::Result<BlobDigest> {
         let out = self.tar.get_mut();
         out.replace()?;
         let place = out.position();
@@ -276,18 +275,15 @@ impl Archive<FileWriter> {
             }
         }
         out.write_all(padding(size))?;
+        let digest = incoming.digest().ok_or(io::ErrorKind::UnexpectedEof)?;
+        out.write_over(place, blob_header(&digest, size)?.as_bytes())?;
         self.blobs += 1;
-        Ok((size, place))
+        Ok(digest)
     }
 
     /// See [`FileWriter::take_over`].
     pub(crate) fn take_over(&mut self) {
         self.tar.get_mut().take_over();
-    }
-
-    /// Writes the header of a blob that was written before its name was known.
-    pub(crate) fn name_blob(&mut self, place: u64, digest: &BlobDigest, size: u64) -> io::Result<()> {
-        self.tar.get_mut().write_over(place, blob_header(digest, size)?.as_bytes())
     }
 }
 

@@ -176,13 +176,8 @@ impl<W: Write> Write for Counting<W> {
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let written = self.inner.write_vectored(slices)?;
+        self.hasher.update_vectored(slices, written);
         self.size += written as u64;
-        let mut left = written;
-        for slice in slices {
-            let count = left.min(slice.len());
-            self.hasher.update(&slice[..count]);
-            left -= count;
-        }
         Ok(written)
     }
 

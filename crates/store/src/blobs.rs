@@ -262,12 +262,7 @@ impl Write for BlobWriter {
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let written = self.file.write_vectored(slices)?;
         if let Some(hasher) = &mut self.hasher {
-            let mut left = written;
-            for slice in slices {
-                let count = left.min(slice.len());
-                hasher.update(&slice[..count]);
-                left -= count;
-            }
+            hasher.update_vectored(slices, written);
         }
         self.size += written as u64;
         self.behind.wrote(&self.file, written);
@@ -326,7 +321,7 @@ impl BlobWriter {
             drop(guard);
         }
         if let Some(shown) = &self.shown {
-            shown.whole();
+            shown.whole(digest);
         }
         Ok((digest, self.size))
     }

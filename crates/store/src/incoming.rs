@@ -40,6 +40,8 @@ struct State {
     file: Option<Arc<File>>,
     written: u64,
     stage: Stage,
+    /// Of the blob, once it is whole.
+    digest: Option<BlobDigest>,
     /// There will be no other attempt.
     closed: bool,
 }
@@ -102,8 +104,8 @@ impl Incoming {
         self.change(|state| state.written = size);
     }
 
-    pub(crate) fn whole(&self) {
-        self.change(|state| state.stage = Stage::Whole);
+    pub(crate) fn whole(&self, digest: BlobDigest) {
+        self.change(|state| (state.stage, state.digest) = (Stage::Whole, Some(digest)));
     }
 
     /// The writer goes away.
@@ -143,6 +145,11 @@ impl IncomingReader {
     /// Which attempt it reads.
     pub fn attempt(&self) -> u64 {
         self.attempt
+    }
+
+    /// Which blob it is; known once its end was read.
+    pub fn digest(&self) -> Option<BlobDigest> {
+        self.incoming.lock().digest
     }
 
     /// How many bytes can be read now; 0 at the end.
