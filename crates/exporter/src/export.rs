@@ -11,7 +11,7 @@ use dbuild_store::Store;
 use crate::begun::Begun;
 use crate::contents::Contents;
 use crate::destination::write_file;
-use crate::layout::Outgoing;
+use crate::layout::{Archive, Outgoing};
 use crate::{Destination, Engine, ExportError, Image, OutputKind, OutputSpec, files};
 
 /// What is to be written, and where.
@@ -102,7 +102,9 @@ impl Export<'_> {
         let contents = Contents::read(self.store, outgoing.image)?;
         let bytes = match begun.and_then(|begun| begun.take(dest, &contents)) {
             Some(archive) => outgoing.complete(archive, &contents, docker)?.finish()?,
-            None => write_file(dest, |out| outgoing.write_archive(out, docker))?,
+            None => {
+                write_file(dest, |out| outgoing.complete(Archive::begin(out)?, &contents, docker).map(drop))?
+            }
         };
         let kind = if docker { "docker" } else { "OCI" };
         Ok(Written { what: format!("{kind} archive {}", name(dest)), bytes: Some(bytes), notes: Vec::new() })

@@ -71,6 +71,16 @@ fn hosts_and_resolv_conf_are_never_in_a_layer() {
     assert!(paths.iter().all(|path| !path.starts_with("/dev/") && !path.starts_with("/proc/")));
 }
 
+/// Each step would change the directory, and remove from it again what it made there.
+#[test]
+fn for_what_is_mounted_over_nothing_is_made_in_the_image() {
+    let space = TestSpace::new();
+    let dockerfile = "FROM busybox\n\
+        RUN stat -c %Z /etc > /before && sleep 1.1\n\
+        RUN test -s /etc/hosts && stat -c %Z /etc > /after && cmp /before /after\n";
+    space.build(dockerfile, [] as [&str; 0]).run().expect_ok();
+}
+
 #[test]
 fn the_network_can_be_left_out() {
     let devices = printed("ls /sys/class/net || cat /proc/net/dev", &["--network", "none"]);
