@@ -86,6 +86,13 @@ fn the_report_opens_and_its_parts_follow_each_other() {
     at_rest(&page, &report);
 }
 
+/// Milliseconds as the page shows less than ten seconds. A browser rounds what lies in the middle up, and Rust to the even digit: of
+/// thousandths only odd eighths lie there exactly.
+fn shown(ms: u64) -> String {
+    let up = if ms % 250 == 125 { 0.001 } else { 0.0 };
+    format!("{:.2} s", ms as f64 / 1000.0 + up)
+}
+
 #[test]
 fn the_figures_of_the_report_are_those_of_the_journal() {
     let space = TestSpace::new();
@@ -133,14 +140,10 @@ fn the_figures_of_the_report_are_those_of_the_journal() {
         let Some(last) = own.next_back() else { continue };
         assert_eq!((&step["layer_bytes"], &step["files"]), (&last["layer_bytes"], &last["files"]), "{step}");
         let row = page.text(&format!("tr[data-row='{}'] td.num", step["id"]));
-        assert_eq!(row, format!("{:.2} s", took as f64 / 1000.0), "{step}");
+        assert_eq!(row, shown(took), "{step}");
     }
     let ended = of("build_finished")[0]["duration_ms"].as_u64().expect("a time");
-    assert!(
-        page.text("#figures").contains(&format!("{:.2} s", ended as f64 / 1000.0)),
-        "{}",
-        page.text("#figures")
-    );
+    assert!(page.text("#figures").contains(&shown(ended)), "{}", page.text("#figures"));
     // Nothing is lost between made, shipped and left behind: of a stage, of a step, of the whole.
     for stage in stages.as_array().expect("stages").iter().filter(|stage| stage["reached"] == true) {
         let of = |name: &str| stage["bytes"][name].as_u64().expect("bytes");
