@@ -1,10 +1,12 @@
-//! The `config` object of an image, with Docker's additions, which `oci-spec` does not have.
+//! The `config` object of an image and its history, with Docker's additions, which the crate
+//! `oci-spec` does not have.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::step::Table;
+/// The `PATH` of an image that sets none, as Docker has it.
+pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A set written as OCI writes sets: an object with empty objects as values.
 pub type PortSet = BTreeMap<String, serde_json::Map<String, serde_json::Value>>;
@@ -37,7 +39,7 @@ pub struct ImageConfig {
     pub working_dir: String,
     /// Labels.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "null_is_default")]
-    pub labels: Table,
+    pub labels: BTreeMap<String, String>,
     /// The signal that stops it.
     #[serde(skip_serializing_if = "String::is_empty", deserialize_with = "null_is_default")]
     pub stop_signal: String,
@@ -56,6 +58,27 @@ pub struct ImageConfig {
     /// Members that dbuild has no use for.
     #[serde(flatten)]
     pub other: BTreeMap<String, serde_json::Value>,
+}
+
+/// An entry of an image's history, as the OCI image configuration has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HistoryEntry {
+    /// RFC 3339. `None` in a plan: whoever exports the image knows the time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created: Option<String>,
+    /// The instruction.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created_by: Option<String>,
+    /// Who a base's history says made it; BuildKit and dbuild do not write it, not for MAINTAINER either.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub author: Option<String>,
+    /// Who made it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
+    /// The instruction made no layer.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub empty_layer: bool,
 }
 
 /// Docker's health check. Durations are in nanoseconds; absent ones inherit.
