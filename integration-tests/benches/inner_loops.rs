@@ -21,7 +21,8 @@ use dbuild_layer::{
     NoMembers, OverlayFlavor, Ownership, PackOptions, Stack, Tree, TreePath, UnpackLimits, decompress, pack,
     repack, unpack, walk_context,
 };
-use dbuild_plan::{BaseImage, ImageConfig, LayerDescriptor, Plan, StepId};
+use dbuild_oci::ImageConfig;
+use dbuild_plan::{BaseImage, LayerDescriptor, Plan, StepId};
 
 /// Stages of the Dockerfile, besides the first and the last.
 const STAGES: usize = 100;

@@ -12,9 +12,10 @@ use std::sync::Arc;
 
 use dbuild_frontend::{Source, fetched_context, git_context};
 use dbuild_layer::Ignore;
+use dbuild_oci::{ImageConfig, Platform};
 use dbuild_plan::{
-    ContextStep, CopySource, CopyStep, ImageConfig, Plan, PlanBuilder, Platform, Stage, StageId, Step,
-    StepId, StepKind, Target, shown_url,
+    ContextStep, CopySource, CopyStep, Plan, PlanBuilder, Stage, StageId, Step, StepId, StepKind, Target,
+    shown_url,
 };
 use dbuild_registry::Remotes;
 use dbuild_scheduler::{BuildError, CacheUse, Canceller, ContextDir, Machine, Request};

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use dbuild_exporter::LayoutImage;
 use dbuild_frontend::{BuildArgs as FrontendArgs, Ignored, NamedContext, Source, git_context};
 use dbuild_layer::{Ignore, TreePath};
-use dbuild_plan::{HostEntry, NetworkMode, Platform, shown_url};
+use dbuild_oci::Platform;
+use dbuild_plan::{HostEntry, NetworkMode, shown_url};
 use dbuild_scheduler::{ContextDir, Secret};
 
 use crate::cli::{BuildArgs, NamedContextArg, SourceArgs};

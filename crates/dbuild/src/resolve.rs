@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use dbuild_digest::BlobDigest;
 use dbuild_exporter::LayoutImage;
 use dbuild_frontend::{BuildArgs, Diagnostic, Diagnostics, Dockerfile, ImageRequest, Resolved, needed};
-use dbuild_plan::{BaseImage, HistoryEntry, ImageConfig, LayerDescriptor, Platform};
+use dbuild_oci::{HistoryEntry, ImageConfig, Platform};
+use dbuild_plan::{BaseImage, LayerDescriptor};
 use dbuild_registry::{PullPolicy, Registry, RegistryError, ResolvedImage};
 use dbuild_store::{Event, EventSink, Store};
 use serde::Deserialize;
@@ -87,20 +88,15 @@ pub(crate) async fn find(
             None => error.maybe_help(help),
         }
     };
-    let platform = &request.platform;
-    let asked = dbuild_registry::Platform {
-        os: platform.os.clone(),
-        architecture: platform.architecture.clone(),
-        variant: platform.variant.clone(),
-    };
+    let asked = &request.platform;
     let found = match request.reference.strip_prefix(OCI_LAYOUT) {
         Some(layout) => {
             let top = take_in(store, layout).await.map_err(|problem| {
                 Diagnostic::error(request.span, problem).label("this image cannot be had")
             })?;
-            registry.from_store(&request.reference, &asked, top).await
+            registry.from_store(&request.reference, asked, top).await
         }
-        None => registry.resolve(&request.reference, &asked, policy).await,
+        None => registry.resolve(&request.reference, asked, policy).await,
     };
     let image = found.map_err(failed)?;
     let base = base_image(&image).map_err(|problem| {
@@ -136,7 +132,7 @@ pub(crate) fn base_image(image: &ResolvedImage) -> serde_json::Result<BaseImage>
         media_type: layer.media_type.clone(),
         diff_id: *diff_id,
     });
-    let dbuild_registry::Platform { os, architecture, variant } = &image.platform;
+    let Platform { os, architecture, variant } = &image.platform;
     Ok(BaseImage {
         reference: image.reference.clone(),
         digest: image.digest,

@@ -6,7 +6,8 @@ use std::os::unix::fs::FileExt as _;
 
 use dbuild_digest::BlobDigest;
 use dbuild_layer::{EntryKind, Found, Stack, TreePath};
-use dbuild_plan::{ImageConfig, Plan, Platform, StageId};
+use dbuild_oci::{ImageConfig, Platform};
+use dbuild_plan::{Plan, StageId};
 use dbuild_report::starts::{self, Files, Node, NodeKind, Start};
 use dbuild_scheduler::Built;
 use dbuild_store::{Event, EventSink, Store};

@@ -7,13 +7,12 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use dbuild_digest::BlobDigest;
-use dbuild_plan::{HistoryEntry, ImageConfig, Platform};
+use dbuild_oci::{HistoryEntry, ImageConfig, MediaTypes, Platform};
 use dbuild_store::{PackedLayer, Store};
+use dbuild_support::time::rfc3339_of;
 use serde::{Deserialize, Serialize};
 
 use crate::ExportError;
-use crate::media::{self, MediaTypes};
-use crate::time::rfc3339;
 
 /// All that one platform's image is made of.
 #[derive(Clone, Debug)]
@@ -80,7 +79,7 @@ pub fn assemble(store: &Store, parts: &ImageParts) -> Result<Image, ExportError>
                     MediaTypes::Oci => layer.annotations.clone(),
                     MediaTypes::Docker => BTreeMap::new(),
                 },
-                ..Entry::new(&media::layer(&layer.media_type, parts.media_types), (layer.digest, layer.size))
+                ..Entry::new(&parts.media_types.layer(&layer.media_type), (layer.digest, layer.size))
             })
             .collect(),
         annotations: &parts.annotations,
@@ -135,7 +134,7 @@ fn config(parts: &ImageParts) -> Result<Config<'_>, ExportError> {
         })?,
         None => Base::default(),
     };
-    let created = parts.created.map(rfc3339);
+    let created = parts.created.map(rfc3339_of);
     let history: Vec<HistoryEntry> = parts
         .history
         .iter()

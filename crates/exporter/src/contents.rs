@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use dbuild_digest::BlobDigest;
-use dbuild_plan::Platform;
+use dbuild_oci::Platform;
 use dbuild_store::{Store, StoreError};
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
 

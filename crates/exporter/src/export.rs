@@ -4,8 +4,8 @@ use std::path::Path;
 
 use dbuild_digest::BlobDigest;
 use dbuild_layer::{Stack, WriteOptions};
-use dbuild_plan::Platform;
-use dbuild_registry::{BlobDescriptor, Pushed, Reference, Registry};
+use dbuild_oci::{Descriptor, Platform, Reference};
+use dbuild_registry::{Pushed, Registry};
 use dbuild_store::Store;
 
 use crate::begun::Begun;
@@ -163,8 +163,7 @@ pub async fn push(
             "what is pushed needs a name: add `-t REGISTRY/NAME`".to_owned(),
         ));
     }
-    let blob =
-        BlobDescriptor { digest: image.digest, size: image.size, media_type: image.media_type.clone() };
+    let blob = Descriptor::new(&image.media_type, image.digest, image.size);
     let mut pushed = Vec::new();
     for name in names {
         let target = match by_digest {

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use dbuild_layer::{LayerError, Stack, WriteOptions};
-use dbuild_plan::Platform;
+use dbuild_oci::Platform;
 
 use crate::ExportError;
 use crate::error::Context;

@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 
 use dbuild_digest::BlobDigest;
-use dbuild_registry::Reference;
+use dbuild_oci::{MediaTypes, Reference};
 use dbuild_store::{IncomingReader, Store, replace_file};
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +14,6 @@ use crate::assemble::{Entry, Index};
 use crate::contents::Contents;
 use crate::destination::FileWriter;
 use crate::error::Context;
-use crate::media::MediaTypes;
 use crate::{ExportError, Image};
 
 const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;

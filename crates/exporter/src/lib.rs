@@ -17,13 +17,11 @@ mod files;
 mod inspect;
 mod layout;
 mod load;
-mod media;
 mod metadata;
 mod named;
 mod spec;
 #[cfg(test)]
 mod tests;
-mod time;
 
 pub use assemble::{Image, ImageParts, assemble, assemble_index};
 pub use begun::Begun;
@@ -32,7 +30,6 @@ pub use error::ExportError;
 pub use export::{Export, Written, push, save};
 pub use inspect::{Inspected, InspectedImage, inspect};
 pub use load::{Loaded, load};
-pub use media::MediaTypes;
 pub use metadata::{image_id, metadata, write_iidfile, write_metadata_file};
 pub use named::LayoutImage;
 pub use spec::{Annotation, AnnotationLevel, Destination, OutputKind, OutputSpec, SpecError};

@@ -11,7 +11,7 @@ use std::path::{Component, Path, PathBuf};
 
 use dbuild_digest::{BlobDigest, BlobHasher};
 use dbuild_layer::decompress;
-use dbuild_registry::Reference;
+use dbuild_oci::{MediaTypes, Reference};
 use dbuild_store::{Descriptor, Store, StoreError};
 use serde::Deserialize;
 
@@ -19,7 +19,6 @@ use crate::assemble::{Entry, put_manifest};
 use crate::contents::{Contents, Document, digest_of, parse};
 use crate::error::Context;
 use crate::layout::{DockerImage, FULL_NAME, REF_NAME};
-use crate::media::MediaTypes;
 use crate::{ExportError, Image, assemble_index};
 
 pub(crate) const MAX_JSON: u64 = 16 << 20;
@@ -283,7 +282,7 @@ impl Reading<'_> {
             let config = *files.get(&docker.config).ok_or_else(|| self.no_image("its config is missing"))?;
             let (digest, size) = put_manifest(self.store, config, layers)?;
             let parse = |name: &String| {
-                name.parse().map_err(|e: dbuild_registry::ReferenceError| self.no_image(&e.to_string()))
+                name.parse().map_err(|e: dbuild_oci::ReferenceError| self.no_image(&e.to_string()))
             };
             let names = docker.repo_tags.unwrap_or_default().iter().map(parse).collect::<Result<_, _>>()?;
             let media_type = MediaTypes::Oci.manifest().to_owned();

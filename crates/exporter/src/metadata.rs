@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 
 use dbuild_digest::BlobDigest;
-use dbuild_registry::Reference;
+use dbuild_oci::Reference;
 use dbuild_store::replace_file;
 use serde_json::{Map, Value, json};
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use dbuild_layer::Compression;
+use dbuild_support::edit_distance::distance;
 
 /// One `--output` of a build, with the meaning that it has for `docker buildx build`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -356,22 +357,6 @@ fn unknown_key(key: &str) -> String {
         Some(near) => format!("`{key}` is no key of an output: did you mean `{near}`?"),
         None => format!("`{key}` is no key of an output: {}", KEYS[..12].join(", ")),
     }
-}
-
-/// Edits between two words.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().take(64).collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().take(64).enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let change = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = change.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 struct Field {

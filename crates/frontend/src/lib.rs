@@ -24,10 +24,8 @@ mod lower;
 mod mount_options;
 mod outline;
 mod parse;
-mod reference;
 mod request;
 mod source;
-mod suggest;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -44,9 +42,7 @@ pub use lines::{Comment, Directive};
 pub use lower::{examine, fetched_context, git_context, lower, needed, percent_decoded};
 pub use outline::{Outline, OutlineArg, OutlineMount, TargetInfo, outline, targets};
 pub use parse::{Parsed, parse};
-pub use reference::{Reference, ReferenceError, normalize};
 pub use request::{
     BuildArgs, Findings, Ignored, ImageRequest, Lowered, NamedContext, Resolved, StepSetting, StepSource,
 };
 pub use source::{Source, Span, Word};
-pub use suggest::nearest;

@@ -3,10 +3,10 @@
 use std::ops::Range;
 
 use dbuild_plan::CacheSharing;
+use dbuild_support::edit_distance;
 
 use crate::diagnostics::Diagnostic;
 use crate::source::{Span, Word};
-use crate::suggest;
 
 /// A mount whose values are expanded.
 #[derive(Debug)]
@@ -260,7 +260,7 @@ impl Reader {
 }
 
 fn unknown_key(key: &str) -> Option<String> {
-    suggest::nearest(key, KEYS).map(|near| format!("did you mean `{near}`?"))
+    edit_distance::nearest(key, KEYS).map(|near| format!("did you mean `{near}`?"))
 }
 
 fn one_of<T: Copy>(value: &Word, key: &str, known: &[(&str, T)]) -> Result<T, Diagnostic> {
@@ -271,7 +271,7 @@ fn one_of<T: Copy>(value: &Word, key: &str, known: &[(&str, T)]) -> Result<T, Di
     let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
     let shown: String = value.text.chars().take(60).collect();
     let error = Diagnostic::error(value.span, format!("`{shown}` is not a {key} of mounts"));
-    Err(match suggest::nearest(&text, names.iter().copied()) {
+    Err(match edit_distance::nearest(&text, names.iter().copied()) {
         Some(near) => error.help(format!("did you mean `{near}`?")),
         None => error.help(format!("expected `{}`", names.join("`, `"))),
     })

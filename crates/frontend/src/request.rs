@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
-use dbuild_plan::{BaseImage, HostEntry, NetworkMode, Plan, Platform, StepId};
+use dbuild_oci::Platform;
+use dbuild_plan::{BaseImage, HostEntry, NetworkMode, Plan, StepId};
 
 use crate::diagnostics::Diagnostic;
 use crate::source::{Source, Span};

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use dbuild_support::escape;
+
 use crate::plot;
 use crate::result::{Cause, CommitResult, Replay, Row};
 use crate::table::short;
@@ -33,7 +35,7 @@ macro_rules! put {
 /// The whole page.
 pub fn html(replay: &Replay) -> String {
     let mut out = String::from(HEAD);
-    let name = escaped(&replay.repository);
+    let name = escape::html(&replay.repository);
     put!(out, "<title>Laboratory: {name}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>");
     put!(out, "<h1>Laboratory: {name}</h1>");
     let replayed = replay.replayed().count();
@@ -45,12 +47,12 @@ pub fn html(replay: &Replay) -> String {
     put!(out, "<p>{replayed} of {} commits replayed. {how}</p>", replay.commits.len());
     if !replay.notes.is_empty() {
         put!(out, "<ul>");
-        replay.notes.iter().for_each(|note| put!(out, "<li>{}</li>", escaped(note)));
+        replay.notes.iter().for_each(|note| put!(out, "<li>{}</li>", escape::html(note)));
         put!(out, "</ul>");
     }
     put!(out, "<h2>What rebuilds least</h2>\n<ul>");
     for text in replay.sizes().into_iter().filter_map(|size| replay.best(size)) {
-        put!(out, "<li>{}</li>", escaped(&text));
+        put!(out, "<li>{}</li>", escape::html(&text));
     }
     put!(out, "</ul>\n<h2>Strategies, policies and sizes</h2>\n{}{}</div>", wide("Plots"), plot::svg(replay));
     rows(&mut out, &replay.rows);
@@ -113,7 +115,7 @@ fn commits(out: &mut String, replay: &Replay) {
             out,
             "<tr><th scope=\"row\"><code>{}</code> {}{}",
             short(&commit.id),
-            escaped(&commit.subject),
+            escape::html(&commit.subject),
             merge(commit)
         );
         if let Some(reason) = &commit.skipped {
@@ -121,7 +123,7 @@ fn commits(out: &mut String, replay: &Replay) {
                 out,
                 "<td colspan=\"{}\" class=\"soft\">skipped: {}</tr>",
                 strategies.len(),
-                escaped(reason)
+                escape::html(reason)
             );
             continue;
         }
@@ -146,32 +148,22 @@ fn cell(out: &mut String, steps: &[Cause], ms: u64, highest: u64) {
     let plural = if steps.len() == 1 { "" } else { "s" };
     put!(out, "<td><details><summary>{}, {} step{plural}</summary><ul>", seconds(ms), steps.len());
     for step in steps {
-        put!(out, "<li><code>{}</code> {}: {}</li>", escaped(&step.step), seconds(step.ms), reasons(step));
+        put!(
+            out,
+            "<li><code>{}</code> {}: {}</li>",
+            escape::html(&step.step),
+            seconds(step.ms),
+            reasons(step)
+        );
     }
     put!(out, "</ul></details><span class=\"bar\" style=\"width:{width:.1}%\"></span>");
 }
 
 fn reasons(step: &Cause) -> String {
-    let mut text = step.why.iter().take(MOST_REASONS).map(|why| escaped(why)).collect::<Vec<_>>().join("; ");
+    let mut text =
+        step.why.iter().take(MOST_REASONS).map(|why| escape::html(why)).collect::<Vec<_>>().join("; ");
     if step.why.len() > MOST_REASONS {
         let _ = write!(text, "; and {} more", step.why.len() - MOST_REASONS);
     }
     text
-}
-
-/// A text in HTML. Messages of commits and names of files are anybody's.
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            c if c.is_control() => out.push('\u{fffd}'),
-            c => out.push(c),
-        }
-    }
-    out
 }

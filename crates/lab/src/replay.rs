@@ -7,7 +7,8 @@ use dbuild_cache::{Policy, Strategy};
 use dbuild_frontend::{
     BuildArgs, Diagnostics, ImageRequest, Lowered, Resolved, Source, lower, needed, parse,
 };
-use dbuild_plan::{BaseImage, Platform};
+use dbuild_oci::Platform;
+use dbuild_plan::BaseImage;
 use dbuild_scheduler::{ContextDir, InStore};
 
 use crate::LabError;

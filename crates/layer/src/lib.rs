@@ -34,7 +34,6 @@ mod tar;
 mod tarball;
 #[cfg(test)]
 mod testing;
-mod time;
 mod toc;
 mod tree;
 mod unpack;

@@ -4,6 +4,8 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::Deref;
 
+use dbuild_support::edit_distance::nearest_name;
+
 use crate::ignore::Matched;
 use crate::{
     Entry, EntryKind, Files, Found, Ignore, LayerError, PatternError, ResolveError, Stack, TreePath, glob,
@@ -478,41 +480,18 @@ fn escaped(bytes: &[u8]) -> String {
 /// The error for a missing source, with the path that looks most like it.
 fn not_found(source: &Stack, written: &str) -> CopyError {
     let wanted = TreePath::clean(written.as_bytes()).unwrap_or_default();
-    let name = String::from_utf8_lossy(wanted.file_name().unwrap_or_default()).to_lowercase();
+    let name = String::from_utf8_lossy(wanted.file_name().unwrap_or_default());
     let parent = wanted.parent().unwrap_or_default();
     let siblings = match source.resolve(parent.as_bytes(), true) {
         Ok(resolved) => source.read_dir(&resolved.path),
         Err(_) => Vec::new(),
     };
-    // A third of the letters may differ, but never all of them.
-    let letters = name.chars().count();
-    let allowed = (letters / 3).max(1).min(letters.saturating_sub(1));
-    let near = siblings
+    let names = siblings
         .iter()
-        .filter_map(|found| Some(String::from_utf8_lossy(found.entry.path.file_name()?).into_owned()))
-        .map(|other| (distance(&name, &other.to_lowercase()), other))
-        .filter(|(distance, _)| *distance <= allowed)
-        .min()
-        .filter(|(distance, _)| *distance > 0)
-        .map(|(_, other)| match parent.is_root() {
-            true => other,
-            false => format!("{}/{other}", String::from_utf8_lossy(parent.as_bytes())),
-        });
+        .filter_map(|found| Some(String::from_utf8_lossy(found.entry.path.file_name()?).into_owned()));
+    let near = nearest_name(&name, names).map(|other| match parent.is_root() {
+        true => other,
+        false => format!("{}/{other}", String::from_utf8_lossy(parent.as_bytes())),
+    });
     CopyError::NotFound { path: written.to_owned(), near }
-}
-
-/// How many single letters must be inserted, removed or changed.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let changed = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = changed.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use dbuild_digest::BlobDigest;
+use dbuild_support::time::rfc3339;
 use serde::Serialize;
 
 use crate::tar::{self, Header};
@@ -165,7 +166,7 @@ impl<'a> TocEntry<'a> {
         Self {
             name: String::from_utf8_lossy(&header.name),
             kind,
-            modtime: YEARS.contains(&time.secs).then(|| time.rfc3339()),
+            modtime: YEARS.contains(&time.secs).then(|| rfc3339(time.secs, time.nanos)),
             link_name: is_link.then(|| String::from_utf8_lossy(&header.link)),
             mode: Some(header.mode),
             uid: Some(header.uid),

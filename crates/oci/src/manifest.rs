@@ -3,8 +3,8 @@
 use std::fmt;
 
 use dbuild_digest::BlobDigest;
-use oci_spec::image::{ImageIndex, ImageManifest};
 use dbuild_support::escape::one_line;
+use oci_spec::image::{ImageIndex, ImageManifest};
 use serde::Deserialize;
 
 use crate::media_type::{DOCKER_CONFIG, DOCKER_MANIFEST, OCI_CONFIG, OCI_MANIFEST};
@@ -110,7 +110,9 @@ fn image(bytes: &[u8], media_type: Option<String>) -> Result<Manifest, ManifestE
         DOCKER_CONFIG => DOCKER_MANIFEST,
         other => {
             let media_type = one_line(other);
-            return Err(ManifestError::Unsupported(format!("it is an artifact ({media_type}), not an image")));
+            return Err(ManifestError::Unsupported(format!(
+                "it is an artifact ({media_type}), not an image"
+            )));
         }
     };
     let layers = manifest.layers().iter().map(Descriptor::try_from).collect::<Result<_, _>>()?;

@@ -33,7 +33,8 @@ impl Platform {
     /// architecture, and the 32-bit programs of a 64-bit one.
     pub fn runnable(&self) -> Vec<Self> {
         let own = Self::normalized(&self.os, &self.architecture, self.variant.as_deref());
-        let of = |architecture: &str, variant: String| Self::normalized(&own.os, architecture, Some(&variant));
+        let of =
+            |architecture: &str, variant: String| Self::normalized(&own.os, architecture, Some(&variant));
         let level =
             own.variant.as_deref().and_then(|variant| variant.trim_start_matches('v').parse::<u32>().ok());
         let down = |architecture: &str, from: u32, to: u32| -> Vec<Self> {
@@ -65,7 +66,8 @@ impl Platform {
                 Self::normalized(&platform.os, &platform.architecture, platform.variant.as_deref());
             runnable.iter().position(|runs| *runs == platform)
         };
-        let ranked = offered.into_iter().enumerate().filter_map(|(at, platform)| Some((rank(platform?)?, at)));
+        let ranked =
+            offered.into_iter().enumerate().filter_map(|(at, platform)| Some((rank(platform?)?, at)));
         ranked.min().map(|(_, at)| at)
     }
 

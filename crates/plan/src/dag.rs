@@ -196,10 +196,8 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::{Plan, PlanBuilder, PlanError};
-    use crate::{
-        CopySource, CopyStep, ImageConfig, Platform, Stage, StageId, Step, StepId, StepKind, Target,
-        WorkdirStep,
-    };
+    use crate::{CopySource, CopyStep, Stage, StageId, Step, StepId, StepKind, Target, WorkdirStep};
+    use dbuild_oci::{ImageConfig, Platform};
 
     fn stage(name: &str, index: u32, first: u32, last: u32) -> Stage {
         Stage {

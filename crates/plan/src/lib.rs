@@ -5,19 +5,14 @@
 //! caches, files or execution, does no I/O, and holds no source positions (those stay in a side table
 //! of the frontend, keyed by [`StepId`]).
 
-mod config;
 mod dag;
 mod image;
 mod remote;
 mod stage;
 mod step;
 
-/// What a checksum of a plan is.
-pub use dbuild_digest::BlobDigest;
-
-pub use config::{Healthcheck, ImageConfig, PortSet};
 pub use dag::{Plan, PlanBuilder, PlanError};
-pub use image::{BaseImage, HistoryEntry, LayerDescriptor, Platform, PlatformError};
+pub use image::{BaseImage, LayerDescriptor};
 pub use remote::{is_commit_id, shown_url};
 pub use stage::{Stage, StageId, Target};
 pub use step::{

@@ -1,8 +1,9 @@
 //! Stages: what a FROM opens.
 
+use dbuild_oci::{HistoryEntry, ImageConfig, Platform};
 use serde::{Deserialize, Serialize};
 
-use crate::{HistoryEntry, ImageConfig, Platform, StepId};
+use crate::StepId;
 
 /// Names a stage within one plan: its position in [`crate::Plan::stages`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -1,8 +1,6 @@
 //! What one step does. Every word is expanded and every path is absolute: a step means the same
 //! wherever it is read.
 
-use std::collections::BTreeMap;
-
 use dbuild_digest::BlobDigest;
 use serde::{Deserialize, Serialize};
 
@@ -424,6 +422,3 @@ impl Step {
         }
     }
 }
-
-/// A table of labels and the like: sorted, as the OCI config is written.
-pub(crate) type Table = BTreeMap<String, String>;

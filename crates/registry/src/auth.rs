@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http_auth::ChallengeParser;
 use reqwest::Method;
 use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
@@ -66,7 +68,7 @@ pub(crate) async fn authorize(
     let tokens = &transport.host(&endpoint.host)?.tokens;
     let (header, until) = match (challenge, &found.credential) {
         (Some(Challenge::Basic), Some(Credential::Basic { user, password })) => {
-            (format!("Basic {}", base64(format!("{user}:{password}").as_bytes())), None)
+            (format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))), None)
         }
         (Some(Challenge::Bearer { realm, service }), _) => {
             let (token, lifetime) = token(transport, endpoint, &realm, service, scopes, &found).await?;
@@ -184,30 +186,4 @@ async fn token(
     // The specification's default, and a margin, so that a token does not run out on its way.
     let lifetime = Duration::from_secs(answer.expires_in.unwrap_or(60).clamp(10, 86_400) - 5);
     Ok((token, lifetime))
-}
-
-pub(crate) fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for group in bytes.chunks(3) {
-        let number = group.iter().fold(0u32, |n, byte| n << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
-        for place in 0..4 {
-            let digit = DIGITS[(number >> (18 - 6 * place) & 63) as usize];
-            text.push(if place <= group.len() { char::from(digit) } else { '=' });
-        }
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::base64;
-
-    #[test]
-    fn base64_pads() {
-        assert_eq!(
-            ["", "a", "ab", "abc", "ann:one"].map(|text| base64(text.as_bytes())),
-            ["", "YQ==", "YWI=", "YWJj", "YW5uOm9uZQ=="]
-        );
-    }
 }

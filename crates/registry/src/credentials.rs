@@ -141,9 +141,10 @@ fn lookup_name(file: &[u8], name: &str) -> Result<Option<Credential>, String> {
         {
             Ok(None)
         }
-        Err(Trouble::HelperFailure { helper, stderr, .. }) => {
-            Err(format!("the credential helper `{helper}` failed: {}", crate::error::one_line(&stderr)))
-        }
+        Err(Trouble::HelperFailure { helper, stderr, .. }) => Err(format!(
+            "the credential helper `{helper}` failed: {}",
+            dbuild_support::escape::one_line(&stderr)
+        )),
         Err(Trouble::HelperCommunicationError) => {
             Err(format!("the credential helper for `{name}` cannot be started"))
         }

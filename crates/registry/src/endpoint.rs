@@ -1,7 +1,8 @@
 //! Where a request goes: a registry or one of its mirrors.
 
+use dbuild_oci::Reference;
+
 use crate::config::Config;
-use crate::reference::Reference;
 
 /// One place that may have a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]

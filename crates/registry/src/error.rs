@@ -4,8 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use dbuild_digest::BlobDigest;
-
-use crate::reference::ReferenceError;
+use dbuild_oci::ReferenceError;
 
 /// An image could not be resolved, fetched or pushed.
 #[derive(Debug, thiserror::Error)]
@@ -249,13 +248,6 @@ fn told(host: &str, problem: &Problem) -> String {
         Problem::Local(text) => text.clone(),
         problem => format!("{host}: {problem}"),
     }
-}
-
-/// What a registry says is shown in one line of bounded length, without control characters.
-pub(crate) fn one_line(text: &str) -> String {
-    let words: Vec<&str> = text.split_whitespace().collect();
-    let line: String = words.join(" ").chars().filter(|c| !c.is_control()).take(200).collect();
-    line
 }
 
 fn quoted(message: &str) -> String {

@@ -9,18 +9,18 @@ use std::sync::{Mutex, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use dbuild_digest::BlobDigest;
+use dbuild_oci::{Descriptor, Platform, Reference};
 use dbuild_store::{BlobSource, BlobSourceError, BlobWriter, Incoming, Store, StoreError};
 use futures_util::{StreamExt, TryStreamExt};
 use reqwest::header::{CONTENT_RANGE, HeaderValue, RANGE};
 use reqwest::{Method, StatusCode};
 use tokio::sync::mpsc;
 
+use crate::Registry;
 use crate::endpoint::Endpoint;
 use crate::error::{Problem, RegistryError};
-use crate::manifest::{BlobDescriptor, Platform};
 use crate::resolve::{PullPolicy, ResolvedImage, failed, local_attempt};
 use crate::transport::{Answer, Request};
-use crate::{Reference, Registry};
 
 type Progress<'a> = &'a (dyn Fn(u64) + Send + Sync);
 
@@ -30,7 +30,7 @@ const WAITING_PIECES: usize = 32;
 /// What is fetched, and who watches.
 #[derive(Clone, Copy)]
 struct Wanted<'a> {
-    blob: &'a BlobDescriptor,
+    blob: &'a Descriptor,
     incoming: Option<&'a Incoming>,
     progress: Progress<'a>,
     /// What an attempt that ended early has written, for the next.
@@ -49,7 +49,7 @@ impl BlobSource for Registry {
         incoming: Option<&Incoming>,
         progress: Progress<'_>,
     ) -> Result<(), BlobSourceError> {
-        let blob = BlobDescriptor { digest: *digest, size, media_type: media_type.to_owned() };
+        let blob = Descriptor::new(media_type, *digest, size);
         self.fetch_blob(reference, &blob, incoming, progress).await.map_err(Into::into)
     }
 }
@@ -82,7 +82,7 @@ impl Registry {
     async fn fetch_blob(
         &self,
         reference: &str,
-        blob: &BlobDescriptor,
+        blob: &Descriptor,
         incoming: Option<&Incoming>,
         progress: Progress<'_>,
     ) -> Result<(), RegistryError> {

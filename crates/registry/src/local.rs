@@ -3,13 +3,13 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use dbuild_digest::BlobDigest;
+use dbuild_oci::{Document, Platform, Reference};
 use dbuild_store::{Descriptor, ImageEntry, ResolvedReference, Store, StoreError};
 use oci_spec::image::Digest;
 
 use crate::error::Problem;
 use crate::limits::Limits;
-use crate::manifest::{Document, Platform, select};
-use crate::reference::Reference;
+use crate::manifest::select;
 use crate::resolve::{ResolvedImage, image};
 
 /// On the descriptor of an image that was pulled: the name that it was pulled under. There the same name may mean something

@@ -6,17 +6,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dbuild_digest::BlobDigest;
+use dbuild_oci::{Descriptor, Document, Reference};
 use futures_util::{StreamExt, TryStreamExt};
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Body, Method};
 use tokio::sync::mpsc;
 
+use crate::Registry;
 use crate::endpoint::Endpoint;
 use crate::error::{Problem, RegistryError};
-use crate::manifest::{BlobDescriptor, Document};
 use crate::resolve::{failed, local_attempt, with_retries};
 use crate::transport::{Activity, Request, parse_url};
-use crate::{Reference, Registry};
 
 /// What is read of a blob at a time.
 const PIECE: usize = 256 << 10;
@@ -36,9 +36,9 @@ pub struct Pushed {
 
 /// One manifest of the image and what it names.
 struct Part {
-    descriptor: BlobDescriptor,
+    descriptor: Descriptor,
     bytes: Vec<u8>,
-    blobs: Vec<BlobDescriptor>,
+    blobs: Vec<Descriptor>,
 }
 
 impl Registry {
@@ -47,7 +47,7 @@ impl Registry {
     /// blob and of its bytes so far.
     pub async fn push(
         &self,
-        image: &BlobDescriptor,
+        image: &Descriptor,
         reference: &str,
         base: &[String],
         progress: &(dyn Fn(&BlobDigest, u64) + Send + Sync),
@@ -91,17 +91,17 @@ impl Registry {
     }
 
     /// The manifests of an image, those that are named before the one that names them.
-    async fn parts(&self, image: &BlobDescriptor) -> Result<Vec<Part>, Problem> {
+    async fn parts(&self, image: &Descriptor) -> Result<Vec<Part>, Problem> {
         let mut parts = Vec::new();
         let top = self.local.must_read(&image.digest, self.transport.limits.manifest_bytes).await?;
         let below = match Document::parse(&top)? {
-            Document::Index(variants) => variants.into_iter().map(|variant| variant.descriptor).collect(),
+            Document::Index(variants) => variants,
             Document::Image(manifest) => {
                 let blobs = manifest.layers.into_iter().chain([manifest.config]).collect();
                 return Ok(vec![Part { descriptor: image.clone(), bytes: top, blobs }]);
             }
         };
-        let below: Vec<BlobDescriptor> = below;
+        let below: Vec<Descriptor> = below;
         for descriptor in below {
             let bytes =
                 self.local.must_read(&descriptor.digest, self.transport.limits.manifest_bytes).await?;
@@ -119,7 +119,7 @@ impl Registry {
     async fn push_blob(
         &self,
         endpoint: &Endpoint,
-        blob: &BlobDescriptor,
+        blob: &Descriptor,
         sources: &[String],
         progress: &(dyn Fn(&BlobDigest, u64) + Send + Sync),
     ) -> Result<u64, Problem> {
@@ -139,7 +139,7 @@ impl Registry {
         .await
     }
 
-    async fn has_blob(&self, endpoint: &Endpoint, blob: &BlobDescriptor) -> Result<bool, Problem> {
+    async fn has_blob(&self, endpoint: &Endpoint, blob: &Descriptor) -> Result<bool, Problem> {
         let request = Request::push(Method::HEAD, endpoint, endpoint.url(&format!("blobs/{}", blob.digest)));
         match self.transport.send(endpoint, &request).await {
             Ok(_) => Ok(true),
@@ -152,7 +152,7 @@ impl Registry {
     async fn begin(
         &self,
         endpoint: &Endpoint,
-        blob: &BlobDescriptor,
+        blob: &Descriptor,
         sources: &[String],
     ) -> Result<Option<String>, Problem> {
         let mut url = parse_url(&endpoint.url("blobs/uploads/"))?;
@@ -184,7 +184,7 @@ impl Registry {
     async fn upload(
         &self,
         endpoint: &Endpoint,
-        blob: &BlobDescriptor,
+        blob: &Descriptor,
         session: String,
         progress: &(dyn Fn(&BlobDigest, u64) + Send + Sync),
     ) -> Result<(), Problem> {

@@ -18,6 +18,7 @@
 use std::sync::Arc;
 
 use dbuild_digest::BlobDigest;
+use dbuild_oci::{ConfigFacts, Descriptor, Document, Manifest, Platform, Reference};
 use futures_util::future::BoxFuture;
 use reqwest::Method;
 use reqwest::header::{ACCEPT as ACCEPT_HEADER, HeaderValue};
@@ -27,8 +28,7 @@ use crate::endpoint::Endpoint;
 use crate::error::{Failed, Problem, RegistryError};
 use crate::limits::Limits;
 use crate::local::Remembered;
-use crate::manifest::{ACCEPT, BlobDescriptor, ConfigFacts, Document, Manifest, Platform, select};
-use crate::reference::Reference;
+use crate::manifest::{ACCEPT, select};
 use crate::transport::Request;
 
 /// When a registry is asked for an image that the store has already.
@@ -57,11 +57,11 @@ pub struct ResolvedImage {
     /// What the config says that the image is for. Differs from what was asked for where an image has one variant only.
     pub platform: Platform,
     /// The descriptor of the config.
-    pub config_descriptor: BlobDescriptor,
+    pub config_descriptor: Descriptor,
     /// The config: the JSON text that has the digest, verified.
     pub config: Vec<u8>,
     /// The layers, lowest first.
-    pub layers: Vec<BlobDescriptor>,
+    pub layers: Vec<Descriptor>,
     /// The digests of the uncompressed layers, in the same order and number.
     pub diff_ids: Vec<BlobDigest>,
     /// A line for the user, if the image is not what a registry has just confirmed although one should have been asked.
@@ -169,13 +169,15 @@ impl Registry {
             .await?;
         let top_digest = BlobDigest::of(&top);
         let mut digest = top_digest;
-        let mut document = Document::parse(&top).map_err(|problem| self.at_upstream(reference, problem))?;
+        let mut document =
+            Document::parse(&top).map_err(|problem| self.at_upstream(reference, problem.into()))?;
         self.local.keep(top).await.map_err(local_attempt)?;
         if let Document::Index(variants) = &document {
             let found = select(variants, platform).map_err(|problem| self.at_upstream(reference, problem))?;
             let bytes = self.manifest_by_digest(reference, found).await?;
             digest = found.digest;
-            document = Document::parse(&bytes).map_err(|problem| self.at_upstream(reference, problem))?;
+            document =
+                Document::parse(&bytes).map_err(|problem| self.at_upstream(reference, problem.into()))?;
             self.local.keep(bytes).await.map_err(local_attempt)?;
         }
         let Document::Image(manifest) = document else {
@@ -223,7 +225,7 @@ impl Registry {
     async fn manifest_by_digest(
         &self,
         reference: &Reference,
-        wanted: &BlobDescriptor,
+        wanted: &Descriptor,
     ) -> Result<Vec<u8>, Vec<(String, Problem)>> {
         if let Some(bytes) = self.local.blob(&wanted.digest, self.transport.limits.manifest_bytes).await {
             return Ok(bytes);
@@ -261,7 +263,7 @@ impl Registry {
         Ok(bytes)
     }
 
-    async fn get_config(&self, endpoint: &Endpoint, wanted: &BlobDescriptor) -> Result<Vec<u8>, Problem> {
+    async fn get_config(&self, endpoint: &Endpoint, wanted: &Descriptor) -> Result<Vec<u8>, Problem> {
         let request = Request::pull(Method::GET, endpoint, &format!("blobs/{}", wanted.digest));
         let bytes = self.transport.send(endpoint, &request).await?.body("its config", wanted.size).await?;
         let got = BlobDigest::of(&bytes);

@@ -9,12 +9,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
+use dbuild_support::escape::one_line;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Response, StatusCode, Url};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::config::is_loopback;
-use crate::error::one_line;
 use crate::transport::{chain, client_builder};
 
 /// More of an answer is not read.

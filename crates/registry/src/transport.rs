@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use dbuild_support::escape::one_line;
 use reqwest::header::{AUTHORIZATION, HeaderMap, LOCATION, RETRY_AFTER};
 use reqwest::{Body, Client, ClientBuilder, Method, RequestBuilder, Response, StatusCode, Url};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -19,7 +20,7 @@ use crate::auth::{self, Tokens};
 use crate::config::{Config, is_loopback};
 use crate::credentials::Credentials;
 use crate::endpoint::Endpoint;
-use crate::error::{Problem, one_line};
+use crate::error::Problem;
 use crate::limits::Limits;
 
 const MAX_REDIRECTS: usize = 5;

@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use dbuild_digest::{BlobDigest, ContentDigest};
-use dbuild_store::{Entry, EntryKind, Files, SnapshotId, Stack, StackLayer, Store, Tree, TreePath};
+use dbuild_layer::{Entry, EntryKind, Files, Stack, StackLayer, Tree, TreePath};
+use dbuild_store::{SnapshotId, Store};
 use serde::Serialize;
 
 use crate::{Build, State, Step};

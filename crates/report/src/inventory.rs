@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use dbuild_store::{EntryKind, Found, Stack, Store, TreePath};
+use dbuild_layer::{EntryKind, Found, Stack, TreePath};
+use dbuild_store::Store;
 use serde::Serialize;
 
 use crate::{Build, Bytes};

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use dbuild_digest::{BlobDigest, Framed, StepKey};
 use dbuild_layer::{Stack, StackLayer};
+use dbuild_oci::chain_ids;
 use dbuild_plan::{BaseImage, LayerDescriptor, StepId};
 use dbuild_store::{BlobSource, Event, EventSink, Incoming, Snapshot, Store};
 use tokio::runtime::Handle;
@@ -321,19 +322,6 @@ fn total_size(image: &BaseImage) -> u64 {
 
 pub(crate) fn bad_layer(image: &BaseImage, layer: &LayerDescriptor, problem: String) -> StepError {
     StepError::BadLayer { reference: image.reference.clone(), digest: layer.digest.to_string(), problem }
-}
-
-/// The chain ids of layers by their diff_ids, lowest first, as the OCI image specification defines them.
-pub(crate) fn chain_ids(diff_ids: impl Iterator<Item = BlobDigest>) -> Vec<BlobDigest> {
-    let chain = diff_ids.scan(None, |below: &mut Option<BlobDigest>, diff_id| {
-        let chain = match below {
-            None => diff_id,
-            Some(below) => BlobDigest::of(format!("{below} {diff_id}").as_bytes()),
-        };
-        *below = Some(chain);
-        Some(chain)
-    });
-    chain.collect()
 }
 
 fn chains_of(image: &BaseImage) -> Vec<BlobDigest> {

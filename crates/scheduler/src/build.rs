@@ -6,12 +6,13 @@ use std::sync::Arc;
 use dbuild_cache::definition;
 use dbuild_digest::{BlobDigest, StepKey};
 use dbuild_layer::{LayerError, Stack, TocInfo};
+use dbuild_oci::chain_ids;
 use dbuild_plan::{Plan, StageId, Step, StepId, StepKind};
 use dbuild_store::{BlobSource, Event, EventSink, LayerInfo, PackedLayer, Store};
 use tokio::runtime::Handle;
 
 use crate::again::{Once, forget_damaged};
-use crate::base::{Bases, chain_ids};
+use crate::base::Bases;
 use crate::cancel::Cancel;
 use crate::error::{BuildError, StepError};
 use crate::flat::directories;

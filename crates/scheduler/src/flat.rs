@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use dbuild_digest::{Framed, StepKey};
 use dbuild_layer::{CopyRequest, Files, SelectOptions, Source, Stack, StackLayer, copy, select};
 use dbuild_store::{Record, Snapshot, Store};
+use dbuild_support::time::now_ms;
 
 use crate::error::StepError;
 use crate::output::stack_of_one;
-use crate::worker::now_ms;
 
 /// Deeper stacks are made shallow. Linux mounts 500 layers since 6.7, and before as many as fit a page of paths.
 const DEEPEST: usize = 128;

@@ -7,9 +7,9 @@ use dbuild_cache::{Difference, IngredientKind, IngredientList, Strategy, definit
 use dbuild_digest::StepKey;
 use dbuild_plan::{Plan, Step, StepId};
 use dbuild_store::{Earlier, InputCause, InputChange, Store, Wanted};
+use dbuild_support::time::now_ms;
 
 use crate::lineage::{Compared, Fates, Lineage};
-use crate::worker::now_ms;
 
 /// What distinguishes a step from its nearest earlier record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

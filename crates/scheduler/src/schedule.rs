@@ -203,9 +203,8 @@ mod tests {
     use std::num::NonZeroUsize;
     use std::sync::{Arc, Mutex};
 
-    use dbuild_plan::{
-        ImageConfig, Plan, PlanBuilder, Platform, Stage, StageId, Step, StepId, StepKind, Target, WorkdirStep,
-    };
+    use dbuild_oci::{ImageConfig, Platform};
+    use dbuild_plan::{Plan, PlanBuilder, Stage, StageId, Step, StepId, StepKind, Target, WorkdirStep};
     use tokio::sync::Barrier;
 
     use super::{Run, Stop, schedule};

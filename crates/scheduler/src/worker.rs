@@ -12,6 +12,7 @@ use dbuild_digest::{StepKey, TreeDigest};
 use dbuild_layer::{Borrowed, Tree, walk_context};
 use dbuild_plan::{ContextStep, Plan, Step, StepId, StepKind};
 use dbuild_store::{Event, Record, Snapshot, SnapshotDraft, Store, StoreError};
+use dbuild_support::time::now_ms;
 use tokio::runtime::Handle;
 
 use crate::base::Bases;
@@ -481,9 +482,4 @@ impl Shared {
             }
         }
     }
-}
-
-pub(crate) fn now_ms() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

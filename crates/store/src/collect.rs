@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 
 use dbuild_cache::{EntryStats, Policy, victims};
 use dbuild_digest::BlobDigest;
+use dbuild_support::time::now_ms;
 use rusqlite::Transaction;
 
 use crate::chunks::ChunkId;
 use crate::db::{int, uint};
 use crate::error::Context;
-use crate::event::now_ms;
 use crate::hashed::delete_hashed;
 use crate::publish::{remove_tree, remove_tree_while};
 use crate::snapshots::delete_snapshot_rows;

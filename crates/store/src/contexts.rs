@@ -24,13 +24,13 @@
 use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use dbuild_digest::{ContentDigest, Framed};
 use dbuild_layer::{AskedFile, ContentIndex, FileStat, LearnedFile, TreePath};
-use std::os::unix::ffi::OsStrExt as _;
 
 use crate::Store;
 use crate::publish::{Durability, publish_bytes};
@@ -316,5 +316,5 @@ fn now_ns() -> i64 {
 }
 
 fn today() -> u32 {
-    u32::try_from(crate::event::now_ms() / 86_400_000).unwrap_or(u32::MAX)
+    u32::try_from(dbuild_support::time::now_ms() / 86_400_000).unwrap_or(u32::MAX)
 }

@@ -1,11 +1,11 @@
 //! What servers said of files that builds fetched, so that they can be asked whether a file has changed.
 
 use dbuild_digest::{BlobDigest, Framed};
+use dbuild_support::time::now_ms;
 use rusqlite::OptionalExtension as _;
 use serde::{Deserialize, Serialize};
 
 use crate::db::{int, read_back, seal};
-use crate::event::now_ms;
 use crate::{Store, StoreError, Validators};
 
 /// So many URLs are remembered; the rest was not asked for in a long time.

@@ -7,10 +7,10 @@
 use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use dbuild_cache::Difference;
 use dbuild_digest::{BlobDigest, StepKey};
+use dbuild_support::time::now_ms;
 use serde::{Deserialize, Serialize};
 
 use crate::{InputChange, MountInfo, Setting, SnapshotId};
@@ -68,12 +68,6 @@ impl Stamped {
     pub fn now(event: Event) -> Self {
         Self { at_ms: now_ms(), event }
     }
-}
-
-/// Milliseconds since 1970.
-pub(crate) fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A stage, as a build announces it.

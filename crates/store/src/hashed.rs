@@ -14,11 +14,11 @@ use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dbuild_digest::BlobDigest;
+use dbuild_support::time::now_ms;
 use rusqlite::{OptionalExtension as _, Transaction};
 
 use crate::Store;
 use crate::db::{int, seal, uint};
-use crate::event::now_ms;
 
 /// For so long a blob is believed.
 const BELIEVED: Duration = Duration::from_secs(24 * 60 * 60);
@@ -126,8 +126,8 @@ mod tests {
 
     use super::{BELIEVED, Look};
     use crate::db::int;
-    use crate::event::now_ms;
     use crate::{PruneOptions, Store};
+    use dbuild_support::time::now_ms;
 
     fn store() -> (tempfile::TempDir, Store) {
         let dir = tempfile::tempdir().unwrap();

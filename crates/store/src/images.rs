@@ -205,7 +205,7 @@ impl Store {
         }
         let manifests = self.remembered_tags();
         if path.exists() {
-            let aside = path.with_file_name(format!("index.json.damaged-{}", crate::event::now_ms()));
+            let aside = path.with_file_name(format!("index.json.damaged-{}", dbuild_support::time::now_ms()));
             fs::rename(&path, &aside).on("move aside", &path)?;
             self.warn(format!(
                 "{} was damaged and moved to {}; {} names were recovered",

@@ -9,11 +9,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use dbuild_support::time::now_ms;
 use rusqlite::{OptionalExtension as _, Row};
 use serde::{Deserialize, Serialize};
 
 use crate::db::{int, uint};
-use crate::event::now_ms;
 use crate::{BuildId, Event, EventSink, Outcome, Stamped, Store, StoreError};
 
 /// What a build is asked for.

@@ -18,8 +18,9 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::PathBuf;
 
+use dbuild_support::time::now_ms;
+
 use crate::error::Context;
-use crate::event::now_ms;
 use crate::locks::try_lock;
 use crate::publish::create_new;
 use crate::store::unique;

@@ -43,9 +43,6 @@ mod usage;
 mod uses;
 mod verify;
 
-/// Trees of snapshots, for whoever reads the store without making layers.
-pub use dbuild_layer::{Entry, EntryKind, Files, Found, Stack, StackLayer, Tree, TreePath};
-
 pub use blobs::{BlobReader, BlobWriter};
 pub use collect::{PULL_BYTES_PER_MS, PruneOptions, Pruned};
 pub use downloads::KnownDownload;

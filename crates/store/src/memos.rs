@@ -3,11 +3,11 @@
 //! Memos are worth their time and nothing else: one that is lost is found out again, and trouble with them is no error.
 
 use dbuild_digest::BlobDigest;
+use dbuild_support::time::now_ms;
 use rusqlite::OptionalExtension as _;
 
 use crate::Store;
 use crate::db::int;
-use crate::event::now_ms;
 
 /// So many memos are kept, the latest.
 const MOST: usize = 1000;

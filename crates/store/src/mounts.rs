@@ -11,11 +11,11 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use dbuild_digest::Framed;
+use dbuild_support::time::now_ms;
 use serde::{Deserialize, Serialize};
 
 use crate::db::{int, uint};
 use crate::error::Context;
-use crate::event::now_ms;
 use crate::locks::{is_at, open_lock_file, try_lock};
 use crate::publish::remove_tree;
 use crate::usage::size_while;

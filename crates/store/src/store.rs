@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use dbuild_layer::{OverlayFlavor, Tree};
+use dbuild_support::time::now_ms;
 use serde::{Deserialize, Serialize};
 
 use crate::contexts::Contexts;
 use crate::db::Db;
 use crate::error::Context;
-use crate::event::now_ms;
 use crate::locks::{open_lock_file, try_lock};
 use crate::publish::{Durability, publish_bytes, remove_tree};
 use crate::reserve::RESERVE;

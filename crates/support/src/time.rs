@@ -26,6 +26,12 @@ pub fn rfc3339_ms(ms: u64) -> String {
     rfc3339(i64::try_from(seconds).unwrap_or(i64::MAX), millis * 1_000_000)
 }
 
+/// A moment as RFC 3339 in UTC. One before 1970 is written as 1970: nothing that is built is older.
+pub fn rfc3339_of(time: SystemTime) -> String {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    rfc3339(i64::try_from(since.as_secs()).unwrap_or(i64::MAX), since.subsec_nanos())
+}
+
 /// A moment in the time zone of this machine, as listings show it: `2026-11-30 20:41:08`.
 ///
 /// `ms` counts from 1970; what lies beyond the year 9999 is `-`.
@@ -37,7 +43,9 @@ pub fn local(ms: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{local, rfc3339, rfc3339_ms};
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::{local, rfc3339, rfc3339_ms, rfc3339_of};
 
     #[test]
     fn moments_are_written_as_rfc_3339() {
@@ -45,6 +53,11 @@ mod tests {
         assert_eq!(rfc3339_ms(951_782_400_000), "2000-02-29T00:00:00Z");
         assert_eq!(rfc3339_ms(1_700_000_000_120), "2023-11-14T22:13:20.12Z");
         assert_eq!(rfc3339_ms(4_107_542_399_000), "2100-02-28T23:59:59Z");
+        assert_eq!(
+            rfc3339_of(UNIX_EPOCH + Duration::from_millis(1_700_000_000_120)),
+            "2023-11-14T22:13:20.12Z"
+        );
+        assert_eq!(rfc3339_of(UNIX_EPOCH - Duration::from_secs(1)), "1970-01-01T00:00:00Z");
         assert_eq!(rfc3339(-1, 0), "1969-12-31T23:59:59Z");
         assert_eq!(rfc3339(1_000_000, 500), "1970-01-12T13:46:40.0000005Z");
     }

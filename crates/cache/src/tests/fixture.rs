@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use dbuild_digest::{BlobDigest, StepKey, TreeDigest};
+use dbuild_oci::{ImageConfig, Platform};
 use dbuild_plan::{
-    BaseImage, CacheSharing, CopySource, CopyStep, HostEntry, ImageConfig, ImageStep, InlineFile,
-    LayerDescriptor, Mount, MountKind, NetworkMode, Platform, RunStep, ScriptFile, SecurityMode, StageId,
-    Step, StepId, StepKind,
+    BaseImage, CacheSharing, CopySource, CopyStep, HostEntry, ImageStep, InlineFile, LayerDescriptor, Mount,
+    MountKind, NetworkMode, RunStep, ScriptFile, SecurityMode, StageId, Step, StepId, StepKind,
 };
 
 use crate::{Ingredient, Inputs, SelectedPath, SelectedPaths, Unknown, key_of, strategies, strategy};

@@ -50,7 +50,7 @@ pub(crate) fn render_step(
         }
         StepError::Sandbox(SandboxError::Exec(exec)) if exec.is_foreign() => {
             let platform = &lowered.plan.stage(step.stage).platform;
-            let machine = dbuild_plan::Platform::host();
+            let machine = dbuild_oci::Platform::host();
             (exec.to_string(), format!("stage `{stage}` is for {platform}, and this machine is {machine}"))
         }
         StepError::Remote(error) => {

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use dbuild_report::{Bytes, Seconds};
 use dbuild_store::{Origin, PruneOptions, Pruned, RecordEntry, Store, Upkeep};
+use dbuild_support::time::local;
 use serde_json::json;
 
-use super::journal::local_time;
 use super::{print, print_json};
 use crate::cli::{CacheListArgs, CacheSort, Global, ListArgs, PruneArgs, VerifyArgs};
 use crate::error::Error;
@@ -108,7 +108,7 @@ pub(crate) fn list(global: &Global, args: &CacheListArgs) -> Result<(), Error> {
     for RecordEntry { record, size } in &entries {
         let (key, strategy, hits) = (record.key.short(), &record.strategy, record.hits);
         let (size, cost) = (Bytes(*size), Seconds(Duration::from_millis(record.duration_ms)));
-        let used = local_time(record.last_used_ms);
+        let used = local(record.last_used_ms);
         print(&format!(
             "{key:12}  {strategy:8}  {size:>8}  {cost:>7}  {hits:>4}  {used:19}  {}",
             record.text
@@ -153,11 +153,11 @@ pub(crate) fn inspect(global: &Global, wanted: &str, as_json: bool) -> Result<()
         ("key", record.key.to_string()),
         ("strategy", record.strategy.clone()),
         ("stage", record.stage.clone()),
-        ("made", local_time(record.created_ms)),
+        ("made", local(record.created_ms)),
         ("cost", Seconds(Duration::from_millis(record.duration_ms)).to_string()),
         ("size", Bytes(*size).to_string()),
         ("hits", record.hits.to_string()),
-        ("last used", local_time(record.last_used_ms)),
+        ("last used", local(record.last_used_ms)),
         ("layer", record.layer.to_string()),
         ("output", record.output.to_string()),
         ("snapshot", snapshot),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use dbuild_digest::BlobDigest;
 use dbuild_layer::{Stack, StackLayer};
-use dbuild_registry::Reference;
+use dbuild_oci::Reference;
 use dbuild_report::Build;
 use dbuild_report::starts::{self, Severity, Start, Verdict};
 use dbuild_scheduler::{Canceller, image_files, with_files};

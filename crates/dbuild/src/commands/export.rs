@@ -4,15 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
 use dbuild_exporter::{
-    Annotation, AnnotationLevel, Begun, Engine, Export, ExportError, Image, ImageParts, MediaTypes,
-    OutputKind, OutputSpec, assemble, assemble_index, find_engine, image_id, metadata, write_iidfile,
+    Annotation, AnnotationLevel, Begun, Engine, Export, ExportError, Image, ImageParts, OutputKind,
+    OutputSpec, assemble, assemble_index, find_engine, image_id, metadata, write_iidfile,
     write_metadata_file,
 };
 use dbuild_layer::LayerError;
-use dbuild_plan::{HistoryEntry, Plan, Stage, StepKind};
-use dbuild_registry::Reference;
+use dbuild_oci::{HistoryEntry, MediaTypes, Reference};
+use dbuild_plan::{Plan, Stage, StepKind};
 use dbuild_scheduler::{Built, BuiltTarget};
 use dbuild_store::{Awaited, Event, EventSink};
+use dbuild_support::time::rfc3339_ms;
 
 use crate::cli::BuildArgs;
 use crate::error::Error;
@@ -149,7 +150,7 @@ impl Exporting<'_> {
                 layer += 1;
             }
             if entry.created.is_none() {
-                entry.created = now.map(rfc3339);
+                entry.created = now.map(rfc3339_ms);
             }
         }
         (history, now.map(|ms| SystemTime::UNIX_EPOCH + Duration::from_millis(ms)))
@@ -333,9 +334,4 @@ pub(crate) fn failed(error: ExportError) -> Error {
         ExportError::Layer(damage @ LayerError::Damaged { .. }) => told.by_damage(damage),
         _ => told,
     }
-}
-
-fn rfc3339(ms: u64) -> String {
-    let time = jiff::Timestamp::from_millisecond(i64::try_from(ms).unwrap_or(i64::MAX)).unwrap_or_default();
-    time.to_string()
 }

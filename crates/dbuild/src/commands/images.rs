@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use dbuild_exporter::{Destination, Image, save as write_archive};
-use dbuild_plan::Platform;
-use dbuild_registry::{PullPolicy, Reference};
+use dbuild_oci::{Platform, Reference};
+use dbuild_registry::PullPolicy;
 use dbuild_report::Bytes;
 use dbuild_store::{BlobSource as _, Descriptor, ImageEntry};
 use serde::Serialize;
@@ -149,12 +149,8 @@ pub(crate) fn pull(global: &Global, reference: &str, platform: Option<&str>) -> 
     let _lease = session.store.lease().map_err(Error::failed)?;
     let (registry, store) = (&session.registry, &session.store);
     session.runtime.block_on(async {
-        let asked = dbuild_registry::Platform {
-            os: platform.os.clone(),
-            architecture: platform.architecture.clone(),
-            variant: platform.variant.clone(),
-        };
-        let image = registry.resolve(reference, &asked, PullPolicy::Always).await.map_err(Error::failed)?;
+        let image =
+            registry.resolve(reference, &platform, PullPolicy::Always).await.map_err(Error::failed)?;
         let fetches = image.layers.iter().map(|layer| async {
             registry
                 .fetch(&image.reference, &layer.digest, layer.size, &layer.media_type, None, &|_| {})

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use dbuild_report::{Build, NoSuchStep, Seconds, State, Step};
 use dbuild_store::{BuildSummary, Outcome, Store};
+use dbuild_support::time::local;
 use serde::Serialize;
 
 use super::{print, print_json};
@@ -44,7 +45,7 @@ pub(crate) fn history(global: &Global, args: &HistoryArgs) -> Result<(), Error> 
         let took = build.finished_ms.map_or("-".to_owned(), |end| {
             Seconds(Duration::from_millis(end.saturating_sub(build.started_ms))).to_string()
         });
-        let (when, result) = (local_time(build.started_ms), word(build.outcome));
+        let (when, result) = (local(build.started_ms), word(build.outcome));
         print(&format!("{:10}  {when:19}  {result:10}  {took:>7}  {}", build.id.as_str(), what(build)))?;
     }
     Ok(())
@@ -58,13 +59,6 @@ pub(crate) fn word(outcome: Option<Outcome>) -> &'static str {
         Some(Outcome::Canceled) => "canceled",
         None => "unfinished",
     }
-}
-
-/// A time in the zone of this machine, as listings have it.
-pub(crate) fn local_time(ms: u64) -> String {
-    let at = i64::try_from(ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
-    let zone = jiff::tz::TimeZone::system();
-    at.map_or("-".to_owned(), |at| at.to_zoned(zone).strftime("%Y-%m-%d %H:%M:%S").to_string())
 }
 
 fn what(build: &BuildSummary) -> String {

@@ -7,7 +7,8 @@ use dbuild_cache::{Policy, Strategy, policies, policy, strategies, strategy};
 use dbuild_digest::BlobDigest;
 use dbuild_frontend::{BuildArgs, ImageRequest};
 use dbuild_lab::{Costs, Execute, FindBase, LabError, Mode, Options, Replay, Repository, Stopped, replay};
-use dbuild_plan::{BaseImage, ImageConfig, LayerDescriptor, Plan};
+use dbuild_oci::{DEFAULT_PATH, ImageConfig};
+use dbuild_plan::{BaseImage, LayerDescriptor, Plan};
 use dbuild_registry::{PullPolicy, Remotes};
 use dbuild_scheduler::{BuildError, CacheUse, Cancel, Canceller, ContextDir, Machine, Request};
 use dbuild_store::{NoEvents, Store};
@@ -178,7 +179,7 @@ fn made_up(request: &ImageRequest) -> BaseImage {
     let digest =
         |what: &str| BlobDigest::of(format!("{what} {} {}", request.reference, request.platform).as_bytes());
     let mut config = ImageConfig::default();
-    config.set_env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    config.set_env("PATH", DEFAULT_PATH);
     let layer = LayerDescriptor {
         digest: digest("layer"),
         size: 0,

@@ -1,7 +1,8 @@
 //! A build that was, as a place to enter: the files of its steps are in the store, and what held there is in its journal.
 
 use dbuild_layer::Stack;
-use dbuild_plan::{HostEntry, ImageConfig};
+use dbuild_oci::ImageConfig;
+use dbuild_plan::HostEntry;
 use dbuild_report::{Build, State, Step};
 use dbuild_scheduler::{Canceller, ImageFiles, Mounted, Mounter, StepError, image_files};
 use dbuild_store::{

@@ -4,7 +4,8 @@ use std::num::NonZeroUsize;
 
 use dbuild_cache::Strategy;
 use dbuild_frontend::{Diagnostics, Lowered, Source, lower, parse};
-use dbuild_plan::{ImageConfig, Plan, Step, StepId, StepKind, shown_url};
+use dbuild_oci::ImageConfig;
+use dbuild_plan::{Plan, Step, StepId, StepKind, shown_url};
 use dbuild_registry::PullPolicy;
 use dbuild_scheduler::{CacheUse, Cancel, Canceller};
 use dbuild_store::{BuildId, Event, EventSink, Setting, StageInfo, StepInfo};

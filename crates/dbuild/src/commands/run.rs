@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use dbuild_layer::{Stack, users};
-use dbuild_plan::{HostEntry, ImageConfig, NetworkMode, Platform};
+use dbuild_oci::{DEFAULT_PATH, ImageConfig, Platform};
+use dbuild_plan::{HostEntry, NetworkMode};
 use dbuild_registry::PullPolicy;
 use dbuild_sandbox::{self as sandbox, Mount, MountSource, Rootfs, Spec, Stdin};
 use dbuild_scheduler::{Canceller, ImageFiles, Mounted, enterable, hosts_file, image_files};
@@ -14,8 +15,6 @@ use crate::cli::{Global, RunArgs};
 use crate::error::Error;
 use crate::resolve::base_image;
 use crate::session::Session;
-
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Starts it, and ends as it ends.
 pub(crate) fn run(global: &Global, args: &RunArgs) -> Result<(), Error> {
@@ -113,10 +112,7 @@ pub(super) async fn find(session: &Session, name: &str) -> Result<dbuild_plan::B
         Ok(entry) if !entry.name.is_empty() => entry.name,
         _ => name.to_owned(),
     };
-    let host = Platform::host();
-    let asked =
-        dbuild_registry::Platform { os: host.os, architecture: host.architecture, variant: host.variant };
-    let found = session.registry.resolve(&name, &asked, PullPolicy::PreferCached).await;
+    let found = session.registry.resolve(&name, &Platform::host(), PullPolicy::PreferCached).await;
     let image = found.map_err(|error| {
         let text = format!("the store has no image `{name}`, and {error}");
         Error::failed(text).hint("`dbuild images` lists what the store has")

@@ -6,11 +6,11 @@ use std::path::Path;
 use clap::Parser as _;
 use dbuild_frontend::parse;
 use dbuild_layer::{EntryKind, Stack};
-use dbuild_plan::ImageConfig;
+use dbuild_oci::ImageConfig;
 use dbuild_sandbox::terminal::is_interactive;
 use dbuild_store::BuildId;
+use dbuild_support::time::local;
 
-use super::journal::local_time;
 use super::past::{Kept, Past};
 use super::run::start;
 use crate::cli::{BuildArgs, Cli, Command, Global, RunArgs, ShellArgs};
@@ -117,7 +117,7 @@ fn failed(global: &Global, args: &ShellArgs) -> Result<(), Error> {
                 Error::failed("no build of this store has a command that failed and is kept")
             })?;
             if builds.first().is_some_and(|latest| latest.id.as_str() != past.build.id) {
-                let when = local_time(past.build.started_ms);
+                let when = local(past.build.started_ms);
                 progress::say(&format!(
                     "of the build {} of {when}: in the later ones no command failed",
                     past.build.id

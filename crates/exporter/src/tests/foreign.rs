@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use dbuild_oci::MediaTypes;
 use serde_json::Value;
 
 use super::{Bench, judge, names, read};
-use crate::{Destination, Export, MediaTypes, OutputSpec, assemble_index};
+use crate::{Destination, Export, OutputSpec, assemble_index};
 
 fn export(
     bench: &Bench,

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use dbuild_oci::MediaTypes;
+
 use super::{Bench, names, tar_of};
-use crate::{Destination, ExportError, MediaTypes, assemble_index, load, save};
+use crate::{Destination, ExportError, assemble_index, load, save};
 
 #[test]
 fn what_is_saved_is_loaded_and_named() {

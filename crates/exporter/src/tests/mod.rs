@@ -13,11 +13,10 @@ use std::time::{Duration, SystemTime};
 use dbuild_layer::{
     Compression, Files, NoMembers, OverlayFlavor, PackOptions, Stack, StackLayer, UnpackLimits, pack, unpack,
 };
-use dbuild_plan::{HistoryEntry, ImageConfig, Platform};
-use dbuild_registry::Reference;
+use dbuild_oci::{HistoryEntry, ImageConfig, MediaTypes, Platform, Reference};
 use dbuild_store::{PackedLayer, Store};
 
-use crate::{Image, ImageParts, MediaTypes, assemble};
+use crate::{Image, ImageParts, assemble};
 
 /// A store with something to export.
 struct Bench {

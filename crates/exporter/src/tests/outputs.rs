@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use dbuild_layer::Stack;
-use dbuild_plan::Platform;
+use dbuild_oci::Platform;
 
 use super::{Bench, names, read};
 use crate::{Engine, Export, ExportError, Image, OutputSpec, Written, find_engine};

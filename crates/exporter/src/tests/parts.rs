@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use dbuild_digest::BlobDigest;
+use dbuild_oci::MediaTypes;
 use dbuild_store::PackedLayer;
 
 use super::{Bench, parts_of};
-use crate::{MediaTypes, assemble, assemble_index, image_id, inspect, metadata};
+use crate::{assemble, assemble_index, image_id, inspect, metadata};
 
 /// A layer that is there, without a meaning.
 fn layer(bench: &Bench, text: &str, media_type: &str) -> PackedLayer {

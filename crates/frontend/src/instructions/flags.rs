@@ -1,8 +1,9 @@
 //! The flags that an instruction takes.
 
+use dbuild_support::edit_distance;
+
 use crate::diagnostics::Diagnostic;
 use crate::source::Word;
-use crate::suggest;
 use crate::words::Flag;
 
 /// What a flag takes.
@@ -89,7 +90,7 @@ fn unknown(flag: &Flag, keyword: &str, known: &Known) -> Diagnostic {
     let keyword = keyword.to_ascii_uppercase();
     let error = Diagnostic::error(flag.word.span, format!("{keyword} has no flag `--{}`", flag.name()));
     let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
-    if let Some(near) = suggest::nearest(flag.name(), names.iter().copied()) {
+    if let Some(near) = edit_distance::nearest(flag.name(), names.iter().copied()) {
         return error.help(format!("did you mean `--{near}`?"));
     }
     if names.is_empty() {

@@ -2,13 +2,14 @@
 
 use std::ops::Range;
 
+use dbuild_support::edit_distance;
+
 use super::{Args, Request, flags, mixed_json, needs};
 use crate::ast::{CommandLine, Healthcheck, InstructionKind};
 use crate::diagnostics::Diagnostic;
 use crate::gotext;
 use crate::lines::LogicalLine;
 use crate::source::{Span, Word};
-use crate::suggest;
 use crate::words::{self, Json};
 
 /// The type, `CMD` or `NONE`, and where the rest is.
@@ -47,7 +48,7 @@ pub(super) fn meaning(request: Request<'_>, errors: &mut Vec<Diagnostic>) -> Opt
         }
         "CMD" => with_flags(&request, kind, command, errors),
         other => {
-            let near = suggest::nearest(other, ["CMD", "NONE"]);
+            let near = edit_distance::nearest(other, ["CMD", "NONE"]);
             let help =
                 near.map_or("expected `CMD` or `NONE`".to_owned(), |near| format!("did you mean `{near}`?"));
             let shown: String = kind.text.chars().take(60).collect();

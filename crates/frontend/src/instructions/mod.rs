@@ -12,12 +12,13 @@ mod run;
 
 use std::ops::Range;
 
+use dbuild_support::edit_distance;
+
 use crate::ast::{CommandLine, InstructionKind};
 use crate::diagnostics::Diagnostic;
 use crate::heredoc::Heredoc;
 use crate::lines::LogicalLine;
 use crate::source::{Span, Word};
-use crate::suggest;
 use crate::words::{self, Command, Json};
 
 /// All keywords.
@@ -155,7 +156,7 @@ pub(crate) fn meaning(request: Request<'_>, errors: &mut Vec<Diagnostic>) -> Opt
 pub(crate) fn unknown(keyword: &Word) -> Diagnostic {
     let shown: String = keyword.text.chars().take(60).collect();
     let error = Diagnostic::error(keyword.span, format!("`{shown}` is not an instruction"));
-    if let Some(near) = suggest::nearest(&shown.to_ascii_uppercase(), KEYWORDS) {
+    if let Some(near) = edit_distance::nearest(&shown.to_ascii_uppercase(), KEYWORDS) {
         return error.help(format!("did you mean `{near}`?"));
     }
     error.help("if this continues the line above, that line must end with the escape character `\\`")

@@ -1,10 +1,11 @@
 //! RUN, CMD, ENTRYPOINT and SHELL.
 
+use dbuild_support::edit_distance;
+
 use super::{Request, flags, needs};
 use crate::ast::{CommandLine, InstructionKind, Run};
 use crate::diagnostics::Diagnostic;
 use crate::source::Word;
-use crate::suggest;
 
 /// CMD, ENTRYPOINT and SHELL.
 pub(super) fn command(
@@ -59,7 +60,7 @@ fn one_of(value: Option<&Word>, flag: &str, known: &[&str], errors: &mut Vec<Dia
         return;
     };
     let shown: String = value.text.chars().take(60).collect();
-    let near = suggest::nearest(&shown, known.iter().copied());
+    let near = edit_distance::nearest(&shown, known.iter().copied());
     let help =
         near.map_or(format!("expected `{}`", known.join("`, `")), |near| format!("did you mean `{near}`?"));
     errors.push(Diagnostic::error(value.span, format!("`--{flag}` cannot be `{shown}`")).help(help));

@@ -1,6 +1,7 @@
 //! Instructions that change the config and the environment, and WORKDIR.
 
 use dbuild_plan::{StepKind, WorkdirStep};
+use dbuild_support::edit_distance;
 
 use super::globals;
 use super::paths;
@@ -13,7 +14,6 @@ use crate::expand::{Lexer, Variables};
 use crate::gotext;
 use crate::outline::OutlineArg;
 use crate::source::{Span, Word};
-use crate::suggest;
 
 /// Arguments that steer BuildKit's scanner for bills of materials, and are never in the environment.
 pub(super) fn is_sbom_arg(name: &str) -> bool {
@@ -217,7 +217,7 @@ impl StageLowering<'_> {
             check.retries
         );
         let given = |value: i64| (value != 0).then_some(value);
-        self.config.healthcheck = Some(dbuild_plan::Healthcheck {
+        self.config.healthcheck = Some(dbuild_oci::Healthcheck {
             test,
             interval: given(check.interval),
             timeout: given(check.timeout),
@@ -259,7 +259,7 @@ impl StageLowering<'_> {
         if !signal::is_valid(&signal) {
             let shown: String = signal.chars().take(60).collect();
             let upper = shown.to_uppercase();
-            let near = suggest::nearest(upper.strip_prefix("SIG").unwrap_or(&upper), signal::names());
+            let near = edit_distance::nearest(upper.strip_prefix("SIG").unwrap_or(&upper), signal::names());
             let help = near.map_or("write a name such as `SIGTERM`, or a number".to_owned(), |near| {
                 format!("did you mean `SIG{near}`?")
             });

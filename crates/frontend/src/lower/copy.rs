@@ -1,6 +1,6 @@
 //! COPY and ADD.
 
-use dbuild_plan::BlobDigest;
+use dbuild_digest::BlobDigest;
 use dbuild_plan::{CopySource, CopyStep, FetchStep, InlineFile, StepKind};
 
 use super::git;

@@ -2,16 +2,17 @@
 
 use std::collections::BTreeSet;
 
+use dbuild_oci::Reference;
+use dbuild_support::edit_distance;
+
 use super::globals;
 use super::graph::Graph;
 use crate::ast::Dockerfile;
 use crate::checks::{Lint, rules};
 use crate::diagnostics::Diagnostic;
 use crate::expand::{Expansion, Lexer, Variables};
-use crate::reference::Reference;
 use crate::request::BuildArgs;
 use crate::source::Word;
-use crate::suggest;
 
 pub(crate) fn run(ast: &Dockerfile, args: &BuildArgs, graph: &Graph<'_>, lint: &mut Lint) {
     let declared = ast.global_args().flat_map(|(_, definitions)| definitions);
@@ -56,7 +57,7 @@ pub(crate) fn run(ast: &Dockerfile, args: &BuildArgs, graph: &Graph<'_>, lint: &
 /// Whether a stage's name tells for which platform it is.
 fn names_platform(name: &str, platform: &str) -> bool {
     platform
-        .parse::<dbuild_plan::Platform>()
+        .parse::<dbuild_oci::Platform>()
         .is_ok_and(|p| name.contains(&p.os) || name.contains(&p.architecture))
 }
 
@@ -72,7 +73,7 @@ fn undeclared(
         let message = format!("`{}` is not declared before the first FROM", used.name);
         let finding =
             Diagnostic::check(rules::UNDEFINED_ARG_IN_FROM.name, word.part(used.range.clone()), message);
-        let near = suggest::nearest(&used.name, known.iter().copied());
+        let near = edit_distance::nearest(&used.name, known.iter().copied());
         report(finding.maybe_help(near.map(|near| format!("did you mean `{near}`?"))));
     }
 }

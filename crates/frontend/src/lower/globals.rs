@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dbuild_plan::Platform;
+use dbuild_oci::Platform;
 
 use super::env::Env;
 use crate::ast::Dockerfile;

@@ -6,7 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use dbuild_plan::Platform;
+use dbuild_oci::{Platform, Reference};
+use dbuild_support::edit_distance;
 
 use super::env::Env;
 use super::globals;
@@ -15,10 +16,8 @@ use crate::diagnostics::{Diagnostic, Diagnostics};
 use crate::expand::{Expansion, Lexer};
 use crate::mount_options;
 use crate::parse::parse_trigger;
-use crate::reference::Reference;
 use crate::request::{BuildArgs, ImageRequest, NamedContext, Resolved};
 use crate::source::{Span, Word};
-use crate::suggest;
 
 /// Where files come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -207,11 +206,11 @@ impl<'a> Graph<'a> {
         if text.is_empty() {
             let error = Diagnostic::error(word.span, "the platform is empty").label("after expansion");
             let name = word.text.trim_matches(['$', '{', '}']);
-            let near = suggest::nearest(name, self.globals.names());
+            let near = edit_distance::nearest(name, self.globals.names());
             return Err(error.maybe_help(near.map(|near| format!("did you mean `${near}`?"))));
         }
         text.parse()
-            .map_err(|error: dbuild_plan::PlatformError| Diagnostic::error(word.span, error.to_string()))
+            .map_err(|error: dbuild_oci::PlatformError| Diagnostic::error(word.span, error.to_string()))
     }
 
     /// What is no stage: `scratch`, a named context or an image.
@@ -219,14 +218,13 @@ impl<'a> Graph<'a> {
         if name == "scratch" {
             return Ok(Origin::Scratch);
         }
-        let reference: Reference = name.parse().map_err(|error: crate::ReferenceError| {
+        let reference: Reference = name.parse().map_err(|error: dbuild_oci::ReferenceError| {
             let error_text = error.to_string();
             let stages = self.nodes.iter().filter_map(|node| node.name.as_deref());
             let help = match &error.suggestion {
                 Some(right) => Some(format!("did you mean `{right}`?")),
-                None => {
-                    suggest::nearest(name, stages).map(|near| format!("did you mean the stage `{near}`?"))
-                }
+                None => edit_distance::nearest(name, stages)
+                    .map(|near| format!("did you mean the stage `{near}`?")),
             };
             Diagnostic::error(span, error_text).maybe_help(help)
         })?;
@@ -238,10 +236,10 @@ impl<'a> Graph<'a> {
         let stages = self.nodes.iter().filter_map(|node| node.name.as_deref());
         Ok(Origin::Image(ImageRequest {
             written: name.to_owned(),
-            reference: reference.or_latest().to_string(),
+            reference: reference.to_string(),
             platform: platform.clone(),
             span,
-            near: suggest::nearest(name, stages).map(str::to_owned),
+            near: edit_distance::nearest(name, stages).map(str::to_owned),
         }))
     }
 
@@ -277,10 +275,10 @@ impl<'a> Graph<'a> {
             NamedContext::Image(image) if image == "scratch" => Ok(Origin::Scratch),
             NamedContext::Image(image) if image.starts_with("oci-layout:") => Ok(request(image.clone())),
             NamedContext::Image(image) => {
-                let reference: Reference = image.parse().map_err(|error: crate::ReferenceError| {
+                let reference: Reference = image.parse().map_err(|error: dbuild_oci::ReferenceError| {
                     Diagnostic::error(span, format!("the context `{name}` is no image: {error}"))
                 })?;
-                Ok(request(reference.or_latest().to_string()))
+                Ok(request(reference.to_string()))
             }
         }
     }
@@ -292,7 +290,7 @@ impl<'a> Graph<'a> {
         self.find_stage(target).ok_or_else(|| {
             let names: Vec<&str> = self.nodes.iter().filter_map(|node| node.name.as_deref()).collect();
             let error = Diagnostic::placeless(format!("there is no stage `{target}` to build"));
-            match suggest::nearest(&target.to_lowercase(), names.iter().copied()) {
+            match edit_distance::nearest(&target.to_lowercase(), names.iter().copied()) {
                 Some(near) => error.help(format!("did you mean `{near}`?")),
                 None if names.is_empty() => error.help("name the stage: `FROM image AS name`"),
                 None => error.help(format!("the stages are `{}`", names.join("`, `"))),

@@ -18,18 +18,18 @@ pub use git::{fetched_context, git_context, percent_decoded};
 
 use std::collections::BTreeSet;
 
-use dbuild_plan::{ImageConfig, Platform, Stage, StageId, Target};
+use dbuild_oci::{ImageConfig, Platform, Reference};
+use dbuild_plan::{Stage, StageId, Target};
+use dbuild_support::edit_distance;
+use graph::{Graph, Node};
+use shared::Shared;
+use stage::{Finished, StageLowering};
 
 use crate::ast::Dockerfile;
 use crate::checks::{Lint, statics};
 use crate::diagnostics::{Diagnostic, Diagnostics, Severity};
 use crate::outline::Capture;
-use crate::reference::Reference;
 use crate::request::{BuildArgs, Findings, ImageRequest, Lowered, Resolved};
-use crate::suggest;
-use graph::{Graph, Node};
-use shared::Shared;
-use stage::{Finished, StageLowering};
 
 /// The images that must still be found before [`lower`] can be called. Ask again with the answers until there is
 /// nothing more: the ONBUILD of a base can name others. Only what the target reaches is asked for.
@@ -201,8 +201,8 @@ fn foreign_syntax(ast: &Dockerfile, args: &BuildArgs) -> Option<Diagnostic> {
     let asked = args.args.get(ARG).or(directive.map(|directive| &directive.value.text))?;
     let name = asked.trim().split(' ').next().unwrap_or_default();
     let known = name.parse::<Reference>().is_ok_and(|reference| {
-        matches!(reference.path.as_str(), "docker/dockerfile" | "docker/dockerfile-upstream")
-            && reference.domain == "docker.io"
+        matches!(reference.repository(), "docker/dockerfile" | "docker/dockerfile-upstream")
+            && reference.registry() == "docker.io"
     });
     if known {
         return None;
@@ -233,7 +233,7 @@ fn unused_args(args: &BuildArgs, declared: &BTreeSet<String>) -> Vec<Diagnostic>
     };
     let unused = args.args.keys().filter(|name| !is_known(name));
     let warn = |name: &String| {
-        let near = suggest::nearest(name, declared.iter().map(String::as_str));
+        let near = edit_distance::nearest(name, declared.iter().map(String::as_str));
         let help = match near {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("declare it with `ARG {name}` in the stage that uses it"),

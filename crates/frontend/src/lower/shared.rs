@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use dbuild_oci::Platform;
 use dbuild_plan::{
-    ContextStep, CopySource, CopyStep, FetchStep, GitStep, ImageStep, Plan, PlanBuilder, PlanError, Platform,
-    StageId, Step, StepId, StepKind, shown_url,
+    ContextStep, CopySource, CopyStep, FetchStep, GitStep, ImageStep, Plan, PlanBuilder, PlanError, StageId,
+    Step, StepId, StepKind, shown_url,
 };
 
 use crate::checks::Lint;

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use dbuild_plan::{HistoryEntry, ImageConfig, Platform, StageId, StepId, StepKind, shown_url};
+use dbuild_oci::{DEFAULT_PATH, HistoryEntry, ImageConfig, Platform};
+use dbuild_plan::{StageId, StepId, StepKind, shown_url};
+use dbuild_support::edit_distance;
 
 use super::env::Env;
 use super::git;
@@ -17,13 +19,11 @@ use crate::diagnostics::Diagnostic;
 use crate::expand::{Expansion, Lexer};
 use crate::request::{BuildArgs, Resolved, StepSetting};
 use crate::source::{Span, Word};
-use crate::suggest;
 
 /// What BuildKit writes into each history entry.
 const COMMENT: &str = "buildkit.dockerfile.v0";
 /// What it writes into those that it adds when it exports.
 const EXPORTER_COMMENT: &str = "buildkit.exporter.image.v0";
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What a lowered stage hands on to those that build on it or copy from it.
 #[derive(Clone, Debug)]
@@ -318,7 +318,7 @@ impl<'s> StageLowering<'s> {
             }
             let rule = &rules::UNDEFINED_VAR;
             let message = format!("the variable `${}` is not defined", used.name);
-            let near = suggest::nearest(&used.name, self.env.names());
+            let near = edit_distance::nearest(&used.name, self.env.names());
             let finding = Diagnostic::check(rule.name, word.part(used.range.clone()), message)
                 .maybe_help(near.map(|near| format!("did you mean `${near}`?")));
             self.shared.lint.add(rule, &instruction.comments, finding);

@@ -11,10 +11,9 @@ mod stages;
 
 use std::fmt::Write as _;
 
-use dbuild_plan::BlobDigest;
-use dbuild_plan::{
-    BaseImage, CopySource, HistoryEntry, ImageConfig, LayerDescriptor, MountKind, Plan, StepId, StepKind,
-};
+use dbuild_digest::BlobDigest;
+use dbuild_oci::{HistoryEntry, ImageConfig};
+use dbuild_plan::{BaseImage, CopySource, LayerDescriptor, MountKind, Plan, StepId, StepKind};
 
 use crate::{BuildArgs, Diagnostics, ImageRequest, Lowered, Resolved, Source, lower, needed, parse, render};
 

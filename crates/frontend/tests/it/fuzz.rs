@@ -6,12 +6,14 @@ use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant, SystemTime};
 
+use dbuild_digest::BlobDigest;
 use dbuild_frontend::{
-    BuildArgs, Diagnostic, Dockerfile, Ignored, NamedContext, Reference, Resolved, Source, check, examine,
-    lower, needed, normalize, outline, parse, render, targets,
+    BuildArgs, Diagnostic, Dockerfile, Ignored, NamedContext, Resolved, Source, check, examine, lower,
+    needed, outline, parse, render, targets,
 };
 use dbuild_layer::{Ignore, TreePath};
-use dbuild_plan::{BaseImage, BlobDigest, ImageConfig, LayerDescriptor};
+use dbuild_oci::{ImageConfig, Reference};
+use dbuild_plan::{BaseImage, LayerDescriptor};
 
 use crate::corpus;
 use crate::mutate::{Rng, mutated, shrunk};
@@ -100,10 +102,9 @@ fn references_are_survived() {
     let names = ["debian:12", "localhost:5000/a/b@sha256:00", "[::1]:80/x", "a.b/c__d:e", "Ä/b"];
     let names: Vec<_> = names.map(|name| (String::new(), name.to_owned())).into();
     run("reference", &names, 5000, |text, _| {
-        let Ok(full) = normalize(text) else { return };
-        let reference: Reference = full.parse().expect("a full name is one");
-        assert_eq!(reference.to_string(), full);
-        assert_eq!(normalize(&reference.familiar()).as_deref(), Ok(full.as_str()));
+        let Ok(reference) = text.parse::<Reference>() else { return };
+        assert_eq!(reference.to_string().parse().as_ref(), Ok(&reference));
+        assert_eq!(reference.familiar().parse().as_ref(), Ok(&reference));
     });
 }
 
@@ -223,7 +224,7 @@ fn odd_args(rng: &mut Rng, ast: &Dockerfile) -> BuildArgs {
 }
 
 /// A base whose config holds lines of the file where they do not belong.
-fn odd_base(rng: &mut Rng, ast: &Dockerfile, reference: &str, platform: &dbuild_plan::Platform) -> BaseImage {
+fn odd_base(rng: &mut Rng, ast: &Dockerfile, reference: &str, platform: &dbuild_oci::Platform) -> BaseImage {
     let lines: Vec<String> = ast.instructions.iter().map(|one| one.line.text.clone()).collect();
     let digest = BlobDigest::of(reference.as_bytes());
     let mut config =

@@ -12,7 +12,8 @@ use std::process::Command;
 use dbuild_cache::{policies, strategies};
 use dbuild_digest::BlobDigest;
 use dbuild_frontend::{BuildArgs, ImageRequest};
-use dbuild_plan::{BaseImage, ImageConfig, LayerDescriptor};
+use dbuild_oci::ImageConfig;
+use dbuild_plan::{BaseImage, LayerDescriptor};
 use tempfile::TempDir;
 
 use crate::{Costs, FindBase, LabError, Mode, Options, Replay, Repository, replay};

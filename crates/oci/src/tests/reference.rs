@@ -1,5 +1,6 @@
-use super::Reference;
 use proptest::prelude::*;
+
+use super::Reference;
 
 #[test]
 fn short_names_are_completed() {
@@ -11,7 +12,11 @@ fn short_names_are_completed() {
         ("docker.io/debian", "docker.io/library/debian:latest", "debian:latest"),
         ("index.docker.io/library/debian:1", "docker.io/library/debian:1", "debian:1"),
         ("localhost/a", "localhost/a:latest", "localhost/a:latest"),
-        ("localhost:5000/a/b__c/d-e.f:v1", "localhost:5000/a/b__c/d-e.f:v1", "localhost:5000/a/b__c/d-e.f:v1"),
+        (
+            "localhost:5000/a/b__c/d-e.f:v1",
+            "localhost:5000/a/b__c/d-e.f:v1",
+            "localhost:5000/a/b__c/d-e.f:v1",
+        ),
         ("gcr.io/x/y", "gcr.io/x/y:latest", "gcr.io/x/y:latest"),
         ("ghcr.io/a/b_c/d--e:V1.0", "ghcr.io/a/b_c/d--e:V1.0", "ghcr.io/a/b_c/d--e:V1.0"),
         ("HOST/x", "HOST/x:latest", "HOST/x:latest"),
@@ -20,7 +25,11 @@ fn short_names_are_completed() {
         (&format!("a:1@{digest}"), &format!("docker.io/library/a:1@{digest}"), &format!("a:1@{digest}")),
     ] {
         let reference: Reference = text.parse().unwrap();
-        assert_eq!((reference.to_string().as_str(), reference.familiar().as_str()), (full, familiar), "{text}");
+        assert_eq!(
+            (reference.to_string().as_str(), reference.familiar().as_str()),
+            (full, familiar),
+            "{text}"
+        );
         assert_eq!(reference.to_string().parse(), Ok(reference), "{text}");
     }
 }
@@ -37,8 +46,29 @@ fn what_is_no_name_is_refused_with_the_reason() {
     insta::assert_snapshot!(error("host:99999/a"), @"`host:99999/a` is not the name of an image: the registry's port is not a number up to 65535");
     let (id, long) = ("a".repeat(64), "a".repeat(300));
     for text in [
-        "", "/", ":a", "a::b", "a/", "/a", "a//b", "a..b", "a___b", "-a", "a-", "a:b c", "a@b", "a.b:x/c",
-        "a_.b", "a:b:c/d/", "../a", "a:.x", "ü", "a:-b", "http://a/b", &id, &long,
+        "",
+        "/",
+        ":a",
+        "a::b",
+        "a/",
+        "/a",
+        "a//b",
+        "a..b",
+        "a___b",
+        "-a",
+        "a-",
+        "a:b c",
+        "a@b",
+        "a.b:x/c",
+        "a_.b",
+        "a:b:c/d/",
+        "../a",
+        "a:.x",
+        "ü",
+        "a:-b",
+        "http://a/b",
+        &id,
+        &long,
     ] {
         assert!(text.parse::<Reference>().is_err(), "{text}");
     }
@@ -67,9 +97,11 @@ fn near_references() -> impl Strategy<Value = String> {
         1 => "@[a-z]{3}:[0-9a-f]{32}",
         1 => "[0-9]{1,6}",
     ];
-    let separator = prop_oneof![3 => Just("/"), 2 => Just(":"), 1 => Just("."), 1 => Just("-"), 2 => Just("")];
-    proptest::collection::vec((part, separator), 1..6)
-        .prop_map(|parts| parts.into_iter().flat_map(|(part, separator)| [part, separator.to_owned()]).collect())
+    let separator =
+        prop_oneof![3 => Just("/"), 2 => Just(":"), 1 => Just("."), 1 => Just("-"), 2 => Just("")];
+    proptest::collection::vec((part, separator), 1..6).prop_map(|parts| {
+        parts.into_iter().flat_map(|(part, separator)| [part, separator.to_owned()]).collect()
+    })
 }
 
 proptest! {

@@ -8,11 +8,11 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use dbuild_store::{Credential, Repository};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::Command;
-
-use crate::auth::base64;
 
 const PROTOCOLS: &str = "http:https:ssh:git";
 
@@ -150,7 +150,7 @@ impl<'a> Git<'a> {
             let value = match credential {
                 Credential::Header(value) => value.clone(),
                 Credential::Token(token) => {
-                    format!("basic {}", base64(format!("x-access-token:{token}").as_bytes()))
+                    format!("basic {}", STANDARD.encode(format!("x-access-token:{token}").as_bytes()))
                 }
             };
             (format!("http.{scope}.extraheader"), format!("Authorization: {value}"))

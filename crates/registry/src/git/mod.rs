@@ -5,10 +5,11 @@ mod tree;
 
 use std::path::{Path, PathBuf};
 
-use dbuild_store::{Checkout, FoundCommit, Repository};
-
-use crate::error::{RemoteError, one_line};
 use command::{Failed, Git};
+use dbuild_store::{Checkout, FoundCommit, Repository};
+use dbuild_support::escape::one_line;
+
+use crate::error::RemoteError;
 
 type Log<'a> = &'a (dyn Fn(&str) + Send + Sync);
 

@@ -11,9 +11,10 @@ mod real;
 use std::time::Duration;
 
 use dbuild_layer::OverlayFlavor;
+use dbuild_oci::Platform;
 use dbuild_store::Store;
 
-use crate::{Config, Credentials, HostConfig, Limits, Platform, Registry};
+use crate::{Config, Credentials, HostConfig, Limits, Registry};
 
 /// A store of its own, and a registry on top of it.
 struct Bench {

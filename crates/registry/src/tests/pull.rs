@@ -3,12 +3,13 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dbuild_digest::BlobDigest;
+use dbuild_oci::Platform;
 use dbuild_store::{BlobSource, Descriptor};
 
 use super::fake::{Content, Fake, Reply, nobody};
 use super::{Bench, amd64, words};
 use crate::PullPolicy::{Always, CheckTag, PreferCached};
-use crate::{Config, Credentials, HostConfig, Platform};
+use crate::{Config, Credentials, HostConfig};
 
 #[tokio::test]
 async fn what_is_pulled_once_is_only_checked() {

@@ -1,23 +1,20 @@
 //! Pushing: what is sent, what is not, and to whom.
 
 use dbuild_digest::BlobDigest;
+use dbuild_oci::Descriptor;
+use dbuild_oci::media_type::OCI_MANIFEST;
 
 use super::fake::{Content, Fake, Reply, Seen};
 use super::{Bench, words};
-use crate::BlobDescriptor;
 
 /// An image in the store of the bench.
-fn image(bench: &Bench, layer: &[u8]) -> BlobDescriptor {
+fn image(bench: &Bench, layer: &[u8]) -> Descriptor {
     let content = Content::app(layer);
     let manifest = content.manifest("latest");
     for bytes in content.blobs.values().chain([&manifest]) {
         bench.store.put_blob(bytes).unwrap();
     }
-    BlobDescriptor {
-        digest: BlobDigest::of(&manifest),
-        size: manifest.len() as u64,
-        media_type: "application/vnd.oci.image.manifest.v1+json".to_owned(),
-    }
+    Descriptor::new(OCI_MANIFEST, BlobDigest::of(&manifest), manifest.len() as u64)
 }
 
 #[tokio::test]
@@ -91,7 +88,7 @@ async fn refusals_name_the_image() {
     cannot push HOST/app:latest: HOST: not authorized (no credentials are known for it)
       help: check the name, or log in if the image is private: `docker login HOST` or `podman login HOST`
     ");
-    let missing = BlobDescriptor { digest: BlobDigest::of(b"?"), ..image };
+    let missing = Descriptor { digest: BlobDigest::of(b"?"), ..image };
     let error = bench.registry.push(&missing, &fake.app(), &[], &|_, _| {}).await.unwrap_err();
     insta::assert_snapshot!(words(error, &[(&fake.host, "HOST")]), @"cannot push HOST/app:latest: the store has no blob sha256:: build or pull the image again");
 }

@@ -4,10 +4,11 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
 use dbuild_digest::BlobDigest;
+use dbuild_oci::Descriptor;
+use dbuild_oci::media_type::OCI_MANIFEST;
 
 use super::fake::Content;
 use super::{Bench, amd64};
-use crate::BlobDescriptor;
 use crate::PullPolicy::CheckTag;
 
 /// A docker-registry on a free port, with its storage in a temporary directory.
@@ -68,11 +69,7 @@ async fn what_is_pushed_comes_back() {
     for bytes in content.blobs.values().chain([&manifest]) {
         from.store.put_blob(bytes).unwrap();
     }
-    let image = BlobDescriptor {
-        digest: BlobDigest::of(&manifest),
-        size: manifest.len() as u64,
-        media_type: "application/vnd.oci.image.manifest.v1+json".to_owned(),
-    };
+    let image = Descriptor::new(OCI_MANIFEST, BlobDigest::of(&manifest), manifest.len() as u64);
     let name = format!("{}/team/app:1.0", real.host);
     let pushed = from.registry.push(&image, &name, &[], &|_, _| {}).await.unwrap();
     assert_eq!((pushed.sent_blobs, pushed.present_blobs), (2, 0));

@@ -13,7 +13,7 @@ use crate::{Build, Bytes, Seconds, State, Step};
 pub use dot::dot;
 pub use mermaid::mermaid;
 pub use svg::svg;
-pub(crate) use svg::{STYLE, escape, figure};
+pub(crate) use svg::{STYLE, figure};
 pub use text::text;
 
 /// How many columns of boxes the drawing has.

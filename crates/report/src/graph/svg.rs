@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use dbuild_support::escape;
+
 use super::layout::{Lane, Layout, Placed};
 use super::{fit, note};
 use crate::{Build, Bytes, Step};
@@ -140,8 +142,8 @@ fn draw_lane_name(out: &mut String, lane: &Lane<'_>, top: usize) {
     let _ = write!(
         out,
         "<g class=\"{class}\"><text class=\"lane-name\" x=\"{LEFT}\" y=\"{base}\">{}<tspan class=\"lane-about\" dx=\"10\">{}</tspan></text></g>",
-        escape(&fit(&name, 40)),
-        escape(&about),
+        escape::html(&fit(&name, 40)),
+        escape::html(&about),
         class = lane_class(lane),
         base = top + 21,
     );
@@ -190,13 +192,13 @@ fn draw_box(out: &mut String, placed: &Placed<'_>, places: &Places) {
          <text class=\"what\" aria-hidden=\"true\" x=\"{tx}\" y=\"{ty}\">{what}</text>\
          <text class=\"how\" aria-hidden=\"true\" x=\"{tx}\" y=\"{hy}\">{sign} {how}</text></g>",
         id = step.id,
-        label = escape(&format!("{} {}, {told}", step.label, step.text)),
-        title = escape(&format!("{} {}", step.label, step.text)),
+        label = escape::html(&format!("{} {}, {told}", step.label, step.text)),
+        title = escape::html(&format!("{} {}", step.label, step.text)),
         tx = x + 13,
         ty = y + 19,
         hy = y + 36,
-        what = escape(&fit(&step.text, CHARACTERS)),
-        how = escape(if note.is_empty() { word } else { &note }),
+        what = escape::html(&fit(&step.text, CHARACTERS)),
+        how = escape::html(if note.is_empty() { word } else { &note }),
     );
 }
 
@@ -211,22 +213,4 @@ pub(crate) fn state_class(step: &Step) -> &'static str {
         crate::State::Canceled => "canceled",
         crate::State::Failed => "failed",
     }
-}
-
-/// A text as XML and HTML have it, in content and in attributes.
-pub(crate) fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            // XML has no way to write them.
-            c if c.is_control() && c != '\n' && c != '\t' => out.push('\u{fffd}'),
-            c => out.push(c),
-        }
-    }
-    out
 }

@@ -7,12 +7,15 @@
 mod data;
 mod rows;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use data::PageData;
 use dbuild_digest::BlobDigest;
+use dbuild_support::escape;
 use serde::Serialize;
 
-use crate::graph::{STYLE, columns_of, escape, figure, text};
+use crate::graph::{STYLE, columns_of, figure, text};
 use crate::{Build, Comparison, Contents};
-use data::PageData;
 
 const PAGE: &str = include_str!("../html/page.html");
 const COMPARE: &str = include_str!("../html/compare.html");
@@ -60,7 +63,7 @@ pub fn compare_page(comparison: &Comparison) -> String {
 fn on_paper(build: &Build) -> String {
     let steps = build.visible().count();
     if steps > LARGE {
-        let id = escape(&build.id);
+        let id = escape::html(&build.id);
         return format!(
             "<p class=\"paper\">{steps} steps are too many for paper: \
              <code>dbuild graph --build {id} --format svg</code> draws them all.</p>"
@@ -69,7 +72,7 @@ fn on_paper(build: &Build) -> String {
     if columns_of(build) <= PAPER {
         return String::new();
     }
-    format!("<pre class=\"paper\">{}</pre>", escape(&text(build, PAPER_LINE)))
+    format!("<pre class=\"paper\">{}</pre>", escape::html(&text(build, PAPER_LINE)))
 }
 
 struct Parts<'a> {
@@ -96,7 +99,7 @@ fn assemble(template: &str, parts: &Parts<'_>, data: &impl Serialize) -> String 
     {
         out.push_str(before);
         match name {
-            "title" => out.push_str(&escape(parts.title)),
+            "title" => out.push_str(&escape::html(parts.title)),
             "policy" => out.push_str(&policy),
             "style" => out.push_str(&style),
             "script" => out.push_str(&script),
@@ -131,21 +134,7 @@ fn json(data: &impl Serialize) -> String {
 
 /// How a policy names an inline style or script.
 fn source_hash(text: &str) -> String {
-    format!("sha256-{}", base64(BlobDigest::of(text.as_bytes()).as_bytes()))
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::new();
-    for chunk in bytes.chunks(3) {
-        let bits =
-            chunk.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
-        for place in 0..4 {
-            let digit = char::from(DIGITS[(bits >> (18 - 6 * place)) as usize & 63]);
-            out.push(if place <= chunk.len() { digit } else { '=' });
-        }
-    }
-    out
+    format!("sha256-{}", STANDARD.encode(BlobDigest::of(text.as_bytes()).as_bytes()))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dbuild_plan::{ImageConfig, Platform};
+use dbuild_oci::{DEFAULT_PATH, ImageConfig, Platform};
 
 use super::accounts::{NoAccount, Who, who};
 use super::command;
@@ -10,9 +10,6 @@ use super::files::{Broken, View};
 use super::loader::Libc;
 use super::program::Scope;
 use super::{Files, Finding, Severity, Start, Verdict, Want};
-
-/// Docker's, where an image says none.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Looks into an image: whether what its config starts can start in its files.
 pub fn check(config: &ImageConfig, platform: &Platform, files: &dyn Files) -> Start {

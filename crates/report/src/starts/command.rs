@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use dbuild_plan::ImageConfig;
+use dbuild_oci::ImageConfig;
 
 use super::check::Check;
 use super::files::join;

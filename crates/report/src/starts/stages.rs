@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use dbuild_plan::{ImageConfig, Platform};
+use dbuild_oci::{DEFAULT_PATH, ImageConfig, Platform};
 
 use super::accounts::Who;
 use super::files::{Files, Node, NodeKind, View, join, parent};
@@ -94,7 +94,7 @@ impl Image<'_> {
             Want::Path(path) => Some(path.clone()).filter(there),
             Want::Program(name) => {
                 let path = self.config.env.iter().find_map(|entry| entry.strip_prefix("PATH="));
-                let path = path.unwrap_or("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+                let path = path.unwrap_or(DEFAULT_PATH);
                 let places = path.split(':').filter(|dir| dir.starts_with('/')).map(|dir| join(dir, name));
                 places.into_iter().find(|path| view.file(path).is_some())
             }

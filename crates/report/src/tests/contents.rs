@@ -2,9 +2,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use dbuild_digest::{BlobDigest, ContentDigest, StepKey};
-use dbuild_store::{
-    Entry, EntryKind, Event, LayerInfo, SnapshotId, StageInfo, Stamped, StepInfo, Tree, TreePath,
-};
+use dbuild_layer::{Entry, EntryKind, Tree, TreePath};
+use dbuild_store::{Event, LayerInfo, SnapshotId, StageInfo, Stamped, StepInfo};
 
 use super::{Contents, NoTrees, Operation, Totals, Trees};
 use crate::{Build, State};

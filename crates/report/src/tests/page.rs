@@ -1,4 +1,4 @@
-use super::{base64, compare_page, page};
+use super::{compare_page, page};
 use crate::model::tests::events;
 use crate::{Build, Comparison, Contents, NoTrees};
 
@@ -51,12 +51,4 @@ fn the_page_asks_nothing_of_a_network() {
         assert!(!rest.contains(word), "{word}");
     }
     assert!(!page.contains("{{"), "every slot is filled");
-}
-
-#[test]
-fn hashes_are_as_policies_have_them() {
-    assert_eq!(base64(b""), "");
-    assert_eq!(base64(b"f"), "Zg==");
-    assert_eq!(base64(b"fo"), "Zm8=");
-    assert_eq!(base64(b"foobar"), "Zm9vYmFy");
 }

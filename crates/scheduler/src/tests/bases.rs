@@ -10,7 +10,8 @@ use dbuild_layer::{
     Compression, Files, Ignore, NoContentIndex, NoMembers, OverlayFlavor, PackOptions, Packed, pack,
     walk_context,
 };
-use dbuild_plan::{BaseImage, ImageConfig, LayerDescriptor, Platform, StepId};
+use dbuild_oci::{ImageConfig, Platform};
+use dbuild_plan::{BaseImage, LayerDescriptor, StepId};
 use dbuild_store::{BlobSource, BlobSourceError, Collector, Incoming, Snapshot, Store};
 use tokio::sync::mpsc;
 

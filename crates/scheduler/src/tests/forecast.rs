@@ -6,7 +6,8 @@ use std::num::NonZeroUsize;
 use dbuild_cache::{SelectedPath, SelectedPaths, strategy};
 use dbuild_digest::{BlobDigest, StepKey, TreeDigest};
 use dbuild_frontend::{BuildArgs, Resolved, Source as Text, lower, needed, parse};
-use dbuild_plan::{BaseImage, ContextStep, ImageConfig, LayerDescriptor, Plan, Platform, Step, StepId};
+use dbuild_oci::{ImageConfig, Platform};
+use dbuild_plan::{BaseImage, ContextStep, LayerDescriptor, Plan, Step, StepId};
 
 use crate::{
     Asked, CacheUse, Forecast, Gave, Hit, Knowledge, Miss, Select, Source, StepError, Verdict, forecast,

@@ -3,10 +3,10 @@
 use dbuild_cache::{IngredientKind, strategies, strategy};
 use dbuild_digest::StepKey;
 use dbuild_store::{Event, InputCause, InputChange};
+use dbuild_support::time::now_ms;
 
 use super::space::{Space, lowered};
 use crate::CacheUse;
-use crate::worker::now_ms;
 
 /// A step that ran, as it was explained.
 struct Explained {

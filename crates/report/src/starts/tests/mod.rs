@@ -6,7 +6,7 @@ mod python;
 
 use std::collections::BTreeMap;
 
-use dbuild_plan::{ImageConfig, Platform};
+use dbuild_oci::{ImageConfig, Platform};
 
 pub(super) use self::elf_file::ElfFile;
 use super::{Files, Node, NodeKind, Start, check};
