@@ -247,7 +247,7 @@ proptest! {
     /// Whatever a draft can hold: packed, compressed, read back, it is the same tree.
     #[test]
     fn packing_and_unpacking_agree(entries in entries(), compression in 0..3_u8) {
-        let mut draft = crate::draft::Draft::new(None);
+        let mut draft = crate::copy::layer_builder::Draft::new(None);
         let implied = Entry::new_dir(crate::TreePath::root());
         let mut group = None;
         for (name, kind, bytes, mode, id, secs) in entries {
@@ -256,7 +256,7 @@ proptest! {
                 continue;
             }
             let mut entry = Entry { mode, uid: id, gid: id / 2, mtime: Mtime { secs, nanos: 0 }, ..Entry::new_dir(path) };
-            let mut content = crate::draft::Bytes::None;
+            let mut content = crate::copy::layer_builder::Bytes::None;
             let mut of_group = None;
             match kind {
                 0 => {}
@@ -268,23 +268,23 @@ proptest! {
                 _ => {
                     let (size, digest) = (bytes.len() as u64, dbuild_digest::ContentDigest::of(&bytes));
                     entry.kind = crate::EntryKind::File { size, content: digest };
-                    content = crate::draft::Bytes::Inline(bytes.into());
+                    content = crate::copy::layer_builder::Bytes::Inline(bytes.into());
                     of_group = (kind == 5).then(|| draft.new_group());
                 }
             }
-            let node = crate::draft::Node { entry, bytes: content, group: of_group };
+            let node = crate::copy::layer_builder::Node { entry, bytes: content, group: of_group };
             if kind == 5 {
                 group = Some(node.clone());
             } else if let (4, Some(one)) = (kind, &group) {
                 // One more name for the last file of a group.
                 let entry = Entry { path: node.entry.path.clone(), ..one.entry.clone() };
-                draft.put(crate::draft::Node { entry, ..one.clone() }, &implied);
+                draft.put(crate::copy::layer_builder::Node { entry, ..one.clone() }, &implied);
                 continue;
             }
             draft.put(node, &implied);
         }
         let space = Space::new();
-        let made = crate::place::place(draft, &space.dir("one"), form(), &implied).unwrap();
+        let made = crate::disk::materialize::place(draft, &space.dir("one"), form(), &implied).unwrap();
         assert_on_disk(&made, &space.path("one"));
         let compression = [Compression::Gzip, Compression::Zstd, Compression::Uncompressed][usize::from(compression)];
         let options = PackOptions { compression, ..PackOptions::default() };

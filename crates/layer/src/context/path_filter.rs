@@ -1,7 +1,7 @@
 //! Which paths of a context somebody will select, step by step along a walk.
 
-use crate::glob;
-use crate::ignore::clean;
+use crate::context::glob;
+use crate::context::ignore::clean;
 use crate::{MAX_PATH, TreePath};
 
 /// Patterns for paths. A path is wanted if a pattern matches it or a directory above it.

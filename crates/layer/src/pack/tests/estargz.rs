@@ -12,10 +12,11 @@ use flate2::read::MultiGzDecoder;
 use serde_json::Value;
 
 use super::{CHUNK, Header, TOC, compress};
+use crate::archive::tar_reader;
 use crate::testing::{Space, TarBuilder, at, form, raw_header};
 use crate::{
     Compression, LayerError, Members, NoMembers, PackOptions, Packed, Stack, Tree, UnpackLimits,
-    WrittenMember, pack, repack, tar, unpack,
+    WrittenMember, pack, repack, unpack,
 };
 
 const ESTARGZ: PackOptions =
@@ -44,7 +45,7 @@ fn open(blob: &[u8], packed: &Packed) -> Opened {
     let mut table = Vec::new();
     member.read_to_end(&mut table).unwrap();
     assert_eq!(member.into_inner().len(), 51);
-    let mut reader = tar::Reader::new(table.as_slice(), u64::MAX);
+    let mut reader = tar_reader::Reader::new(table.as_slice(), u64::MAX);
     let header = reader.next().unwrap().unwrap();
     assert_eq!(header.name, TOC.as_bytes());
     let json = data(&mut reader);
@@ -60,7 +61,7 @@ fn open(blob: &[u8], packed: &Packed) -> Opened {
     Opened { table_at, entries: json["entries"].as_array().unwrap().clone(), tar }
 }
 
-fn data<R: std::io::Read>(reader: &mut tar::Reader<R>) -> Vec<u8> {
+fn data<R: std::io::Read>(reader: &mut tar_reader::Reader<R>) -> Vec<u8> {
     let (mut all, mut buffer) = (Vec::new(), [0; 4096]);
     loop {
         match reader.read_data(&mut buffer).unwrap() {
@@ -103,7 +104,7 @@ impl Opened {
 
     /// The headers and files of the tar, the table's last.
     fn headers(&self) -> Vec<(Header, Vec<u8>)> {
-        let mut reader = tar::Reader::new(self.tar.as_slice(), u64::MAX);
+        let mut reader = tar_reader::Reader::new(self.tar.as_slice(), u64::MAX);
         std::iter::from_fn(|| reader.next().unwrap().map(|header| (header, data(&mut reader)))).collect()
     }
 
@@ -181,7 +182,8 @@ fn the_bytes_do_not_depend_on_the_number_of_threads() {
     .0;
     let of_threads = |threads| {
         let mut out = Vec::new();
-        let produce = |sink: &mut dyn crate::gzip::Sink| sink.write_all(&tar).map_err(LayerError::Output);
+        let produce =
+            |sink: &mut dyn crate::pack::gzip::Sink| sink.write_all(&tar).map_err(LayerError::Output);
         let ((), diff_id, info) = compress(4, threads, &NoMembers, &mut out, produce).unwrap();
         (out, diff_id, info)
     };

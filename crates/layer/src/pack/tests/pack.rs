@@ -111,7 +111,7 @@ fn a_capability_reaches_the_tar_as_it_is() {
     let mut entry = layer.layers()[0].tree.entries()[0].clone();
     entry.xattrs = vec![((*b"security.capability").into(), value), ((*b"user.other").into(), (*b"v").into())];
     let bytes = packed(&Tree::from_entries(vec![entry]).unwrap(), &space, "l", &PLAIN);
-    let mut reader = crate::tar::Reader::new(&bytes[..], 1 << 20);
+    let mut reader = crate::archive::tar_reader::Reader::new(&bytes[..], 1 << 20);
     let header = reader.next().unwrap().unwrap();
     assert_eq!(header.xattrs.len(), 1);
     assert_eq!(&*header.xattrs[0].1, b"\x01\0\0\x02\n\0\n=");
@@ -129,7 +129,7 @@ fn a_stack_as_one_tar_has_no_whiteouts_and_links_among_what_is_left() {
     let stack = lower.with(snapshot(Tree::from_entries(entries).unwrap(), &space.path("upper")));
     let mut bytes = Vec::new();
     stack.write_tar(&mut bytes, None).unwrap();
-    let mut reader = crate::tar::Reader::new(&bytes[..], 1 << 20);
+    let mut reader = crate::archive::tar_reader::Reader::new(&bytes[..], 1 << 20);
     let mut shown = Vec::new();
     while let Some(header) = reader.next().unwrap() {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

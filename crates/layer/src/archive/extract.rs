@@ -8,10 +8,10 @@ use std::path::Path;
 
 use dbuild_digest::{ContentDigest, ContentHasher};
 
-use crate::draft::{Bytes, Draft, Node};
-use crate::estargz;
-use crate::place::{SPOOL, spooled};
-use crate::tar::{self, Header};
+use crate::archive::tar_reader::{self, Header};
+use crate::copy::layer_builder::{Bytes, Draft, Node};
+use crate::disk::materialize::{SPOOL, spooled};
+use crate::pack::estargz;
 use crate::{ArchiveError, Entry, EntryKind, LayerError, Mtime, ResolveError, TreePath, UnpackLimits};
 
 /// One entry of an archive.
@@ -58,7 +58,7 @@ pub(crate) fn read(
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
         other => other.map_err(LayerError::std("create", &spool))?,
     }
-    let mut reader = tar::Reader::new(reader, limits.bytes);
+    let mut reader = tar_reader::Reader::new(reader, limits.bytes);
     let mut archive = Archive { operations: Vec::new(), spooled: first };
     let mut buffer = vec![0; 256 << 10];
     while let Some(header) = reader.next()? {
@@ -93,7 +93,7 @@ pub(crate) fn is_archive(file: File) -> bool {
     // What cannot be decompressed to a first member within this many bytes is none.
     const LIMIT: u64 = 4 << 20;
     let Ok(reader) = crate::decompress(file) else { return false };
-    matches!(tar::Reader::new(reader, LIMIT).next(), Ok(Some(_)))
+    matches!(tar_reader::Reader::new(reader, LIMIT).next(), Ok(Some(_)))
 }
 
 enum Kind {
@@ -106,7 +106,7 @@ enum Kind {
 
 /// What an entry is, and its path. `None` for what is skipped.
 fn classify(header: &Header, purpose: Purpose) -> Result<Option<(TreePath, Kind)>, ArchiveError> {
-    let refuse = |why: String| ArchiveError::Refused { name: tar::shown(&header.name), why };
+    let refuse = |why: String| ArchiveError::Refused { name: tar_reader::shown(&header.name), why };
     let path = inside(&header.name, purpose).map_err(|why| refuse(why.to_owned()))?;
     if let Some((parent, name)) = path.split()
         && let Some(hidden) = name.strip_prefix(b".wh.")
@@ -178,7 +178,7 @@ fn entry_of(header: &Header, path: TreePath, kind: EntryKind) -> Entry {
 }
 
 fn spool_file<R: Read>(
-    reader: &mut tar::Reader<R>,
+    reader: &mut tar_reader::Reader<R>,
     at: &Path,
     buffer: &mut [u8],
 ) -> Result<EntryKind, LayerError> {
@@ -259,7 +259,7 @@ impl<'d, 'a> Applied<'d, 'a> {
 
     fn link(&mut self, path: &TreePath, target: &TreePath) -> Result<(), LayerError> {
         let refuse = |why: &str| ArchiveError::Refused {
-            name: tar::shown(path.as_bytes()),
+            name: tar_reader::shown(path.as_bytes()),
             why: format!("is a hard link to {target}, which {why}"),
         };
         let at = self.place_of(path)?;

@@ -12,7 +12,7 @@ use dbuild_digest::BlobDigest;
 use dbuild_support::time::rfc3339;
 use serde::Serialize;
 
-use crate::tar::{self, Header};
+use crate::archive::tar_reader::{self, Header};
 use crate::{ArchiveError, Mtime};
 
 /// Room for an offset, in digits: 10 TB.
@@ -91,7 +91,7 @@ pub(crate) fn kind_of(header: &Header) -> Result<&'static str, ArchiveError> {
         b'6' => "fifo",
         other => {
             let why = format!("has the type `{}`, which eStargz does not know", other.escape_ascii());
-            return Err(ArchiveError::Refused { name: tar::shown(&header.name), why });
+            return Err(ArchiveError::Refused { name: tar_reader::shown(&header.name), why });
         }
     })
 }

@@ -1,16 +1,22 @@
 //! COPY, ADD and WORKDIR: first decided in memory on the trees alone, then written.
 
+pub(crate) mod chmod;
+pub(crate) mod layer_builder;
+pub(crate) mod select;
+pub(crate) mod sorted_nodes;
+pub mod users;
+
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use dbuild_digest::ContentDigest;
 
-use crate::archive::{self, Applied, Purpose};
-use crate::draft::{Bytes, Draft, Node, now};
-use crate::mode::ModeChange;
-use crate::place::place;
-use crate::select::{Match, Selected};
+use crate::archive::extract::{self, Applied, Purpose};
+use crate::copy::chmod::ModeChange;
+use crate::copy::layer_builder::{Bytes, Draft, Node, now};
+use crate::copy::select::{Match, Selected};
+use crate::disk::materialize::place;
 use crate::{
     Borrowed, CopyError, DiskForm, Entry, EntryKind, Files, ResolveError, Selection, Stack, StackLayer, Tree,
     TreePath, UnpackLimits,
@@ -275,15 +281,15 @@ impl Copier<'_> {
             }
             None => Err(crate::LayerError::NotUnpacked { path: path.clone() }),
         };
-        if !archive::is_archive(open()?) {
+        if !extract::is_archive(open()?) {
             return Ok(false);
         }
         let at = self.draft.resolve(&TreePath::root(), dest.as_bytes(), true)?;
         make_dirs(&mut self.draft, &at, &Entry { mode: 0o755, ..self.made_dir.clone() })?;
-        let mut reader = archive::Hashing::new(open()?);
+        let mut reader = extract::Hashing::new(open()?);
         let limits = UnpackLimits::default();
         let decompressed = crate::decompress(&mut reader).map_err(crate::LayerError::from)?;
-        let read = archive::read(decompressed, out, self.spooled, &limits, Purpose::Add)?;
+        let read = extract::read(decompressed, out, self.spooled, &limits, Purpose::Add)?;
         self.spooled = read.spooled;
         if reader.finish().map_err(crate::LayerError::std("read", path.as_path()))? != *content {
             self.changed.push(at.clone());

@@ -384,5 +384,5 @@ fn pax_time(value: &[u8]) -> Option<Mtime> {
 }
 
 #[cfg(test)]
-#[path = "tests/tar.rs"]
+#[path = "tests/tar_reader.rs"]
 mod tests;

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::Nodes;
-use crate::draft::{Bytes, Node};
+use crate::copy::layer_builder::{Bytes, Node};
 use crate::{Entry, TreePath};
 
 fn path(text: &str) -> TreePath {

@@ -6,9 +6,10 @@ use std::ops::Deref;
 
 use dbuild_support::edit_distance::nearest_name;
 
-use crate::ignore::Matched;
+use crate::context::glob;
+use crate::context::ignore::Matched;
 use crate::{
-    Entry, EntryKind, Files, Found, Ignore, LayerError, PatternError, ResolveError, Stack, TreePath, glob,
+    Entry, EntryKind, Files, Found, Ignore, LayerError, PatternError, ResolveError, Stack, TreePath,
 };
 
 /// How a source is selected.

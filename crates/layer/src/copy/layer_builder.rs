@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::nodes::Nodes;
-use crate::stack::{Step, resolve_with};
+use crate::copy::sorted_nodes::Nodes;
+use crate::tree::stack::{Step, resolve_with};
 use crate::{Entry, EntryKind, Files, Mtime, ResolveError, Stack, Tree, TreePath};
 
 /// See the module.

@@ -7,9 +7,9 @@ use dbuild_digest::ContentDigest;
 use rustix::fs::{AtFlags, FileType};
 use rustix::io::Errno;
 
-use crate::borrowed::Opened;
+use crate::disk::hash::hash_bytes;
 use crate::disk::{self, Root, Stat};
-use crate::hash::hash_bytes;
+use crate::tree::unwritten::Opened;
 use crate::{
     DiskForm, Entry, EntryKind, Found, LayerError, OverlayFlavor, Ownership, Stack, Tree, TreePath, Xattrs,
 };
@@ -340,5 +340,5 @@ impl OverlayFlavor {
 }
 
 #[cfg(test)]
-#[path = "tests/scan.rs"]
+#[path = "tests/scan_upper.rs"]
 mod tests;

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::borrowed::Opened;
+use crate::copy::layer_builder::{Bytes, Draft};
+use crate::disk::hash::hash_bytes;
 use crate::disk::{self, Root};
-use crate::draft::{Bytes, Draft};
-use crate::hash::hash_bytes;
+use crate::tree::unwritten::Opened;
 use crate::{DiskForm, Entry, EntryKind, Files, LayerError, Made, Tree, TreePath};
 
 /// The directory, in the layer's own, in which bytes wait that came before their place was known. An archive

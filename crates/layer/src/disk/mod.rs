@@ -1,6 +1,12 @@
 //! The system calls under everything else: listing, opening, copying and setting metadata below one directory,
 //! without ever following a symlink.
 
+pub(crate) mod export;
+pub(crate) mod hash;
+pub(crate) mod materialize;
+pub(crate) mod overlay_format;
+pub(crate) mod scan_upper;
+
 use std::fs::File;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -8,8 +8,8 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use crate::copy::layer_builder::Bytes;
 use crate::disk::Root;
-use crate::draft::Bytes;
 use crate::{Entry, Files, LayerError, Tree, TreePath};
 
 /// The files of a layer that was decided and not written.
@@ -128,5 +128,5 @@ impl Files {
 }
 
 #[cfg(test)]
-#[path = "tests/borrowed.rs"]
+#[path = "tests/unwritten.rs"]
 mod tests;

@@ -172,5 +172,5 @@ impl<'a> Reader<'a> {
 }
 
 #[cfg(test)]
-#[path = "tests/codec.rs"]
+#[path = "tests/encoding.rs"]
 mod tests;

@@ -4,7 +4,7 @@
 //! also matches everything below what it matches. `*` and `?` stop at a slash; `**` does not.
 
 use crate::TreePath;
-use crate::glob::{self, PatternError};
+use crate::context::glob::{self, PatternError};
 
 /// Ordered patterns.
 #[derive(Clone, Debug, Default)]

@@ -1,5 +1,10 @@
 //! The index of one layer.
 
+pub(crate) mod encoding;
+pub(crate) mod path;
+pub(crate) mod stack;
+pub(crate) mod unwritten;
+
 use std::ops::Range;
 use std::sync::OnceLock;
 

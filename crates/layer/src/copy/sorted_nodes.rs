@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use crate::TreePath;
-use crate::draft::Node;
+use crate::copy::layer_builder::Node;
 
 /// See the module. A path stands in one of both at most.
 #[derive(Debug, Default)]
@@ -98,5 +98,5 @@ impl Nodes {
 }
 
 #[cfg(test)]
-#[path = "tests/nodes.rs"]
+#[path = "tests/sorted_nodes.rs"]
 mod tests;

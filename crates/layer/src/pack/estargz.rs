@@ -12,12 +12,12 @@ use std::sync::mpsc;
 
 use dbuild_digest::{BlobDigest, BlobHasher, ContentDigest};
 
-use crate::archive::Operation;
-use crate::gzip::{self, Feeder, Sink};
-use crate::tar::{self, Header};
-use crate::tarball::{self, Member};
-use crate::toc::{self, Chunk, Toc};
-use crate::unpack::Chunks;
+use crate::archive::extract::Operation;
+use crate::archive::tar_reader::{self, Header};
+use crate::archive::tar_writer::{self, Member};
+use crate::archive::unpack::Chunks;
+use crate::pack::estargz_toc::{self, Chunk, Toc};
+use crate::pack::gzip::{self, Feeder, Sink};
 use crate::{Entry, EntryKind, LayerError, Members, TreePath, UnpackLimits};
 
 /// How many bytes of a file are one member. Small enough that the blocks of all threads fit into little memory, and that a
@@ -102,8 +102,8 @@ fn compress_tar(
     let mut table = Vec::with_capacity(json.len() + 4 * BLOCK);
     own_header(TOC, &json, &mut table)?;
     table.extend_from_slice(&json);
-    tarball::pad(json.len() as u64, &mut table);
-    tarball::end(&mut table);
+    tar_writer::pad(json.len() as u64, &mut table);
+    tar_writer::end(&mut table);
     hasher.update(&table);
     size += table.len() as u64;
     let digest = BlobDigest::of(&json);
@@ -130,14 +130,14 @@ impl Copy<'_> {
         let mut landmark = Vec::new();
         own_header(LANDMARKS[0], LANDMARK, &mut landmark)?;
         landmark.extend_from_slice(LANDMARK);
-        tarball::pad(LANDMARK.len() as u64, &mut landmark);
+        tar_writer::pad(LANDMARK.len() as u64, &mut landmark);
         self.entries(landmark.as_slice(), |_| true)?;
         self.entries(tar, |header| !is_own(&header.name))
     }
 
     fn entries(&mut self, tar: impl Read, is_kept: impl Fn(&Header) -> bool) -> Result<(), LayerError> {
         let recording = Recording { inner: tar, recorded: Vec::new(), is_on: true };
-        let mut reader = tar::Reader::new(recording, UnpackLimits::default().bytes);
+        let mut reader = tar_reader::Reader::new(recording, UnpackLimits::default().bytes);
         // What is recorded begins with the padding of the entry before.
         let (mut padding, mut before_is_kept) = (0, true);
         loop {
@@ -166,8 +166,12 @@ impl Copy<'_> {
     }
 
     /// The bytes of an entry, each chunk a member of its own, and what the table says of it.
-    fn content<R: Read>(&mut self, reader: &mut tar::Reader<R>, header: &Header) -> Result<(), LayerError> {
-        let kind = toc::kind_of(header)?;
+    fn content<R: Read>(
+        &mut self,
+        reader: &mut tar_reader::Reader<R>,
+        header: &Header,
+    ) -> Result<(), LayerError> {
+        let kind = estargz_toc::kind_of(header)?;
         let mut left = reader.left();
         if kind != "reg" || left == 0 {
             self.toc.other(header, kind);
@@ -191,7 +195,7 @@ impl Copy<'_> {
     /// So many bytes of an entry; their digest.
     fn chunk<R: Read>(
         &mut self,
-        reader: &mut tar::Reader<R>,
+        reader: &mut tar_reader::Reader<R>,
         size: u64,
         mut whole: Option<&mut BlobHasher>,
     ) -> Result<BlobDigest, LayerError> {
@@ -279,7 +283,7 @@ fn own_header(name: &str, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), LayerEr
     let path = TreePath::from_bytes(name.as_bytes()).map_err(crate::ResolveError::from)?;
     let kind = EntryKind::File { size: bytes.len() as u64, content: ContentDigest::of(bytes) };
     let entry = Entry { mode: 0o644, ..Entry::new_dir(path) };
-    tarball::header(&Member { entry: &entry, kind: &kind, link: None, clamp: None }, out);
+    tar_writer::header(&Member { entry: &entry, kind: &kind, link: None, clamp: None }, out);
     Ok(())
 }
 

@@ -6,16 +6,21 @@
 //! What is compressed as one block begins with a file, where it can: which files those are is decided by their paths, so
 //! that a file that grew moves the borders of the next few blocks and no others, and `members.rs` knows the rest.
 
+pub(crate) mod estargz;
+pub(crate) mod estargz_toc;
+pub(crate) mod gzip;
+pub(crate) mod gzip_blocks;
+
 use std::collections::HashMap;
 use std::io::{self, IoSlice, Read, Write};
 
 use dbuild_digest::{BlobDigest, BlobHasher, ContentHasher};
 
-use crate::borrowed::Opened;
+use crate::archive::tar_writer::{self, Member};
 use crate::disk;
-use crate::estargz::{self, TocInfo};
-use crate::gzip::{self, Fill, Sink};
-use crate::tarball::{self, Member};
+use crate::pack::estargz::TocInfo;
+use crate::pack::gzip::{Fill, Sink};
+use crate::tree::unwritten::Opened;
 use crate::{Entry, EntryKind, Files, LayerError, Members, Tree, TreePath};
 
 /// How a layer is compressed.
@@ -216,15 +221,15 @@ fn write_tree(tree: &Tree, files: &Files, clamp: Option<i64>, out: &mut dyn Sink
         }
         out.begin(entry)?;
         let member = Member { entry, kind: &entry.kind, link: None, clamp };
-        tarball::header(&member, &mut out.buffer);
+        tar_writer::header(&member, &mut out.buffer);
         match &entry.kind {
             EntryKind::File { size: 1.., .. } => out.file(&opened, entry)?,
-            EntryKind::Dir { opaque: true } => tarball::opaque_mark(&entry.path, &mut out.buffer),
+            EntryKind::Dir { opaque: true } => tar_writer::opaque_mark(&entry.path, &mut out.buffer),
             _ => {}
         }
         out.pass(false)?;
     }
-    tarball::end(&mut out.buffer);
+    tar_writer::end(&mut out.buffer);
     out.pass(true)
 }
 
@@ -323,7 +328,7 @@ impl<'a> Blocks<'a> {
         if hasher.finish() != content {
             return Err(differs("it has other bytes"));
         }
-        tarball::pad(size, &mut self.buffer);
+        tar_writer::pad(size, &mut self.buffer);
         Ok(())
     }
 }
@@ -349,7 +354,7 @@ impl crate::Stack {
                 .map(|file| *first.entry((found.layer, &file.entry.path)).or_insert(&entry.path));
             let link = link.filter(|first| **first != entry.path);
             let kind = file.as_ref().map_or(&entry.kind, |file| &file.entry.kind);
-            tarball::header(&Member { entry, kind, link, clamp: clamp_mtime }, &mut out.buffer);
+            tar_writer::header(&Member { entry, kind, link, clamp: clamp_mtime }, &mut out.buffer);
             if let (Some(file), None) = (file, link)
                 && file.size > 0
             {
@@ -359,7 +364,7 @@ impl crate::Stack {
             }
             out.pass(false)?;
         }
-        tarball::end(&mut out.buffer);
+        tar_writer::end(&mut out.buffer);
         out.pass(true)
     }
 }

@@ -6,9 +6,9 @@ use std::sync::mpsc;
 
 use dbuild_digest::{BlobDigest, BlobHasher};
 
-use crate::archive::{self, Applied, Archive, Purpose};
-use crate::draft::Draft;
-use crate::place::place;
+use crate::archive::extract::{self, Applied, Archive, Purpose};
+use crate::copy::layer_builder::Draft;
+use crate::disk::materialize::place;
 use crate::{DiskForm, Entry, LayerError, Made, Stack, Tree, TreePath};
 
 /// How large an archive may be.
@@ -38,7 +38,7 @@ pub struct Unpacked {
     form: DiskForm,
 }
 
-/// Reads a layer's tar (uncompressed; see [`crate::decompress`]) to its end into a directory that is empty. Ok means: every
+/// Reads a layer's tar (uncompressed; see [`crate::archive::decompress`]) to its end into a directory that is empty. Ok means: every
 /// file's bytes are there; [`Unpacked::complete`] then puts them in their places. Decompression and hashing run beside the
 /// writing. After an error the directory holds what was written so far, and is the caller's to remove.
 pub fn unpack(
@@ -50,7 +50,7 @@ pub fn unpack(
     let (full, chunks) = mpsc::sync_channel::<std::io::Result<Vec<u8>>>(8);
     let (diff_id, archive) = std::thread::scope(|scope| {
         let hashing = scope.spawn(move || feed(reader, &full));
-        let archive = archive::read(Chunks::new(chunks), out_dir, 0, limits, Purpose::Layer);
+        let archive = extract::read(Chunks::new(chunks), out_dir, 0, limits, Purpose::Layer);
         (hashing.join(), archive)
     });
     let diff_id = diff_id.unwrap_or_else(|panic| std::panic::resume_unwind(panic)).finish();

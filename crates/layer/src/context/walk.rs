@@ -6,10 +6,10 @@ use std::path::Path;
 use dbuild_digest::ContentDigest;
 use rustix::fs::FileType;
 
+use crate::context::ignore::Matched;
+use crate::context::path_filter::{State, Wanted};
+use crate::disk::hash::hash_bytes;
 use crate::disk::{self, Listed, Root, Stat};
-use crate::hash::hash_bytes;
-use crate::ignore::Matched;
-use crate::wanted::{State, Wanted};
 use crate::{ContentIndex, Entry, EntryKind, FileStat, Ignore, LayerError, Tree, TreePath};
 
 /// Indexes a directory as a build context. Owners are 0:0, extended attributes are dropped, sockets are empty files,

@@ -7,8 +7,8 @@ use std::path::Path;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::borrowed::Opened;
 use crate::disk::{self, Root};
+use crate::tree::unwritten::Opened;
 use crate::{DiskForm, Entry, EntryKind, Found, LayerError, OverlayFlavor, Ownership, Stack, TreePath};
 
 /// How files are written outside of the store.
@@ -189,5 +189,5 @@ fn make_dir(dir: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
 }
 
 #[cfg(test)]
-#[path = "tests/write.rs"]
+#[path = "tests/export.rs"]
 mod tests;
