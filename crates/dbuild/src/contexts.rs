@@ -10,6 +10,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use dbuild_events::NoEvents;
 use dbuild_frontend::{Source, fetched_context, git_context};
 use dbuild_layer::Ignore;
 use dbuild_oci::{ImageConfig, Platform};
@@ -19,7 +20,7 @@ use dbuild_plan::{
 };
 use dbuild_registry::Remotes;
 use dbuild_scheduler::{BuildError, CacheUse, Canceller, ContextDir, Machine, Request};
-use dbuild_store::{Lease, NoEvents};
+use dbuild_store::Lease;
 
 use crate::cli::BuildArgs;
 use crate::commands::planning::cancel_on_signal;

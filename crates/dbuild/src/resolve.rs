@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 
 use dbuild_digest::BlobDigest;
+use dbuild_events::{Event, EventSink};
 use dbuild_exporter::LayoutImage;
 use dbuild_frontend::{BuildArgs, Diagnostic, Diagnostics, Dockerfile, ImageRequest, Resolved, needed};
 use dbuild_oci::{HistoryEntry, ImageConfig, Platform};
 use dbuild_plan::{BaseImage, LayerDescriptor};
 use dbuild_registry::{PullPolicy, Registry, RegistryError, ResolvedImage};
-use dbuild_store::{Event, EventSink, Store};
+use dbuild_store::Store;
 use serde::Deserialize;
 use tokio::task::JoinSet;
 

@@ -5,12 +5,13 @@ use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 
 use dbuild_digest::BlobDigest;
+use dbuild_events::{Event, EventSink};
 use dbuild_layer::{EntryKind, Found, Stack, TreePath};
 use dbuild_oci::{ImageConfig, Platform};
 use dbuild_plan::{Plan, StageId};
 use dbuild_report::starts::{self, Files, Node, NodeKind, Start};
 use dbuild_scheduler::Built;
-use dbuild_store::{Event, EventSink, Store};
+use dbuild_store::Store;
 
 /// Layers on top of each other. Nothing is unpacked: files that are not, are unknown.
 pub(crate) struct StackFiles {

@@ -7,10 +7,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use dbuild_events::BuildId;
 use dbuild_frontend::percent_decoded;
 use dbuild_registry::{Post, send};
 use dbuild_report::{Trace, TraceContext};
-use dbuild_store::BuildId;
 
 use crate::progress;
 use crate::session::Session;

@@ -16,6 +16,13 @@ pub struct ParseDigestError {
     expected: &'static str,
 }
 
+impl ParseDigestError {
+    pub(crate) fn new(text: &str, expected: &'static str) -> Self {
+        // The text may come from a hostile registry: what is echoed is bounded.
+        Self { text: text.chars().take(80).collect(), expected }
+    }
+}
+
 macro_rules! digest_type {
     ($(#[$doc:meta])* $name:ident, $prefix:literal, $expected:literal) => {
         $(#[$doc])*
@@ -63,11 +70,7 @@ macro_rules! digest_type {
                 text.strip_prefix($prefix)
                     .and_then(unhex)
                     .map(Self)
-                    // The text may come from a hostile registry: what is echoed is bounded.
-                    .ok_or_else(|| ParseDigestError {
-                        text: text.chars().take(80).collect(),
-                        expected: $expected,
-                    })
+                    .ok_or_else(|| ParseDigestError::new(text, $expected))
             }
         }
 

@@ -6,8 +6,10 @@
 
 mod framed;
 mod id;
+mod snapshot_id;
 
 pub use framed::Framed;
 pub use id::{
     BlobDigest, BlobHasher, ContentDigest, ContentHasher, ContentPart, ParseDigestError, StepKey, TreeDigest,
 };
+pub use snapshot_id::SnapshotId;

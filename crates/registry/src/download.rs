@@ -9,7 +9,8 @@ use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use dbuild_digest::BlobHasher;
-use dbuild_store::{Credential, Download, Downloaded, Validators};
+use dbuild_scheduler::{Credential, Download, Downloaded};
+use dbuild_store::Validators;
 use reqwest::header::{
     AUTHORIZATION, DATE, ETAG, HeaderMap, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, LOCATION,
 };

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use dbuild_store::{BlobSourceError, Checkout, Download, Downloaded, FoundCommit, RemoteSource, Repository};
+use dbuild_scheduler::{
+    BlobSourceError, Checkout, Download, Downloaded, FoundCommit, RemoteSource, Repository,
+};
 
 use crate::download::Downloads;
 use crate::{Limits, git};

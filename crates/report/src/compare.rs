@@ -129,9 +129,9 @@ impl Side {
             build.stages.iter().filter_map(|stage| stage.bytes.as_ref()).map(of).sum()
         };
         let outcome = match build.outcome {
-            Some(dbuild_store::Outcome::Done) => "done",
-            Some(dbuild_store::Outcome::Failed) => "failed",
-            Some(dbuild_store::Outcome::Canceled) => "canceled",
+            Some(dbuild_events::Outcome::Done) => "done",
+            Some(dbuild_events::Outcome::Failed) => "failed",
+            Some(dbuild_events::Outcome::Canceled) => "canceled",
             None => "unfinished",
         };
         Self {

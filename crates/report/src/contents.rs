@@ -7,9 +7,9 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use dbuild_digest::{BlobDigest, ContentDigest};
+use dbuild_digest::{BlobDigest, ContentDigest, SnapshotId};
 use dbuild_layer::{Entry, EntryKind, Files, Stack, StackLayer, Tree, TreePath};
-use dbuild_store::{SnapshotId, Store};
+use dbuild_store::Store;
 use serde::Serialize;
 
 use crate::{Build, State, Step};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use dbuild_store::{Event, StageInfo, StepInfo};
+use dbuild_events::{Event, StageInfo, StepInfo};
 
 use crate::graph::{columns, fit};
 

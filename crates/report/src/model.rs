@@ -6,10 +6,8 @@
 use std::collections::BTreeMap;
 
 use dbuild_cache::Difference;
-use dbuild_digest::BlobDigest;
-use dbuild_store::{
-    Event, InputChange, LayerInfo, LogStream, Outcome, SnapshotId, Stamped, StartFinding, StepInfo,
-};
+use dbuild_digest::{BlobDigest, SnapshotId};
+use dbuild_events::{Event, InputChange, LayerInfo, LogStream, Outcome, Stamped, StartFinding, StepInfo};
 use serde::Serialize;
 
 use crate::Labels;
@@ -551,7 +549,7 @@ impl Step {
     }
 }
 
-fn stage_of(info: &dbuild_store::StageInfo) -> Stage {
+fn stage_of(info: &dbuild_events::StageInfo) -> Stage {
     Stage {
         id: info.id,
         name: info.name.clone(),

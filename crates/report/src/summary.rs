@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use dbuild_digest::BlobDigest;
-use dbuild_store::Event;
+use dbuild_events::Event;
 
 use crate::graph::{columns, fit};
 use crate::{Bytes, Labels, Seconds};
@@ -221,7 +221,7 @@ impl fmt::Display for Export {
 #[cfg(test)]
 mod tests {
     use dbuild_digest::{BlobDigest, StepKey};
-    use dbuild_store::{Event, Outcome, StageInfo, StartFinding};
+    use dbuild_events::{Event, Outcome, StageInfo, StartFinding};
 
     use super::Summary;
 

@@ -8,7 +8,7 @@
 use std::fmt::Write as _;
 
 use dbuild_cache::{Change, Difference, IngredientKind};
-use dbuild_store::{ImageChange, InputCause, InputChange};
+use dbuild_events::{ImageChange, InputCause, InputChange};
 use serde::Serialize;
 
 use crate::{Build, State, Step};

@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use dbuild_events::{Event, EventSink};
 use dbuild_layer::LayerError;
 use dbuild_plan::{Plan, StepId, StepKind};
-use dbuild_store::{Event, EventSink};
 
 use crate::request::Request;
 

@@ -7,12 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Instant;
 
 use dbuild_digest::{BlobDigest, Framed, StepKey};
+use dbuild_events::{Event, EventSink};
 use dbuild_layer::{Stack, StackLayer};
 use dbuild_oci::chain_ids;
 use dbuild_plan::{BaseImage, LayerDescriptor, StepId};
-use dbuild_store::{BlobSource, Event, EventSink, Incoming, Snapshot, Store};
+use dbuild_store::{Incoming, Snapshot, Store};
 use tokio::runtime::Handle;
 
+use crate::BlobSource;
 use crate::cancel::{Cancel, Canceller};
 use crate::error::StepError;
 use crate::pull::{Made, Puller};

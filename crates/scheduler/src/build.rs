@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use dbuild_cache::definition;
 use dbuild_digest::{BlobDigest, StepKey};
+use dbuild_events::{Event, EventSink, LayerInfo};
 use dbuild_layer::{LayerError, Stack, TocInfo};
 use dbuild_oci::chain_ids;
 use dbuild_plan::{Plan, StageId, Step, StepId, StepKind};
-use dbuild_store::{BlobSource, Event, EventSink, LayerInfo, PackedLayer, Store};
+use dbuild_store::{PackedLayer, Store};
 use tokio::runtime::Handle;
 
+use crate::BlobSource;
 use crate::again::{Once, forget_damaged};
 use crate::base::Bases;
 use crate::cancel::Cancel;

@@ -8,10 +8,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
+use dbuild_events::{Event, LogStream, MountInfo};
 use dbuild_layer::{OverlayFlavor, Stack, make_dir, prepare_upper, scan_upper, users};
 use dbuild_plan::{HostEntry, NetworkMode, RunStep, SecurityMode, StepId, shown_url};
 use dbuild_sandbox::{self as sandbox, Rootfs, Spec};
-use dbuild_store::{Event, LogStream, MountInfo, SnapshotDraft, Store};
+use dbuild_store::{SnapshotDraft, Store};
 
 use crate::cancel::Cancel;
 use crate::error::StepError;

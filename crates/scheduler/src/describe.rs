@@ -1,9 +1,9 @@
 //! From the mounts of a plan to their description, from which `mounts.rs` mounts them.
 
-use dbuild_digest::{Framed, StepKey};
+use dbuild_digest::{Framed, SnapshotId, StepKey};
+use dbuild_events::{MountInfo, MountType};
 use dbuild_layer::Files;
-use dbuild_plan::{CacheSharing, Mount, MountKind, RunStep, StepId};
-use dbuild_store::{MountInfo, MountType, Sharing, SnapshotId};
+use dbuild_plan::{Mount, MountKind, RunStep, StepId};
 
 use crate::error::StepError;
 use crate::flat::in_one;
@@ -45,11 +45,6 @@ impl Shared {
             }
             MountKind::Cache { id, sharing, from, source, readonly, mode, uid, gid } => {
                 let name = cache_name(kind, inputs)?;
-                let sharing = match sharing {
-                    CacheSharing::Shared => Sharing::Shared,
-                    CacheSharing::Private => Sharing::Private,
-                    CacheSharing::Locked => Sharing::Locked,
-                };
                 let from = from.map(|from| from.0);
                 MountType::Cache { id, name, sharing, from, source, readonly, mode, uid, gid }
             }

@@ -7,7 +7,9 @@ use dbuild_layer::users::UserError;
 use dbuild_layer::{CopyError, LayerError};
 use dbuild_plan::StepId;
 use dbuild_sandbox::SandboxError;
-use dbuild_store::{BlobSourceError, StoreError};
+use dbuild_store::StoreError;
+
+use crate::BlobSourceError;
 
 /// How a build ended that gave no image.
 #[derive(Debug)]

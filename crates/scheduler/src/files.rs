@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use dbuild_cache::{definition, depends_on_parent};
+use dbuild_events::Event;
 use dbuild_layer::{CopyRequest, Made, Selection, Source, StackLayer, borrow, copy, make_dir, users};
 use dbuild_plan::{CopySource, CopyStep, StepId, StepKind, WorkdirStep};
-use dbuild_store::Event;
 
 use crate::error::StepError;
 use crate::keys::StepInputs;

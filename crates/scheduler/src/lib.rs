@@ -2,8 +2,8 @@
 //!
 //! [`build`] takes a [`Request`] and gives what the targets are made of. Read `schedule.rs` first (the order of
 //! work), then `worker.rs` (one step from key to record). This crate opens no connection: layers that are
-//! missing come from the [`dbuild_store::BlobSource`] of the request, what a URL names from its
-//! [`dbuild_store::RemoteSource`].
+//! missing come from the [`BlobSource`] of the request, what a URL names from its
+//! [`crate::RemoteSource`].
 
 mod again;
 mod agent;
@@ -29,6 +29,7 @@ mod reasons;
 mod remote;
 mod request;
 mod schedule;
+mod sources;
 mod summary;
 #[cfg(test)]
 mod tests;
@@ -48,3 +49,7 @@ pub use output::{FileSystem, Output, OwnLayer};
 pub use pack::pack_key;
 pub use reasons::{Explainer, Missed, Reasons};
 pub use request::{CacheUse, ContextDir, LayerListener, Leave, Machine, Request, Secret};
+pub use sources::{
+    BlobSource, BlobSourceError, Checkout, Credential, Download, Downloaded, FoundCommit, RemoteSource,
+    Repository,
+};

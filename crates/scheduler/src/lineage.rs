@@ -4,7 +4,7 @@
 //! Whatever runs in a build is explained by itself. A step that is cached is not, though it can be the reason why the next one
 //! runs: somebody took an edit back, or another branch was built in between. Both results are known, then: the one that the
 //! build uses by its key, and the one that the earlier version stood on by the origins that its record keeps
-//! ([`dbuild_store::Origin`]). Their ingredients are compared, and so on down to what comes from outside. A record that is
+//! ([`dbuild_events::Origin`]). Their ingredients are compared, and so on down to what comes from outside. A record that is
 //! gone ends the way, and nothing is guessed.
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -14,8 +14,9 @@ use dbuild_cache::{
     text_similarity,
 };
 use dbuild_digest::{StepKey, TreeDigest};
+use dbuild_events::{ImageChange, ImageId, InputCause, InputChange, Origin};
 use dbuild_plan::{Plan, Step, StepId, StepKind};
-use dbuild_store::{ImageChange, ImageId, InputCause, InputChange, Origin, Record, Store};
+use dbuild_store::{Record, Store};
 
 /// What becomes of a step, as far as it is known.
 #[derive(Clone, Copy, Debug)]

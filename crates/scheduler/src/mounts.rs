@@ -7,9 +7,11 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use dbuild_events::{MountInfo, MountType};
 use dbuild_layer::{CopyRequest, OverlayFlavor, SelectOptions, Source, Stack, copy, select};
+use dbuild_plan::CacheSharing;
 use dbuild_sandbox::{self as sandbox, MountSource, OverlayDirs};
-use dbuild_store::{CacheMount, MountInfo, MountType, Sharing, SnapshotDraft, Store};
+use dbuild_store::{CacheMount, SnapshotDraft, Store};
 use tokio::runtime::Handle;
 
 use crate::agent::AgentSocket;
@@ -79,7 +81,7 @@ impl Mounter<'_> {
         failed: &mut dyn FnMut(&MountInfo, StepError) -> Result<(), StepError>,
     ) -> Result<Vec<&'m MountInfo>, StepError> {
         let named = |info: &'m MountInfo| match &info.kind {
-            MountType::Cache { name, sharing, .. } => Some((name, *sharing != Sharing::Locked, info)),
+            MountType::Cache { name, sharing, .. } => Some((name, *sharing != CacheSharing::Locked, info)),
             _ => None,
         };
         let mut caches: Vec<_> = mounts.iter().filter_map(named).collect();

@@ -3,10 +3,11 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use dbuild_digest::BlobDigest;
+use dbuild_digest::{BlobDigest, SnapshotId};
+use dbuild_events::{Event, EventSink};
 use dbuild_layer::{Compression, Files, PackOptions, Packed, TocInfo, pack, repack};
 use dbuild_plan::{BaseImage, Plan, StepId};
-use dbuild_store::{Awaited, Event, EventSink, Incoming, PackKey, PackedLayer, Snapshot, SnapshotId, Store};
+use dbuild_store::{Awaited, Incoming, PackKey, PackedLayer, Snapshot, Store};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -157,7 +158,7 @@ pub(crate) fn repack_base(
         }
         let key = PackKey(format!("of-blob-{}", pack_key(options).0));
         // The layer need not be unpacked: its blob stands for the snapshot.
-        let of_blob: SnapshotId = layer.digest.hex().parse()?;
+        let of_blob = SnapshotId::from_text(layer.digest.hex());
         if let Some(known) = store.packed(&of_blob, &key) {
             return Ok(known);
         }

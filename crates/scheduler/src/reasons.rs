@@ -5,8 +5,9 @@ use std::sync::OnceLock;
 
 use dbuild_cache::{Difference, IngredientKind, IngredientList, Strategy, definition, explain};
 use dbuild_digest::StepKey;
+use dbuild_events::{InputCause, InputChange};
 use dbuild_plan::{Plan, Step, StepId};
-use dbuild_store::{Earlier, InputCause, InputChange, Store, Wanted};
+use dbuild_store::{Earlier, Store, Wanted};
 use dbuild_support::time::now_ms;
 
 use crate::lineage::{Compared, Fates, Lineage};

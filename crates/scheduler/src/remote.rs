@@ -13,17 +13,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use dbuild_digest::{BlobDigest, Framed, StepKey};
+use dbuild_events::{Event, LogStream};
 use dbuild_layer::{Stack, scan_upper};
 use dbuild_plan::{FetchStep, GitStep, Step, StepId, StepKind, is_commit_id, shown_url};
-use dbuild_store::{
-    BlobSourceError, Checkout, Credential, Download, Downloaded, Event, KnownDownload, LogStream, Repository,
-    SnapshotDraft, Validators,
-};
+use dbuild_store::{KnownDownload, SnapshotDraft, Validators};
 
 use crate::cancel::Cancel;
 use crate::error::StepError;
 use crate::keys::StepInputs;
 use crate::worker::{Executed, Shared};
+use crate::{BlobSourceError, Checkout, Credential, Download, Downloaded, Repository};
 
 /// A step whose words mean one thing only.
 pub(crate) struct Pinned {

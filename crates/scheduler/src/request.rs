@@ -6,13 +6,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use dbuild_cache::Strategy;
+use dbuild_events::EventSink;
 use dbuild_layer::{Ignore, PackOptions};
 use dbuild_plan::{Plan, Step};
 use dbuild_sandbox::Ulimit;
-use dbuild_store::{Awaited, BlobSource, EventSink, RemoteSource, Store};
+use dbuild_store::{Awaited, Store};
 
 use crate::cancel::Cancel;
 use crate::error::StepError;
+use crate::{BlobSource, RemoteSource};
 
 /// One build. Everything that it may read or reach is in here.
 #[derive(Clone)]

@@ -7,9 +7,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use dbuild_digest::ContentDigest;
+use dbuild_events::Event;
 use dbuild_layer::{EntryKind, Tree};
 use dbuild_plan::{Plan, StageId, StepId};
-use dbuild_store::Event;
 
 use crate::base::Bases;
 use crate::output::Output;

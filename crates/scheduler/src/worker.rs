@@ -9,9 +9,10 @@ use std::time::Instant;
 
 use dbuild_cache::{base_output, definition, output_after, scratch_output, standing_key, step_key};
 use dbuild_digest::{StepKey, TreeDigest};
+use dbuild_events::Event;
 use dbuild_layer::{Borrowed, Tree, walk_context};
 use dbuild_plan::{ContextStep, Plan, Step, StepId, StepKind};
-use dbuild_store::{Event, Record, Snapshot, SnapshotDraft, Store, StoreError};
+use dbuild_store::{Record, Snapshot, SnapshotDraft, Store, StoreError};
 use dbuild_support::time::now_ms;
 use tokio::runtime::Handle;
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use dbuild_cache::{EntryStats, Policy, victims};
-use dbuild_digest::BlobDigest;
+use dbuild_digest::{BlobDigest, SnapshotId};
 use dbuild_support::time::now_ms;
 use rusqlite::Transaction;
 
@@ -22,7 +22,7 @@ use crate::hashed::delete_hashed;
 use crate::publish::{remove_tree, remove_tree_while};
 use crate::snapshots::delete_snapshot_rows;
 use crate::usage::size_of;
-use crate::{CacheMountEntry, SnapshotId, Store, StoreError};
+use crate::{CacheMountEntry, Store, StoreError};
 
 /// What a collection may and must do. Named images are never touched.
 #[derive(Clone, Copy, Debug, Default)]
@@ -223,7 +223,7 @@ impl Store {
             };
             let (last_used_ms, valued) = (row.last_used_ms, row.is_base);
             candidates.push(Candidate {
-                what: What::Snapshot(SnapshotId(row.id)),
+                what: What::Snapshot(SnapshotId::from_text(row.id)),
                 last_used_ms,
                 stats,
                 valued,

@@ -6,7 +6,7 @@ use rusqlite::OptionalExtension as _;
 use serde::{Deserialize, Serialize};
 
 use crate::db::{int, read_back, seal};
-use crate::{Store, StoreError, Validators};
+use crate::{Store, StoreError};
 
 /// So many URLs are remembered; the rest was not asked for in a long time.
 const KEPT: u32 = 10_000;
@@ -18,6 +18,24 @@ pub struct KnownDownload {
     pub digest: BlobDigest,
     /// What to ask the server with.
     pub validators: Validators,
+}
+
+/// What a server said of a file; with it the server can be asked whether the file has changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Validators {
+    /// The header `ETag`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etag: Option<String>,
+    /// The header `Last-Modified`, where it was old enough at that time to tell two versions apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_modified: Option<String>,
+}
+
+impl Validators {
+    /// There is nothing to ask with.
+    pub fn is_empty(&self) -> bool {
+        self.etag.is_none() && self.last_modified.is_none()
+    }
 }
 
 impl Store {

@@ -9,12 +9,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use dbuild_events::{BuildId, Event, EventSink, Outcome, Stamped};
 use dbuild_support::time::now_ms;
 use rusqlite::{OptionalExtension as _, Row};
 use serde::{Deserialize, Serialize};
 
 use crate::db::{int, uint};
-use crate::{BuildId, Event, EventSink, Outcome, Stamped, Store, StoreError};
+use crate::{Store, StoreError};
 
 /// What a build is asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

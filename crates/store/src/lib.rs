@@ -6,7 +6,6 @@
 //!
 //! This crate knows nothing of registries, of how steps are run, and of what the terminal shows. It is synchronous;
 //! callers on an async runtime use blocking threads.
-
 mod apart;
 mod blobs;
 mod chunks;
@@ -15,7 +14,6 @@ mod contexts;
 mod db;
 mod downloads;
 mod error;
-mod event;
 mod hashed;
 mod images;
 mod incoming;
@@ -26,15 +24,12 @@ mod members;
 mod memos;
 mod mounts;
 mod nearest;
-mod origin;
 mod packed;
 mod publish;
 mod records;
 mod references;
 mod reserve;
-mod setting;
 mod snapshots;
-mod source;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -45,31 +40,21 @@ mod verify;
 
 pub use blobs::{BlobReader, BlobWriter};
 pub use collect::{PULL_BYTES_PER_MS, PruneOptions, Pruned};
-pub use downloads::KnownDownload;
+pub use downloads::{KnownDownload, Validators};
 pub use error::StoreError;
-pub use event::{
-    BuildId, Collector, Event, EventSink, Fanout, LayerInfo, LogStream, NoEvents, Outcome, StageInfo,
-    Stamped, StartFinding, StepInfo,
-};
 pub use images::ImageEntry;
 pub use incoming::{Awaited, Incoming, IncomingReader};
 pub use journal::{BuildInfo, BuildSummary, JournalWriter};
 pub use leases::Lease;
 pub use locks::KeyLock;
 pub use members::MemberIndex;
-pub use mounts::{CacheMount, CacheMountEntry, Sharing};
+pub use mounts::{CacheMount, CacheMountEntry};
 pub use nearest::{Earlier, Nearest, Wanted};
-pub use origin::{ImageChange, ImageId, InputCause, InputChange, Origin};
 pub use packed::{PackKey, PackedLayer};
 pub use publish::{Replacement, remove_tree, replace_file};
 pub use records::{Record, RecordEntry};
 pub use references::ResolvedReference;
-pub use setting::{MountInfo, MountType, Setting};
-pub use snapshots::{Snapshot, SnapshotDraft, SnapshotId};
-pub use source::{
-    BlobSource, BlobSourceError, Checkout, Credential, Download, Downloaded, FoundCommit, RemoteSource,
-    Repository, Validators,
-};
+pub use snapshots::{Snapshot, SnapshotDraft};
 pub use store::{FORMAT, Store};
 pub use upkeep::{Upkeep, UpkeepLimits};
 pub use usage::{DiskUsage, UsageEntry, UsageKind};

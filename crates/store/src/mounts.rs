@@ -11,8 +11,8 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use dbuild_digest::Framed;
+use dbuild_plan::CacheSharing;
 use dbuild_support::time::now_ms;
-use serde::{Deserialize, Serialize};
 
 use crate::db::{int, uint};
 use crate::error::Context;
@@ -20,19 +20,6 @@ use crate::locks::{is_at, open_lock_file, try_lock};
 use crate::publish::remove_tree;
 use crate::usage::size_while;
 use crate::{Store, StoreError};
-
-/// Who may use a cache mount at the same time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Sharing {
-    /// Any number of steps.
-    #[default]
-    Shared,
-    /// Each concurrent step gets a directory of its own.
-    Private,
-    /// One after the other.
-    Locked,
-}
 
 /// A cache mount in use. Given back when dropped.
 #[derive(Debug)]
@@ -73,7 +60,7 @@ impl Store {
     pub fn cache_mount(
         &self,
         id: &str,
-        sharing: Sharing,
+        sharing: CacheSharing,
         mut fill: impl FnMut(&Path) -> io::Result<()>,
     ) -> Result<CacheMount, StoreError> {
         let name = mount_name(id);
@@ -89,7 +76,7 @@ impl Store {
                 Taken::Yes(lock) => {
                     let lock_path = home.join("lock");
                     fill_once(&home, &mut fill)?;
-                    if sharing == Sharing::Shared {
+                    if sharing == CacheSharing::Shared {
                         // The kernel may let a collector in between.
                         lock.lock_shared().on("lock", &lock_path)?;
                     }
@@ -105,13 +92,13 @@ impl Store {
     }
 
     /// Whether [`Store::cache_mount`] would have to wait now. Only for telling: the answer can be old when it is heard.
-    pub fn cache_mount_is_busy(&self, id: &str, sharing: Sharing) -> bool {
+    pub fn cache_mount_is_busy(&self, id: &str, sharing: CacheSharing) -> bool {
         let path = self.room("mounts").join(mount_name(id)).join("lock");
         let Ok(lock) = fs::OpenOptions::new().read(true).write(true).open(path) else { return false };
         let tried = match sharing {
-            Sharing::Private => return false,
-            Sharing::Shared => lock.try_lock_shared(),
-            Sharing::Locked => lock.try_lock(),
+            CacheSharing::Private => return false,
+            CacheSharing::Shared => lock.try_lock_shared(),
+            CacheSharing::Locked => lock.try_lock(),
         };
         matches!(tried, Err(fs::TryLockError::WouldBlock))
     }
@@ -229,7 +216,7 @@ enum Taken {
     Gone,
 }
 
-fn take(home: &Path, id: &str, sharing: Sharing) -> Result<Taken, StoreError> {
+fn take(home: &Path, id: &str, sharing: CacheSharing) -> Result<Taken, StoreError> {
     match DirBuilder::new().mode(0o700).create(home) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         other => other.on("make", home)?,
@@ -242,13 +229,13 @@ fn take(home: &Path, id: &str, sharing: Sharing) -> Result<Taken, StoreError> {
         other => other?,
     };
     match sharing {
-        Sharing::Shared if home.join("ready").exists() && home.join("data").is_dir() => {
+        CacheSharing::Shared if home.join("ready").exists() && home.join("data").is_dir() => {
             lock.lock_shared().on("lock", &path)?
         }
         // The first one is alone until the directory is filled.
-        Sharing::Shared => lock.lock().on("lock", &path)?,
-        Sharing::Locked => lock.lock().on("lock", &path)?,
-        Sharing::Private => {
+        CacheSharing::Shared => lock.lock().on("lock", &path)?,
+        CacheSharing::Locked => lock.lock().on("lock", &path)?,
+        CacheSharing::Private => {
             if !try_lock(&lock).on("lock", &path)? {
                 return Ok(Taken::Busy);
             }

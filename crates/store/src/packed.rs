@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use dbuild_digest::BlobDigest;
+use dbuild_digest::{BlobDigest, SnapshotId};
 use rusqlite::OptionalExtension as _;
 use serde::{Deserialize, Serialize};
 
 use crate::db::{read_back, seal};
-use crate::{SnapshotId, Store, StoreError};
+use crate::{Store, StoreError};
 
 /// How a layer was packed, as a short text: `gzip-6`, `zstd-3-clamp1700000000`. Equal texts mean equal bytes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

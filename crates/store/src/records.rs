@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use dbuild_cache::{Ingredient, IngredientList, output_after};
-use dbuild_digest::{StepKey, TreeDigest};
+use dbuild_digest::{SnapshotId, StepKey, TreeDigest};
+use dbuild_events::Origin;
 use rusqlite::{OptionalExtension as _, Row};
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +12,7 @@ use crate::chunks::{ChunkId, chunks_of, missing_chunks, pack_chunks, read_chunks
 use crate::db::{int, read_back, seal, uint};
 use crate::snapshots::touch_snapshot;
 use crate::uses::{Used, Window};
-use crate::{Origin, Snapshot, SnapshotId, Store, StoreError};
+use crate::{Snapshot, Store, StoreError};
 
 /// What a key led to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

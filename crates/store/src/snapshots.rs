@@ -6,18 +6,15 @@
 //! Of a layer whose files nobody needed but to pack them there is `snapshots/<id>/index-alone` instead. It becomes `index`
 //! when the files come ([`Store::give_files`]), and after them.
 
-use std::fmt;
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::{Arc, PoisonError};
 
-use dbuild_digest::BlobDigest;
+use dbuild_digest::{BlobDigest, SnapshotId};
 use dbuild_layer::{EntryKind, Files, StackLayer, Tree};
 use rusqlite::{OptionalExtension as _, Transaction};
-use serde::{Deserialize, Serialize};
 
 use crate::db::{int, read_back, seal, uint};
 use crate::error::Context;
@@ -30,39 +27,6 @@ use crate::{Store, StoreError};
 pub(crate) const INDEX: &str = "index";
 /// The same where there are no files.
 pub(crate) const ALONE: &str = "index-alone";
-
-/// Names a snapshot in one store: letters and digits.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct SnapshotId(pub(crate) String);
-
-impl fmt::Display for SnapshotId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl SnapshotId {
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// Whether a text can be an id, and so a file name.
-    fn is_valid(text: &str) -> bool {
-        !text.is_empty() && text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
-    }
-}
-
-impl FromStr for SnapshotId {
-    type Err = StoreError;
-
-    fn from_str(text: &str) -> Result<Self, StoreError> {
-        let id = text.chars().take(80).collect::<String>();
-        let reason = "not a snapshot's id".to_owned();
-        if Self::is_valid(text) { Ok(Self(id)) } else { Err(StoreError::Damaged { path: id.into(), reason }) }
-    }
-}
 
 /// A layer that is unpacked in the store. Nobody writes to it.
 #[derive(Clone, Debug)]
@@ -150,7 +114,7 @@ impl Store {
         // What a crash may tear, it must not leave believed.
         self.inner.db.write(|db| {
             db.prepare_cached("UPDATE snapshots SET boot=?2, size=?3 WHERE id=?1")?.execute((
-                &snapshot.id.0,
+                snapshot.id.as_str(),
                 &self.inner.boot,
                 int(on_disk),
             ))
@@ -204,7 +168,7 @@ impl Store {
     pub(crate) fn peek_snapshot(&self, id: &SnapshotId) -> Option<Snapshot> {
         let created_ms = self.inner.db.read(|db| {
             db.prepare_cached("SELECT created_ms FROM snapshots WHERE id=?1")?
-                .query_row([&id.0], |row| row.get(0).map(uint))
+                .query_row([id.as_str()], |row| row.get(0).map(uint))
                 .optional()
         });
         let created_ms = created_ms.ok().flatten()?;
@@ -237,7 +201,7 @@ impl Store {
                 .write(|db| db.execute("DELETE FROM chains WHERE chain=?1", [chain_id.as_bytes()]));
             return None;
         }
-        self.snapshot(&SnapshotId(id))
+        self.snapshot(&SnapshotId::from_text(id))
     }
 
     /// Makes the snapshot of a step the one of a chain id, so that an image that was built here need not be unpacked to
@@ -260,9 +224,10 @@ impl Store {
         }
         self.inner.db.write(|db| {
             for (chain, id) in links {
-                let there = db.prepare_cached("SELECT 1 FROM snapshots WHERE id=?1")?.exists([&id.0])?;
+                let there =
+                    db.prepare_cached("SELECT 1 FROM snapshots WHERE id=?1")?.exists([id.as_str()])?;
                 if there && chain_of(db, chain)?.is_none() {
-                    put_chain(db, chain, &id.0)?;
+                    put_chain(db, chain, id.as_str())?;
                 }
             }
             Ok(())
@@ -312,8 +277,8 @@ impl Store {
             snapshots.iter().try_for_each(|id| delete_snapshot_rows(db, id).map(drop))?;
             db.execute("DELETE FROM blobs WHERE boot IS NOT NULL AND boot<>?1", [boot]).map(drop)
         })?;
-        let valid = snapshots.into_iter().filter(|id| SnapshotId::is_valid(id));
-        valid.map(|id| self.to_trash(&self.snapshot_dir(&SnapshotId(id)))).collect()
+        let valid = snapshots.into_iter().filter(|id| id.parse::<SnapshotId>().is_ok());
+        valid.map(|id| self.to_trash(&self.snapshot_dir(&SnapshotId::from_text(id)))).collect()
     }
 
     /// Forgets the snapshot with this directory, whose files were found damaged, and all that leads to it; false where it is
@@ -326,8 +291,8 @@ impl Store {
 
     /// Drops a snapshot, its records and what is known of its packed forms.
     pub(crate) fn drop_snapshot(&self, id: &SnapshotId) {
-        let _ = self.inner.db.write(|db| delete_snapshot_rows(db, &id.0));
-        if SnapshotId::is_valid(&id.0)
+        let _ = self.inner.db.write(|db| delete_snapshot_rows(db, id.as_str()));
+        if id.is_file_name()
             && let Ok(trash) = self.to_trash(&self.snapshot_dir(id))
         {
             let _ = remove_tree(&trash);
@@ -344,7 +309,7 @@ impl Store {
     }
 
     pub(crate) fn snapshot_dir(&self, id: &SnapshotId) -> PathBuf {
-        self.room("snapshots").join(&id.0)
+        self.room("snapshots").join(id.as_str())
     }
 
     /// Held while something is renamed into place and its row is written, so that a collector takes neither for
@@ -361,7 +326,7 @@ impl Store {
         let window = self.window().ok()?;
         let times = self.inner.db.read(|db| {
             db.prepare_cached("SELECT last_used_ms, created_ms FROM snapshots WHERE id=?1")?
-                .query_row([&id.0], |row| Ok((uint(row.get(0)?), uint(row.get(1)?))))
+                .query_row([id.as_str()], |row| Ok((uint(row.get(0)?), uint(row.get(1)?))))
                 .optional()
         });
         let (last_used, created) = times.ok().flatten()?;
@@ -386,7 +351,7 @@ impl Store {
         let index = draft.dir.join(if has_files { INDEX } else { ALONE });
         let encoded = tree.encode();
         fs::write(&index, &encoded).on("write", &index)?;
-        let id = SnapshotId(unique());
+        let id = SnapshotId::from_text(unique());
         let dir = self.snapshot_dir(&id);
         let on_disk = if has_files { size_on_disk(&tree) } else { 4096 } + encoded.len() as u64;
         let guard = self.publishing()?;
@@ -426,16 +391,16 @@ impl Store {
         self.inner.db.write(|db| {
             if let Some(chain) = chain {
                 if let Some(other) = chain_of(db, chain)?.filter(|_| !replace) {
-                    return Ok(Some(SnapshotId(other)));
+                    return Ok(Some(SnapshotId::from_text(other)));
                 }
-                put_chain(db, chain, &id.0)?;
+                put_chain(db, chain, id.as_str())?;
             }
             db.prepare_cached(
                 "INSERT OR REPLACE INTO snapshots (id, size, boot, created_ms, last_used_ms, clock) \
                  VALUES (?1, ?2, ?3, ?4, ?4, (SELECT coalesce(max(value), 0.0) FROM meta WHERE key='clock'))",
             )?
-            .execute((&id.0, int(size), &self.inner.boot, int(now_ms)))?;
-            read_back(db, "SELECT 1 FROM snapshots WHERE id=?1", [&id.0])?;
+            .execute((id.as_str(), int(size), &self.inner.boot, int(now_ms)))?;
+            read_back(db, "SELECT 1 FROM snapshots WHERE id=?1", [id.as_str()])?;
             Ok(None)
         })
     }

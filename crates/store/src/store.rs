@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use dbuild_digest::SnapshotId;
 use dbuild_layer::{OverlayFlavor, Tree};
 use dbuild_support::time::now_ms;
 use serde::{Deserialize, Serialize};
 
+use crate::StoreError;
 use crate::contexts::Contexts;
 use crate::db::Db;
 use crate::error::Context;
@@ -19,7 +21,6 @@ use crate::locks::{open_lock_file, try_lock};
 use crate::publish::{Durability, publish_bytes, remove_tree};
 use crate::reserve::RESERVE;
 use crate::uses::Uses;
-use crate::{SnapshotId, StoreError};
 
 /// The version of the store's layout and of its database. A store with a larger one is refused.
 pub const FORMAT: u32 = 1;

@@ -15,12 +15,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dbuild_digest::{BlobDigest, StepKey};
+use dbuild_digest::{BlobDigest, SnapshotId, StepKey};
 use rusqlite::Transaction;
 
 use crate::db::{Db, int};
 use crate::snapshots::touch_snapshot;
-use crate::{SnapshotId, Store, StoreError};
+use crate::{Store, StoreError};
 
 /// The longest that a use waits to be written.
 const PATIENCE: Duration = Duration::from_millis(20);

@@ -5,12 +5,12 @@ use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use dbuild_digest::ContentHasher;
+use dbuild_digest::{ContentHasher, SnapshotId};
 use dbuild_layer::{Entry, EntryKind, Tree};
 
 use crate::error::Context;
 use crate::snapshots::{ALONE, INDEX};
-use crate::{SnapshotId, Store, StoreError};
+use crate::{Store, StoreError};
 
 /// Something that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ impl Store {
             self.verify_blob(&path, repair, &mut report)?;
         }
         for row in self.snapshot_rows()? {
-            let id = SnapshotId(row.id);
+            let id = SnapshotId::from_text(row.id);
             let dir = self.snapshot_dir(&id);
             report.snapshots += 1;
             if let Err(problem) = verify_snapshot(&dir) {

@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use dbuild_cache::Strategy;
+use dbuild_events::{BuildId, Collector, Event, EventSink, Fanout, Outcome};
 use dbuild_exporter::{OutputKind, OutputSpec};
 use dbuild_frontend::{Lowered, render};
 use dbuild_layer::PackOptions;
@@ -14,7 +15,7 @@ use dbuild_sandbox::terminal::is_interactive;
 use dbuild_scheduler::{
     BuildError, Cancel, Canceller, LayerListener, Leave, Machine, Request, pinned_images,
 };
-use dbuild_store::{BuildId, BuildInfo, Collector, Event, EventSink, Fanout, Outcome, Store, UpkeepLimits};
+use dbuild_store::{BuildInfo, Store, UpkeepLimits};
 
 use super::build_error::{render_step, shell_command};
 use super::export::{Exported, Exporting, export};

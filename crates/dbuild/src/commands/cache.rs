@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use dbuild_events::Origin;
 use dbuild_report::{Bytes, Seconds};
-use dbuild_store::{Origin, PruneOptions, Pruned, RecordEntry, Store, Upkeep};
+use dbuild_store::{PruneOptions, Pruned, RecordEntry, Store, Upkeep};
 use dbuild_support::time::local;
 use serde_json::json;
 

@@ -1,7 +1,7 @@
 //! `dbuild build` and what `--call` asks for in its place: what can be said of a Dockerfile without building it.
 
+use dbuild_events::NoEvents;
 use dbuild_frontend::{Diagnostics, Outline, Source, TargetInfo, outline, parse, targets};
-use dbuild_store::NoEvents;
 use serde_json::{Map, Value, json};
 
 use super::build_error::render_all;

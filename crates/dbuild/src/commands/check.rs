@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use dbuild_events::NoEvents;
 use dbuild_frontend::{BuildArgs, Diagnostic, Diagnostics, Findings, Source, check, examine, parse};
 use dbuild_registry::PullPolicy;
-use dbuild_store::NoEvents;
 
 use super::findings;
 use super::planning::pull_policy;

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dbuild_digest::BlobDigest;
+use dbuild_events::{NoEvents, Outcome};
 use dbuild_layer::{Stack, StackLayer};
 use dbuild_oci::Reference;
 use dbuild_report::Build;
 use dbuild_report::starts::{self, Severity, Start, Verdict};
 use dbuild_scheduler::{Canceller, image_files, with_files};
-use dbuild_store::{NoEvents, Outcome, Snapshot, Store};
+use dbuild_store::{Snapshot, Store};
 use serde_json::{Value, json};
 
 use super::{print, print_json};

@@ -7,9 +7,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use clap::Parser as _;
+use dbuild_events::NoEvents;
 use dbuild_report::{Build, Comparison, Contents, Inventory, image_files};
 use dbuild_scheduler::Canceller;
-use dbuild_store::{NoEvents, Store};
+use dbuild_store::Store;
 
 use super::journal::read_build;
 use super::{print, print_json};
@@ -113,7 +114,7 @@ fn image(session: &Session, name: &str) -> Result<Known, Error> {
 
 async fn image_files_of(
     session: &Session,
-    blobs: Arc<dyn dbuild_store::BlobSource>,
+    blobs: Arc<dyn dbuild_scheduler::BlobSource>,
     image: dbuild_plan::BaseImage,
     cancel: dbuild_scheduler::Cancel,
 ) -> Result<Inventory, Error> {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
+use dbuild_events::{Event, EventSink};
 use dbuild_exporter::{
     Annotation, AnnotationLevel, Begun, Engine, Export, ExportError, Image, ImageParts, OutputKind,
     OutputSpec, assemble, assemble_index, find_engine, image_id, metadata, write_iidfile,
@@ -12,7 +13,7 @@ use dbuild_layer::LayerError;
 use dbuild_oci::{HistoryEntry, MediaTypes, Reference};
 use dbuild_plan::{Plan, Stage, StepKind};
 use dbuild_scheduler::{Built, BuiltTarget};
-use dbuild_store::{Awaited, Event, EventSink};
+use dbuild_store::Awaited;
 use dbuild_support::time::rfc3339_ms;
 
 use crate::cli::BuildArgs;

@@ -1,8 +1,8 @@
 //! `dbuild graph`: the steps of a Dockerfile, or of a build, as a graph.
 
+use dbuild_events::{Event, NoEvents, Stamped};
 use dbuild_report::{Build, graph};
 use dbuild_scheduler::Canceller;
-use dbuild_store::{Event, NoEvents, Stamped};
 
 use super::journal::read_build;
 use super::planning::{announce, cancel_on_signal, prepare};

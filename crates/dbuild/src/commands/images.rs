@@ -7,7 +7,8 @@ use dbuild_exporter::{Destination, Image, save as write_archive};
 use dbuild_oci::{Platform, Reference};
 use dbuild_registry::PullPolicy;
 use dbuild_report::Bytes;
-use dbuild_store::{BlobSource as _, Descriptor, ImageEntry};
+use dbuild_scheduler::BlobSource as _;
+use dbuild_store::{Descriptor, ImageEntry};
 use serde::Serialize;
 
 use super::export::failed;

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use dbuild_events::Outcome;
 use dbuild_report::{Build, NoSuchStep, Seconds, State, Step};
-use dbuild_store::{BuildSummary, Outcome, Store};
+use dbuild_store::{BuildSummary, Store};
 use dbuild_support::time::local;
 use serde::Serialize;
 

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use dbuild_cache::{Policy, Strategy, policies, policy, strategies, strategy};
 use dbuild_digest::BlobDigest;
+use dbuild_events::NoEvents;
 use dbuild_frontend::{BuildArgs, ImageRequest};
 use dbuild_lab::{Costs, Execute, FindBase, LabError, Mode, Options, Replay, Repository, Stopped, replay};
 use dbuild_oci::{DEFAULT_PATH, ImageConfig};
 use dbuild_plan::{BaseImage, LayerDescriptor, Plan};
 use dbuild_registry::{PullPolicy, Remotes};
 use dbuild_scheduler::{BuildError, CacheUse, Cancel, Canceller, ContextDir, Machine, Request};
-use dbuild_store::{NoEvents, Store};
+use dbuild_store::Store;
 
 use super::planning::{cancel_on_signal, default_jobs};
 use super::{print, print_json};

@@ -1,13 +1,12 @@
 //! A build that was, as a place to enter: the files of its steps are in the store, and what held there is in its journal.
 
+use dbuild_digest::SnapshotId;
+use dbuild_events::{Event, MountInfo, MountType, NoEvents, RuntimeConfig, StageInfo, Stamped, StepInfo};
 use dbuild_layer::Stack;
 use dbuild_oci::ImageConfig;
-use dbuild_plan::HostEntry;
+use dbuild_plan::{CacheSharing, HostEntry};
 use dbuild_report::{Build, State, Step};
 use dbuild_scheduler::{Canceller, ImageFiles, Mounted, Mounter, StepError, image_files};
-use dbuild_store::{
-    Event, MountInfo, MountType, NoEvents, Setting, Sharing, SnapshotId, StageInfo, Stamped, StepInfo,
-};
 
 use super::check_image::stack_of;
 use super::journal::{no_such_step, read_build};
@@ -201,7 +200,7 @@ impl Past {
             Ok(())
         });
         let locked =
-            |info: &&MountInfo| matches!(info.kind, MountType::Cache { sharing: Sharing::Locked, .. });
+            |info: &&MountInfo| matches!(info.kind, MountType::Cache { sharing: CacheSharing::Locked, .. });
         for info in kept.mounts.iter().filter(locked) {
             progress::say(&format!("{} is locked: builds that want it wait until you leave", info.words()));
         }
@@ -225,7 +224,7 @@ impl Past {
     }
 
     /// What holds at a step: what was said there, or at the next one below it.
-    fn setting(&self, id: u32) -> Option<&Setting> {
+    fn setting(&self, id: u32) -> Option<&RuntimeConfig> {
         let steps = self.steps();
         self.build.chain(id).into_iter().find_map(|step| {
             let info = steps.iter().find(|info| info.id == step.id)?;
@@ -233,7 +232,7 @@ impl Past {
         })
     }
 
-    fn setting_of_stage(&self, id: u32) -> Option<&Setting> {
+    fn setting_of_stage(&self, id: u32) -> Option<&RuntimeConfig> {
         let (stages, _) = self.announced()?;
         stages.iter().find(|stage| stage.id == id)?.setting.as_ref()
     }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dbuild_cache::{IngredientKind, Strategy};
+use dbuild_events::{Event, Stamped};
 use dbuild_frontend::Lowered;
 use dbuild_plan::{Plan, StepId, StepKind};
 use dbuild_report::{Build, Bytes, Cause, Labels, Seconds};
@@ -12,7 +13,7 @@ use dbuild_scheduler::{
     Canceller, Explainer, Fate, Forecast, Hit, InStore, Miss, Missed, Reasons, StepForecast, Verdict,
     forecast, pinned_images,
 };
-use dbuild_store::{Event, Stamped, Store};
+use dbuild_store::Store;
 use serde::Serialize;
 
 use super::planning::{announce, cache_use, cancel_on_signal, default_jobs, prepare};

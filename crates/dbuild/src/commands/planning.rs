@@ -3,12 +3,12 @@
 use std::num::NonZeroUsize;
 
 use dbuild_cache::Strategy;
+use dbuild_events::{BuildId, Event, EventSink, RuntimeConfig, StageInfo, StepInfo};
 use dbuild_frontend::{Diagnostics, Lowered, Source, lower, parse};
 use dbuild_oci::ImageConfig;
 use dbuild_plan::{Plan, Step, StepId, StepKind, shown_url};
 use dbuild_registry::PullPolicy;
 use dbuild_scheduler::{CacheUse, Cancel, Canceller};
-use dbuild_store::{BuildId, Event, EventSink, Setting, StageInfo, StepInfo};
 
 use super::build_error::render_all;
 use crate::cli::BuildArgs;
@@ -99,12 +99,12 @@ pub(super) fn announce(build: BuildId, lowered: &Lowered, source: &Source, strat
 }
 
 /// What holds at a step, where that is not what holds at its parent.
-fn setting(lowered: &Lowered, id: StepId, step: &Step) -> Option<Setting> {
+fn setting(lowered: &Lowered, id: StepId, step: &Step) -> Option<RuntimeConfig> {
     let setting = lowered.setting_of(id)?;
     if step.parent().and_then(|parent| lowered.setting_of(parent)) == Some(setting) {
         return None;
     }
-    Some(Setting {
+    Some(RuntimeConfig {
         env: setting.env.iter().map(|(name, value)| format!("{name}={}", shown_url(value))).collect(),
         user: setting.user.clone(),
         workdir: setting.workdir.clone(),
@@ -112,8 +112,8 @@ fn setting(lowered: &Lowered, id: StepId, step: &Step) -> Option<Setting> {
     })
 }
 
-fn setting_of_image(config: &ImageConfig) -> Setting {
-    Setting {
+fn setting_of_image(config: &ImageConfig) -> RuntimeConfig {
+    RuntimeConfig {
         env: config.env.clone(),
         user: config.user.clone(),
         workdir: config.working_dir.clone(),

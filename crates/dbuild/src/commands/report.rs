@@ -3,8 +3,9 @@
 use std::io::Write as _;
 use std::path::Path;
 
+use dbuild_events::BuildId;
 use dbuild_report::{Build, Contents, compare_page, page};
-use dbuild_store::{BuildId, Store, replace_file};
+use dbuild_store::{Store, replace_file};
 
 use super::compare::compare_builds;
 use super::journal::read_build;

@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use dbuild_events::NoEvents;
 use dbuild_layer::{Stack, users};
 use dbuild_oci::{DEFAULT_PATH, ImageConfig, Platform};
 use dbuild_plan::{HostEntry, NetworkMode};
 use dbuild_registry::PullPolicy;
 use dbuild_sandbox::{self as sandbox, Mount, MountSource, Rootfs, Spec, Stdin};
 use dbuild_scheduler::{Canceller, ImageFiles, Mounted, enterable, hosts_file, image_files};
-use dbuild_store::NoEvents;
 
 use crate::cli::{Global, RunArgs};
 use crate::error::Error;

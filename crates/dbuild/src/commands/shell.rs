@@ -4,11 +4,11 @@
 use std::path::Path;
 
 use clap::Parser as _;
+use dbuild_events::BuildId;
 use dbuild_frontend::parse;
 use dbuild_layer::{EntryKind, Stack};
 use dbuild_oci::ImageConfig;
 use dbuild_sandbox::terminal::is_interactive;
-use dbuild_store::BuildId;
 use dbuild_support::time::local;
 
 use super::past::{Kept, Past};

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use dbuild_store::LogStream;
+use dbuild_events::LogStream;
 
 /// Puts lines together, apart for each step and stream. A line ends at `\n`; of what a `\r` overwrites only the
 /// last state is kept, as a terminal would show it.
@@ -45,7 +45,7 @@ fn visible(line: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use dbuild_store::LogStream::{Stderr, Stdout};
+    use dbuild_events::LogStream::{Stderr, Stdout};
 
     use super::Lines;
 

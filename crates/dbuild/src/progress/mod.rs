@@ -9,7 +9,7 @@ mod tty;
 use std::io::IsTerminal as _;
 use std::sync::Arc;
 
-use dbuild_store::{Event, EventSink, NoEvents};
+use dbuild_events::{Event, EventSink, NoEvents};
 
 use crate::cli::ProgressMode;
 

@@ -6,8 +6,8 @@ use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use dbuild_events::{Event, EventSink};
 use dbuild_report::{Bytes, Labels, Seconds};
-use dbuild_store::{Event, EventSink};
 
 use super::View;
 use super::lines::Lines;

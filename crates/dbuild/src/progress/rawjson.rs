@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use dbuild_store::{Event, EventSink, Stamped};
+use dbuild_events::{Event, EventSink, Stamped};
 
 use super::View;
 

@@ -9,8 +9,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use console::{Style, Term, measure_text_width, strip_ansi_codes, truncate_str};
+use dbuild_events::{Event, EventSink};
 use dbuild_report::{Bytes, Labels, Seconds};
-use dbuild_store::{Event, EventSink};
 
 use super::View;
 use super::lines::Lines;

@@ -10,7 +10,7 @@ use std::process::{Output, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use dbuild_store::{Credential, Repository};
+use dbuild_scheduler::{Credential, Repository};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::Command;
 

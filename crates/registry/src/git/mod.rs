@@ -6,7 +6,7 @@ mod tree;
 use std::path::{Path, PathBuf};
 
 use command::{Failed, Git};
-use dbuild_store::{Checkout, FoundCommit, Repository};
+use dbuild_scheduler::{Checkout, FoundCommit, Repository};
 use dbuild_support::escape::one_line;
 
 use crate::error::RemoteError;

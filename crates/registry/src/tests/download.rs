@@ -5,7 +5,8 @@ use std::io::{Read as _, Seek as _};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use dbuild_digest::BlobDigest;
-use dbuild_store::{Credential, Download, Downloaded, RemoteSource as _, Validators};
+use dbuild_scheduler::{Credential, Download, Downloaded, RemoteSource as _};
+use dbuild_store::Validators;
 
 use super::fake::{Content, Fake, Reply, Seen, nobody};
 use super::limits;

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use dbuild_digest::BlobDigest;
-use dbuild_store::{BlobSource as _, Incoming};
+use dbuild_scheduler::BlobSource as _;
+use dbuild_store::Incoming;
 
 use super::fake::{Content, Fake, Reply, Seen};
 use super::{Bench, amd64, words};

@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dbuild_digest::BlobDigest;
 use dbuild_oci::Platform;
-use dbuild_store::{BlobSource, Descriptor};
+use dbuild_scheduler::BlobSource;
+use dbuild_store::Descriptor;
 
 use super::fake::{Content, Fake, Reply, nobody};
 use super::{Bench, amd64, words};

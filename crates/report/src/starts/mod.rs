@@ -20,7 +20,7 @@ mod stages;
 mod tests;
 mod text;
 
-use dbuild_store::{Event, StartFinding};
+use dbuild_events::{Event, StartFinding};
 use serde::Serialize;
 
 pub use check::check;

@@ -1,4 +1,4 @@
-use dbuild_store::Stamped;
+use dbuild_events::Stamped;
 
 use super::Comparison;
 use crate::contents::tests::{build as small, known};
@@ -84,7 +84,7 @@ fn what_changed_is_said_as_a_share() {
     assert_eq!(super::change(10, 1000), "100 times");
     assert_eq!((super::change(0, 5), super::change(5, 5)), (String::new(), String::new()));
     let mut failed = Build::of(&events());
-    failed.outcome = Some(dbuild_store::Outcome::Failed);
+    failed.outcome = Some(dbuild_events::Outcome::Failed);
     let told = Comparison::of((&failed, &none()), (&failed, &none())).to_string();
     assert!(told.contains("image         none") && told.contains("left behind   unknown  unknown"), "{told}");
 }

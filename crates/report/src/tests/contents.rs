@@ -1,9 +1,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use dbuild_digest::{BlobDigest, ContentDigest, StepKey};
+use dbuild_digest::{BlobDigest, ContentDigest, SnapshotId, StepKey};
+use dbuild_events::{Event, LayerInfo, StageInfo, Stamped, StepInfo};
 use dbuild_layer::{Entry, EntryKind, Tree, TreePath};
-use dbuild_store::{Event, LayerInfo, SnapshotId, StageInfo, Stamped, StepInfo};
 
 use super::{Contents, NoTrees, Operation, Totals, Trees};
 use crate::{Build, State};

@@ -1,5 +1,5 @@
 use dbuild_digest::StepKey;
-use dbuild_store::{Event, LogStream, Outcome, StageInfo, Stamped, StepInfo};
+use dbuild_events::{Event, LogStream, Outcome, StageInfo, Stamped, StepInfo};
 
 use super::{Build, State, plain};
 

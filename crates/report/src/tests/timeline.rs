@@ -46,19 +46,19 @@ fn a_step_that_another_did_waits_for_it() {
     let mut events = journal(&[("a", &[], 0, 700), ("b", &[], 0, 1)]);
     let done = events
         .iter()
-        .position(|stamped| matches!(stamped.event, dbuild_store::Event::StepFinished { step: 0, .. }));
+        .position(|stamped| matches!(stamped.event, dbuild_events::Event::StepFinished { step: 0, .. }));
     let key = match &events[done.unwrap()].event {
-        dbuild_store::Event::StepFinished { key, .. } => *key,
+        dbuild_events::Event::StepFinished { key, .. } => *key,
         _ => unreachable!(),
     };
     // The second never began: it waited for the first to do the same work.
     events.retain(|stamped| {
-        use dbuild_store::Event::{StepFinished, StepStarted};
+        use dbuild_events::Event::{StepFinished, StepStarted};
         !matches!(stamped.event, StepStarted { step: 1 } | StepFinished { step: 1, .. })
     });
     let at_ms = events[0].at_ms + 701;
-    let event = dbuild_store::Event::StepCached { step: 1, key, layer_bytes: 0, files: 0, snapshot: None };
-    events.push(dbuild_store::Stamped { at_ms, event });
+    let event = dbuild_events::Event::StepCached { step: 1, key, layer_bytes: 0, files: 0, snapshot: None };
+    events.push(dbuild_events::Stamped { at_ms, event });
     let build = Build::of(&events);
     let twin = build.step(1).unwrap();
     assert_eq!((twin.state, twin.held_by), (State::Cached, Some(0)));
@@ -66,15 +66,15 @@ fn a_step_that_another_did_waits_for_it() {
 }
 
 /// The journal of `FROM`, `WORKDIR`, `RUN` on each other, of which the image is told at these moments.
-fn on_an_image(image: &[(u64, dbuild_store::Event)]) -> Build {
+fn on_an_image(image: &[(u64, dbuild_events::Event)]) -> Build {
     let mut events = journal(&[("FROM", &[], 0, 0), ("WORKDIR", &[0], 10, 20), ("RUN", &[1], 120, 900)]);
-    if let dbuild_store::Event::BuildStarted { steps, .. } = &mut events[0].event {
+    if let dbuild_events::Event::BuildStarted { steps, .. } = &mut events[0].event {
         steps[0].kind = "image".to_owned();
     }
     let at = events[0].at_ms;
     events.drain(1..3);
     events.extend(
-        image.iter().map(|(ms, event)| dbuild_store::Stamped { at_ms: at + ms, event: event.clone() }),
+        image.iter().map(|(ms, event)| dbuild_events::Stamped { at_ms: at + ms, event: event.clone() }),
     );
     events.sort_by_key(|stamped| stamped.at_ms);
     Build::of(&events)
@@ -82,7 +82,7 @@ fn on_an_image(image: &[(u64, dbuild_store::Event)]) -> Build {
 
 #[test]
 fn an_image_comes_before_its_users_whenever_it_is_told_of() {
-    use dbuild_store::Event::{StepCached, StepFinished, StepStarted};
+    use dbuild_events::Event::{StepCached, StepFinished, StepStarted};
     let key = dbuild_digest::StepKey::from_bytes([9; 32]);
     let order = |build: &Build| build.in_order().iter().map(|step| step.id).collect::<Vec<_>>();
     // It was there: the build says so at its end.

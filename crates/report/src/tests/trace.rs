@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use dbuild_cache::{Change, Difference, IngredientKind};
 use dbuild_digest::StepKey;
-use dbuild_store::{Event, Outcome, StageInfo, Stamped, StepInfo};
+use dbuild_events::{Event, Outcome, StageInfo, Stamped, StepInfo};
 use serde_json::Value as Json;
 
 use super::{Trace, TraceContext, span_id};

@@ -2,7 +2,7 @@
 
 use dbuild_cache::{Change, Difference, IngredientKind};
 use dbuild_digest::{BlobDigest, StepKey};
-use dbuild_store::{Event, ImageChange, ImageId, InputCause, InputChange, StageInfo, Stamped, StepInfo};
+use dbuild_events::{Event, ImageChange, ImageId, InputCause, InputChange, StageInfo, Stamped, StepInfo};
 
 use crate::Build;
 

@@ -10,7 +10,7 @@ mod json;
 mod protobuf;
 
 use dbuild_digest::Framed;
-use dbuild_store::{Outcome, Stamped};
+use dbuild_events::{Outcome, Stamped};
 
 use crate::{Build, State, Step};
 

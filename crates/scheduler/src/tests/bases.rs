@@ -6,18 +6,20 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use dbuild_digest::BlobDigest;
+use dbuild_events::Collector;
 use dbuild_layer::{
     Compression, Files, Ignore, NoContentIndex, NoMembers, OverlayFlavor, PackOptions, Packed, pack,
     walk_context,
 };
 use dbuild_oci::{ImageConfig, Platform};
 use dbuild_plan::{BaseImage, LayerDescriptor, StepId};
-use dbuild_store::{BlobSource, BlobSourceError, Collector, Incoming, Snapshot, Store};
+use dbuild_store::{Incoming, Snapshot, Store};
 use tokio::sync::mpsc;
 
 use crate::base::Bases;
 use crate::cancel::{Cancel, Canceller};
 use crate::error::StepError;
+use crate::{BlobSource, BlobSourceError};
 
 /// How one attempt to download a blob goes.
 #[derive(Clone)]

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use dbuild_cache::{DEFAULT_STRATEGY, strategy};
 use dbuild_digest::BlobDigest;
+use dbuild_events::{Collector, Event, EventSink};
 use dbuild_layer::Files;
-use dbuild_store::{Collector, Event, EventSink};
 
 use super::space::{Space, lowered};
 use crate::{Built, CacheUse, Leave};

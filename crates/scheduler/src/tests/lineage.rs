@@ -2,7 +2,7 @@
 
 use dbuild_cache::{IngredientKind, strategies, strategy};
 use dbuild_digest::StepKey;
-use dbuild_store::{Event, InputCause, InputChange};
+use dbuild_events::{Event, InputCause, InputChange};
 use dbuild_support::time::now_ms;
 
 use super::space::{Space, lowered};

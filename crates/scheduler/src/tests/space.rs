@@ -6,15 +6,16 @@ use std::sync::Arc;
 
 use dbuild_cache::Strategy;
 use dbuild_digest::BlobDigest;
+use dbuild_events::{Collector, Event, EventSink};
 use dbuild_frontend::{BuildArgs, Resolved, Source, lower, parse};
 use dbuild_layer::{Ignore, OverlayFlavor, PackOptions};
 use dbuild_plan::Plan;
-use dbuild_store::{
-    BlobSource, BlobSourceError, Checkout, Collector, Download, Downloaded, Event, EventSink, FoundCommit,
-    Incoming, RemoteSource, Repository, Store,
-};
+use dbuild_store::{Incoming, Store};
 use tokio::runtime::Runtime;
 
+use crate::{
+    BlobSource, BlobSourceError, Checkout, Download, Downloaded, FoundCommit, RemoteSource, Repository,
+};
 use crate::{
     Built, CacheUse, Cancel, Canceller, ContextDir, Forecast, InStore, Leave, Machine, Request, build,
     forecast,

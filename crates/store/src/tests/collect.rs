@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use dbuild_cache::policy;
 use dbuild_digest::BlobDigest;
+use dbuild_events::{Event, EventSink as _, Outcome};
 
 use super::{Space, id, image, key, names, publish, record};
-use crate::{
-    BuildInfo, Event, EventSink as _, Outcome, PackKey, PackedLayer, PruneOptions, Snapshot, Store, UsageKind,
-};
+use crate::{BuildInfo, PackKey, PackedLayer, PruneOptions, Snapshot, Store, UsageKind};
 
 /// A result of so many KiB, used at a time of its own.
 fn result(store: &Store, number: u8, kib: usize) -> Snapshot {

@@ -5,11 +5,11 @@ use std::fs;
 use std::path::Path;
 
 use dbuild_cache::{Ingredient, IngredientKind};
-use dbuild_digest::BlobDigest;
+use dbuild_digest::{BlobDigest, SnapshotId};
 use dbuild_layer::Tree;
 
 use super::{Space, image, ingredient, key, publish, record};
-use crate::{PackKey, PackedLayer, Record, ResolvedReference, SnapshotId, Store};
+use crate::{PackKey, PackedLayer, Record, ResolvedReference, Store};
 
 /// Everything that a store can know, and what it is.
 struct Truth {

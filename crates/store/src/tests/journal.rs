@@ -2,12 +2,13 @@ use std::time::{Duration, Instant};
 
 use dbuild_cache::{Change, Difference, IngredientKind};
 use dbuild_digest::BlobDigest;
+use dbuild_events::{
+    BuildId, Event, EventSink as _, ImageChange, ImageId, InputCause, InputChange, LayerInfo, LogStream,
+    Outcome, StageInfo, Stamped, StepInfo,
+};
 
 use super::{Space, key};
-use crate::{
-    BuildId, BuildInfo, Event, EventSink as _, ImageChange, ImageId, InputCause, InputChange, LayerInfo,
-    LogStream, Outcome, StageInfo, Stamped, StepInfo,
-};
+use crate::BuildInfo;
 
 fn info() -> BuildInfo {
     BuildInfo {

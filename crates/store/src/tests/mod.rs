@@ -6,7 +6,6 @@ mod collect;
 mod contexts;
 mod damage;
 mod downloads;
-mod events;
 mod images;
 mod incoming;
 mod journal;
@@ -24,12 +23,12 @@ use std::fs;
 use std::path::PathBuf;
 
 use dbuild_cache::{Ingredient, IngredientKind};
-use dbuild_digest::{BlobDigest, ContentDigest, StepKey, TreeDigest};
+use dbuild_digest::{BlobDigest, ContentDigest, SnapshotId, StepKey, TreeDigest};
 use dbuild_layer::{Entry, EntryKind, Mtime, OverlayFlavor, Tree, TreePath};
 use oci_spec::image::{Descriptor, DescriptorBuilder, MediaType};
 use serde_json::json;
 
-use crate::{Record, Snapshot, SnapshotId, Store};
+use crate::{Record, Snapshot, Store};
 
 /// A directory of its own for a store; gone when dropped.
 struct Space {

@@ -1,8 +1,10 @@
 use std::fs;
 use std::io;
 
+use dbuild_plan::CacheSharing;
+
 use super::Space;
-use crate::{PruneOptions, Sharing};
+use crate::PruneOptions;
 
 fn nothing(_: &std::path::Path) -> io::Result<()> {
     Ok(())
@@ -15,7 +17,7 @@ fn a_cache_is_filled_once_and_kept() {
     let mut filled = 0;
     for _ in 0..2 {
         let mount = store
-            .cache_mount("pip", Sharing::Shared, |dir| {
+            .cache_mount("pip", CacheSharing::Shared, |dir| {
                 filled += 1;
                 fs::write(dir.join("seed"), "")
             })
@@ -27,7 +29,7 @@ fn a_cache_is_filled_once_and_kept() {
     let listed = space.open().cache_mounts().unwrap();
     assert_eq!(listed.len(), 1);
     assert_eq!(listed[0].id, "pip");
-    let other = store.cache_mount("../pip", Sharing::Shared, nothing).unwrap();
+    let other = store.cache_mount("../pip", CacheSharing::Shared, nothing).unwrap();
     assert!(other.dir().starts_with(store.root().join("mounts")));
     assert!(!other.dir().join("wheel").exists());
 }
@@ -36,12 +38,12 @@ fn a_cache_is_filled_once_and_kept() {
 fn a_cache_that_could_not_be_filled_is_filled_next_time() {
     let space = Space::new();
     let store = space.open();
-    let failed = store.cache_mount("x", Sharing::Locked, |dir| {
+    let failed = store.cache_mount("x", CacheSharing::Locked, |dir| {
         fs::write(dir.join("half"), "")?;
         Err(io::Error::other("no seed"))
     });
     assert!(failed.unwrap_err().to_string().contains("no seed"));
-    let mount = store.cache_mount("x", Sharing::Shared, |dir| fs::write(dir.join("whole"), "")).unwrap();
+    let mount = store.cache_mount("x", CacheSharing::Shared, |dir| fs::write(dir.join("whole"), "")).unwrap();
     assert!(mount.dir().join("whole").exists() && !mount.dir().join("half").exists());
 }
 
@@ -50,38 +52,48 @@ fn who_would_have_to_wait_can_be_told() {
     let space = Space::new();
     let (one, two) = (space.open(), space.open());
     let busy = |sharing| two.cache_mount_is_busy("x", sharing);
-    assert!(!busy(Sharing::Locked), "there is none yet");
-    let held = one.cache_mount("x", Sharing::Shared, nothing).unwrap();
-    assert_eq!((busy(Sharing::Shared), busy(Sharing::Locked), busy(Sharing::Private)), (false, true, false));
+    assert!(!busy(CacheSharing::Locked), "there is none yet");
+    let held = one.cache_mount("x", CacheSharing::Shared, nothing).unwrap();
+    assert_eq!(
+        (busy(CacheSharing::Shared), busy(CacheSharing::Locked), busy(CacheSharing::Private)),
+        (false, true, false)
+    );
     drop(held);
-    let held = one.cache_mount("x", Sharing::Locked, nothing).unwrap();
-    assert_eq!((busy(Sharing::Shared), busy(Sharing::Locked), busy(Sharing::Private)), (true, true, false));
+    let held = one.cache_mount("x", CacheSharing::Locked, nothing).unwrap();
+    assert_eq!(
+        (busy(CacheSharing::Shared), busy(CacheSharing::Locked), busy(CacheSharing::Private)),
+        (true, true, false)
+    );
     drop(held);
-    assert!(!busy(Sharing::Shared) && !busy(Sharing::Locked));
+    assert!(!busy(CacheSharing::Shared) && !busy(CacheSharing::Locked));
 }
 
 #[test]
 fn sharing_is_kept_between_stores() {
     let space = Space::new();
     let (one, two) = (space.open(), space.open());
-    let first = one.cache_mount("shared", Sharing::Shared, nothing).unwrap();
-    let second = two.cache_mount("shared", Sharing::Shared, nothing).unwrap();
+    let first = one.cache_mount("shared", CacheSharing::Shared, nothing).unwrap();
+    let second = two.cache_mount("shared", CacheSharing::Shared, nothing).unwrap();
     assert_eq!(first.dir(), second.dir());
 
-    let first = one.cache_mount("private", Sharing::Private, nothing).unwrap();
-    let second = two.cache_mount("private", Sharing::Private, nothing).unwrap();
+    let first = one.cache_mount("private", CacheSharing::Private, nothing).unwrap();
+    let second = two.cache_mount("private", CacheSharing::Private, nothing).unwrap();
     assert_ne!(first.dir(), second.dir());
     let dir = first.dir().to_owned();
     drop(first);
-    assert_eq!(two.cache_mount("private", Sharing::Private, nothing).unwrap().dir(), dir, "taken up again");
+    assert_eq!(
+        two.cache_mount("private", CacheSharing::Private, nothing).unwrap().dir(),
+        dir,
+        "taken up again"
+    );
 
-    let first = one.cache_mount("locked", Sharing::Locked, nothing).unwrap();
+    let first = one.cache_mount("locked", CacheSharing::Locked, nothing).unwrap();
     std::thread::scope(|scope| {
         let (started, has_started) = std::sync::mpsc::channel();
         let (first, two) = (first, &two);
         let waiter = scope.spawn(move || {
             started.send(()).unwrap();
-            let mount = two.cache_mount("locked", Sharing::Locked, nothing).unwrap();
+            let mount = two.cache_mount("locked", CacheSharing::Locked, nothing).unwrap();
             mount.dir().join("mark").exists()
         });
         has_started.recv().unwrap();
@@ -95,8 +107,8 @@ fn sharing_is_kept_between_stores() {
 fn a_cache_in_use_is_not_collected() {
     let space = Space::new();
     let store = space.open();
-    let used = store.cache_mount("used", Sharing::Shared, nothing).unwrap();
-    drop(store.cache_mount("free", Sharing::Shared, nothing).unwrap());
+    let used = store.cache_mount("used", CacheSharing::Shared, nothing).unwrap();
+    drop(store.cache_mount("free", CacheSharing::Shared, nothing).unwrap());
     let pruned = space.open().prune(&PruneOptions { all: true, ..PruneOptions::default() }).unwrap();
     assert_eq!(pruned.cache_mounts, 1);
     assert!(used.dir().exists());
@@ -104,5 +116,5 @@ fn a_cache_in_use_is_not_collected() {
     let pruned = store.prune(&PruneOptions { all: true, ..PruneOptions::default() }).unwrap();
     assert_eq!(pruned.cache_mounts, 1);
     assert_eq!(store.cache_mounts().unwrap(), []);
-    store.cache_mount("used", Sharing::Shared, nothing).unwrap();
+    store.cache_mount("used", CacheSharing::Shared, nothing).unwrap();
 }

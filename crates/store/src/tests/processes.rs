@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::{env, fs};
 
+use dbuild_events::{Event, EventSink as _};
 use dbuild_layer::OverlayFlavor;
 
 use super::{Space, id, image, key, names, publish, record, scratch};
-use crate::{BuildInfo, Event, EventSink as _, PruneOptions, Store};
+use crate::{BuildInfo, PruneOptions, Store};
 
 const TASK: &str = "DBUILD_STORE_TEST_TASK";
 const ROOT: &str = "DBUILD_STORE_TEST_ROOT";
@@ -66,7 +67,7 @@ fn hold(root: &Path) {
     fs::write(draft.fs_dir().join("half"), "2").unwrap();
     let mut blob = store.blob_writer().unwrap();
     blob.write_all(b"half a blob").unwrap();
-    let _mount = store.cache_mount("held", crate::Sharing::Locked, |_| Ok(())).unwrap();
+    let _mount = store.cache_mount("held", dbuild_plan::CacheSharing::Locked, |_| Ok(())).unwrap();
     let build = store.begin_build(&BuildInfo::default()).unwrap();
     let journal = store.journal(&build).unwrap();
     journal.emit(Event::Note { text: "before".to_owned() });

@@ -2,10 +2,11 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use dbuild_cache::{Ingredient, IngredientKind};
+use dbuild_events::{ImageId, Origin};
 
 use super::{Space, ingredient, key, publish, record, tree_digest};
 use crate::chunks::chunks_of;
-use crate::{ImageId, Origin, PackKey, PackedLayer, Record, ResolvedReference, Wanted};
+use crate::{PackKey, PackedLayer, Record, ResolvedReference, Wanted};
 
 /// What does not change by being looked at.
 fn core(record: &Record) -> Record {

@@ -8,7 +8,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::{
-    Event, InputChange, LayerInfo, MountInfo, MountType, Setting, StageInfo, Stamped, StartFinding, StepInfo,
+    Event, InputChange, LayerInfo, MountInfo, MountType, RuntimeConfig, StageInfo, Stamped, StartFinding,
+    StepInfo,
 };
 
 const PAGE: &str = include_str!("../../../../docs/events.md");
@@ -114,7 +115,7 @@ fn the_page_has_every_event_with_every_member() {
             "Difference" => drop(check::<Difference>(&name, &table, &example)),
             "InputChange" => drop(check::<InputChange>(&name, &table, &example)),
             "Layer" => drop(check::<LayerInfo>(&name, &table, &example)),
-            "Setting" => drop(check::<Setting>(&name, &table, &example)),
+            "RuntimeConfig" => drop(check::<RuntimeConfig>(&name, &table, &example)),
             "Mount" => check_mounts(&table, &example),
             _ => {
                 let event: Event = check(&name, &table, &example);
@@ -190,7 +191,7 @@ fn the_page_has_every_member_of_the_code() {
         compared += code[&variant].len();
     }
     assert!(compared > 80, "the source was not understood: {compared}");
-    assert_eq!(told.get("Setting"), fields(include_str!("../setting.rs")).get("Setting"));
+    assert_eq!(told.get("RuntimeConfig"), fields(include_str!("../runtime_config.rs")).get("RuntimeConfig"));
 }
 
 /// Each line of a fixture that an earlier dbuild wrote is understood, and written again with all that it had.

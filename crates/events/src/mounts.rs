@@ -1,22 +1,8 @@
-//! What a step's commands run with, as the journal has it: enough to be there once more, and no value of a secret.
+//! The mounts of a command, as they are run and as the journal keeps them.
 
+use dbuild_digest::SnapshotId;
+use dbuild_plan::CacheSharing;
 use serde::{Deserialize, Serialize};
-
-use crate::{Sharing, SnapshotId};
-
-/// The variables, user, directory and shell that hold at a step.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Setting {
-    /// What ENV and ARG set, `NAME=value`; no secrets.
-    pub env: Vec<String>,
-    /// As USER says it; empty is root.
-    pub user: String,
-    /// Where a RUN starts.
-    pub workdir: String,
-    /// The words of SHELL; empty is `/bin/sh -c`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub shell: Vec<String>,
-}
 
 /// A mount of a command. A RUN is mounted from this, and so is a shell that is opened where it failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,7 +38,7 @@ pub enum MountType {
         /// As the store names it.
         name: String,
         /// Who may use it at the same time.
-        sharing: Sharing,
+        sharing: CacheSharing,
         /// The step whose files it holds when it is new.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         from: Option<u32>,

@@ -4,54 +4,12 @@
 //! never renamed, and a reader meets an event of a newer dbuild as [`Event::Unknown`].
 //! `docs/events.md` tells them for whoever reads `--progress rawjson`.
 
-use std::fmt;
-use std::str::FromStr;
-use std::sync::{Arc, Mutex, PoisonError};
-
 use dbuild_cache::Difference;
-use dbuild_digest::{BlobDigest, StepKey};
+use dbuild_digest::{BlobDigest, SnapshotId, StepKey};
 use dbuild_support::time::now_ms;
 use serde::{Deserialize, Serialize};
 
-use crate::{InputChange, MountInfo, Setting, SnapshotId};
-
-/// Names a build: a short text that sorts by the time at which builds began.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct BuildId(String);
-
-impl BuildId {
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    pub(crate) fn from_text(text: String) -> Self {
-        Self(text)
-    }
-
-    /// The id of a number that grows with time: ten digits and letters, without those that are easily confused.
-    pub(crate) fn from_number(number: u64) -> Self {
-        const DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
-        let digit = |place: u32| char::from(DIGITS[(number >> (5 * place)) as usize & 31]);
-        Self((0..10).rev().map(digit).collect())
-    }
-}
-
-impl fmt::Display for BuildId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl FromStr for BuildId {
-    type Err = std::convert::Infallible;
-
-    /// Takes any text: whether there is such a build, the journal knows.
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(Self(text.to_owned()))
-    }
-}
+use crate::{BuildId, InputChange, MountInfo, RuntimeConfig};
 
 /// An event and its time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -88,7 +46,7 @@ pub struct StageInfo {
     pub platform: Option<String>,
     /// What its image will start with; `None` where the target does not need it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub setting: Option<Setting>,
+    pub setting: Option<RuntimeConfig>,
 }
 
 /// A step, as a build announces it.
@@ -112,7 +70,7 @@ pub struct StepInfo {
     pub kind: String,
     /// What holds at it; `None`: what holds at the first of its inputs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub setting: Option<Setting>,
+    pub setting: Option<RuntimeConfig>,
 }
 
 /// A layer of an image, as a build tells of it.
@@ -122,7 +80,7 @@ pub struct LayerInfo {
     pub digest: BlobDigest,
     /// The blob's size in bytes.
     pub size: u64,
-    /// Names the layer with all that is below it, as OCI defines it: by this [`crate::Store::base_snapshot`] finds its files.
+    /// Names the layer with all that is below it, as OCI defines it: the store finds its files by it.
     pub chain: BlobDigest,
     /// The step that made it; `None`: it comes with the base image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -426,68 +384,5 @@ impl Event {
     /// A warning that no check has a name for.
     pub fn warning(text: impl Into<String>) -> Self {
         Self::Warning { text: text.into(), rule: None, line: None }
-    }
-}
-
-/// Takes the events of a build. An emitter never waits for slow readers longer than it takes to put the event away.
-pub trait EventSink: Send + Sync {
-    /// Takes one.
-    fn emit(&self, event: Event);
-}
-
-impl<S: EventSink + ?Sized> EventSink for Arc<S> {
-    fn emit(&self, event: Event) {
-        (**self).emit(event);
-    }
-}
-
-/// Drops all events.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NoEvents;
-
-impl EventSink for NoEvents {
-    fn emit(&self, _event: Event) {}
-}
-
-/// Hands each event to several sinks, in order.
-#[derive(Clone, Default)]
-pub struct Fanout(Vec<Arc<dyn EventSink>>);
-
-impl Fanout {
-    /// A sink of sinks.
-    pub fn new(sinks: Vec<Arc<dyn EventSink>>) -> Self {
-        Self(sinks)
-    }
-}
-
-impl fmt::Debug for Fanout {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Fanout({})", self.0.len())
-    }
-}
-
-impl EventSink for Fanout {
-    fn emit(&self, event: Event) {
-        if let Some((last, others)) = self.0.split_last() {
-            others.iter().for_each(|sink| sink.emit(event.clone()));
-            last.emit(event);
-        }
-    }
-}
-
-/// Keeps all events in memory; for tests.
-#[derive(Debug, Default)]
-pub struct Collector(Mutex<Vec<Event>>);
-
-impl Collector {
-    /// What was emitted so far.
-    pub fn events(&self) -> Vec<Event> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-impl EventSink for Collector {
-    fn emit(&self, event: Event) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(event);
     }
 }

@@ -1,14 +1,12 @@
-//! Where things come from that the store does not have. Whoever implements these traits opens the connections; whoever
-//! uses them does not know of any.
+//! The ports to the network: what the store does not have comes through these traits. Their
+//! implementations open connections; the scheduler, which uses them, knows of none.
 
 use std::fs::File;
 use std::path::Path;
 
 use async_trait::async_trait;
 use dbuild_digest::BlobDigest;
-use serde::{Deserialize, Serialize};
-
-use crate::Incoming;
+use dbuild_store::{Incoming, Validators};
 
 /// Why a blob could not be fetched: any error whose text is complete (it names the reference and what to try).
 pub type BlobSourceError = Box<dyn std::error::Error + Send + Sync>;
@@ -82,24 +80,6 @@ pub enum Credential {
 impl std::fmt::Debug for Credential {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Credential")
-    }
-}
-
-/// What a server said of a file; with it the server can be asked whether the file has changed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Validators {
-    /// The header `ETag`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub etag: Option<String>,
-    /// The header `Last-Modified`, where it was old enough at that time to tell two versions apart.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_modified: Option<String>,
-}
-
-impl Validators {
-    /// There is nothing to ask with.
-    pub fn is_empty(&self) -> bool {
-        self.etag.is_none() && self.last_modified.is_none()
     }
 }
 
