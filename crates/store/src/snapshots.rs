@@ -18,9 +18,9 @@ use rusqlite::{OptionalExtension as _, Transaction};
 
 use crate::db::{int, read_back, seal, uint};
 use crate::error::Context;
+use crate::gc::last_used::Used;
 use crate::publish::{Durability, publish, remove_tree};
 use crate::store::unique;
-use crate::uses::Used;
 use crate::{Store, StoreError};
 
 /// The file of a snapshot's index.

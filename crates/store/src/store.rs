@@ -14,13 +14,13 @@ use dbuild_support::time::now_ms;
 use serde::{Deserialize, Serialize};
 
 use crate::StoreError;
-use crate::contexts::Contexts;
+use crate::content_cache::Contexts;
 use crate::db::Db;
 use crate::error::Context;
+use crate::gc::last_used::Uses;
+use crate::gc::reserve::RESERVE;
 use crate::locks::{open_lock_file, try_lock};
 use crate::publish::{Durability, publish_bytes, remove_tree};
-use crate::reserve::RESERVE;
-use crate::uses::Uses;
 
 /// The version of the store's layout and of its database. A store with a larger one is refused.
 pub const FORMAT: u32 = 1;

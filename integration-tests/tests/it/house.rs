@@ -24,7 +24,26 @@ const TABLE: [(&str, &[&str]); 16] = [
     ("exporter", &["support", "digest", "oci", "layer", "store", "registry"]),
     ("report", &["support", "digest", "oci", "cache", "layer", "events", "store"]),
     ("lab", &["support", "digest", "oci", "plan", "frontend", "cache", "layer", "store", "scheduler"]),
-    ("dbuild", &["support", "digest", "oci", "plan", "frontend", "cache", "layer", "events", "store", "sandbox", "scheduler", "registry", "exporter", "report", "lab"]),
+    (
+        "dbuild",
+        &[
+            "support",
+            "digest",
+            "oci",
+            "plan",
+            "frontend",
+            "cache",
+            "layer",
+            "events",
+            "store",
+            "sandbox",
+            "scheduler",
+            "registry",
+            "exporter",
+            "report",
+            "lab",
+        ],
+    ),
 ];
 
 /// External crates that only one of ours may name.

@@ -1,23 +1,23 @@
 //! What a store promises, each promise with its test.
 
+mod after_build;
+mod analysis_cache;
 mod blobs;
+mod cache_mounts;
 mod chains;
-mod collect;
-mod contexts;
+mod content_cache;
 mod damage;
 mod downloads;
+mod gc;
+mod gzip_blocks;
 mod images;
 mod incoming;
 mod journal;
 mod locks;
-mod members;
-mod memos;
-mod mounts;
 mod open;
 mod processes;
 mod records;
 mod snapshots;
-mod upkeep;
 
 use std::fs;
 use std::path::PathBuf;

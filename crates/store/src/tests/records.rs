@@ -5,7 +5,7 @@ use dbuild_cache::{Ingredient, IngredientKind};
 use dbuild_events::{ImageId, Origin};
 
 use super::{Space, ingredient, key, publish, record, tree_digest};
-use crate::chunks::chunks_of;
+use crate::records::ingredient_chunks::chunks_of;
 use crate::{PackKey, PackedLayer, Record, ResolvedReference, Wanted};
 
 /// What does not change by being looked at.

@@ -3,6 +3,9 @@
 //! `index.json` is the truth, so that other tools can read the images and may write some, too. It is changed under a
 //! lock and replaced by a rename. The database keeps a copy of the names for the case that the file is damaged.
 
+pub(crate) mod downloads;
+pub(crate) mod resolved_references;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;

@@ -1,5 +1,10 @@
 //! Blobs: bytes by sha256, as OCI layouts keep them.
 
+pub(crate) mod gzip_blocks;
+pub(crate) mod incoming;
+pub(crate) mod packed_layers;
+pub(crate) mod verified_blobs;
+
 use std::fs::{self, File};
 use std::io::{self, IoSlice, Read, Write};
 use std::os::unix::fs::MetadataExt;
@@ -9,11 +14,11 @@ use std::sync::mpsc;
 use dbuild_digest::{BlobDigest, BlobHasher};
 use rusqlite::OptionalExtension as _;
 
+use crate::blobs::verified_blobs::{Look, delete_hashed};
 use crate::db::{int, read_back, uint};
 use crate::error::Context;
-use crate::hashed::{Look, delete_hashed};
+use crate::gc::last_used::Used;
 use crate::publish::{Durability, WriteBehind, create_new, publish};
-use crate::uses::Used;
 use crate::{Incoming, Store, StoreError};
 
 /// Writes a blob to be. Dropped before [`BlobWriter::commit`], it leaves nothing.

@@ -11,8 +11,8 @@ use dbuild_cache::{Ingredient, IngredientKind, IngredientList, Words, similarity
 use dbuild_digest::StepKey;
 use rusqlite::{Connection, OptionalExtension as _};
 
-use crate::apart::{Outline, Rest};
 use crate::db::int;
+use crate::records::ingredient_diff::{Outline, Rest};
 use crate::records::{COLUMNS, Stored, stored};
 use crate::{Record, Store};
 

@@ -1,5 +1,9 @@
 //! Records: what a key led to, and what the key was made of.
 
+pub(crate) mod ingredient_chunks;
+pub(crate) mod ingredient_diff;
+pub(crate) mod nearest;
+
 use std::time::Duration;
 
 use dbuild_cache::{Ingredient, IngredientList, output_after};
@@ -8,10 +12,12 @@ use dbuild_events::Origin;
 use rusqlite::{OptionalExtension as _, Row};
 use serde::{Deserialize, Serialize};
 
-use crate::chunks::{ChunkId, chunks_of, missing_chunks, pack_chunks, read_chunks, write_chunks};
 use crate::db::{int, read_back, seal, uint};
+use crate::gc::last_used::{Used, Window};
+use crate::records::ingredient_chunks::{
+    ChunkId, chunks_of, missing_chunks, pack_chunks, read_chunks, write_chunks,
+};
 use crate::snapshots::touch_snapshot;
-use crate::uses::{Used, Window};
 use crate::{Snapshot, Store, StoreError};
 
 /// What a key led to.

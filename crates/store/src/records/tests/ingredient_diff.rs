@@ -3,7 +3,7 @@ use std::collections::HashMap;
 use dbuild_cache::{Ingredient, IngredientKind, explain, similarity, similarity_beside};
 
 use super::{Outline, Rest};
-use crate::chunks::{ChunkId, Cutter};
+use crate::records::ingredient_chunks::{ChunkId, Cutter};
 
 fn ingredient(kind: IngredientKind, name: &str, value: &str) -> Ingredient {
     Ingredient { kind, name: name.to_owned(), value: value.to_owned() }

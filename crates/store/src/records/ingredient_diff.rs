@@ -1,6 +1,6 @@
 //! What two lists of ingredients do not have in common, without reading what they have.
 //!
-//! Lists are kept in pieces that are cut where their content says so ([`crate::chunks`]), and the next version of a COPY of
+//! Lists are kept in pieces that are cut where their content says so ([`crate::records::ingredient_chunks`]), and the next version of a COPY of
 //! 200,000 files has all but one of them. A piece of both is neither read nor held: the paths in it are the same, with the
 //! same contents, and in the same order. What is left is short, and says all that the whole lists would: every ingredient
 //! that is no path, and every path of a name that the rest of one of them has.
@@ -11,7 +11,7 @@ use std::hash::{Hash as _, Hasher as _};
 
 use dbuild_cache::{Ingredient, IngredientKind, IngredientList, Sink};
 
-use crate::chunks::{ChunkId, Cutter};
+use crate::records::ingredient_chunks::{ChunkId, Cutter};
 
 /// The pieces of a list, and of which paths they are.
 pub(crate) struct Outline {
@@ -186,5 +186,5 @@ impl Sink for Taking<'_> {
 }
 
 #[cfg(test)]
-#[path = "tests/apart.rs"]
+#[path = "tests/ingredient_diff.rs"]
 mod tests;

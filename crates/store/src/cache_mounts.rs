@@ -16,9 +16,9 @@ use dbuild_support::time::now_ms;
 
 use crate::db::{int, uint};
 use crate::error::Context;
+use crate::gc::disk_usage::size_while;
 use crate::locks::{is_at, open_lock_file, try_lock};
 use crate::publish::remove_tree;
-use crate::usage::size_while;
 use crate::{Store, StoreError};
 
 /// A cache mount in use. Given back when dropped.

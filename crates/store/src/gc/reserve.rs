@@ -12,10 +12,10 @@ use std::path::Path;
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
 use crate::error::Context;
+use crate::gc::disk_usage::size_of;
 use crate::locks::open_lock_file;
 use crate::publish::{create_new, remove_tree};
 use crate::store::dead_scratch;
-use crate::usage::size_of;
 use crate::{Store, StoreError};
 
 /// The directory of the reserve.

@@ -4,6 +4,13 @@
 //! rows in one transaction, re-checked, then the files, renamed away while nobody can publish (`publish.lock`) and removed
 //! afterwards. Whoever dies in between leaves files without rows, which the next collection removes as orphans.
 
+pub(crate) mod after_build;
+pub(crate) mod disk_usage;
+pub(crate) mod last_used;
+pub(crate) mod leases;
+pub(crate) mod reserve;
+pub(crate) mod verify;
+
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -15,13 +22,13 @@ use dbuild_digest::{BlobDigest, SnapshotId};
 use dbuild_support::time::now_ms;
 use rusqlite::Transaction;
 
-use crate::chunks::ChunkId;
+use crate::blobs::verified_blobs::delete_hashed;
 use crate::db::{int, uint};
 use crate::error::Context;
-use crate::hashed::delete_hashed;
+use crate::gc::disk_usage::size_of;
 use crate::publish::{remove_tree, remove_tree_while};
+use crate::records::ingredient_chunks::ChunkId;
 use crate::snapshots::delete_snapshot_rows;
-use crate::usage::size_of;
 use crate::{CacheMountEntry, Store, StoreError};
 
 /// What a collection may and must do. Named images are never touched.
