@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes docs/report.png: the report of the sample project (`dbuild demo`), as Chromium shows it.
+# Makes docs/images/report.png: the report of the sample project (`dbuild demo`), as Chromium shows it.
 # Needs chromium (scripts/tools.sh) and a built dbuild; DBUILD names another one.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -15,5 +15,5 @@ chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --user-data-dir
     --virtual-time-budget=3000 --window-size=1240,1230 --screenshot="$work/report.png" \
     --no-first-run --disable-background-networking --disable-component-update --disable-sync --disable-quic \
     "file://$work/report.html" > "$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
-mv "$work/report.png" docs/report.png
-ls -l docs/report.png
+mv "$work/report.png" docs/images/report.png
+ls -l docs/images/report.png

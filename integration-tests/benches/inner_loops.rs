@@ -1,7 +1,7 @@
 //! The inner loops of a build, each alone: parse, lower, key, walk, hash, tar, gzip, unpack.
 //!
 //! Inputs are made here and are always the same: a Dockerfile in memory and a directory of small files that is gone afterwards. Whole builds are
-//! timed by `scripts/bench.py`; this tells which of their parts became slower. What each measures stands in `docs/performance.md`.
+//! timed by `scripts/bench.py`; this tells which of their parts became slower. What each measures stands in `docs/internals/performance.md`.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;

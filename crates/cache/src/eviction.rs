@@ -44,7 +44,7 @@ pub struct NoSuchPolicy {
 }
 
 /// The policy that is used when none is named: the one that comes nearest to what is possible on the histories of `fixtures/lab`. A
-/// test of the laboratory compares them; `docs/laboratory.md` shows the figures.
+/// test of the laboratory compares them; `docs/guide/laboratory.md` shows the figures.
 pub fn default_policy() -> &'static dyn Policy {
     &Gdsf
 }

@@ -2,7 +2,7 @@
 //!
 //! It is read from the journal when the build is over, and sent in one request. A build never fails, and never waits for more
 //! than [`LONGEST`], because of it: what goes wrong is one warning. The variables are those of the specification
-//! (`docs/events.md` lists them).
+//! (`docs/reference/events.md` lists them).
 
 use std::path::PathBuf;
 use std::time::Duration;

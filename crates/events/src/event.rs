@@ -2,7 +2,7 @@
 //!
 //! Steps and stages are named by their numbers in the plan. The JSON form is stable: variants and members are added,
 //! never renamed, and a reader meets an event of a newer dbuild as [`Event::Unknown`].
-//! `docs/events.md` tells them for whoever reads `--progress rawjson`.
+//! `docs/reference/events.md` tells them for whoever reads `--progress rawjson`.
 
 use dbuild_cache::Difference;
 use dbuild_digest::{BlobDigest, SnapshotId, StepKey};

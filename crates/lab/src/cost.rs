@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn the_cost_file_of_the_documentation_is_one() {
-        let text = include_str!("../../../docs/laboratory.md");
+        let text = include_str!("../../../docs/guide/laboratory.md");
         let block = text.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
         let costs = Costs::parse(block).unwrap();
         assert_eq!(costs.rules.len(), 1);

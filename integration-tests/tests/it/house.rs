@@ -6,7 +6,7 @@ use std::process::Command;
 
 use dbuild_integration_tests::{run, workspace};
 
-/// The table of `docs/architecture.md`: which crate may depend on which. An edge that is not here is a change of the
+/// The table of `docs/internals/architecture.md`: which crate may depend on which. An edge that is not here is a change of the
 /// design, to be argued there.
 const TABLE: [(&str, &[&str]); 16] = [
     ("support", &[]),

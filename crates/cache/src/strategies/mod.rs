@@ -17,7 +17,7 @@ built_in! {
     output::Output,
 }
 
-/// The worked example of `docs/cache-key.md`.
+/// The worked example of `docs/concepts/cache-key.md`.
 #[cfg(test)]
 #[path = "../tests/whole.rs"]
 pub(crate) mod whole;

@@ -1,4 +1,4 @@
-//! The worked example of `docs/cache-key.md` is what is compiled here, and does what the document says.
+//! The worked example of `docs/concepts/cache-key.md` is what is compiled here, and does what the document says.
 
 use dbuild_plan::{StepId, StepKind};
 
@@ -6,7 +6,7 @@ use super::fixture::{Answers, CONTEXT, PARENT, STAGE, answers, copy, run, step};
 use crate::strategies::whole::Whole;
 use crate::{SelectedPath, Strategy, key_of, strategies};
 
-const DOCUMENT: &str = include_str!("../../../../docs/cache-key.md");
+const DOCUMENT: &str = include_str!("../../../../docs/concepts/cache-key.md");
 const COMPILED: &str = include_str!("whole.rs");
 const LIST: &str = include_str!("../strategies/mod.rs");
 

@@ -45,7 +45,7 @@ pub(crate) struct ReplayArgs {
     /// Carry out no step: durations and sizes are those of --cost, of the store's records, or usual ones
     #[arg(long)]
     pub(crate) simulate: bool,
-    /// What simulated steps cost and read: see docs/laboratory.md
+    /// What simulated steps cost and read: see docs/guide/laboratory.md
     #[arg(long, value_name = "FILE", requires = "simulate")]
     pub(crate) cost: Option<PathBuf>,
     /// Write a page with plots, or with a name that ends in .svg the plots alone

@@ -1,4 +1,4 @@
-//! `dbuild demo --lesson`: the lessons of `docs/lessons/`, with their projects.
+//! `dbuild demo --lesson`: the lessons of `docs/guide/lessons/`, with their projects.
 
 use std::path::{Path, PathBuf};
 

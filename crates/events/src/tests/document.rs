@@ -1,4 +1,4 @@
-//! `docs/events.md` is compared with the events: each event, each member, each example. And what earlier versions wrote is read.
+//! `docs/reference/events.md` is compared with the events: each event, each member, each example. And what earlier versions wrote is read.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ use crate::{
     StepInfo,
 };
 
-const PAGE: &str = include_str!("../../../../docs/events.md");
+const PAGE: &str = include_str!("../../../../docs/reference/events.md");
 
 /// The names of all events that are written.
 const NAMES: [&str; 24] = [

@@ -58,7 +58,7 @@ fn geometric_mean(figures: impl Iterator<Item = f64>) -> f64 {
     f64::exp(sum / count)
 }
 
-/// A line of the table in `docs/laboratory.md`.
+/// A line of the table in `docs/guide/laboratory.md`.
 fn line(policy: &str, all: &[Ratios]) -> String {
     let of = || all.iter().filter(|one| one.policy == policy);
     let figures: Vec<f64> = of().flat_map(Ratios::all).collect();
@@ -91,7 +91,7 @@ fn the_default_policy_is_the_one_that_the_rule_picks() {
     let text = std::fs::read_to_string(docs().join("laboratory.md")).unwrap();
     for policy in names.into_iter().chain([BELADY]) {
         let line = line(policy, &all);
-        assert!(text.contains(&line), "docs/laboratory.md lacks {line}");
+        assert!(text.contains(&line), "docs/guide/laboratory.md lacks {line}");
     }
     let place = docs().join("plots/lab-policies.svg");
     let drawn = draw(&all);

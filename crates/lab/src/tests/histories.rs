@@ -113,7 +113,7 @@ fn node() {
     assert!(of(&replay, "output", "lfu", 800).1 > 2000.0);
 }
 
-/// `docs/laboratory.md` shows this table and these plots.
+/// `docs/guide/laboratory.md` shows this table and these plots.
 #[test]
 fn the_documentation_shows_what_comes_out() {
     let (_dir, repository) = history("node");
@@ -129,7 +129,7 @@ fn the_documentation_shows_what_comes_out() {
         let drawn = crate::svg(&replayed(name, &megabytes.map(|size| size * MB)));
         let shown = std::fs::read_to_string(docs.join(format!("plots/lab-{name}.svg"))).unwrap();
         let again = format!(
-            "dbuild lab replay {name} --simulate --cost … --size {megabytes:?} (MB) -o docs/plots/lab-{name}.svg"
+            "dbuild lab replay {name} --simulate --cost … --size {megabytes:?} (MB) -o docs/images/plots/lab-{name}.svg"
         );
         assert!(drawn == shown, "the plot is an old one: {again}");
         assert!(drawn.len() < 100_000);
