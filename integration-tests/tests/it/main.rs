@@ -8,6 +8,7 @@ mod check;
 mod cli;
 mod compare;
 mod contexts;
+mod cycles;
 mod damage;
 mod errors;
 mod export;
