@@ -6,6 +6,7 @@
 //! of the frontend, keyed by [`StepId`]).
 
 mod config;
+mod csv;
 mod dag;
 mod image;
 mod remote;
@@ -16,6 +17,7 @@ mod step;
 pub use dbuild_digest::BlobDigest;
 
 pub use config::{Healthcheck, ImageConfig, PortSet};
+pub use csv::{CsvError, CsvField, csv_fields};
 pub use dag::{Plan, PlanBuilder, PlanError};
 pub use image::{BaseImage, HistoryEntry, LayerDescriptor, Platform, PlatformError};
 pub use remote::{is_commit_id, shown_url};

@@ -39,7 +39,7 @@ fn tree(text: &str) -> TreeDigest {
 
 fn gave(layer: TreeDigest, below: Option<&String>) -> Gave<String> {
     let files = below.map(|below| format!("{below}+{layer}"));
-    Gave { layer, layer_is_empty: false, files, duration_ms: 1000 }
+    Gave { layer, layer_is_empty: false, files, made_from: Vec::new(), duration_ms: 1000 }
 }
 
 impl Select for Simulated {
@@ -125,6 +125,7 @@ fn words(plan: &Plan, forecast: &Forecast) -> Vec<String> {
             Verdict::Hit(Hit::SameAs(other)) => format!("same as {}", plan.step(*other).text),
             Verdict::Miss(Miss::NoRecord) => "miss".to_owned(),
             Verdict::Miss(Miss::NotAllowed) => "not allowed".to_owned(),
+            Verdict::Miss(Miss::Outdated(_)) => "outdated".to_owned(),
             Verdict::Miss(Miss::Pulled) => "pulled".to_owned(),
             Verdict::Unknown(on) => format!("unknown: {}", plan.step(*on).text),
             Verdict::Fails(error) => format!("fails: {error}"),

@@ -15,7 +15,7 @@ fn a_cache_is_filled_once_and_kept() {
     let mut filled = 0;
     for _ in 0..2 {
         let mount = store
-            .cache_mount("pip", Sharing::Shared, |dir| {
+            .cache_mount("pip", Sharing::Shared, false, |dir| {
                 filled += 1;
                 fs::write(dir.join("seed"), "")
             })
@@ -27,7 +27,7 @@ fn a_cache_is_filled_once_and_kept() {
     let listed = space.open().cache_mounts().unwrap();
     assert_eq!(listed.len(), 1);
     assert_eq!(listed[0].id, "pip");
-    let other = store.cache_mount("../pip", Sharing::Shared, nothing).unwrap();
+    let other = store.cache_mount("../pip", Sharing::Shared, false, nothing).unwrap();
     assert!(other.dir().starts_with(store.root().join("mounts")));
     assert!(!other.dir().join("wheel").exists());
 }
@@ -36,12 +36,13 @@ fn a_cache_is_filled_once_and_kept() {
 fn a_cache_that_could_not_be_filled_is_filled_next_time() {
     let space = Space::new();
     let store = space.open();
-    let failed = store.cache_mount("x", Sharing::Locked, |dir| {
+    let failed = store.cache_mount("x", Sharing::Locked, false, |dir| {
         fs::write(dir.join("half"), "")?;
         Err(io::Error::other("no seed"))
     });
     assert!(failed.unwrap_err().to_string().contains("no seed"));
-    let mount = store.cache_mount("x", Sharing::Shared, |dir| fs::write(dir.join("whole"), "")).unwrap();
+    let mount =
+        store.cache_mount("x", Sharing::Shared, false, |dir| fs::write(dir.join("whole"), "")).unwrap();
     assert!(mount.dir().join("whole").exists() && !mount.dir().join("half").exists());
 }
 
@@ -51,10 +52,10 @@ fn who_would_have_to_wait_can_be_told() {
     let (one, two) = (space.open(), space.open());
     let busy = |sharing| two.cache_mount_is_busy("x", sharing);
     assert!(!busy(Sharing::Locked), "there is none yet");
-    let held = one.cache_mount("x", Sharing::Shared, nothing).unwrap();
+    let held = one.cache_mount("x", Sharing::Shared, false, nothing).unwrap();
     assert_eq!((busy(Sharing::Shared), busy(Sharing::Locked), busy(Sharing::Private)), (false, true, false));
     drop(held);
-    let held = one.cache_mount("x", Sharing::Locked, nothing).unwrap();
+    let held = one.cache_mount("x", Sharing::Locked, false, nothing).unwrap();
     assert_eq!((busy(Sharing::Shared), busy(Sharing::Locked), busy(Sharing::Private)), (true, true, false));
     drop(held);
     assert!(!busy(Sharing::Shared) && !busy(Sharing::Locked));
@@ -64,24 +65,28 @@ fn who_would_have_to_wait_can_be_told() {
 fn sharing_is_kept_between_stores() {
     let space = Space::new();
     let (one, two) = (space.open(), space.open());
-    let first = one.cache_mount("shared", Sharing::Shared, nothing).unwrap();
-    let second = two.cache_mount("shared", Sharing::Shared, nothing).unwrap();
+    let first = one.cache_mount("shared", Sharing::Shared, false, nothing).unwrap();
+    let second = two.cache_mount("shared", Sharing::Shared, false, nothing).unwrap();
     assert_eq!(first.dir(), second.dir());
 
-    let first = one.cache_mount("private", Sharing::Private, nothing).unwrap();
-    let second = two.cache_mount("private", Sharing::Private, nothing).unwrap();
+    let first = one.cache_mount("private", Sharing::Private, false, nothing).unwrap();
+    let second = two.cache_mount("private", Sharing::Private, false, nothing).unwrap();
     assert_ne!(first.dir(), second.dir());
     let dir = first.dir().to_owned();
     drop(first);
-    assert_eq!(two.cache_mount("private", Sharing::Private, nothing).unwrap().dir(), dir, "taken up again");
+    assert_eq!(
+        two.cache_mount("private", Sharing::Private, false, nothing).unwrap().dir(),
+        dir,
+        "taken up again"
+    );
 
-    let first = one.cache_mount("locked", Sharing::Locked, nothing).unwrap();
+    let first = one.cache_mount("locked", Sharing::Locked, false, nothing).unwrap();
     std::thread::scope(|scope| {
         let (started, has_started) = std::sync::mpsc::channel();
         let (first, two) = (first, &two);
         let waiter = scope.spawn(move || {
             started.send(()).unwrap();
-            let mount = two.cache_mount("locked", Sharing::Locked, nothing).unwrap();
+            let mount = two.cache_mount("locked", Sharing::Locked, false, nothing).unwrap();
             mount.dir().join("mark").exists()
         });
         has_started.recv().unwrap();
@@ -95,8 +100,8 @@ fn sharing_is_kept_between_stores() {
 fn a_cache_in_use_is_not_collected() {
     let space = Space::new();
     let store = space.open();
-    let used = store.cache_mount("used", Sharing::Shared, nothing).unwrap();
-    drop(store.cache_mount("free", Sharing::Shared, nothing).unwrap());
+    let used = store.cache_mount("used", Sharing::Shared, false, nothing).unwrap();
+    drop(store.cache_mount("free", Sharing::Shared, false, nothing).unwrap());
     let pruned = space.open().prune(&PruneOptions { all: true, ..PruneOptions::default() }).unwrap();
     assert_eq!(pruned.cache_mounts, 1);
     assert!(used.dir().exists());
@@ -104,5 +109,34 @@ fn a_cache_in_use_is_not_collected() {
     let pruned = store.prune(&PruneOptions { all: true, ..PruneOptions::default() }).unwrap();
     assert_eq!(pruned.cache_mounts, 1);
     assert_eq!(store.cache_mounts().unwrap(), []);
-    store.cache_mount("used", Sharing::Shared, nothing).unwrap();
+    store.cache_mount("used", Sharing::Shared, false, nothing).unwrap();
+}
+
+#[test]
+fn a_mount_begins_anew_when_nobody_is_in_it() {
+    let space = Space::new();
+    let (one, two) = (space.open(), space.open());
+    for sharing in [Sharing::Shared, Sharing::Locked, Sharing::Private] {
+        let name = format!("{sharing:?}");
+        let mount = one.cache_mount(&name, sharing, false, nothing).unwrap();
+        let dir = mount.dir().to_owned();
+        fs::write(dir.join("old"), "").unwrap();
+        let waiting = std::thread::scope(|scope| {
+            let begun = scope.spawn(|| {
+                let mount =
+                    two.cache_mount(&name, sharing, true, |dir| fs::write(dir.join("first"), "")).unwrap();
+                (mount.dir().join("old").exists(), mount.dir().join("first").exists())
+            });
+            // Whoever is in it keeps it to the end.
+            assert!(dir.join("old").exists() && (sharing == Sharing::Private || !begun.is_finished()));
+            drop(mount);
+            begun.join().unwrap()
+        });
+        assert_eq!(waiting, (false, true), "{name}");
+        let kept = one.cache_mount(&name, sharing, false, nothing).unwrap();
+        assert!(
+            kept.dir().join("first").exists() || sharing == Sharing::Private,
+            "{name}: the new one is kept"
+        );
+    }
 }
