@@ -108,6 +108,7 @@ fn assemble(source: Source, context: ContextDir, flags: &SourceArgs) -> Result<I
         args.extend(value.map(|value| (arg.key.clone(), value)));
     }
     let epoch = epoch(&args)?;
+    check_hostname(&args)?;
     let ignored = ignored(&context.ignore);
     contexts.insert(None, context);
     let platforms = flags.platforms().map(platform);
@@ -121,6 +122,18 @@ fn assemble(source: Source, context: ContextDir, flags: &SourceArgs) -> Result<I
     };
     let (secrets, ssh) = (BTreeMap::new(), BTreeMap::new());
     Ok(Inputs { source, args, contexts, secrets, ssh, epoch, brought: None })
+}
+
+/// A host name that the kernel refuses would fail the first RUN in the kernel's words; one with blanks or the like makes
+/// another `/etc/hosts`.
+fn check_hostname(args: &BTreeMap<String, String>) -> Result<(), Error> {
+    const NAME: &str = "BUILDKIT_SANDBOX_HOSTNAME";
+    let is_right = |name: &String| name.len() <= 64 && !name.contains(|c: char| c.is_whitespace() || c == '\0');
+    match args.get(NAME).filter(|name| !is_right(name)) {
+        Some(name) => Err(Error::usage(format!("`--build-arg {NAME}={name}` is no host name"))
+            .hint("a host name has at most 64 bytes, and no blanks")),
+        None => Ok(()),
+    }
 }
 
 /// What is surely ignored: with exceptions, something below an ignored path may be there, and nothing is said.

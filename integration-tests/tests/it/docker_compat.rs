@@ -203,11 +203,25 @@ fn list(text: &mut String, heading: &str, groups: &[(Vec<String>, &str, &str)], 
         .unwrap();
 }
 
+/// Cut at blanks, but for those between backticks.
+fn words(text: &str) -> Vec<String> {
+    let mut words: Vec<String> = Vec::new();
+    let mut is_open = false;
+    for word in text.split(' ') {
+        match words.last_mut().filter(|_| is_open) {
+            Some(last) => write!(last, " {word}").unwrap(),
+            None => words.push(word.to_owned()),
+        }
+        is_open ^= word.matches('`').count() % 2 == 1;
+    }
+    words
+}
+
 /// At most 100 columns.
 fn wrapped(text: &str, indent: &str) -> String {
     let mut lines = String::new();
     let mut line = String::new();
-    for word in text.split(' ') {
+    for word in words(text) {
         if line.chars().count() + 1 + word.chars().count() > 100 {
             writeln!(lines, "{line}").unwrap();
             line = format!("{indent}{word}");

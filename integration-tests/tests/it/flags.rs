@@ -1,6 +1,6 @@
 //! Flags that scripts of `docker build` carry along.
 
-use dbuild_integration_tests::TestSpace;
+use dbuild_integration_tests::{TestSpace, WebFile, WebServer};
 
 #[test]
 fn limits_of_steps() {
@@ -271,4 +271,42 @@ fn what_is_not_done_is_said_wherever_flags_of_a_build_are_taken() {
         call("--squash").expect_code(2).stderr_has(&["`--squash` is not supported"]);
         call("--cache-from=x").expect_ok().stderr_has(&["warning: `--cache-from` has no effect yet"]);
     }
+}
+
+#[test]
+fn variables_of_docker_reach_its_command() {
+    let space = TestSpace::offline();
+    let names = ["DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CERT_PATH", "DOCKER_TLS", "DOCKER_TLS_VERIFY"];
+    let script = format!("#!/bin/sh\ncat > /dev/null\nenv > {}\n", space.path("seen").display());
+    let docker = space.write("bin/docker", script);
+    std::fs::set_permissions(&docker, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", space.path("bin").display(), std::env::var("PATH").unwrap_or_default());
+    let call = space.build("FROM scratch\nCOPY Dockerfile /\n", ["--load"]).env("PATH", path);
+    names.into_iter().fold(call, |call, name| call.env(name, format!("of-{name}"))).run().expect_ok();
+    let seen = space.read("seen");
+    for name in names {
+        assert!(seen.contains(&format!("{name}=of-{name}\n")), "{name}: {seen}");
+    }
+}
+
+#[test]
+fn credentials_may_be_in_a_variable() {
+    let server = WebServer::start();
+    let space = TestSpace::offline();
+    let challenge = WebFile::new("").status(401).with("WWW-Authenticate", "Basic realm=\"x\"");
+    for path in ["/v2/", "/v2/app/manifests/1"] {
+        server.put(path, challenge.clone());
+    }
+    let address = server.address();
+    // bob:two
+    let config = format!("{{\"auths\":{{\"{address}\":{{\"auth\":\"Ym9iOnR3bw==\"}}}}}}");
+    let text = format!("FROM {address}/app:1\n");
+    let told = space.build(&text, [""; 0]).env("DOCKER_AUTH_CONFIG", &config).run().expect_code(1);
+    let given =
+        server.take_requests().iter().any(|request| format!("{request:?}").contains("Basic Ym9iOnR3bw=="));
+    assert!(given, "{told}");
+    told.lacks(&["Ym9iOnR3bw"]);
+    space.build(&text, [""; 0]).run().expect_code(1);
+    let anonymous = server.take_requests().iter().all(|request| !format!("{request:?}").contains("Basic "));
+    assert!(anonymous, "without it nobody is told anything");
 }

@@ -128,3 +128,16 @@ fn a_stage_that_ran_again_in_a_build_of_its_own_is_seen_by_the_next_one() {
         build(&[]).stderr_has(&["9 of 9 steps cached"]);
     }
 }
+
+#[test]
+fn a_filter_that_names_no_stage_is_told() {
+    let space = TestSpace::offline();
+    let text = "FROM scratch AS Build\nCOPY Dockerfile /\n";
+    space
+        .build(text, ["--no-cache-filter", "BUILD,stage-0"])
+        .run()
+        .expect_ok()
+        .stderr_has(&["warning: `--no-cache-filter stage-0`: there is no such stage"]);
+    let slip = space.build(text, ["--no-cache-filter=biuld"]).run().expect_ok();
+    slip.stderr_has(&["`--no-cache-filter biuld`: there is no such stage: did you mean `build`?"]);
+}

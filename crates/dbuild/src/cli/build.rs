@@ -184,8 +184,10 @@ impl ProgressMode {
             "rawjson" => Self::Rawjson,
             "quiet" | "none" => Self::Quiet,
             _ => {
-                return Err("expected auto, tty, plain, rawjson, quiet or none, here or in BUILDKIT_PROGRESS"
-                    .to_owned());
+                return Err(
+                    "expected auto, tty, plain, rawjson, quiet or none, here or in BUILDKIT_PROGRESS"
+                        .to_owned(),
+                );
             }
         })
     }

@@ -20,6 +20,7 @@ const RUN_ELSEWHERE: &str = "`dbuild run IMAGE` runs a command and keeps nothing
 const NO_DAEMON: &str = "speaks to a daemon, and dbuild has none";
 const NO_CLUSTER: &str = "speaks to a cluster, and dbuild builds images";
 const NO_BUILDERS: &str = "manages builders, and dbuild is the only one it knows";
+const OF_DESKTOP: &str = "is of Docker Desktop";
 const JUST_BUILD: &str = "`dbuild build` needs none";
 const OTHER_NAME: &str = "has another name here";
 
@@ -124,6 +125,12 @@ pub(super) const COMMANDS: &[Entry] = &[
     refused("secret", NO_CLUSTER, "secrets of a build are given with `dbuild build --secret`"),
     refused("model", NO_DAEMON, "dbuild builds images"),
     refused("init", "is not there", "`dbuild demo` writes a sample project"),
+    refused("debug", OF_DESKTOP, "`dbuild shell` opens a shell in an image or a step"),
+    refused("desktop", OF_DESKTOP, "dbuild is one program"),
+    refused("extension", OF_DESKTOP, "dbuild is one program"),
+    refused("mcp", OF_DESKTOP, "dbuild is one program"),
+    refused("offload", OF_DESKTOP, "dbuild builds on this machine"),
+    refused("help", OTHER_NAME, "`dbuild --help`, `dbuild COMMAND --help`"),
     refused("builder", NO_BUILDERS, "`dbuild build`, `dbuild cache`"),
     refused("builder build", OTHER_NAME, "`dbuild build`"),
     refused("builder prune", OTHER_NAME, "`dbuild cache prune`"),

@@ -77,11 +77,12 @@ pub(super) const VARIABLES: &[Entry] = &[
     silent(DOCKER, "COMPOSE_PROFILES", COMPOSE),
     silent(DOCKER, "COMPOSE_PROJECT_NAME", COMPOSE),
     silent(DOCKER, "DOCKER_API_VERSION", NO_DAEMON),
-    done(DOCKER, "DOCKER_AUTH_CONFIG", &["{\"auths\":{}}"], "credentials.rs: a_variable_lets_in"),
+    done(DOCKER, "DOCKER_AUTH_CONFIG", &["{\"auths\":{}}"], "flags.rs: credentials_may_be_in_a_variable"),
     warned(DOCKER, "DOCKER_BUILDKIT", &["0"])
         .unless(&["", "1", "t", "T", "true", "TRUE", "True"])
         .says("asks for Docker's classic builder: dbuild builds as BuildKit does"),
-    done(DOCKER, "DOCKER_CERT_PATH", &["x"], "export.rs: a_docker_archive").says(FOR_LOAD),
+    done(DOCKER, "DOCKER_CERT_PATH", &["x"], "flags.rs: variables_of_docker_reach_its_command")
+        .says(FOR_LOAD),
     silent(DOCKER, "DOCKER_CLI_EXPERIMENTAL", "nothing here waits for it"),
     silent(DOCKER, "DOCKER_CLI_HINTS", "it is about Docker's own hints"),
     done(DOCKER, "DOCKER_CONFIG", &["x"], "credentials.rs: a_variable_lets_in"),
@@ -89,14 +90,15 @@ pub(super) const VARIABLES: &[Entry] = &[
         .unless(OFF)
         .says("has no effect: signatures are not looked at"),
     silent(DOCKER, "DOCKER_CONTENT_TRUST_SERVER", "signatures are not looked at"),
-    done(DOCKER, "DOCKER_CONTEXT", &["x"], "export.rs: a_docker_archive").says(FOR_LOAD),
+    done(DOCKER, "DOCKER_CONTEXT", &["x"], "flags.rs: variables_of_docker_reach_its_command").says(FOR_LOAD),
     warned(DOCKER, "DOCKER_CUSTOM_HEADERS", &["a=b"]).says("has no effect: registries get no headers of it"),
     done(DOCKER, "DOCKER_DEFAULT_PLATFORM", &["linux/amd64"], "flags.rs: platforms_of_the_environment"),
     silent(DOCKER, "DOCKER_HIDE_LEGACY_COMMANDS", "there are none"),
-    done(DOCKER, "DOCKER_HOST", &["x"], "export.rs: a_docker_archive").says(FOR_LOAD),
+    done(DOCKER, "DOCKER_HOST", &["x"], "flags.rs: variables_of_docker_reach_its_command").says(FOR_LOAD),
     silent(DOCKER, "DOCKER_SCAN_SUGGEST", "nothing is suggested"),
-    done(DOCKER, "DOCKER_TLS", &["1"], "export.rs: a_docker_archive").says(FOR_LOAD),
-    done(DOCKER, "DOCKER_TLS_VERIFY", &["1"], "export.rs: a_docker_archive").says(FOR_LOAD),
+    done(DOCKER, "DOCKER_TLS", &["1"], "flags.rs: variables_of_docker_reach_its_command").says(FOR_LOAD),
+    done(DOCKER, "DOCKER_TLS_VERIFY", &["1"], "flags.rs: variables_of_docker_reach_its_command")
+        .says(FOR_LOAD),
     variable(Verdict::Refused, BUILDX, "EXPERIMENTAL_BUILDKIT_SOURCE_POLICY", &["x"])
         .says("is not supported: dbuild evaluates no policies")
         .hint("unset it, and pin images and files by their digests"),
