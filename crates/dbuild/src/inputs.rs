@@ -128,7 +128,8 @@ fn assemble(source: Source, context: ContextDir, flags: &SourceArgs) -> Result<I
 /// another `/etc/hosts`.
 fn check_hostname(args: &BTreeMap<String, String>) -> Result<(), Error> {
     const NAME: &str = "BUILDKIT_SANDBOX_HOSTNAME";
-    let is_right = |name: &String| name.len() <= 64 && !name.contains(|c: char| c.is_whitespace() || c == '\0');
+    let is_right =
+        |name: &String| name.len() <= 64 && !name.contains(|c: char| c.is_whitespace() || c == '\0');
     match args.get(NAME).filter(|name| !is_right(name)) {
         Some(name) => Err(Error::usage(format!("`--build-arg {NAME}={name}` is no host name"))
             .hint("a host name has at most 64 bytes, and no blanks")),
