@@ -2,8 +2,8 @@
 
 use crate::request::BuildArgs;
 
-/// The build arguments of this kind that Docker, buildx or BuildKit know. Some of them are for whoever calls the
-/// frontend: what brings a context, or exports a cache. A name that is not here is taken for a misspelled one.
+/// The build arguments of this kind that Docker, buildx or BuildKit know. Some of them are for the caller of the
+/// frontend, which brings contexts and exports caches. A name that is not here is taken for a misspelled one.
 pub const BUILDKIT_ARGS: [&str; 13] = [
     "BUILDKIT_ATTEST_PROVENANCE",
     "BUILDKIT_ATTEST_SBOM",

@@ -70,7 +70,7 @@ fn the_built_in_frontend_has_a_name() {
 }
 
 #[test]
-fn what_is_known_and_does_nothing_is_said_and_a_slip_of_the_finger_is_told() {
+fn what_is_known_and_does_nothing_is_said_and_a_slip_of_the_finger_is_named() {
     let space = TestSpace::offline();
     let text = "FROM scratch\nCOPY Dockerfile /\n";
     let build = |arg: &str| space.build(text, ["--build-arg", arg]).run();

@@ -130,7 +130,7 @@ fn a_stage_that_ran_again_in_a_build_of_its_own_is_seen_by_the_next_one() {
 }
 
 #[test]
-fn a_filter_that_names_no_stage_is_told() {
+fn a_filter_that_names_no_stage_is_warned_of() {
     let space = TestSpace::offline();
     let text = "FROM scratch AS Build\nCOPY Dockerfile /\n";
     space

@@ -115,7 +115,7 @@ pub(crate) fn variables() -> Result<Vec<String>, Error> {
 
 /// What is to be said of build arguments.
 pub(crate) fn build_arguments(given: &[KeyValue]) -> Result<Vec<String>, Error> {
-    // Of this one the frontend speaks, which knows when it is another language.
+    // The frontend speaks of this one itself: it knows when another language is asked for.
     const SYNTAX: &str = "BUILDKIT_SYNTAX";
     let mut warnings = Vec::new();
     let rows = table::entries().filter(|entry| entry.kind == Kind::BuildArgument && entry.word != SYNTAX);
@@ -192,7 +192,7 @@ fn refuse_flags(owner: &str, matches: &ArgMatches) -> Result<(), Error> {
     given.map_or(Ok(()), |(entry, _)| judged(entry).map(drop))
 }
 
-/// Whether a value of a word asks for nothing. Of a list one element is enough: `type=sbom,disabled=true`.
+/// Whether a value of a word asks for nothing. One element of a list is enough: `type=sbom,disabled=true`.
 fn is_harmless(entry: &Entry, value: &str) -> bool {
     let fields = csv_fields(value).unwrap_or_default();
     entry.harmless.contains(&value)

@@ -127,7 +127,7 @@ fn a_mount_begins_anew_when_nobody_is_in_it() {
                     two.cache_mount(&name, sharing, true, |dir| fs::write(dir.join("first"), "")).unwrap();
                 (mount.dir().join("old").exists(), mount.dir().join("first").exists())
             });
-            // Whoever is in it keeps it to the end.
+            // The step that is in it keeps it to the end.
             assert!(dir.join("old").exists() && (sharing == Sharing::Private || !begun.is_finished()));
             drop(mount);
             begun.join().unwrap()
