@@ -79,7 +79,14 @@ pub(super) fn say_what_is_not_done(flags: &BuildArgs) -> Result<(), Error> {
         warnings.extend(docker_compat::output_keys(text)?);
     }
     warnings.extend(docker_compat::variables()?);
-    warnings.iter().for_each(|warning| progress::say(&format!("warning: {warning}")));
+    // A reader of JSON gets every word as JSON.
+    let json = (flags.progress == ProgressMode::Rawjson).then(|| progress::view(flags.progress, flags.quiet));
+    for warning in warnings {
+        match &json {
+            Some(view) => view.emit(Event::warning(warning)),
+            None => progress::say(&format!("warning: {warning}")),
+        }
+    }
     Ok(())
 }
 
