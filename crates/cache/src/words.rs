@@ -136,6 +136,7 @@ fn run_words(run: &RunStep, sink: &mut dyn Sink) {
         network,
         security,
         extra_hosts,
+        hostname,
     } = run;
     sink.add(Kind::Instruction, "", "RUN");
     // Of strings alone: cannot fail.
@@ -169,6 +170,10 @@ fn run_words(run: &RunStep, sink: &mut dyn Sink) {
     by_name.sort_by(|a, b| a.host.cmp(&b.host));
     for HostEntry { host, ip } in by_name {
         sink.add(Kind::Host, host, ip);
+    }
+    // A command can ask for it, so it is part of the key, as in BuildKit; the usual one is the machine's affair.
+    if let Some(hostname) = hostname {
+        sink.add(Kind::Flag, "BUILDKIT_SANDBOX_HOSTNAME", hostname);
     }
 }
 

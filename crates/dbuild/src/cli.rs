@@ -4,9 +4,9 @@
 mod build;
 mod cache;
 mod check;
-mod habits;
 mod journal;
 mod lab;
+mod limits;
 mod plan;
 mod values;
 
@@ -17,11 +17,11 @@ use clap::{Args, Parser, Subcommand};
 pub(crate) use build::{BuildArgs, ProgressMode, SourceArgs};
 pub(crate) use cache::{CacheCommand, CacheListArgs, CacheSort, PruneArgs, VerifyArgs};
 pub(crate) use check::{CheckArgs, FindingsFormat};
-pub(crate) use habits::{HabitArgs, MemorySize, Ulimit, annotations};
 pub(crate) use journal::{CompareArgs, GraphArgs, GraphFormat, HistoryArgs, LogsArgs, ReportArgs};
 pub(crate) use lab::{LabCommand, ReplayArgs};
+pub(crate) use limits::{MemorySize, Ulimit, annotations};
 pub(crate) use plan::{PlanArgs, WhyArgs};
-pub(crate) use values::{Age, ByteSize, Call, KeyValue, Method, NamedContextArg};
+pub(crate) use values::{Age, ByteSize, Call, KeyValue, Method, NamedContextArg, go_bool};
 
 /// Builds container images from Dockerfiles: no daemon, no root, one binary.
 #[derive(Debug, Parser)]
@@ -104,7 +104,7 @@ pub(crate) enum Command {
         /// A reference, such as debian:12
         reference: String,
         /// The platform to pull
-        #[arg(long)]
+        #[arg(long, env = "DOCKER_DEFAULT_PLATFORM", hide_env = true)]
         platform: Option<String>,
     },
     /// Push an image of the store to a registry

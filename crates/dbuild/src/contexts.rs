@@ -22,7 +22,7 @@ use dbuild_registry::Remotes;
 use dbuild_scheduler::{BuildError, CacheUse, Canceller, ContextDir, Machine, Request};
 use dbuild_store::Lease;
 
-use crate::cli::BuildArgs;
+use crate::cli::{BuildArgs, go_bool};
 use crate::commands::planning::cancel_on_signal;
 use crate::error::Error;
 use crate::inputs;
@@ -51,8 +51,10 @@ pub(crate) fn bring(session: &Session, flags: &BuildArgs) -> Result<Option<Broug
     // A directory of this name goes before a repository of GitHub's.
     let is_here = !text.contains("://") && flags.context.is_dir();
     if let Some(git) = git_context(&text).filter(|_| !is_here) {
-        let git =
+        let mut git =
             git.map_err(|reason| Error::usage(format!("the context `{}`: {reason}", shown_url(&text))))?;
+        // A directory of a repository is no repository.
+        git.keep_git_dir |= keeps_git_dir(flags) && git.subdir.is_none();
         let lease = lease()?;
         let root = bring_by(session, flags, None, vec![StepKind::Git(git)])?;
         return Ok(Some(Brought { root, dockerfile: None, _lease: lease }));
@@ -63,6 +65,14 @@ pub(crate) fn bring(session: &Session, flags: &BuildArgs) -> Result<Option<Broug
     Ok(None)
 }
 
+/// What the build argument says; as in BuildKit, what is no truth says nothing.
+fn keeps_git_dir(flags: &BuildArgs) -> bool {
+    let mut args = flags.source.build_arg.iter().rev();
+    let given = args.find(|arg| arg.key == "BUILDKIT_CONTEXT_KEEP_GIT_DIR");
+    let value = given.and_then(|arg| arg.value.clone().or_else(|| std::env::var(&arg.key).ok()));
+    value.is_some_and(|value| go_bool(&value).unwrap_or(false))
+}
+
 /// An archive or a Dockerfile.
 fn from_url(session: &Session, flags: &BuildArgs, url: &str, lease: Lease) -> Result<Brought, Error> {
     let fetch = fetched_context(url);
@@ -71,9 +81,10 @@ fn from_url(session: &Session, flags: &BuildArgs, url: &str, lease: Lease) -> Re
 }
 
 fn from_stdin(session: &Session, flags: &BuildArgs, lease: Lease) -> Result<Brought, Error> {
-    if flags.source.file.as_deref() == Some(Path::new("-")) {
+    if flags.source.file() == Some(Path::new("-")) {
         return Err(Error::usage("standard input cannot be both the context and the Dockerfile"));
     }
+    inputs::say_if_typed("the context, an archive or a Dockerfile,");
     let dir = session.store.scratch_path();
     let path = dir.join(CONTEXT);
     let written = std::fs::create_dir(&dir)
@@ -87,7 +98,7 @@ fn from_stdin(session: &Session, flags: &BuildArgs, lease: Lease) -> Result<Brou
     }
     let mut brought = from_file(session, flags, dir, "-", lease)?;
     if brought.dockerfile.is_some() {
-        if flags.source.file.is_some() {
+        if flags.source.file().is_some() {
             return Err(Error::usage("standard input is a Dockerfile, and `-f` names another one"));
         }
         // Unlike one at a URL, it is no part of its own context.

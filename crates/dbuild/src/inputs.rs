@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{IsTerminal as _, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,10 +13,13 @@ use dbuild_layer::{Ignore, TreePath};
 use dbuild_oci::Platform;
 use dbuild_plan::{HostEntry, NetworkMode, shown_url};
 use dbuild_scheduler::{ContextDir, Secret};
+use dbuild_support::csv::csv_fields;
 
 use crate::cli::{BuildArgs, NamedContextArg, SourceArgs};
 use crate::contexts::{self, Brought};
+use crate::docker_compat;
 use crate::error::Error;
+use crate::progress;
 use crate::resolve::OCI_LAYOUT;
 use crate::session::Session;
 
@@ -45,7 +48,7 @@ pub(crate) fn read(session: &Session, flags: &BuildArgs) -> Result<Inputs, Error
     let labels = flags.label.iter();
     inputs.args.labels =
         labels.map(|label| (label.key.clone(), label.value.clone().unwrap_or_default())).collect();
-    inputs.args.hosts = flags.add_host.iter().map(|text| host_entry(text)).collect::<Result<_, _>>()?;
+    inputs.args.hosts = hosts(&flags.add_host)?;
     inputs.args.network = network(&flags.network)?;
     inputs.secrets = secrets(&flags.secret)?;
     inputs.ssh = agents(&flags.ssh)?;
@@ -54,18 +57,19 @@ pub(crate) fn read(session: &Session, flags: &BuildArgs) -> Result<Inputs, Error
 
 /// What `--secret` gives.
 pub(crate) fn secrets(flags: &[String]) -> Result<BTreeMap<String, Secret>, Error> {
-    flags.iter().map(|text| secret(text)).collect()
+    // As in buildx an empty one is none.
+    flags.iter().filter(|text| !text.is_empty()).map(|text| secret(text)).collect()
 }
 
 /// What `--ssh` gives.
 pub(crate) fn agents(flags: &[String]) -> Result<BTreeMap<String, PathBuf>, Error> {
-    flags.iter().map(|text| ssh(text)).collect()
+    flags.iter().filter(|text| !text.is_empty()).map(|text| ssh(text)).collect()
 }
 
 /// As [`read_source`], of a context from elsewhere: `-f` names a file in it, and nothing of it is ignored.
 fn read_brought(mut brought: Brought, flags: &BuildArgs) -> Result<Inputs, Error> {
     let root = brought.root.clone();
-    let source = match (brought.dockerfile.take(), flags.source.file.as_deref()) {
+    let source = match (brought.dockerfile.take(), flags.source.file()) {
         (None, Some(file)) if file == Path::new("-") => dockerfile(&flags.context, &root, Some(file))?.0,
         (Some(source), _) => source,
         (None, file) => {
@@ -92,7 +96,7 @@ fn read_brought(mut brought: Brought, flags: &BuildArgs) -> Result<Inputs, Error
 /// Reads what a Dockerfile needs to be understood, and not what only a build needs.
 pub(crate) fn read_source(context: &Path, flags: &SourceArgs) -> Result<Inputs, Error> {
     let root = context_dir(context)?;
-    let (source, path) = dockerfile(context, &root, flags.file.as_deref())?;
+    let (source, path) = dockerfile(context, &root, flags.file())?;
     let ignore = ignore_file(&root, path.as_deref())?;
     assemble(source, ContextDir { root, ignore }, flags)
 }
@@ -106,12 +110,13 @@ fn assemble(source: Source, context: ContextDir, flags: &SourceArgs) -> Result<I
         args.extend(value.map(|value| (arg.key.clone(), value)));
     }
     let epoch = epoch(&args)?;
+    check_hostname(&args)?;
     let ignored = ignored(&context.ignore);
     contexts.insert(None, context);
-    let platforms = flags.platform.iter().map(|text| text.parse::<Platform>().map_err(Error::usage));
+    let platforms = flags.platforms().map(platform);
     let args = FrontendArgs {
         args,
-        target: flags.target.clone(),
+        target: flags.target().map(str::to_owned),
         platforms: platforms.collect::<Result<_, _>>()?,
         contexts: named,
         ignored,
@@ -119,6 +124,19 @@ fn assemble(source: Source, context: ContextDir, flags: &SourceArgs) -> Result<I
     };
     let (secrets, ssh) = (BTreeMap::new(), BTreeMap::new());
     Ok(Inputs { source, args, contexts, secrets, ssh, epoch, brought: None })
+}
+
+/// A host name that the kernel refuses would fail the first RUN in the kernel's words; one with blanks or the like makes
+/// another `/etc/hosts`.
+fn check_hostname(args: &BTreeMap<String, String>) -> Result<(), Error> {
+    const NAME: &str = "BUILDKIT_SANDBOX_HOSTNAME";
+    let is_right =
+        |name: &String| name.len() <= 64 && !name.contains(|c: char| c.is_whitespace() || c == '\0');
+    match args.get(NAME).filter(|name| !is_right(name)) {
+        Some(name) => Err(Error::usage(format!("`--build-arg {NAME}={name}` is no host name"))
+            .hint("a host name has at most 64 bytes, and no blanks")),
+        None => Ok(()),
+    }
 }
 
 /// What is surely ignored: with exceptions, something below an ignored path may be there, and nothing is said.
@@ -139,7 +157,8 @@ pub(crate) fn network(text: &str) -> Result<NetworkMode, Error> {
         "default" | "" => Ok(NetworkMode::Default),
         "host" => Ok(NetworkMode::Host),
         "none" => Ok(NetworkMode::None),
-        other => Err(Error::usage(format!("`--network {other}`: expected default, host or none"))),
+        other => Err(docker_compat::refused_value("--network", other)
+            .unwrap_or_else(|| Error::usage(format!("`--network {other}`: expected default, host or none")))),
     }
 }
 
@@ -167,9 +186,17 @@ fn context_dir(path: &Path) -> Result<PathBuf, Error> {
     })
 }
 
+/// Says what is read from standard input where that is a terminal: else a build would wait there without a word.
+pub(crate) fn say_if_typed(what: &str) {
+    if std::io::stdin().is_terminal() {
+        progress::say(&format!("note: {what} is read from standard input; Ctrl-D ends it"));
+    }
+}
+
 /// The text, and where it lies if it lies in a file. `written` is the context `root` as the user names it.
 fn dockerfile(written: &Path, root: &Path, file: Option<&Path>) -> Result<(Source, Option<PathBuf>), Error> {
     if file == Some(Path::new("-")) {
+        say_if_typed("the Dockerfile");
         let mut bytes = Vec::new();
         let read = std::io::stdin().take(LARGEST + 1).read_to_end(&mut bytes);
         read.map_err(|error| {
@@ -178,10 +205,12 @@ fn dockerfile(written: &Path, root: &Path, file: Option<&Path>) -> Result<(Sourc
         return Ok((Source::from_bytes("-", &bytes), None));
     }
     let (path, shown) = match file {
-        Some(path) => (path.to_owned(), path.to_string_lossy().into_owned()),
+        Some(path) => {
+            let path = in_lower_case(path).unwrap_or_else(|| path.to_owned());
+            (path.clone(), path.to_string_lossy().into_owned())
+        }
         None => {
-            let named = ["Dockerfile", "Containerfile"].into_iter().find(|name| root.join(name).exists());
-            let name = named.unwrap_or("Dockerfile");
+            let name = default_dockerfile(root).unwrap_or("Dockerfile");
             (root.join(name), written.join(name).to_string_lossy().into_owned())
         }
     };
@@ -198,6 +227,17 @@ fn dockerfile(written: &Path, root: &Path, file: Option<&Path>) -> Result<(Sourc
         }
         Err(error) => Err(Error::failed(format!("cannot read {shown}: {error}"))),
     }
+}
+
+/// The Dockerfile of a directory where none is named.
+pub(crate) fn default_dockerfile(dir: &Path) -> Option<&'static str> {
+    ["Dockerfile", "dockerfile", "Containerfile"].into_iter().find(|name| dir.join(name).exists())
+}
+
+/// The file `dockerfile` beside a `Dockerfile` that is not there, as BuildKit reads it.
+fn in_lower_case(path: &Path) -> Option<PathBuf> {
+    let is_missing = path.file_name().is_some_and(|name| name == "Dockerfile") && !path.exists();
+    Some(path.with_file_name("dockerfile")).filter(|path| is_missing && path.exists())
 }
 
 fn find_dockerfiles(context: &Path) -> Vec<String> {
@@ -291,6 +331,40 @@ fn named_contexts(flags: &[NamedContextArg]) -> Result<Named, Error> {
     Ok((named, dirs))
 }
 
+/// A platform of `--platform`; `local` is this machine's.
+fn platform(text: &str) -> Result<Platform, Error> {
+    if text.eq_ignore_ascii_case("local") {
+        return Ok(Platform::host());
+    }
+    let platform: Platform = text.parse().map_err(Error::usage)?;
+    let refused = docker_compat::refused_value("--platform", "windows/ARCH");
+    match refused.filter(|_| platform.os == "windows") {
+        Some(error) => Err(error),
+        None => Ok(platform),
+    }
+}
+
+/// What `--add-host` gives: each is a list.
+fn hosts(flags: &[String]) -> Result<Vec<HostEntry>, Error> {
+    let mut hosts = Vec::new();
+    for text in flags {
+        for field in list("--add-host", text)?.iter().filter(|field| !field.is_empty()) {
+            hosts.push(host_entry(field)?);
+        }
+    }
+    Ok(hosts)
+}
+
+/// The elements of a flag's value that is a list.
+fn list(flag: &str, text: &str) -> Result<Vec<String>, Error> {
+    let fields = csv_fields(text).map_err(|error| {
+        Error::usage(format!("`{flag} {text}`: {error}")).hint(
+            "a list is one line of CSV: an element that holds a comma stands in double quotes as a whole",
+        )
+    })?;
+    Ok(fields.into_iter().map(|field| field.text).collect())
+}
+
 fn host_entry(text: &str) -> Result<HostEntry, Error> {
     // `host=ip` is the newer spelling; an IPv6 address may stand in brackets.
     let parts = text.split_once('=').or_else(|| text.split_once(':'));
@@ -308,7 +382,7 @@ fn host_entry(text: &str) -> Result<HostEntry, Error> {
 
 fn secret(text: &str) -> Result<(String, Secret), Error> {
     let (mut id, mut file, mut variable, mut kind) = (None, None, None, None);
-    for field in text.split(',') {
+    for field in list("--secret", text)? {
         match field.split_once('=') {
             Some(("id", value)) => id = Some(value.to_owned()),
             Some(("src" | "source", value)) => file = Some(PathBuf::from(value)),
@@ -347,9 +421,14 @@ fn secret(text: &str) -> Result<(String, Secret), Error> {
 }
 
 fn ssh(text: &str) -> Result<(String, PathBuf), Error> {
-    let (id, socket) = match text.split_once('=') {
+    let fields = list("--ssh", text)?;
+    let [field] = fields.as_slice() else {
+        return Err(Error::usage(format!("`--ssh {text}`: expected one socket of an agent"))
+            .hint("several keys: `ssh-add FILE` for each, then `--ssh default`"));
+    };
+    let (id, socket) = match field.split_once('=') {
         Some((id, path)) => (id, Some(PathBuf::from(path))),
-        None => (text, std::env::var_os("SSH_AUTH_SOCK").map(PathBuf::from)),
+        None => (field.as_str(), std::env::var_os("SSH_AUTH_SOCK").map(PathBuf::from)),
     };
     let socket = socket.ok_or_else(|| {
         Error::usage(format!("`--ssh {text}`: SSH_AUTH_SOCK is not set"))

@@ -4,6 +4,7 @@ mod cli;
 mod commands;
 mod config;
 mod contexts;
+mod docker_compat;
 mod error;
 mod from_host;
 mod inputs;
@@ -17,7 +18,7 @@ mod telemetry;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::cli::Cli;
 use crate::error::{EXIT_USAGE, Error};
@@ -25,8 +26,17 @@ use crate::error::{EXIT_USAGE, Error};
 fn main() -> ExitCode {
     // Must stay first: this process may be the one that becomes a step's parent.
     dbuild_sandbox::dispatch_helper();
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+    let command = docker_compat::with_known_words(Cli::command());
+    let parsed = command.try_get_matches().and_then(|matches| {
+        let cli = docker_compat::check(&matches).map(|()| Cli::from_arg_matches(&matches));
+        cli.map_or_else(|error| Ok(Err(error)), |cli| cli.map(Ok))
+    });
+    let cli = match parsed {
+        Ok(Ok(cli)) => cli,
+        Ok(Err(error)) => {
+            tell(&error);
+            return ExitCode::from(error.code());
+        }
         Err(error) => {
             // Help and version are no errors, and clap knows where each goes.
             let _ = error.print();

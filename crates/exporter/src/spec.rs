@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use dbuild_layer::Compression;
+use dbuild_support::csv::{CsvError, csv_fields};
 use dbuild_support::edit_distance::distance;
 
 /// One `--output` of a build, with the meaning that it has for `docker buildx build`.
@@ -113,7 +114,7 @@ impl fmt::Display for SpecError {
     }
 }
 
-const KEYS: [&str; 22] = [
+const KEYS: [&str; 27] = [
     "type",
     "dest",
     "tar",
@@ -136,6 +137,11 @@ const KEYS: [&str; 22] = [
     "buildinfo",
     "annotation.KEY",
     "mode",
+    "attestation-inline",
+    "buildinfo-attrs",
+    "danging-name-empty-only",
+    "oci-artifact",
+    "prefer-nondist-layers",
 ];
 
 impl FromStr for OutputSpec {
@@ -145,27 +151,27 @@ impl FromStr for OutputSpec {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let error = |at: Range<usize>, problem: String| SpecError { text: text.to_owned(), at, problem };
         let fields =
-            fields(text).map_err(|at| error(at..text.len(), "this quote is never closed".to_owned()))?;
+            csv_fields(text).map_err(|CsvError { at, reason }| error(at..text.len(), reason.to_owned()))?;
         if text.is_empty() {
             return Err(error(0..0, "an output needs a destination".to_owned()));
         }
         if let [field] = fields.as_slice() {
-            if field.value == "-" {
+            if field.text == "-" {
                 return Ok(Self::new(OutputKind::Tar, Some(Destination::Stdout)));
             }
-            if !field.value.contains('=') {
-                return Ok(Self::new(OutputKind::Local, Some(Destination::Path(field.value.clone().into()))));
+            if !field.text.contains('=') {
+                return Ok(Self::new(OutputKind::Local, Some(Destination::Path(field.text.clone().into()))));
             }
         }
         let mut reading = Reading { spec: Self::new(OutputKind::Image, None), kind: None, tar: None };
         for field in fields {
-            let problem = match field.value.split_once('=') {
+            let problem = match field.text.split_once('=') {
                 Some((key, value)) => reading.set(key, value).map_err(|(whole, problem)| {
                     let at =
                         if whole { field.at.clone() } else { field.at.start..field.at.start + key.len() };
                     (at, problem)
                 }),
-                None => Err((field.at.clone(), format!("`{}` is not `key=value`", field.value))),
+                None => Err((field.at.clone(), format!("`{}` is not `key=value`", field.text))),
             };
             problem.map_err(|(at, problem)| error(at, problem))?;
         }
@@ -228,13 +234,19 @@ impl Reading {
             "push" => spec.push = flag(key, value)?,
             "push-by-digest" => spec.push_by_digest = flag(key, value)?,
             "platform-split" => spec.platform_split = Some(flag(key, value)?),
-            // dbuild's store always keeps, and unpacks when it needs to; the rest speaks to a daemon.
+            // dbuild's store always keeps, and unpacks when it needs to; the rest speaks to a daemon, or of what dbuild
+            // does not make. Which of these need a word to the user is in the table of the command line.
             "store"
             | "unpack"
             | "dangling-name-prefix"
+            | "danging-name-empty-only"
             | "name-canonical"
+            | "attestation-inline"
             | "attestation-prefix"
-            | "buildinfo" => {}
+            | "buildinfo"
+            | "buildinfo-attrs"
+            | "oci-artifact"
+            | "prefer-nondist-layers" => {}
             "registry.insecure" => {
                 let problem = "set `insecure = true` for the registry in the configuration instead";
                 return Err((false, problem.to_owned()));
@@ -357,35 +369,6 @@ fn unknown_key(key: &str) -> String {
         Some(near) => format!("`{key}` is no key of an output: did you mean `{near}`?"),
         None => format!("`{key}` is no key of an output: {}", KEYS[..12].join(", ")),
     }
-}
-
-struct Field {
-    /// Without its quotes.
-    value: String,
-    /// Where it stands in the text.
-    at: Range<usize>,
-}
-
-/// Splits at commas as a line of CSV: a field in double quotes may hold commas, and a quote in it is doubled. The
-/// error is where an open quote stands.
-fn fields(text: &str) -> Result<Vec<Field>, usize> {
-    let mut fields = Vec::new();
-    let (mut value, mut start, mut quote) = (String::new(), 0, None);
-    let mut rest = text.char_indices().peekable();
-    while let Some((at, c)) = rest.next() {
-        match (c, quote) {
-            ('"', Some(_)) if rest.next_if(|(_, next)| *next == '"').is_some() => value.push('"'),
-            ('"', Some(_)) => quote = None,
-            ('"', None) if value.is_empty() => quote = Some(at),
-            (',', None) => {
-                fields.push(Field { value: std::mem::take(&mut value), at: start..at });
-                start = at + 1;
-            }
-            (c, _) => value.push(c),
-        }
-    }
-    fields.push(Field { value, at: start..text.len() });
-    quote.map_or(Ok(fields), Err)
 }
 
 #[cfg(test)]

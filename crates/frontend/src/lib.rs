@@ -13,6 +13,7 @@
 //! Nothing here reads a file or a network, and no input makes it panic, loop or take memory without bound.
 
 mod ast;
+mod buildkit_args;
 mod checks;
 mod diagnostics;
 mod expand;
@@ -34,6 +35,7 @@ pub use ast::{
     ArgDefinition, CommandLine, Copy, Dockerfile, From, Healthcheck, Instruction, InstructionKind, Pair, Run,
     StageView,
 };
+pub use buildkit_args::BUILDKIT_ARGS;
 pub use checks::check;
 pub use checks::rules::{ALL as RULES, Rule};
 pub use diagnostics::{Diagnostic, Diagnostics, Label, Severity, render};

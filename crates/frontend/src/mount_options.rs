@@ -1,8 +1,7 @@
 //! The options of `RUN --mount`.
 
-use std::ops::Range;
-
 use dbuild_plan::CacheSharing;
+use dbuild_support::csv::{CsvError, csv_fields};
 use dbuild_support::edit_distance;
 
 use crate::diagnostics::Diagnostic;
@@ -339,56 +338,15 @@ impl Field {
     }
 }
 
-/// Cuts a list as CSV has it: a field in double quotes may hold commas, and doubled quotes.
+/// Cuts the list.
 fn fields(value: &Word) -> Result<Vec<Field>, Diagnostic> {
-    let text = value.text.as_str();
-    let field = |text: String, range: Range<usize>| Field { word: Word::new(text, value.part(range)) };
-    let mut found = Vec::new();
-    let mut at = 0;
-    while at <= text.len() {
-        let rest = &text[at..];
-        if let Some(quoted) = rest.strip_prefix('"') {
-            let (body, len) = quoted_field(quoted).ok_or_else(|| {
-                let error =
-                    Diagnostic::error(value.span, "a quote in this list is not closed as CSV asks for");
-                error.help("a field in double quotes ends before a comma; a quote inside is written twice")
-            })?;
-            found.push(field(body, at..at + len + 1));
-            at += len + 2;
-        } else {
-            let len = rest.find(',').unwrap_or(rest.len());
-            if rest[..len].contains('"') {
-                return Err(Diagnostic::error(
-                    value.span,
-                    "a quote stands inside a field that does not begin with one",
-                ));
-            }
-            found.push(field(rest[..len].to_owned(), at..at + len));
-            at += len + 1;
-        }
-    }
-    Ok(found)
-}
-
-/// After the opening quote: the text, and the length up to and with the closing quote.
-fn quoted_field(text: &str) -> Option<(String, usize)> {
-    let mut body = String::new();
-    let mut chars = text.char_indices().peekable();
-    while let Some((at, c)) = chars.next() {
-        if c != '"' {
-            body.push(c);
-            continue;
-        }
-        match chars.peek() {
-            Some((_, '"')) => {
-                body.push('"');
-                chars.next();
-            }
-            Some((_, ',')) | None => return Some((body, at + 1)),
-            Some(_) => return None,
-        }
-    }
-    None
+    let fields = csv_fields(&value.text).map_err(|CsvError { at, reason }| {
+        Diagnostic::error(value.part(at..value.text.len()), reason).help(
+            "options are separated by commas; one that holds a comma stands in double quotes as a whole",
+        )
+    })?;
+    let words = fields.into_iter().map(|field| Field { word: Word::new(field.text, value.part(field.at)) });
+    Ok(words.collect())
 }
 
 #[cfg(test)]

@@ -206,7 +206,7 @@ impl Knowledge for Simulated<'_> {
         let mut layers = below.to_vec();
         layers.push(Layer { digest, bytes, writes });
         let files = Some(SimFiles::Layers(Arc::new(layers)));
-        Some(Gave { layer: digest, layer_is_empty: false, files, duration_ms })
+        Some(Gave { layer: digest, layer_is_empty: false, files, made_from: Vec::new(), duration_ms })
     }
 
     /// What is downloaded is one thing for its words, at every commit.

@@ -188,6 +188,9 @@ pub struct RunStep {
     pub security: SecurityMode,
     /// Lines for `/etc/hosts`.
     pub extra_hosts: Vec<HostEntry>,
+    /// The host name that the command sees; `None` is the sandbox's usual one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
 }
 
 /// A file that is mounted for one RUN.

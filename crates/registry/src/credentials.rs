@@ -6,10 +6,15 @@ use std::path::{Path, PathBuf};
 use docker_credential::{CredentialRetrievalError as Trouble, DockerCredential};
 
 /// Where credentials are looked up. Read at every lookup, so that a `docker login` during a build counts.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Credentials {
+    /// The text of `DOCKER_AUTH_CONFIG`: a file without a file. It goes first.
+    variable: Option<Vec<u8>>,
     files: Vec<PathBuf>,
 }
+
+/// The variable that holds what a file holds elsewhere; CI services set it.
+const VARIABLE: &str = "DOCKER_AUTH_CONFIG";
 
 /// What was found for a host.
 #[derive(Clone)]
@@ -39,6 +44,14 @@ impl fmt::Debug for Credential {
     }
 }
 
+impl fmt::Debug for Credentials {
+    /// Without what the variable holds.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { variable, files } = self;
+        f.debug_struct("Credentials").field("variable", &variable.is_some()).field("files", files).finish()
+    }
+}
+
 impl Credentials {
     /// Nothing is known: every request is anonymous.
     pub fn none() -> Self {
@@ -47,10 +60,11 @@ impl Credentials {
 
     /// Exactly these files, in this order, each in the format of Docker's `config.json`.
     pub fn from_files(files: Vec<PathBuf>) -> Self {
-        Self { files }
+        Self { variable: None, files }
     }
 
-    /// The places where Docker and podman keep them, in podman's order: `$REGISTRY_AUTH_FILE` (alone, if it is set),
+    /// The places where Docker and podman keep them: what `$DOCKER_AUTH_CONFIG` holds, and then the files in podman's
+    /// order: `$REGISTRY_AUTH_FILE` (alone, if it is set),
     /// `$XDG_RUNTIME_DIR/containers/auth.json`, `~/.config/containers/auth.json`, `$DOCKER_CONFIG/config.json` or
     /// `~/.docker/config.json`.
     pub fn from_environment() -> Self {
@@ -60,8 +74,9 @@ impl Credentials {
     }
 
     fn from_variables(variable: impl Fn(&str) -> Option<PathBuf>) -> Self {
+        let given = variable(VARIABLE).map(|value| value.into_os_string().into_encoded_bytes());
         if let Some(file) = variable("REGISTRY_AUTH_FILE") {
-            return Self { files: vec![file] };
+            return Self { variable: given, files: vec![file] };
         }
         let home = variable("HOME");
         let config = variable("XDG_CONFIG_HOME").or_else(|| home.as_ref().map(|home| home.join(".config")));
@@ -71,22 +86,28 @@ impl Credentials {
             config.map(|dir| dir.join("containers/auth.json")),
             docker.map(|dir| dir.join("config.json")),
         ];
-        Self { files: files.into_iter().flatten().collect() }
+        Self { variable: given, files: files.into_iter().flatten().collect() }
     }
 
     /// What is known for a repository of a host (`host` or `host:port`, exactly). May start a credential
     /// helper: call it where blocking is allowed.
     pub(crate) fn lookup(&self, host: &str, repository: &str) -> Found {
         let mut trouble = None;
-        for file in &self.files {
-            match lookup_in(file, host, repository) {
+        let variable = self.variable.iter().map(|text| {
+            // Helpers are not started by what a variable says.
+            let found = without_helpers(text).and_then(|text| lookup_text(&text, host, repository));
+            (VARIABLE.to_owned(), found)
+        });
+        let files =
+            self.files.iter().map(|file| (file.display().to_string(), lookup_in(file, host, repository)));
+        for (place, found) in variable.chain(files) {
+            match found {
                 Ok(Some(credential)) => {
-                    let place = Some(file.display().to_string());
-                    return Found { credential: Some(credential), place, trouble: None };
+                    return Found { credential: Some(credential), place: Some(place), trouble: None };
                 }
                 Ok(None) => {}
                 Err(problem) => {
-                    trouble.get_or_insert(format!("{}: {problem}", file.display()));
+                    trouble.get_or_insert(format!("{place}: {problem}"));
                 }
             }
         }
@@ -94,13 +115,17 @@ impl Credentials {
     }
 }
 
-/// Podman's files may name repositories (`quay.io/team`), most specific first; Docker's name hosts only.
 fn lookup_in(file: &Path, host: &str, repository: &str) -> Result<Option<Credential>, String> {
     let bytes = match std::fs::read(file) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error.to_string()),
     };
+    lookup_text(&bytes, host, repository)
+}
+
+/// Podman's files may name repositories (`quay.io/team`), most specific first; Docker's name hosts only.
+fn lookup_text(bytes: &[u8], host: &str, repository: &str) -> Result<Option<Credential>, String> {
     let host = if host == "docker.io" { "https://index.docker.io/v1/" } else { host };
     let mut path = format!("{host}/{repository}");
     if host.starts_with("https://") {
@@ -112,13 +137,13 @@ fn lookup_in(file: &Path, host: &str, repository: &str) -> Result<Option<Credent
         path = shorter.to_owned();
     }
     // Helpers may know hosts only; they are asked once, at the end, by the name that Docker gives them.
-    let without_helpers = without_helpers(&bytes)?;
+    let without_helpers = without_helpers(bytes)?;
     for name in &names {
         if let Some(found) = lookup_name(&without_helpers, name)? {
             return Ok(Some(found));
         }
     }
-    lookup_name(&bytes, host)
+    lookup_name(bytes, host)
 }
 
 fn without_helpers(bytes: &[u8]) -> Result<Vec<u8>, String> {
@@ -194,8 +219,43 @@ mod tests {
     }
 
     #[test]
+    fn a_variable_lets_in() {
+        let dir = tempfile::tempdir().unwrap();
+        // ann:one and bob:two
+        let file = r#"{"auths":{"a.example":{"auth":"YW5uOm9uZQ=="},"b.example":{"auth":"YW5uOm9uZQ=="}}}"#;
+        std::fs::write(dir.path().join("config.json"), file).unwrap();
+        let lookup = |variable: &str, host: &str| {
+            let variables = |name: &str| match name {
+                "DOCKER_AUTH_CONFIG" => Some(PathBuf::from(variable)),
+                "DOCKER_CONFIG" => Some(dir.path().to_owned()),
+                _ => None,
+            };
+            let credentials = Credentials::from_variables(variables);
+            assert!(!format!("{credentials:?}").contains("Ym9iOnR3bw"), "it is in no log");
+            let found = credentials.lookup(host, "app");
+            match (found.credential, found.place, found.trouble) {
+                (Some(Credential::Basic { user, password }), Some(place), _) => {
+                    format!(
+                        "{user}:{password} of {}",
+                        place.replace(&dir.path().display().to_string(), "DIR")
+                    )
+                }
+                (_, _, trouble) => trouble.unwrap_or_default(),
+            }
+        };
+        let variable = r#"{"auths":{"a.example":{"auth":"Ym9iOnR3bw=="}},"credsStore":"no-such-helper"}"#;
+        assert_eq!(lookup(variable, "a.example"), "bob:two of DOCKER_AUTH_CONFIG");
+        assert_eq!(lookup(variable, "b.example"), "ann:one of DIR/config.json");
+        assert_eq!(lookup("{", "b.example"), "ann:one of DIR/config.json");
+        assert!(lookup("{", "c.example").starts_with("DOCKER_AUTH_CONFIG: not readable as JSON"));
+    }
+
+    #[test]
     fn the_places_are_podmans_and_dockers() {
-        let all = |name: &str| Some(Path::new("/").join(name)).filter(|_| name != "REGISTRY_AUTH_FILE");
+        let all = |name: &str| {
+            let is_one = !matches!(name, "REGISTRY_AUTH_FILE" | "DOCKER_AUTH_CONFIG");
+            is_one.then(|| Path::new("/").join(name))
+        };
         assert_eq!(
             Credentials::from_variables(all).files,
             [

@@ -92,6 +92,9 @@ impl Shared {
         spec.shm_size = self.request.machine.shm_size.unwrap_or(spec.shm_size);
         spec.ulimits = self.request.machine.ulimits.clone();
         spec.resolv_conf = Some(self.request.machine.resolv_conf.clone());
+        if let Some(hostname) = &run.hostname {
+            spec.hostname.clone_from(hostname);
+        }
         spec.hosts = Some(hosts_file(&spec.hostname, run.extra_hosts.iter()));
         let described = self.describe_mounts(run, inputs)?;
         let mounter = Mounter {
@@ -102,6 +105,7 @@ impl Shared {
             files: &|from| inputs.stack_of(StepId(from)),
             // Steps that take turns are what such a mount is for.
             waits: None,
+            begins_anew: &|name| self.begins_anew(id, name),
         };
         let mut mounted = mounter.mount(&described, &mut |_, error| Err(error))?;
         spec.mounts = std::mem::take(&mut mounted.mounts);

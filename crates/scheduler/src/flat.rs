@@ -89,6 +89,7 @@ pub(crate) fn in_one(store: &Store, key: StepKey, text: &str, stack: &Stack) -> 
             snapshot: Some(snapshot.id.clone()),
             stage: String::new(),
             inputs: Vec::new(),
+            made_from: Vec::new(),
             duration_ms: 0,
             created_ms: now,
             hits: 0,

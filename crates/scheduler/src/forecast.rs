@@ -18,7 +18,7 @@ use dbuild_digest::{StepKey, TreeDigest};
 use dbuild_plan::{BaseImage, ContextStep, MountKind, Plan, Step, StepId, StepKind};
 
 use crate::error::StepError;
-use crate::keys::{Given, Select, StepInputs};
+use crate::keys::{Given, Select, StepInputs, outdated_input};
 use crate::remote::pinned_without_asking;
 use crate::request::CacheUse;
 
@@ -76,6 +76,9 @@ pub struct Gave<F> {
     pub layer_is_empty: bool,
     /// The file system with the layer. `None`: what is below it is not known.
     pub files: Option<F>,
+    /// What the inputs contained that the key names by their keys ([`dbuild_store::Record::made_from`]); empty where that
+    /// is not known, or does not matter.
+    pub made_from: Vec<TreeDigest>,
     /// How long it took, in milliseconds.
     pub duration_ms: u64,
 }
@@ -137,6 +140,8 @@ pub enum Miss {
     NoRecord,
     /// Its record may not be used: `--no-cache`.
     NotAllowed,
+    /// Its record was made from an earlier result of this step, under the same key.
+    Outdated(StepId),
     /// An image that is not here, and whose files a step needs.
     Pulled,
 }
@@ -210,8 +215,8 @@ impl<K: Knowledge> Walk<'_, K> {
         // What a server has to be asked for is known when it was asked, in a build.
         let keyed = self.knowledge.pinned(step).map_or(Err(NoKey::Unknown(id)), |pinned| self.key(&pinned));
         let (key, ingredients, known) = match keyed {
-            Ok((key, ingredients)) => {
-                let known = self.known(id, step, key, &ingredients);
+            Ok(Keyed { key, ingredients, made_from }) => {
+                let known = self.known(id, step, key, &ingredients, &made_from);
                 (Some(key), ingredients, known)
             }
             Err(NoKey::Unknown(input)) => {
@@ -229,9 +234,11 @@ impl<K: Knowledge> Walk<'_, K> {
         self.given.push(Given { key: standing, output: known.output, files: known.files });
         self.pending.push(pending);
         let measured = known.duration_ms.or_else(|| self.knowledge.took_ms(&definition(step)));
+        // A key does not say which result it leads to where its inputs have others than they had.
+        let is_open = matches!(known.verdict, Verdict::Unknown(_)) && step.makes_layer();
         StepForecast {
             verdict: known.verdict,
-            key,
+            key: key.filter(|_| !is_open),
             ingredients,
             output: known.output,
             duration_ms: measured.unwrap_or_else(|| guess_ms(&step.kind)),
@@ -239,16 +246,25 @@ impl<K: Knowledge> Walk<'_, K> {
         }
     }
 
-    fn key(&self, step: &Step) -> Result<(StepKey, Vec<Ingredient>), NoKey> {
+    fn key(&self, step: &Step) -> Result<Keyed, NoKey> {
         let given = step.inputs().iter().map(|input| self.given[input.index()].clone()).collect();
         let inputs = StepInputs::new(self.plan, step, &*self.knowledge, given);
-        key_of(self.strategy, step, &inputs).map_err(|unknown| match inputs.take_error() {
-            Some(error) => NoKey::Failed(Box::new(error)),
-            None => NoKey::Unknown(unknown.input),
-        })
+        let (key, ingredients) =
+            key_of(self.strategy, step, &inputs).map_err(|unknown| match inputs.take_error() {
+                Some(error) => NoKey::Failed(Box::new(error)),
+                None => NoKey::Unknown(unknown.input),
+            })?;
+        Ok(Keyed { key, ingredients, made_from: inputs.known_by_key() })
     }
 
-    fn known(&mut self, id: StepId, step: &Step, key: StepKey, list: &[Ingredient]) -> Known<K::Files> {
+    fn known(
+        &mut self,
+        id: StepId,
+        step: &Step,
+        key: StepKey,
+        list: &[Ingredient],
+        made_from: &MadeFrom,
+    ) -> Known<K::Files> {
         match &step.kind {
             StepKind::Scratch => {
                 Known::all(Verdict::Hit(Hit::Present), scratch_output(), self.knowledge.scratch())
@@ -271,11 +287,18 @@ impl<K: Knowledge> Walk<'_, K> {
             | StepKind::Git(_)
             | StepKind::Copy(_)
             | StepKind::Run(_)
-            | StepKind::Workdir(_) => self.looked_up(id, step, key, list),
+            | StepKind::Workdir(_) => self.looked_up(id, step, key, list, made_from),
         }
     }
 
-    fn looked_up(&mut self, id: StepId, step: &Step, key: StepKey, list: &[Ingredient]) -> Known<K::Files> {
+    fn looked_up(
+        &mut self,
+        id: StepId,
+        step: &Step,
+        key: StepKey,
+        list: &[Ingredient],
+        made_from: &MadeFrom,
+    ) -> Known<K::Files> {
         let parent = step.parent();
         let given = parent.map(|parent| &self.given[parent.index()]);
         let scratch = parent.is_none().then(|| self.knowledge.scratch());
@@ -295,14 +318,28 @@ impl<K: Knowledge> Walk<'_, K> {
             false => None,
         };
         let waits_for = parent.and_then(|parent| self.pending[parent.index()]);
+        let mut outdated = None;
         if let Some(gave) = recorded {
-            let verdict = Verdict::Hit(same.map_or(Hit::Recorded, Hit::SameAs));
-            return known_after(verdict, gave, output_below, waits_for);
+            match is_made_from(&gave, made_from) {
+                Age::Current => {
+                    let verdict = Verdict::Hit(same.map_or(Hit::Recorded, Hit::SameAs));
+                    return known_after(verdict, gave, output_below, waits_for);
+                }
+                Age::Outdated(input) => outdated = Some(input),
+                Age::Unknown(input) => {
+                    let on = self.pending[input.index()].unwrap_or(input);
+                    return Known::nothing(Verdict::Unknown(on), on);
+                }
+            }
         }
         if let Some(same) = same {
             return Known::nothing(Verdict::Hit(Hit::SameAs(same)), same);
         }
-        let miss = Verdict::Miss(if allowed { Miss::NoRecord } else { Miss::NotAllowed });
+        let miss = Verdict::Miss(match outdated {
+            _ if !allowed => Miss::NotAllowed,
+            Some(input) => Miss::Outdated(input),
+            None => Miss::NoRecord,
+        });
         let known = match self.knowledge.executed(&asked) {
             Some(gave) => known_after(miss, gave, output_below, waits_for),
             None => Known::nothing(miss, id),
@@ -317,6 +354,35 @@ impl<K: Knowledge> Walk<'_, K> {
         let is_alone = self.definitions.get(&definition(step)).is_none_or(|count| *count < 2);
         let runs = !self.cache.allows(self.plan, step) && is_alone;
         if runs { Verdict::Miss(Miss::NotAllowed) } else { Verdict::Unknown(on) }
+    }
+}
+
+/// A step's key, and what it was made of.
+struct Keyed {
+    key: StepKey,
+    ingredients: Vec<Ingredient>,
+    made_from: MadeFrom,
+}
+
+/// The inputs that a key names by their keys, and what they contain; or one of which that is not known yet.
+type MadeFrom = Result<Vec<(StepId, TreeDigest)>, StepId>;
+
+/// Whether a record was made from what the inputs contain now.
+enum Age {
+    Current,
+    /// This input contains something else.
+    Outdated(StepId),
+    /// It is not known what this input will contain.
+    Unknown(StepId),
+}
+
+fn is_made_from<F>(gave: &Gave<F>, now: &MadeFrom) -> Age {
+    if gave.made_from.is_empty() {
+        return Age::Current;
+    }
+    match now {
+        Err(input) => Age::Unknown(*input),
+        Ok(now) => outdated_input(now, &gave.made_from).map_or(Age::Current, Age::Outdated),
     }
 }
 

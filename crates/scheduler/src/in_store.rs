@@ -116,6 +116,7 @@ impl Knowledge for InStore<'_> {
             layer: record.layer,
             layer_is_empty: snapshot.tree.is_empty(),
             files: asked.below.map(|below| below.with(asked.id, snapshot, files)),
+            made_from: record.made_from,
             duration_ms: record.duration_ms,
         })
     }

@@ -57,6 +57,8 @@ pub(crate) struct StepInputs<'a, S: Select = Bases> {
     files: &'a S,
     inputs: Vec<(StepId, Given<S::Files>)>,
     selections: RefCell<Vec<Option<S::Selection>>>,
+    /// The inputs that a strategy asked for by their keys, in the order of the first question.
+    known_by_key: RefCell<Vec<StepId>>,
     /// The first thing that went wrong while a strategy asked; it is told when the key is.
     error: RefCell<Option<StepError>>,
 }
@@ -66,13 +68,32 @@ impl<'a, S: Select> StepInputs<'a, S> {
     pub(crate) fn new(plan: &'a Plan, step: &'a Step, files: &'a S, inputs: Vec<Given<S::Files>>) -> Self {
         let inputs = step.inputs().into_iter().zip(inputs).collect();
         let selections = RefCell::new(vec![None; step.sources().len()]);
-        Self { plan, step, files, inputs, selections, error: RefCell::new(None) }
+        Self {
+            plan,
+            step,
+            files,
+            inputs,
+            selections,
+            known_by_key: RefCell::default(),
+            error: RefCell::new(None),
+        }
     }
 
     /// What is known of an input.
     pub(crate) fn given(&self, id: StepId) -> Result<&Given<S::Files>, StepError> {
         let found = self.inputs.iter().find(|(input, _)| *input == id);
         found.map(|(_, given)| given).ok_or(StepError::Internal("a step asked for what is no input of it"))
+    }
+
+    /// The inputs that the key has by their keys, and not by what they contain, and what they contain. The error is
+    /// an input of which that is not known yet.
+    pub(crate) fn known_by_key(&self) -> Result<Vec<(StepId, TreeDigest)>, StepId> {
+        let asked = self.known_by_key.borrow();
+        let outputs = asked.iter().map(|id| {
+            let output = self.given(*id).ok().and_then(|given| given.output);
+            output.map(|output| (*id, output)).ok_or(*id)
+        });
+        outputs.collect()
     }
 
     /// The error that made a strategy stop, if that was the reason.
@@ -150,6 +171,10 @@ impl IngredientList for StepIngredients<'_> {
 
 impl<S: Select> Inputs for StepInputs<'_, S> {
     fn key(&self, input: StepId) -> Option<StepKey> {
+        let mut asked = self.known_by_key.borrow_mut();
+        if !asked.contains(&input) {
+            asked.push(input);
+        }
         self.given(input).ok()?.key
     }
 
@@ -183,6 +208,12 @@ impl Select for Bases {
     fn paths(&self, selection: Arc<Selection>) -> SelectedPaths {
         selected_paths(selection)
     }
+}
+
+/// The first input that contains something else than when a record was made, under the same key: a step that ran again
+/// without the cache has given another result. `then` is empty in records of earlier versions, which are believed.
+pub(crate) fn outdated_input(now: &[(StepId, TreeDigest)], then: &[TreeDigest]) -> Option<StepId> {
+    now.iter().zip(then).find(|((_, now), then)| now != *then).map(|((input, _), _)| *input)
 }
 
 /// What a source selects in a file system.

@@ -47,7 +47,7 @@ pub use lineage::{Fate, Fates};
 pub use mounts::{Mounted, Mounter};
 pub use output::{FileSystem, Output, OwnLayer};
 pub use pack::pack_key;
-pub use reasons::{Explainer, Missed, Reasons};
+pub use reasons::{Explainer, Missed, Reasons, outdated_words};
 pub use request::{CacheUse, ContextDir, LayerListener, Leave, Machine, Request, Secret};
 pub use sources::{
     BlobSource, BlobSourceError, Checkout, Credential, Download, Downloaded, FoundCommit, RemoteSource,

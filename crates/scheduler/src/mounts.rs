@@ -34,6 +34,8 @@ pub struct Mounter<'a> {
     pub files: &'a dyn Fn(u32) -> Result<Stack, StepError>,
     /// Told before a cache mount is waited for that another command has; `None`: nobody wants to know.
     pub waits: Option<&'a dyn Fn(&MountInfo)>,
+    /// Whether a cache directory, by its name, is begun anew.
+    pub begins_anew: &'a dyn Fn(&str) -> bool,
 }
 
 /// Mounts that can be handed to a sandbox, and what must live as long as its command runs: cache mounts are locked, and
@@ -114,7 +116,8 @@ impl Mounter<'_> {
         }
         // An error of this kind would lose its words on the way through the store.
         let mut wrong = None;
-        let cache = self.store.cache_mount(name, *sharing, |dir| match from {
+        let anew = (self.begins_anew)(name);
+        let cache = self.store.cache_mount(name, *sharing, anew, |dir| match from {
             None => own(dir, *mode, *uid, *gid),
             Some(from) => (self.files)(*from)
                 .and_then(|stack| fill(&stack, source, dir, self.store.flavor()))

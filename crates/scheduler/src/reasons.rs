@@ -77,6 +77,11 @@ impl Explainer {
     }
 }
 
+/// Why a step runs whose record is outdated; `input` is the text of the step that has another result.
+pub fn outdated_words(input: &str) -> String {
+    format!("its cached result was made from an earlier result of {input}")
+}
+
 impl Reasons {
     /// One line for each of the first `most` differences, and one for the rest.
     pub fn words(&self, most: usize) -> Vec<String> {

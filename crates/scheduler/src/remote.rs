@@ -110,7 +110,7 @@ impl Shared {
         let pinned = FetchStep { checksum: Some(known.digest), ..fetch.clone() };
         let pinned = Step { kind: StepKind::Fetch(pinned), ..step.clone() };
         let inputs = StepInputs::new(self.plan(), &pinned, &self.bases, Vec::new());
-        self.key(&pinned, &inputs).is_ok_and(|key| self.look_up(step, &key).is_some())
+        self.key(&pinned, &inputs).is_ok_and(|key| self.is_known(step, &key))
     }
 
     /// Brings a file whose digest is known.

@@ -19,12 +19,12 @@ use tokio::runtime::Handle;
 use crate::base::Bases;
 use crate::cancel::Cancel;
 use crate::error::StepError;
-use crate::keys::{StepIngredients, StepInputs};
+use crate::keys::{StepIngredients, StepInputs, outdated_input};
 use crate::lend::{Needs, Usable};
 use crate::lineage::{Fate, origins};
 use crate::output::{Base, FileSystem, Output};
 use crate::pack::Packer;
-use crate::reasons::{Explainer, Missed};
+use crate::reasons::{Explainer, Missed, outdated_words};
 use crate::remote::Pinned;
 use crate::request::Request;
 use crate::schedule::Run;
@@ -50,6 +50,9 @@ pub(crate) struct Shared {
     /// Keys that a step of this build has tried to lock: whoever waits for one of them waits for that step.
     wanted_here: Mutex<HashSet<StepKey>>,
     trouble_told: AtomicBool,
+    /// The cache mounts that a step which may not use the cache has begun anew: the next one of this build takes them as
+    /// they are.
+    mounts_begun_anew: Mutex<HashSet<String>>,
     /// See [`Shared::mount_points`].
     pub(crate) points: OnceLock<Option<PathBuf>>,
 }
@@ -82,6 +85,8 @@ struct Keyed {
     key: StepKey,
     /// The key with all that the step stands on.
     standing: StepKey,
+    /// The inputs that are in the key by their own keys, and what they contain.
+    made_from: Vec<(StepId, TreeDigest)>,
     /// What its parent contains.
     below: TreeDigest,
     files_below: FileSystem,
@@ -161,6 +166,7 @@ impl Shared {
             made_here: Mutex::default(),
             wanted_here: Mutex::default(),
             trouble_told: AtomicBool::new(false),
+            mounts_begun_anew: Mutex::default(),
             points: OnceLock::new(),
         }
     }
@@ -286,7 +292,7 @@ impl Shared {
         let keyed = self.keyed(id, step, inputs).map_err(|error| self.explain_missing(step, error))?;
         let key = keyed.key;
         let usable = |hit| self.usable(id, step, inputs, hit);
-        if let Some(hit) = self.look_up(step, &key).and_then(usable) {
+        if let Some(hit) = self.look_up(step, &keyed).and_then(usable) {
             return Ok(self.found(keyed, hit));
         }
         // Another thread or process may be at the same work; then its result is ours, with --no-cache too.
@@ -306,12 +312,12 @@ impl Shared {
         if cancel.is_canceled() {
             return Err(StepError::Stopped);
         }
-        let known = self.look_up(step, &key).or_else(|| self.made_since(&key, asked_ms));
+        let known = self.look_up(step, &keyed).or_else(|| self.made_since(&key, &keyed.made_from, asked_ms));
         if let Some(hit) = known.and_then(usable) {
             return Ok(self.found(keyed, hit));
         }
         let ingredients = StepIngredients { strategy: self.request.strategy, step, inputs };
-        self.explain(id, step, &key, &ingredients);
+        self.explain(step, &keyed, &ingredients);
         let (executed, began) = match brought {
             Some(brought) => brought,
             None => {
@@ -322,7 +328,7 @@ impl Shared {
         };
         let duration_ms = began.elapsed().as_millis() as u64;
         let (files, layer_bytes) = (executed.tree.entries().len() as u64, executed.tree.unpacked_size());
-        let made = self.keep(id, key, &ingredients, keyed.below, executed, duration_ms)?;
+        let made = self.keep(&keyed, &ingredients, executed, duration_ms)?;
         drop(lock);
         let snapshot = Some(made.snapshot.id.clone());
         self.emit(Event::StepFinished { step: id.0, key, duration_ms, layer_bytes, files, snapshot });
@@ -345,7 +351,7 @@ impl Shared {
         }
         let inputs = StepInputs::of_outputs(self.plan(), step, &self.bases, outputs);
         let keyed = self.keyed(id, step, &inputs).ok()?;
-        let hit = self.look_up(step, &keyed.key).and_then(|hit| self.usable(id, step, &inputs, hit))?;
+        let hit = self.look_up(step, &keyed).and_then(|hit| self.usable(id, step, &inputs, hit))?;
         Some(self.found(keyed, hit))
     }
 
@@ -358,7 +364,9 @@ impl Shared {
         let parent = step.parent().and_then(|parent| inputs.given(parent).ok()?.key);
         let standing =
             standing_key(step, key, parent).ok_or(StepError::Internal("a parent without a key"))?;
-        Ok(Keyed { id, key, standing, below, files_below })
+        let made_from = inputs.known_by_key();
+        let made_from = made_from.map_err(|_| StepError::Internal("an input of a step is not done"))?;
+        Ok(Keyed { id, key, standing, made_from, below, files_below })
     }
 
     /// A result of the store is the step's.
@@ -376,7 +384,7 @@ impl Shared {
 
     fn finished(&self, keyed: Keyed, result: Usable, cached: bool) -> Output {
         let Usable { snapshot, layer, files } = result;
-        let Keyed { id, key, standing, below, files_below } = keyed;
+        let Keyed { id, key, standing, below, files_below, made_from: _ } = keyed;
         if let Some(packer) = &self.packer {
             packer.layer(id, &snapshot, &files);
         }
@@ -385,13 +393,21 @@ impl Shared {
     }
 
     /// Tells why a step is carried out.
-    fn explain(&self, id: StepId, step: &Step, key: &StepKey, ingredients: &StepIngredients<'_>) {
-        let (reasons, mut differences, inputs) = if self.may_use_cache(step, key) {
+    fn explain(&self, step: &Step, keyed: &Keyed, ingredients: &StepIngredients<'_>) {
+        let (id, key) = (keyed.id, &keyed.key);
+        let outdated = || {
+            self.store()
+                .record_kept(key)
+                .and_then(|record| outdated_input(&keyed.made_from, &record.made_from))
+        };
+        let (reasons, mut differences, inputs) = if !self.may_use_cache(step, key) {
+            (vec![self.request.cache.why_not().to_owned()], Vec::new(), Vec::new())
+        } else if let Some(input) = outdated() {
+            (vec![outdated_words(&self.plan().step(input).text)], Vec::new(), Vec::new())
+        } else {
             let missed = Missed { id, step, key, ingredients };
             let why = self.explainer.reasons(self.store(), self.plan(), &missed, &|id| self.fate(id));
             (why.words(MOST_REASONS), why.differences, why.inputs)
-        } else {
-            (vec![self.request.cache.why_not().to_owned()], Vec::new(), Vec::new())
         };
         differences.truncate(MOST_DIFFERENCES);
         self.emit(Event::StepExplained { step: id.0, reasons, differences, inputs });
@@ -406,18 +422,39 @@ impl Shared {
         self.fates.lock().unwrap_or_else(PoisonError::into_inner).get(&id).copied()
     }
 
+    /// Whether a step begins a cache mount anew: once in a build, for the first step that may not use the cache.
+    pub(crate) fn begins_anew(&self, id: StepId, mount: &str) -> bool {
+        let mut begun = self.mounts_begun_anew.lock().unwrap_or_else(PoisonError::into_inner);
+        !self.request.cache.allows(self.plan(), self.plan().step(id)) && begun.insert(mount.to_owned())
+    }
+
     fn may_use_cache(&self, step: &Step, key: &StepKey) -> bool {
         self.request.cache.allows(self.plan(), step)
             || self.made_here.lock().unwrap_or_else(PoisonError::into_inner).contains(key)
     }
 
-    pub(crate) fn look_up(&self, step: &Step, key: &StepKey) -> Option<(Snapshot, TreeDigest)> {
-        self.made_since(key, if self.may_use_cache(step, key) { 0 } else { return None })
+    /// Whether there is a result for a step that has no inputs.
+    pub(crate) fn is_known(&self, step: &Step, key: &StepKey) -> bool {
+        self.may_use_cache(step, key) && self.made_since(key, &[], 0).is_some()
     }
 
-    /// A result that is not older than `since_ms`.
-    fn made_since(&self, key: &StepKey, since_ms: u64) -> Option<(Snapshot, TreeDigest)> {
-        let record = self.store().record(key).filter(|record| record.created_ms >= since_ms)?;
+    fn look_up(&self, step: &Step, keyed: &Keyed) -> Option<(Snapshot, TreeDigest)> {
+        self.may_use_cache(step, &keyed.key)
+            .then(|| self.made_since(&keyed.key, &keyed.made_from, 0))
+            .flatten()
+    }
+
+    /// A result that is not older than `since_ms`, and that was made from what the inputs contain now.
+    fn made_since(
+        &self,
+        key: &StepKey,
+        made_from: &[(StepId, TreeDigest)],
+        since_ms: u64,
+    ) -> Option<(Snapshot, TreeDigest)> {
+        let is_good = |record: &Record| {
+            record.created_ms >= since_ms && outdated_input(made_from, &record.made_from).is_none()
+        };
+        let record = self.store().record(key).filter(is_good)?;
         let snapshot = self.store().snapshot(record.snapshot.as_ref()?)?;
         self.store().record_hit(key);
         Some((snapshot, record.layer))
@@ -427,13 +464,12 @@ impl Shared {
     /// the first result stays, so that an image does not change without a reason.
     fn keep(
         &self,
-        id: StepId,
-        key: StepKey,
+        keyed: &Keyed,
         ingredients: &StepIngredients<'_>,
-        below: TreeDigest,
         executed: Executed,
         duration_ms: u64,
     ) -> Result<Usable, StepError> {
+        let &Keyed { id, key, below, .. } = keyed;
         let Executed { content, tree, unkeyed } = executed;
         // As the plan has it: what it takes is expected of the next build's, whatever a branch names then.
         let step = self.plan().step(id);
@@ -454,6 +490,7 @@ impl Shared {
                 snapshot: Some(snapshot.id.clone()),
                 stage: self.plan().stage(step.stage).name.clone(),
                 inputs: origins(self.plan(), step, &|id| self.fate(id)),
+                made_from: keyed.made_from.iter().map(|(_, output)| *output).collect(),
                 duration_ms,
                 created_ms: now,
                 hits: 0,

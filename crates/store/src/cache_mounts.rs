@@ -57,10 +57,13 @@ impl CacheMount {
 impl Store {
     /// The directory of a cache mount, waiting for it as `sharing` asks. `fill` is called once in the directory's life, alone, to
     /// give it its owner, mode and first content; if it fails, it is called again next time, on an empty directory.
+    ///
+    /// `anew` ends the life of what is there and begins another one; it waits until nobody is in it.
     pub fn cache_mount(
         &self,
         id: &str,
         sharing: CacheSharing,
+        anew: bool,
         mut fill: impl FnMut(&Path) -> io::Result<()>,
     ) -> Result<CacheMount, StoreError> {
         let name = mount_name(id);
@@ -70,11 +73,15 @@ impl Store {
                 0 => name.clone(),
                 number => format!("{name}.{number}"),
             });
-            match take(&home, id, sharing)? {
+            let alone = if anew && sharing == CacheSharing::Shared { CacheSharing::Locked } else { sharing };
+            match take(&home, id, alone)? {
                 Taken::Busy => number += 1,
                 Taken::Gone => {}
                 Taken::Yes(lock) => {
                     let lock_path = home.join("lock");
+                    if anew {
+                        end(&home)?;
+                    }
                     fill_once(&home, &mut fill)?;
                     if sharing == CacheSharing::Shared {
                         // The kernel may let a collector in between.
@@ -250,6 +257,15 @@ fn take(home: &Path, id: &str, sharing: CacheSharing) -> Result<Taken, StoreErro
         fs::write(&note, id).on("write", &note)?;
     }
     Ok(Taken::Yes(lock))
+}
+
+/// Ends the life of a directory: the next [`fill_once`] makes another one, also after a crash in between. The caller is alone with it.
+fn end(home: &Path) -> Result<(), StoreError> {
+    let ready = home.join("ready");
+    match fs::remove_file(&ready) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).on("remove", &ready),
+        _ => Ok(()),
+    }
 }
 
 /// Fills a directory that was not filled yet; the caller is alone with it.

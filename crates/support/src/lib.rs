@@ -3,6 +3,7 @@
 //! Nothing here knows of images, builds or stores. A notion moves here when a second crate needs it;
 //! what one crate alone needs stays in that crate.
 
+pub mod csv;
 pub mod edit_distance;
 pub mod escape;
 pub mod time;

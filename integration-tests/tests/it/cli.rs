@@ -76,7 +76,10 @@ fn a_quiet_build_prints_the_id_and_nothing_else() {
 #[test]
 fn raw_json_is_one_object_a_line() {
     let space = TestSpace::new();
-    let outcome = space.build("FROM busybox\nRUN echo noise\n", ["--progress", "rawjson"]).run().expect_ok();
+    // What is said before the build begins, too.
+    let words = ["--progress", "rawjson", "--memory", "1g", "--build-arg", "UNUSED=1"];
+    let outcome = space.build("FROM busybox\nRUN echo noise\n", words).run().expect_ok();
+    let outcome = outcome.stderr_has(&["`--memory` has no effect"]);
     assert!(outcome.stderr.lines().count() > 3, "{outcome}");
     for line in outcome.stderr.lines() {
         assert!(

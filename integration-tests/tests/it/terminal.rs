@@ -124,3 +124,22 @@ fn the_graph_is_no_wider_than_the_terminal() {
         assert!(screen.contains("FROM busybox") && screen.contains('▶'), "{screen}");
     }
 }
+
+/// Where nothing is piped in, a build would wait without a word.
+#[test]
+fn what_is_read_from_a_terminal_is_said() {
+    let space = TestSpace::offline();
+    space.write("x.Dockerfile", "FROM scratch\n");
+    for (words, told) in [
+        (["-f", "x.Dockerfile", "-"], "the context, an archive"),
+        (["-f", "-", "."], "the Dockerfile is read"),
+    ] {
+        let call = space.dbuild(["build"]).args(words);
+        let mut terminal = Terminal::start(call.into_command(), 200);
+        terminal.wait_for(told);
+        assert!(terminal.screen.text().contains("standard input; Ctrl-D ends it"));
+        terminal.type_line("\u{4}");
+        let code = terminal.finish();
+        assert!(matches!(code, Some(1 | 2)), "{code:?} {}", terminal.screen.text());
+    }
+}

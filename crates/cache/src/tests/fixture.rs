@@ -108,6 +108,7 @@ pub(super) fn run() -> RunStep {
             HostEntry { host: "b".into(), ip: "10.0.0.2".into() },
             HostEntry { host: "a".into(), ip: "10.0.0.1".into() },
         ],
+        hostname: None,
     }
 }
 

@@ -39,6 +39,7 @@ fn all_of_a_run_counts() {
             ("host's address", |run| run.extra_hosts[0].ip = "10.0.0.3".into()),
             ("host's name", |run| run.extra_hosts[0].host = "c".into()),
             ("one host more", |run| run.extra_hosts.push(HostEntry { host: "c".into(), ip: "::1".into() })),
+            ("hostname", |run| run.hostname = Some("h".into())),
             ("one mount less", |run| drop(run.mounts.pop())),
         ],
     );

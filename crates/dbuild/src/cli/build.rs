@@ -1,10 +1,12 @@
 //! The flags of `dbuild build`.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
-use super::{Call, HabitArgs, KeyValue, MemorySize, NamedContextArg, Ulimit};
+use super::{Call, KeyValue, MemorySize, NamedContextArg, Ulimit, go_bool};
+use crate::docker_compat::KnownFlags;
 
 /// `dbuild build`. Of a flag that is given twice and takes one value the last one counts, as in Docker.
 #[derive(Debug, Args)]
@@ -25,7 +27,8 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "ID[=SOCKET]")]
     pub(crate) ssh: Vec<String>,
     /// Run every step anew
-    #[arg(long)]
+    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true,
+        default_value = "false", hide_default_value = true, default_missing_value = "true", value_parser = go_bool)]
     pub(crate) no_cache: bool,
     /// Run the steps of these stages anew
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
@@ -33,8 +36,8 @@ pub(crate) struct BuildArgs {
     /// Set a label of the image
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) label: Vec<KeyValue>,
-    /// A line for /etc/hosts of RUN steps
-    #[arg(long, value_name = "HOST:IP")]
+    /// Lines for /etc/hosts of RUN steps
+    #[arg(long, value_name = "HOST:IP[,…]")]
     pub(crate) add_host: Vec<String>,
     /// The network of RUN steps that do not say: default, host or none
     #[arg(long, value_name = "MODE", default_value = "default")]
@@ -46,10 +49,12 @@ pub(crate) struct BuildArgs {
     #[arg(long, short = 'o', value_name = "SPEC")]
     pub(crate) output: Vec<String>,
     /// Hand the image to `docker load` or `podman load`
-    #[arg(long)]
+    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true,
+        default_value = "false", hide_default_value = true, default_missing_value = "true", value_parser = go_bool)]
     pub(crate) load: bool,
     /// Push the image to the registries that its names say
-    #[arg(long)]
+    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true,
+        default_value = "false", hide_default_value = true, default_missing_value = "true", value_parser = go_bool)]
     pub(crate) push: bool,
     /// Write the image's id to a file
     #[arg(long, value_name = "FILE")]
@@ -61,7 +66,8 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
     /// How progress is shown; auto is tty on a terminal and plain elsewhere
-    #[arg(long, value_name = "MODE", default_value = "auto", env = "BUILDKIT_PROGRESS", hide_env = true)]
+    #[arg(long, value_name = "MODE", default_value = "auto", env = "BUILDKIT_PROGRESS", hide_env = true,
+        value_parser = ProgressMode::named)]
     pub(crate) progress: ProgressMode,
     /// Say at the end why each step ran
     #[arg(long)]
@@ -70,7 +76,8 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "WHAT")]
     pub(crate) on_failure: Option<OnFailure>,
     /// Print only the image's id
-    #[arg(long, short = 'q')]
+    #[arg(long, short = 'q', value_name = "BOOL", action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true,
+        default_value = "false", hide_default_value = true, default_missing_value = "true", value_parser = go_bool)]
     pub(crate) quiet: bool,
     /// Size of /dev/shm of RUN steps, such as 64m
     #[arg(long, value_name = "SIZE")]
@@ -82,15 +89,16 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) annotation: Vec<String>,
     #[command(flatten)]
-    pub(crate) habits: HabitArgs,
+    pub(crate) known: KnownFlags,
     /// How many steps may run at the same time [default: 10, or twice the cores]
     #[arg(long, short = 'j', value_name = "N")]
     pub(crate) jobs: Option<std::num::NonZeroUsize>,
     /// What is done with the Dockerfile: build, check, outline or targets [format=text|json, ignorestatus]
-    #[arg(long, value_name = "METHOD[,format=FORMAT]", default_value = "build")]
+    #[arg(long, value_name = "METHOD[,format=FORMAT]", default_value = "build", alias = "print")]
     pub(crate) call: Call,
     /// Short for --call=check
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        value_parser = go_bool)]
     pub(crate) check: Option<bool>,
     /// How steps are keyed: linear, content or output
     #[arg(long, value_name = "NAME", default_value = "output")]
@@ -102,10 +110,10 @@ pub(crate) struct BuildArgs {
 pub(crate) struct SourceArgs {
     /// The Dockerfile; `-` reads it from standard input [default: CONTEXT/Dockerfile]
     #[arg(long, short = 'f', value_name = "FILE")]
-    pub(crate) file: Option<PathBuf>,
+    file: Option<OsString>,
     /// The stage to build [default: the last]
     #[arg(long, value_name = "STAGE")]
-    pub(crate) target: Option<String>,
+    target: Option<String>,
     /// Set a build argument; without a value it is taken from the environment
     #[arg(long, value_name = "NAME[=VALUE]")]
     pub(crate) build_arg: Vec<KeyValue>,
@@ -113,11 +121,35 @@ pub(crate) struct SourceArgs {
     #[arg(long, value_name = "NAME=SOURCE")]
     pub(crate) build_context: Vec<NamedContextArg>,
     /// Build for these platforms, such as linux/arm64
-    #[arg(long, value_name = "PLATFORM", value_delimiter = ',')]
-    pub(crate) platform: Vec<String>,
+    #[arg(
+        long,
+        value_name = "PLATFORM",
+        value_delimiter = ',',
+        env = "DOCKER_DEFAULT_PLATFORM",
+        hide_env = true
+    )]
+    platform: Vec<String>,
     /// Ask the registry for every base image; `--pull=false` never asks for one that is here
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        value_parser = go_bool)]
     pub(crate) pull: Option<bool>,
+}
+
+impl SourceArgs {
+    /// The Dockerfile that `-f` names. As in Docker an empty name, of a variable that is not set, is none.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        self.file.as_deref().filter(|file| !file.is_empty()).map(Path::new)
+    }
+
+    /// The stage that `--target` names; an empty name is none.
+    pub(crate) fn target(&self) -> Option<&str> {
+        self.target.as_deref().filter(|target| !target.is_empty())
+    }
+
+    /// What `--platform` names, as it is written.
+    pub(crate) fn platforms(&self) -> impl Iterator<Item = &str> {
+        self.platform.iter().map(String::as_str).filter(|platform| !platform.is_empty())
+    }
 }
 
 /// What is done when a RUN has failed.
@@ -128,7 +160,7 @@ pub(crate) enum OnFailure {
 }
 
 /// How progress is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ProgressMode {
     /// `tty` on a terminal, `plain` elsewhere.
     Auto,
@@ -139,6 +171,24 @@ pub(crate) enum ProgressMode {
     /// One JSON object a line.
     Rawjson,
     /// Nothing but the result.
-    #[value(alias = "none")]
     Quiet,
+}
+
+impl ProgressMode {
+    /// The mode of a word of `--progress` or `BUILDKIT_PROGRESS`. An empty variable is none.
+    fn named(text: &str) -> Result<Self, String> {
+        Ok(match text {
+            "auto" | "" => Self::Auto,
+            "tty" => Self::Tty,
+            "plain" => Self::Plain,
+            "rawjson" => Self::Rawjson,
+            "quiet" | "none" => Self::Quiet,
+            _ => {
+                return Err(
+                    "expected auto, tty, plain, rawjson, quiet or none, here or in BUILDKIT_PROGRESS"
+                        .to_owned(),
+                );
+            }
+        })
+    }
 }

@@ -3,6 +3,17 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use dbuild_support::csv::csv_fields;
+
+/// A boolean as Go's flags read it.
+pub(crate) fn go_bool(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err("expected true or false".to_owned()),
+    }
+}
+
 /// `NAME=VALUE`, or `NAME` alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct KeyValue {
@@ -69,7 +80,8 @@ impl FromStr for Call {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut call = Self { method: Method::Build, json: false, ignore_status: false };
-        for field in text.split(',') {
+        let fields = csv_fields(text).map_err(|error| error.to_string())?;
+        for field in fields.iter().map(|field| field.text.as_str()) {
             match field.split_once('=').unwrap_or((field, "")) {
                 ("build", "") => call.method = Method::Build,
                 ("check" | "lint", "") => call.method = Method::Check,

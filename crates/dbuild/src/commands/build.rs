@@ -21,6 +21,7 @@ use super::build_error::{render_step, shell_command};
 use super::export::{Exported, Exporting, export};
 use super::planning::{announce, cache_use, cancel_on_signal, default_jobs, prepare};
 use crate::cli::{BuildArgs, Global, ProgressMode, Ulimit, annotations};
+use crate::docker_compat;
 use crate::error::Error;
 use crate::inputs::{self, Inputs};
 use crate::progress::{self, View};
@@ -61,9 +62,7 @@ fn collect(store: &Store, limits: &UpkeepLimits, flags: &BuildArgs) {
 
 /// What can be known to be wrong before the store is opened.
 pub(super) fn check(flags: &BuildArgs) -> Result<(), Error> {
-    for warning in flags.habits.warnings()? {
-        progress::say(&format!("warning: {warning}"));
-    }
+    say_what_is_not_done(flags)?;
     if flags.on_failure.is_some() && !is_interactive() {
         progress::say(
             "warning: `--on-failure shell` needs a terminal as standard input and output: no shell will be opened",
@@ -71,6 +70,25 @@ pub(super) fn check(flags: &BuildArgs) -> Result<(), Error> {
     }
     super::export::check(flags, &outputs(flags)?)?;
     dbuild_cache::strategy(&flags.strategy).map(drop).map_err(Error::usage)
+}
+
+/// Warns of what is known by name and does nothing, or refuses what the result would depend on.
+pub(super) fn say_what_is_not_done(flags: &BuildArgs) -> Result<(), Error> {
+    let mut warnings = flags.known.warnings()?;
+    warnings.extend(docker_compat::build_arguments(&flags.source.build_arg)?);
+    for text in &flags.output {
+        warnings.extend(docker_compat::output_keys(text)?);
+    }
+    warnings.extend(docker_compat::variables()?);
+    // A reader of JSON gets every word as JSON.
+    let json = (flags.progress == ProgressMode::Rawjson).then(|| progress::view(flags.progress, flags.quiet));
+    for warning in warnings {
+        match &json {
+            Some(view) => view.emit(Event::warning(warning)),
+            None => progress::say(&format!("warning: {warning}")),
+        }
+    }
+    Ok(())
 }
 
 /// The same in a session that is open; gives the journal's name for the build, if it came so far.
@@ -280,7 +298,7 @@ impl Build<'_> {
         BuildInfo {
             dockerfile: self.inputs.source.name.clone(),
             context: self.flags.context.display().to_string(),
-            target: self.flags.source.target.clone().unwrap_or_default(),
+            target: self.flags.source.target().unwrap_or_default().to_owned(),
             strategy: self.strategy.name().to_owned(),
             names: self.flags.tag.clone(),
         }
@@ -307,8 +325,9 @@ fn ulimit(flag: &Ulimit) -> dbuild_sandbox::Ulimit {
 }
 
 fn outputs(flags: &BuildArgs) -> Result<Vec<OutputSpec>, Error> {
+    let given = flags.output.iter().filter(|text| !text.is_empty());
     let mut outputs: Vec<OutputSpec> =
-        flags.output.iter().map(|text| text.parse().map_err(Error::usage)).collect::<Result<_, _>>()?;
+        given.map(|text| text.parse().map_err(Error::usage)).collect::<Result<_, _>>()?;
     if flags.load {
         outputs.push(OutputSpec::new(OutputKind::Docker { tar: true }, None));
     }
@@ -329,7 +348,9 @@ fn outputs(flags: &BuildArgs) -> Result<Vec<OutputSpec>, Error> {
     }
     let entitlements = ["security.insecure", "network.host"];
     if let Some(word) = flags.allow.iter().find(|word| !entitlements.contains(&word.as_str())) {
-        return Err(Error::usage(format!("`--allow {word}`: expected security.insecure or network.host")));
+        let unknown =
+            || Error::usage(format!("`--allow {word}`: expected security.insecure or network.host"));
+        return Err(docker_compat::refused_value("--allow", word).unwrap_or_else(unknown));
     }
     if outputs.is_empty() {
         outputs.push(OutputSpec::new(OutputKind::Image, None));

@@ -18,6 +18,10 @@ use crate::session::Session;
 /// Builds, or answers.
 pub(crate) fn run(global: &Global, flags: &BuildArgs) -> Result<(), Error> {
     let Call { method, json, ignore_status } = flags.call;
+    // A build says so itself.
+    if method != Method::Build || flags.check == Some(true) {
+        build::say_what_is_not_done(flags)?;
+    }
     match method {
         _ if flags.check == Some(true) => {
             check::report(global, &flags.context, &flags.source, format(json), ignore_status)

@@ -243,7 +243,7 @@ impl Exporting<'_> {
 /// What can be known to be wrong before anything runs.
 pub(crate) fn check(flags: &BuildArgs, outputs: &[OutputSpec]) -> Result<(), Error> {
     names(&flags.tag)?;
-    let platforms: BTreeSet<&String> = flags.source.platform.iter().collect();
+    let platforms: BTreeSet<&str> = flags.source.platforms().collect();
     for output in outputs {
         names(&output.names)?;
         one_platform(output, platforms.len())?;

@@ -17,6 +17,7 @@ const WIDTH: usize = 100;
 
 /// `dbuild graph`.
 pub(crate) fn run(global: &Global, args: &GraphArgs) -> Result<(), Error> {
+    super::build::say_what_is_not_done(&args.flags)?;
     let session = Session::open(global)?;
     let build = match &args.build {
         Some(id) => read_build(&session.store, Some(id))?.1,

@@ -53,7 +53,10 @@ pub(crate) fn run(cli: Cli) -> Result<(), Error> {
         Command::Inspect { image } => images::inspect(global, &image),
         Command::Save(args) => images::save(global, &args),
         Command::Load(args) => images::load(global, &args),
-        Command::Pull { reference, platform } => images::pull(global, &reference, platform.as_deref()),
+        Command::Pull { reference, platform } => {
+            let platform = platform.as_deref().filter(|platform| !platform.is_empty());
+            images::pull(global, &reference, platform)
+        }
         Command::Push { image } => images::push(global, &image),
         Command::Cache(CacheCommand::Ls(args)) => cache::list(global, &args),
         Command::Cache(CacheCommand::Inspect { result, json }) => cache::inspect(global, &result, json),

@@ -191,6 +191,7 @@ impl Past {
             secrets: &secrets,
             ssh: &ssh,
             files: &files,
+            begins_anew: &|_| false,
             waits: Some(&|info| {
                 progress::say(&format!("waiting for {}: another command has it", info.words()));
             }),

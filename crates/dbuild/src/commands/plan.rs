@@ -11,7 +11,7 @@ use dbuild_plan::{Plan, StepId, StepKind};
 use dbuild_report::{Build, Bytes, Cause, Labels, Seconds};
 use dbuild_scheduler::{
     Canceller, Explainer, Fate, Forecast, Hit, InStore, Miss, Missed, Reasons, StepForecast, Verdict,
-    forecast, pinned_images,
+    forecast, outdated_words, pinned_images,
 };
 use dbuild_store::Store;
 use serde::Serialize;
@@ -90,6 +90,7 @@ impl State {
 /// Says what `dbuild build` with the same flags would do.
 pub(crate) fn run(global: &Global, args: &PlanArgs) -> Result<(), Error> {
     let flags = &args.build;
+    super::build::say_what_is_not_done(flags)?;
     let strategy = dbuild_cache::strategy(&flags.strategy).map_err(Error::usage)?;
     let session = Session::open(global)?;
     let inputs = inputs::read(&session, flags)?;
@@ -163,7 +164,12 @@ impl<'a> Telling<'a> {
         labels.learn(&events[0]);
         events.extend(pinned_images(&lowered.plan));
         for (id, _) in lowered.plan.steps() {
-            events.extend(foretold(id, &forecast.steps[id.index()], missed.get(&id), not_allowed));
+            events.extend(foretold(
+                &lowered.plan,
+                (id, &forecast.steps[id.index()]),
+                missed.get(&id),
+                not_allowed,
+            ));
         }
         let events: Vec<Stamped> = events.into_iter().map(|event| Stamped { at_ms: 0, event }).collect();
         Self { store, strategy, lowered, forecast, not_allowed, labels, missed, build: Build::of(&events) }
@@ -226,6 +232,7 @@ impl<'a> Telling<'a> {
     fn why(&self, id: StepId, miss: Miss, causes: &[Cause]) -> Vec<String> {
         match miss {
             Miss::NotAllowed => vec![self.not_allowed.to_owned()],
+            Miss::Outdated(input) => vec![outdated_words(self.labels.text(input.0))],
             Miss::Pulled => {
                 let image = causes.iter().find_map(|cause| cause.image.as_ref());
                 let pull = format!("{}: a step needs its files", self.pull(id));
@@ -302,7 +309,12 @@ fn missed(
 }
 
 /// The first events of a step, if it is as the forecast says.
-fn foretold(id: StepId, forecast: &StepForecast, missed: Option<&Reasons>, not_allowed: &str) -> Vec<Event> {
+fn foretold(
+    plan: &Plan,
+    (id, forecast): (StepId, &StepForecast),
+    missed: Option<&Reasons>,
+    not_allowed: &str,
+) -> Vec<Event> {
     let step = id.0;
     match (&forecast.verdict, forecast.key) {
         (Verdict::Hit(_), Some(key)) => {
@@ -312,6 +324,7 @@ fn foretold(id: StepId, forecast: &StepForecast, missed: Option<&Reasons>, not_a
             let why = missed.cloned().unwrap_or_default();
             let reasons = match miss {
                 Miss::NotAllowed => vec![not_allowed.to_owned()],
+                Miss::Outdated(input) => vec![outdated_words(&plan.step(*input).text)],
                 Miss::NoRecord => why.words(MOST_REASONS),
                 // It has no key that could be explained.
                 Miss::Pulled => return vec![Event::StepStarted { step }],

@@ -9,6 +9,7 @@ use dbuild_oci::ImageConfig;
 use dbuild_plan::{Plan, Step, StepId, StepKind, shown_url};
 use dbuild_registry::PullPolicy;
 use dbuild_scheduler::{CacheUse, Cancel, Canceller};
+use dbuild_support::edit_distance::nearest;
 
 use super::build_error::render_all;
 use crate::cli::BuildArgs;
@@ -36,7 +37,22 @@ pub(super) async fn prepare(
         () = cancel.canceled() => return Err(Error::interrupted()),
     };
     let lowered = lower(&ast, args, &images.resolved).map_err(bad)?;
+    unknown_stages(flags, &lowered.plan).for_each(|warning| events.emit(warning));
     Ok((images, lowered))
+}
+
+/// Warnings about names of `--no-cache-filter` that are no stage's: nothing would be done for them.
+fn unknown_stages(flags: &BuildArgs, plan: &Plan) -> impl Iterator<Item = Event> {
+    let known = |name: &&String| plan.stages().iter().any(|stage| stage.name.eq_ignore_ascii_case(name));
+    let unknown = flags.no_cache_filter.iter().filter(move |name| !known(name));
+    unknown.map(|name| {
+        let names = plan.stages().iter().map(|stage| stage.name.as_str());
+        let help = match nearest(&name.to_ascii_lowercase(), names) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => "name a stage: FROM … AS NAME".to_owned(),
+        };
+        Event::warning(format!("`--no-cache-filter {name}`: there is no such stage: {help}"))
+    })
 }
 
 /// What `--pull` asks for.

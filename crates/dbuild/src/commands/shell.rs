@@ -188,7 +188,7 @@ pub(super) fn container(args: &ShellArgs) -> RunArgs {
 /// The build of the stage that is meant, or nothing where no Dockerfile has such a stage.
 fn stage(args: &ShellArgs) -> Result<Option<Box<BuildArgs>>, Error> {
     let given = !args.build.is_empty();
-    if !given && !Path::new("Dockerfile").is_file() {
+    if !given && inputs::default_dockerfile(Path::new(".")).is_none() {
         return Ok(None);
     }
     let words = ["dbuild", "build", "--target", &args.subject].map(str::to_owned).into_iter();

@@ -384,6 +384,9 @@ impl<'a> Graph<'a> {
             if std::mem::replace(&mut self.reached[stage], true) {
                 continue;
             }
+            let node = &self.nodes[stage];
+            let span = node.view.from.platform.as_ref().map_or(node.view.from.image.span, |word| word.span);
+            super::windows::refuse(&node.platform, span)?;
             self.nodes[stage].triggers = self.triggers(stage, resolved)?;
             if let Origin::Stage(base) = self.nodes[stage].base {
                 queue.push(base);

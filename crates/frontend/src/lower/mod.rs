@@ -13,6 +13,7 @@ mod run;
 mod shared;
 mod signal;
 mod stage;
+mod windows;
 
 pub use git::{fetched_context, git_context, percent_decoded};
 
@@ -26,6 +27,7 @@ use shared::Shared;
 use stage::{Finished, StageLowering};
 
 use crate::ast::Dockerfile;
+use crate::buildkit_args::BUILDKIT_ARGS;
 use crate::checks::{Lint, statics};
 use crate::diagnostics::{Diagnostic, Diagnostics, Severity};
 use crate::outline::Capture;
@@ -198,18 +200,21 @@ fn plan_stage(node: &Node<'_>, first_stage: usize, finished: Option<&Finished>) 
 fn foreign_syntax(ast: &Dockerfile, args: &BuildArgs) -> Option<Diagnostic> {
     const ARG: &str = "BUILDKIT_SYNTAX";
     let directive = ast.directive("syntax");
-    let asked = args.args.get(ARG).or(directive.map(|directive| &directive.value.text))?;
-    let name = asked.trim().split(' ').next().unwrap_or_default();
-    let known = name.parse::<Reference>().is_ok_and(|reference| {
-        matches!(reference.repository(), "docker/dockerfile" | "docker/dockerfile-upstream")
-            && reference.registry() == "docker.io"
-    });
+    let by_argument = args.frontend();
+    let asked = by_argument.or(directive.map(|directive| directive.value.text.trim()))?;
+    let name = asked.split(' ').next().unwrap_or_default();
+    let is_built_in = by_argument.is_some() && name == "dockerfile.v0";
+    let known = is_built_in
+        || name.parse::<Reference>().is_ok_and(|reference| {
+            matches!(reference.repository(), "docker/dockerfile" | "docker/dockerfile-upstream")
+                && reference.registry() == "docker.io"
+        });
     if known {
         return None;
     }
     let shown: String = name.chars().take(100).collect();
     let message = format!("the frontend `{shown}` is not used");
-    let warning = match directive.filter(|_| !args.args.contains_key(ARG)) {
+    let warning = match directive.filter(|_| by_argument.is_none()) {
         Some(directive) => {
             let remove =
                 "dbuild reads the file as a Dockerfile of BuildKit; remove the line if that is what it is";
@@ -227,13 +232,14 @@ fn unused_args(args: &BuildArgs, declared: &BTreeSet<String>) -> Vec<Diagnostic>
     const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
     let is_known = |name: &str| {
         declared.contains(name)
-            || name.starts_with("BUILDKIT_")
+            || BUILDKIT_ARGS.contains(&name)
             || name == "SOURCE_DATE_EPOCH"
             || PROXIES.iter().any(|proxy| name.eq_ignore_ascii_case(proxy))
     };
     let unused = args.args.keys().filter(|name| !is_known(name));
     let warn = |name: &String| {
-        let near = edit_distance::nearest(name, declared.iter().map(String::as_str));
+        let known = declared.iter().map(String::as_str).chain(BUILDKIT_ARGS);
+        let near = edit_distance::nearest(name, known);
         let help = match near {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("declare it with `ARG {name}` in the stage that uses it"),

@@ -48,6 +48,7 @@ impl StageLowering<'_> {
             network,
             security: if insecure { SecurityMode::Insecure } else { SecurityMode::Sandbox },
             extra_hosts: self.build.hosts.clone(),
+            hostname: self.build.sandbox_hostname().map(str::to_owned),
         };
         self.extend(instruction, StepKind::Run(step));
         self.record(history, true);
@@ -208,7 +209,10 @@ impl StageLowering<'_> {
                 };
                 let id = if options.id.is_empty() { paths::clean(&options.target) } else { options.id };
                 MountKind::Cache {
-                    id,
+                    id: match self.build.cache_mount_namespace() {
+                        Some(namespace) => format!("{namespace}/{id}"),
+                        None => id,
+                    },
                     sharing: options.sharing.unwrap_or_default(),
                     from,
                     source,

@@ -89,6 +89,7 @@ impl Shared {
         let image = resolved.get(&request.reference, &request.platform).ok_or_else(|| {
             Diagnostic::error(request.span, format!("the image `{}` was not found", request.written))
         })?;
+        super::windows::refuse(&image.platform, request.span)?;
         let verb = if is_base { "FROM" } else { "load image" };
         let text = format!("{verb} {}", request.written);
         let id = self.add(stage, span, text, StepKind::Image(ImageStep { image: image.clone() }));

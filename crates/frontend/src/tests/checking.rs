@@ -99,6 +99,21 @@ fn bases_of_other_platforms_are_told() {
     assert_eq!(warnings.iter().map(|w| w.rule).collect::<Vec<_>>(), [Some("InvalidBaseImagePlatform")]);
 }
 
+/// Its shell, PATH and paths are others: it is not built as if it were of Linux.
+#[test]
+fn an_image_of_windows_is_refused_wherever_it_is_taken_from() {
+    for text in ["FROM nano\n", "FROM scratch\nCOPY --from=nano / /\n"] {
+        let ast = parse(&Source::new("Dockerfile", text)).into_result().unwrap();
+        let mut resolved = crate::Resolved::default();
+        let requests = crate::needed(&ast, &args(), &resolved).unwrap();
+        let mut image = super::base_image(&requests[0]);
+        image.platform = "windows/amd64".parse().unwrap();
+        resolved.insert(&requests[0], image);
+        let errors = crate::lower(&ast, &args(), &resolved).unwrap_err();
+        assert_eq!(errors.0[0].message, "the platform `windows/amd64` is not supported", "{text}");
+    }
+}
+
 #[test]
 fn checks_can_be_skipped() {
     check_rule("# check=skip=all\nFROM scratch AS Build\nMAINTAINER me\n", &[]);

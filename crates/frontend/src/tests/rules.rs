@@ -311,9 +311,21 @@ fn a_build_argument_that_nothing_takes_is_told() {
             "the build argument `X` is not used: no ARG declares it; declare it with `ARG X` in the stage that uses it",
         ]
     );
+    let found: Vec<String> = told("FROM scratch\n", &[("BUILDKIT_SANDBOX_HOSTNAM", "h")]);
+    assert_eq!(
+        found,
+        [
+            "the build argument `BUILDKIT_SANDBOX_HOSTNAM` is not used: no ARG declares it; did you mean `BUILDKIT_SANDBOX_HOSTNAME`?"
+        ]
+    );
     // A stage that is not built declares, too, and some need no declaration.
-    let given =
-        [("A", ""), ("http_proxy", ""), ("TARGETARCH", "x"), ("SOURCE_DATE_EPOCH", "1"), ("BUILDKIT_X", "")];
+    let given = [
+        ("A", ""),
+        ("http_proxy", ""),
+        ("TARGETARCH", "x"),
+        ("SOURCE_DATE_EPOCH", "1"),
+        ("BUILDKIT_INLINE_CACHE", ""),
+    ];
     let found: Vec<String> = told("FROM scratch AS a\nARG A\nFROM scratch\n", &given);
     assert!(found.is_empty(), "{found:?}");
 }

@@ -21,11 +21,19 @@ struct Simulated {
     /// What is in the context.
     context: &'static str,
     images_are_here: bool,
+    /// What records were made from, where the keys do not say it.
+    made_from: HashMap<StepKey, Vec<TreeDigest>>,
 }
 
 impl Simulated {
     fn new() -> Self {
-        Self { records: HashMap::new(), gives: None, context: "v1", images_are_here: true }
+        Self {
+            records: HashMap::new(),
+            gives: None,
+            context: "v1",
+            images_are_here: true,
+            made_from: HashMap::new(),
+        }
     }
 
     /// Everything that runs gives something of its own.
@@ -40,7 +48,7 @@ fn tree(text: &str) -> TreeDigest {
 
 fn gave(layer: TreeDigest, below: Option<&String>) -> Gave<String> {
     let files = below.map(|below| format!("{below}+{layer}"));
-    Gave { layer, layer_is_empty: false, files, duration_ms: 1000 }
+    Gave { layer, layer_is_empty: false, files, made_from: Vec::new(), duration_ms: 1000 }
 }
 
 impl Select for Simulated {
@@ -74,7 +82,8 @@ impl Knowledge for Simulated {
     }
 
     fn record(&mut self, asked: &Asked<'_, String>) -> Option<Gave<String>> {
-        self.records.get(&asked.key).map(|layer| gave(*layer, asked.below))
+        let made_from = self.made_from.get(&asked.key).cloned().unwrap_or_default();
+        self.records.get(&asked.key).map(|layer| Gave { made_from, ..gave(*layer, asked.below) })
     }
 
     fn executed(&mut self, asked: &Asked<'_, String>) -> Option<Gave<String>> {
@@ -126,6 +135,7 @@ fn words(plan: &Plan, forecast: &Forecast) -> Vec<String> {
             Verdict::Hit(Hit::SameAs(other)) => format!("same as {}", plan.step(*other).text),
             Verdict::Miss(Miss::NoRecord) => "miss".to_owned(),
             Verdict::Miss(Miss::NotAllowed) => "not allowed".to_owned(),
+            Verdict::Miss(Miss::Outdated(_)) => "outdated".to_owned(),
             Verdict::Miss(Miss::Pulled) => "pulled".to_owned(),
             Verdict::Unknown(on) => format!("unknown: {}", plan.step(*on).text),
             Verdict::Fails(error) => format!("fails: {error}"),
@@ -232,6 +242,41 @@ fn what_may_not_be_taken_from_the_cache_runs_once() {
             "COPY --from=a /x /x: not allowed"
         ]
     );
+}
+
+/// Where a key says what a parent was made of, it does not say which of two results that gave.
+#[test]
+fn what_was_made_from_an_earlier_result_is_outdated() {
+    let plan = plan("FROM base AS a\nRUN a\nFROM a\nRUN b\nRUN c\n");
+    for name in ["linear", "content"] {
+        let mut knowledge = Simulated::executing();
+        let first = ask(&plan, name, &CacheUse::All, &mut knowledge);
+        knowledge.gives = None;
+        let key = |at: usize| first.steps[at].key.unwrap();
+        for at in [2, 3] {
+            knowledge.made_from.insert(key(at), vec![first.steps[at - 1].output.unwrap()]);
+        }
+        let told = |knowledge: &mut Simulated, cache: &CacheUse| {
+            words(&plan, &ask(&plan, name, cache, knowledge)).join(", ")
+        };
+        assert_eq!(told(&mut knowledge, &CacheUse::All), "RUN a: hit, RUN b: hit, RUN c: hit");
+        let only_a = CacheUse::Except(["a".to_owned()].into());
+        assert_eq!(
+            told(&mut knowledge, &only_a),
+            "RUN a: not allowed, RUN b: unknown: RUN a, RUN c: unknown: RUN a"
+        );
+        knowledge.records.insert(key(1), tree("another"));
+        assert_eq!(
+            told(&mut knowledge, &CacheUse::All),
+            "RUN a: hit, RUN b: outdated, RUN c: unknown: RUN b"
+        );
+        knowledge.made_from.clear();
+        assert_eq!(
+            told(&mut knowledge, &CacheUse::All),
+            "RUN a: hit, RUN b: hit, RUN c: hit",
+            "{name}: records of earlier versions are believed"
+        );
+    }
 }
 
 #[test]

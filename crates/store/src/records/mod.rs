@@ -47,6 +47,11 @@ pub struct Record {
     /// explanations; empty in records of earlier versions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inputs: Vec<Origin>,
+    /// What those inputs contained that the strategy knows by their keys alone, in the order in which it asked for them.
+    /// Such a key can lead to another result later (`--no-cache-filter`), and then this record is of no use. Empty in
+    /// records of earlier versions, which are believed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub made_from: Vec<TreeDigest>,
     /// How long the step took, in milliseconds.
     pub duration_ms: u64,
     /// When the record was made, in milliseconds since 1970. 0 in a new one: the store fills it in.
@@ -89,6 +94,8 @@ pub(crate) struct Body {
     stage: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     inputs: Vec<Origin>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    made_from: Vec<TreeDigest>,
     duration_ms: u64,
     created_ms: u64,
     pub(crate) chunks: Vec<ChunkId>,
@@ -194,6 +201,7 @@ impl Store {
             snapshot: record.snapshot.clone(),
             stage: record.stage.clone(),
             inputs: record.inputs.clone(),
+            made_from: record.made_from.clone(),
             duration_ms: record.duration_ms,
             created_ms,
             chunks: chunks.clone(),
@@ -399,6 +407,7 @@ impl Stored {
             snapshot: body.snapshot.clone(),
             stage: body.stage.clone(),
             inputs: body.inputs.clone(),
+            made_from: body.made_from.clone(),
             duration_ms: body.duration_ms,
             created_ms: body.created_ms,
             hits: self.hits,

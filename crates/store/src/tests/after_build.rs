@@ -68,7 +68,7 @@ fn a_cache_mount_is_measured_after_its_use_and_goes_like_a_result() {
     let space = Space::new();
     let store = space.open();
     let write = |name: &str| {
-        let mount = store.cache_mount("m", CacheSharing::Shared, |_| Ok(())).unwrap();
+        let mount = store.cache_mount("m", CacheSharing::Shared, false, |_| Ok(())).unwrap();
         fs::write(mount.dir().join(name), vec![1; 1 << 20]).unwrap();
         mount
     };
@@ -90,7 +90,7 @@ fn a_cache_mount_is_measured_after_its_use_and_goes_like_a_result() {
     assert_eq!((size(), store.cache_mounts().unwrap()[0].hits), (known, 1));
     assert!(estimated > known);
 
-    let used = store.cache_mount("m", CacheSharing::Shared, |_| Ok(())).unwrap();
+    let used = store.cache_mount("m", CacheSharing::Shared, false, |_| Ok(())).unwrap();
     assert_eq!(store.upkeep(&limits(Some(0))).unwrap(), None, "a step is in it");
     drop(used);
     let done = store.upkeep(&limits(Some(0))).unwrap().unwrap();

@@ -17,7 +17,7 @@ fn a_cache_is_filled_once_and_kept() {
     let mut filled = 0;
     for _ in 0..2 {
         let mount = store
-            .cache_mount("pip", CacheSharing::Shared, |dir| {
+            .cache_mount("pip", CacheSharing::Shared, false, |dir| {
                 filled += 1;
                 fs::write(dir.join("seed"), "")
             })
@@ -29,7 +29,7 @@ fn a_cache_is_filled_once_and_kept() {
     let listed = space.open().cache_mounts().unwrap();
     assert_eq!(listed.len(), 1);
     assert_eq!(listed[0].id, "pip");
-    let other = store.cache_mount("../pip", CacheSharing::Shared, nothing).unwrap();
+    let other = store.cache_mount("../pip", CacheSharing::Shared, false, nothing).unwrap();
     assert!(other.dir().starts_with(store.root().join("mounts")));
     assert!(!other.dir().join("wheel").exists());
 }
@@ -38,12 +38,13 @@ fn a_cache_is_filled_once_and_kept() {
 fn a_cache_that_could_not_be_filled_is_filled_next_time() {
     let space = Space::new();
     let store = space.open();
-    let failed = store.cache_mount("x", CacheSharing::Locked, |dir| {
+    let failed = store.cache_mount("x", CacheSharing::Locked, false, |dir| {
         fs::write(dir.join("half"), "")?;
         Err(io::Error::other("no seed"))
     });
     assert!(failed.unwrap_err().to_string().contains("no seed"));
-    let mount = store.cache_mount("x", CacheSharing::Shared, |dir| fs::write(dir.join("whole"), "")).unwrap();
+    let mount =
+        store.cache_mount("x", CacheSharing::Shared, false, |dir| fs::write(dir.join("whole"), "")).unwrap();
     assert!(mount.dir().join("whole").exists() && !mount.dir().join("half").exists());
 }
 
@@ -53,13 +54,13 @@ fn who_would_have_to_wait_can_be_told() {
     let (one, two) = (space.open(), space.open());
     let busy = |sharing| two.cache_mount_is_busy("x", sharing);
     assert!(!busy(CacheSharing::Locked), "there is none yet");
-    let held = one.cache_mount("x", CacheSharing::Shared, nothing).unwrap();
+    let held = one.cache_mount("x", CacheSharing::Shared, false, nothing).unwrap();
     assert_eq!(
         (busy(CacheSharing::Shared), busy(CacheSharing::Locked), busy(CacheSharing::Private)),
         (false, true, false)
     );
     drop(held);
-    let held = one.cache_mount("x", CacheSharing::Locked, nothing).unwrap();
+    let held = one.cache_mount("x", CacheSharing::Locked, false, nothing).unwrap();
     assert_eq!(
         (busy(CacheSharing::Shared), busy(CacheSharing::Locked), busy(CacheSharing::Private)),
         (true, true, false)
@@ -72,28 +73,28 @@ fn who_would_have_to_wait_can_be_told() {
 fn sharing_is_kept_between_stores() {
     let space = Space::new();
     let (one, two) = (space.open(), space.open());
-    let first = one.cache_mount("shared", CacheSharing::Shared, nothing).unwrap();
-    let second = two.cache_mount("shared", CacheSharing::Shared, nothing).unwrap();
+    let first = one.cache_mount("shared", CacheSharing::Shared, false, nothing).unwrap();
+    let second = two.cache_mount("shared", CacheSharing::Shared, false, nothing).unwrap();
     assert_eq!(first.dir(), second.dir());
 
-    let first = one.cache_mount("private", CacheSharing::Private, nothing).unwrap();
-    let second = two.cache_mount("private", CacheSharing::Private, nothing).unwrap();
+    let first = one.cache_mount("private", CacheSharing::Private, false, nothing).unwrap();
+    let second = two.cache_mount("private", CacheSharing::Private, false, nothing).unwrap();
     assert_ne!(first.dir(), second.dir());
     let dir = first.dir().to_owned();
     drop(first);
     assert_eq!(
-        two.cache_mount("private", CacheSharing::Private, nothing).unwrap().dir(),
+        two.cache_mount("private", CacheSharing::Private, false, nothing).unwrap().dir(),
         dir,
         "taken up again"
     );
 
-    let first = one.cache_mount("locked", CacheSharing::Locked, nothing).unwrap();
+    let first = one.cache_mount("locked", CacheSharing::Locked, false, nothing).unwrap();
     std::thread::scope(|scope| {
         let (started, has_started) = std::sync::mpsc::channel();
         let (first, two) = (first, &two);
         let waiter = scope.spawn(move || {
             started.send(()).unwrap();
-            let mount = two.cache_mount("locked", CacheSharing::Locked, nothing).unwrap();
+            let mount = two.cache_mount("locked", CacheSharing::Locked, false, nothing).unwrap();
             mount.dir().join("mark").exists()
         });
         has_started.recv().unwrap();
@@ -107,8 +108,8 @@ fn sharing_is_kept_between_stores() {
 fn a_cache_in_use_is_not_collected() {
     let space = Space::new();
     let store = space.open();
-    let used = store.cache_mount("used", CacheSharing::Shared, nothing).unwrap();
-    drop(store.cache_mount("free", CacheSharing::Shared, nothing).unwrap());
+    let used = store.cache_mount("used", CacheSharing::Shared, false, nothing).unwrap();
+    drop(store.cache_mount("free", CacheSharing::Shared, false, nothing).unwrap());
     let pruned = space.open().prune(&PruneOptions { all: true, ..PruneOptions::default() }).unwrap();
     assert_eq!(pruned.cache_mounts, 1);
     assert!(used.dir().exists());
@@ -116,5 +117,34 @@ fn a_cache_in_use_is_not_collected() {
     let pruned = store.prune(&PruneOptions { all: true, ..PruneOptions::default() }).unwrap();
     assert_eq!(pruned.cache_mounts, 1);
     assert_eq!(store.cache_mounts().unwrap(), []);
-    store.cache_mount("used", CacheSharing::Shared, nothing).unwrap();
+    store.cache_mount("used", CacheSharing::Shared, false, nothing).unwrap();
+}
+
+#[test]
+fn a_mount_begins_anew_when_nobody_is_in_it() {
+    let space = Space::new();
+    let (one, two) = (space.open(), space.open());
+    for sharing in [CacheSharing::Shared, CacheSharing::Locked, CacheSharing::Private] {
+        let name = format!("{sharing:?}");
+        let mount = one.cache_mount(&name, sharing, false, nothing).unwrap();
+        let dir = mount.dir().to_owned();
+        fs::write(dir.join("old"), "").unwrap();
+        let waiting = std::thread::scope(|scope| {
+            let begun = scope.spawn(|| {
+                let mount =
+                    two.cache_mount(&name, sharing, true, |dir| fs::write(dir.join("first"), "")).unwrap();
+                (mount.dir().join("old").exists(), mount.dir().join("first").exists())
+            });
+            // The step that is in it keeps it to the end.
+            assert!(dir.join("old").exists() && (sharing == CacheSharing::Private || !begun.is_finished()));
+            drop(mount);
+            begun.join().unwrap()
+        });
+        assert_eq!(waiting, (false, true), "{name}");
+        let kept = one.cache_mount(&name, sharing, false, nothing).unwrap();
+        assert!(
+            kept.dir().join("first").exists() || sharing == CacheSharing::Private,
+            "{name}: the new one is kept"
+        );
+    }
 }

@@ -92,6 +92,7 @@ fn record(key_byte: u8, text: &str, snapshot: Option<&Snapshot>) -> Record {
         snapshot: snapshot.map(|snapshot| snapshot.id.clone()),
         stage: String::new(),
         inputs: Vec::new(),
+        made_from: Vec::new(),
         duration_ms: 1500,
         created_ms: 0,
         hits: 0,

@@ -67,7 +67,7 @@ fn hold(root: &Path) {
     fs::write(draft.fs_dir().join("half"), "2").unwrap();
     let mut blob = store.blob_writer().unwrap();
     blob.write_all(b"half a blob").unwrap();
-    let _mount = store.cache_mount("held", dbuild_plan::CacheSharing::Locked, |_| Ok(())).unwrap();
+    let _mount = store.cache_mount("held", dbuild_plan::CacheSharing::Locked, false, |_| Ok(())).unwrap();
     let build = store.begin_build(&BuildInfo::default()).unwrap();
     let journal = store.journal(&build).unwrap();
     journal.emit(Event::Note { text: "before".to_owned() });

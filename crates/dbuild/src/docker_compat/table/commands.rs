@@ -1,0 +1,175 @@
+//! Commands.
+
+use super::{BUILDX, DOCKER, Entry, Kind, Verdict};
+
+const fn done(word: &'static str, example: &'static [&'static str], proof: &'static str) -> Entry {
+    Entry::new(Kind::Command, Verdict::Done, DOCKER, word).example(example).proof(proof)
+}
+
+const fn refused(word: &'static str, sentence: &'static str, hint: &'static str) -> Entry {
+    Entry::new(Kind::Command, Verdict::Refused, DOCKER, word).says(sentence).hint(hint)
+}
+
+const fn of_buildx(word: &'static str, sentence: &'static str, hint: &'static str) -> Entry {
+    Entry { known_to: BUILDX, ..refused(word, sentence, hint) }
+}
+
+const NO_CONTAINERS: &str = "speaks of containers, and dbuild keeps none";
+const RUN_ELSEWHERE: &str = "`dbuild run IMAGE` runs a command and keeps nothing; for containers, hand the image to an \
+                             engine: `dbuild build --load`";
+const NO_DAEMON: &str = "speaks to a daemon, and dbuild has none";
+const NO_CLUSTER: &str = "speaks to a cluster, and dbuild builds images";
+const NO_BUILDERS: &str = "manages builders, and dbuild is the only one it knows";
+const OF_DESKTOP: &str = "is of Docker Desktop";
+const JUST_BUILD: &str = "`dbuild build` needs none";
+const OTHER_NAME: &str = "has another name here";
+
+pub(super) const COMMANDS: &[Entry] = &[
+    done("build", &["build", "context"], "build.rs: only_the_final_stage_is_in_the_image"),
+    done("images", &["images"], "cli.rs: images_are_listed_named_and_removed"),
+    done("tag", &["tag", "no-such-image", "b"], "cli.rs: images_are_listed_named_and_removed"),
+    done("rmi", &["rmi", "no-such-image"], "cli.rs: images_are_listed_named_and_removed"),
+    done("inspect", &["inspect", "no-such-image"], "cli.rs: an_image_is_inspected_as_json"),
+    done("save", &["save", "no-such-image"], "export.rs: an_image_survives_save_and_load"),
+    done("load", &["load", "-i", "no-such-file"], "export.rs: an_image_survives_save_and_load"),
+    done("pull", &["pull", "127.0.0.1:1/no-such-image"], "errors.rs: a_registry_cannot_be_reached"),
+    done("push", &["push", "no-such-image"], "platforms.rs: an_index_is_pushed_whole"),
+    done("run", &["run", "no-such-image"], "cli.rs: run_passes_on_the_command_and_its_end")
+        .says("one command, in the foreground, and nothing of it is kept"),
+    done("rm", &["rm", "no-such-image"], "cli.rs: images_are_listed_named_and_removed")
+        .says("removes images, as `rmi`; Docker's removes containers"),
+    done("history", &["history"], "journal.rs: history_lists_builds_and_logs_shows_what_they_wrote")
+        .says("lists builds, as `docker buildx history ls`; Docker's lists the layers of an image"),
+    done("logs", &["logs"], "journal.rs: history_lists_builds_and_logs_shows_what_they_wrote")
+        .says("shows what the steps of a build wrote; Docker's is for containers"),
+    done("image", &["image", "from-host", "--help"], "cli.rs: the_demo_needs_no_registry")
+        .says("has `from-host` alone; what Docker has below it has other names here"),
+    refused("attach", NO_CONTAINERS, RUN_ELSEWHERE),
+    refused("commit", NO_CONTAINERS, "write what should be in the image into the Dockerfile"),
+    refused("container", NO_CONTAINERS, RUN_ELSEWHERE),
+    refused("cp", NO_CONTAINERS, "files of an image: `FROM IMAGE`, and `dbuild build --output DIR`"),
+    refused("create", NO_CONTAINERS, RUN_ELSEWHERE),
+    refused("diff", NO_CONTAINERS, "`dbuild compare A B` compares images and builds"),
+    refused("exec", NO_CONTAINERS, "`dbuild shell` opens a shell in an image or a step"),
+    refused(
+        "export",
+        NO_CONTAINERS,
+        "files of an image: `FROM IMAGE`, and `dbuild build --output type=tar,dest=FILE`",
+    ),
+    refused("kill", NO_CONTAINERS, RUN_ELSEWHERE),
+    refused("pause", NO_CONTAINERS, RUN_ELSEWHERE),
+    refused("port", NO_CONTAINERS, RUN_ELSEWHERE),
+    refused("ps", NO_CONTAINERS, "`dbuild history` lists builds, `dbuild images` images"),
+    refused("rename", NO_CONTAINERS, "`dbuild tag` gives an image another name"),
+    refused("restart", NO_CONTAINERS, RUN_ELSEWHERE),
+    refused("start", NO_CONTAINERS, RUN_ELSEWHERE),
+    refused("stats", NO_CONTAINERS, RUN_ELSEWHERE),
+    refused("stop", NO_CONTAINERS, "Ctrl-C ends a build"),
+    refused("top", NO_CONTAINERS, RUN_ELSEWHERE),
+    refused("unpause", NO_CONTAINERS, RUN_ELSEWHERE),
+    refused("update", NO_CONTAINERS, RUN_ELSEWHERE),
+    refused("wait", NO_CONTAINERS, RUN_ELSEWHERE),
+    refused("checkpoint", NO_CONTAINERS, RUN_ELSEWHERE),
+    refused(
+        "volume",
+        NO_CONTAINERS,
+        "`dbuild run -v` mounts a directory; `dbuild cache du` lists cache mounts",
+    ),
+    refused("network", NO_CONTAINERS, "steps are on the host's network, or on none: `--network`"),
+    refused("context", NO_DAEMON, "`--load` obeys DOCKER_HOST and DOCKER_CONTEXT"),
+    refused("events", NO_DAEMON, "`dbuild build --progress rawjson` writes the events of a build"),
+    refused("info", NO_DAEMON, "`dbuild doctor` says what this machine offers"),
+    refused("version", OTHER_NAME, "`dbuild --version`"),
+    refused("system", NO_DAEMON, "`dbuild doctor` says what this machine offers"),
+    refused("system df", OTHER_NAME, "`dbuild cache du`"),
+    refused("system prune", OTHER_NAME, "`dbuild cache prune`"),
+    refused("system info", OTHER_NAME, "`dbuild doctor`"),
+    refused("plugin", NO_DAEMON, "dbuild is one program"),
+    refused(
+        "login",
+        "is not there yet",
+        "credentials are read from Docker's and podman's files and helpers, and from \
+             DOCKER_AUTH_CONFIG: `docker login` or `podman login`",
+    ),
+    refused("logout", "is not there yet", "`docker logout` or `podman logout`: dbuild reads their files"),
+    refused("search", "is not there", "look for the image on the registry's page"),
+    refused("import", "is not there", "`FROM scratch` and `ADD FILE.tar /` make an image of a tar"),
+    refused(
+        "manifest",
+        "is not there yet",
+        "several platforms are built and pushed as one index: \
+             `dbuild build --platform A,B --push`",
+    ),
+    refused("trust", "signs images, which dbuild does not", "sign what was pushed, by its digest"),
+    refused(
+        "scout",
+        "looks for vulnerabilities, which dbuild does not",
+        "`dbuild check IMAGE` says whether it will start",
+    ),
+    refused(
+        "sbom",
+        "lists packages, which dbuild does not",
+        "give the image of `dbuild save` to such a tool",
+    ),
+    refused(
+        "compose",
+        "is not there yet",
+        "build each service: `dbuild build -f FILE --target STAGE CONTEXT`",
+    ),
+    refused("bake", "is not there yet", "`dbuild build` with the flags of each target"),
+    refused("swarm", NO_CLUSTER, "push the image: `dbuild build --push`"),
+    refused("node", NO_CLUSTER, "push the image: `dbuild build --push`"),
+    refused("service", NO_CLUSTER, "push the image: `dbuild build --push`"),
+    refused("stack", NO_CLUSTER, "push the image: `dbuild build --push`"),
+    refused("config", NO_CLUSTER, "push the image: `dbuild build --push`"),
+    refused("secret", NO_CLUSTER, "secrets of a build are given with `dbuild build --secret`"),
+    refused("model", NO_DAEMON, "dbuild builds images"),
+    refused("init", "is not there", "`dbuild demo` writes a sample project"),
+    refused("debug", OF_DESKTOP, "`dbuild shell` opens a shell in an image or a step"),
+    refused("desktop", OF_DESKTOP, "dbuild is one program"),
+    refused("extension", OF_DESKTOP, "dbuild is one program"),
+    refused("mcp", OF_DESKTOP, "dbuild is one program"),
+    refused("offload", OF_DESKTOP, "dbuild builds on this machine"),
+    refused("help", OTHER_NAME, "`dbuild --help`, `dbuild COMMAND --help`"),
+    refused("builder", NO_BUILDERS, "`dbuild build`, `dbuild cache`"),
+    refused("builder build", OTHER_NAME, "`dbuild build`"),
+    refused("builder prune", OTHER_NAME, "`dbuild cache prune`"),
+    refused("image build", OTHER_NAME, "`dbuild build`"),
+    refused("image history", "is not there", "`dbuild inspect IMAGE` shows an image's history"),
+    refused("image import", "is not there", "`FROM scratch` and `ADD FILE.tar /` make an image of a tar"),
+    refused("image inspect", OTHER_NAME, "`dbuild inspect`"),
+    refused("image load", OTHER_NAME, "`dbuild load`"),
+    refused("image ls", OTHER_NAME, "`dbuild images`"),
+    refused("image list", OTHER_NAME, "`dbuild images`"),
+    refused("image prune", OTHER_NAME, "`dbuild cache prune`"),
+    refused("image pull", OTHER_NAME, "`dbuild pull`"),
+    refused("image push", OTHER_NAME, "`dbuild push`"),
+    refused("image rm", OTHER_NAME, "`dbuild rm`"),
+    refused("image save", OTHER_NAME, "`dbuild save`"),
+    refused("image tag", OTHER_NAME, "`dbuild tag`"),
+    of_buildx("buildx", "is a plug-in of Docker", "`dbuild build` takes its flags"),
+    of_buildx("buildx b", OTHER_NAME, "`dbuild build`"),
+    of_buildx("buildx build", OTHER_NAME, "`dbuild build`"),
+    of_buildx("buildx bake", "is not there yet", "`dbuild build` with the flags of each target"),
+    of_buildx("buildx create", NO_BUILDERS, JUST_BUILD),
+    of_buildx("buildx dap", "is for editors, and is not there", "`dbuild build --on-failure shell`"),
+    of_buildx("buildx debug", "is not there", "`dbuild build --on-failure shell`, `dbuild shell --failed`"),
+    of_buildx("buildx dial-stdio", NO_BUILDERS, JUST_BUILD),
+    of_buildx("buildx du", OTHER_NAME, "`dbuild cache du`"),
+    of_buildx(
+        "buildx history",
+        "has other names here",
+        "`dbuild history`, `dbuild logs`, `dbuild report`, `dbuild compare`",
+    ),
+    of_buildx("buildx imagetools", "is not there yet", "`dbuild inspect`, `dbuild tag`, `dbuild push`"),
+    of_buildx("buildx inspect", NO_BUILDERS, "`dbuild doctor` says what this machine offers"),
+    of_buildx("buildx install", NO_BUILDERS, JUST_BUILD),
+    of_buildx("buildx ls", NO_BUILDERS, "`dbuild doctor` says what this machine offers"),
+    of_buildx("buildx policy", "is not there", "leave it out: dbuild evaluates no policies"),
+    of_buildx("buildx prune", OTHER_NAME, "`dbuild cache prune`"),
+    of_buildx("buildx rm", NO_BUILDERS, JUST_BUILD),
+    of_buildx("buildx stop", NO_BUILDERS, JUST_BUILD),
+    of_buildx("buildx uninstall", NO_BUILDERS, JUST_BUILD),
+    of_buildx("buildx use", NO_BUILDERS, JUST_BUILD),
+    of_buildx("buildx version", OTHER_NAME, "`dbuild --version`"),
+];
