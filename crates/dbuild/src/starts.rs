@@ -61,10 +61,10 @@ impl Files for StackFiles {
 }
 
 fn kind(found: &Found<'_>) -> NodeKind {
-    match (&found.entry.kind, found.file()) {
-        (_, Some(file)) => NodeKind::File(file.size),
-        (EntryKind::Dir { .. }, _) => NodeKind::Dir,
-        (EntryKind::Symlink { target }, _) => NodeKind::Link(String::from_utf8_lossy(target).into_owned()),
+    match found.kind() {
+        EntryKind::File { size, .. } => NodeKind::File(*size),
+        EntryKind::Dir { .. } => NodeKind::Dir,
+        EntryKind::Symlink { target } => NodeKind::Link(String::from_utf8_lossy(target).into_owned()),
         _ => NodeKind::Other,
     }
 }

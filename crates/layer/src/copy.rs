@@ -184,7 +184,7 @@ struct Copier<'a> {
     earlier: Option<(&'a Tree, Arc<Files>)>,
     /// What a directory is that is made on the way to the destination.
     made_dir: Entry,
-    /// The files with several names of the current source that were met, with their groups.
+    /// What has several names in the current source and was met, with its group.
     groups: HashMap<(usize, TreePath), u64>,
     /// Files of archives that wait in the spool.
     spooled: u64,
@@ -309,12 +309,13 @@ impl Copier<'_> {
         let as_there = Entry { path, kind: item.kind.clone(), ..item.entry.clone() };
         let mut entry = as_there.clone();
         self.own(&mut entry);
-        let Some((layer, path)) = item.file else { return Node { entry, bytes: Bytes::None, group: None } };
-        let files = &files[layer];
         let draft = &mut self.draft;
+        let (layer, first) = item.first_name;
         let group = item
             .has_links
-            .then(|| *self.groups.entry((layer, path.clone())).or_insert_with(|| draft.new_group()));
+            .then(|| *self.groups.entry((layer, first.clone())).or_insert_with(|| draft.new_group()));
+        let Some((layer, path)) = item.file else { return Node { entry, bytes: Bytes::None, group } };
+        let files = &files[layer];
         let earlier = match &self.earlier {
             Some((tree, earlier)) if matches!(**files, Files::Live(_)) => {
                 tree.get(&entry.path).filter(|known| **known == entry).map(|known| (known, earlier))

@@ -334,7 +334,7 @@ impl crate::Stack {
     pub fn write_tar(&self, mut out: impl Write, clamp_mtime: Option<i64>) -> Result<(), LayerError> {
         let opened: Vec<Option<Opened>> =
             self.layers().iter().map(|layer| layer.files.open()).collect::<Result<_, _>>()?;
-        let mut first: HashMap<(usize, &crate::TreePath), &crate::TreePath> = HashMap::new();
+        let mut first_met: HashMap<(usize, &crate::TreePath), &crate::TreePath> = HashMap::new();
         let mut out = &mut out;
         let mut out = Blocks::new(&mut out);
         for found in self.walk(&crate::TreePath::root()) {
@@ -343,13 +343,12 @@ impl crate::Stack {
                 continue;
             }
             let file = found.file();
-            // A file may stand under another name first, or its first name may be hidden.
-            let link = file
-                .as_ref()
-                .map(|file| *first.entry((found.layer, &file.entry.path)).or_insert(&entry.path));
-            let link = link.filter(|first| **first != entry.path);
-            let kind = file.as_ref().map_or(&entry.kind, |file| &file.entry.kind);
-            tarball::header(&Member { entry, kind, link, clamp: clamp_mtime }, &mut out.buffer);
+            // It may stand under another name first, or its first name may be hidden.
+            let first = found.first_name();
+            let link = (!entry.is_dir())
+                .then(|| *first_met.entry((found.layer, &first.path)).or_insert(&entry.path))
+                .filter(|met| **met != entry.path);
+            tarball::header(&Member { entry, kind: &first.kind, link, clamp: clamp_mtime }, &mut out.buffer);
             if let (Some(file), None) = (file, link)
                 && file.size > 0
             {

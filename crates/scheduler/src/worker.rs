@@ -474,6 +474,7 @@ impl Shared {
         let (layer, definition) = (tree.digest(), definition(step));
         let is_empty = tree.is_empty();
         let known = self.store().known_result(&definition, &layer).and_then(|id| self.store().snapshot(&id));
+        let known = known.and_then(|known| self.with_its_times(step, ingredients.inputs, known, &content));
         let (snapshot, files) = self.publish(known, content, tree)?;
         if !unkeyed {
             let now = now_ms();

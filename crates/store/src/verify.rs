@@ -94,17 +94,17 @@ fn verify_snapshot(dir: &Path) -> Result<(), String> {
     if !has_files {
         return Ok(());
     }
-    tree.entries().iter().try_for_each(|entry| verify_entry(&dir.join("fs"), entry))
+    tree.entries().iter().try_for_each(|entry| verify_entry(&dir.join("fs"), &tree, entry))
 }
 
-fn verify_entry(root: &Path, entry: &Entry) -> Result<(), String> {
+fn verify_entry(root: &Path, tree: &Tree, entry: &Entry) -> Result<(), String> {
     let relative = Path::new(std::ffi::OsStr::from_bytes(entry.path.as_bytes()));
     let path = root.join(relative);
     let told = |problem: String| format!("{}: {problem}", entry.path);
     let meta = fs::symlink_metadata(&path).map_err(|error| told(error.to_string()))?;
     let kind = meta.file_type();
-    let matches = match &entry.kind {
-        EntryKind::File { .. } | EntryKind::Hardlink { .. } => kind.is_file(),
+    let matches = match &tree.first_name(entry).kind {
+        EntryKind::File { .. } => kind.is_file(),
         EntryKind::Dir { .. } => kind.is_dir(),
         EntryKind::Symlink { target } => {
             let there = fs::read_link(&path).map_err(|error| told(error.to_string()))?;
