@@ -26,6 +26,7 @@ mod page;
 mod plan;
 mod plan_holds;
 mod platforms;
+mod property;
 mod report;
 mod rootless;
 mod sandbox;

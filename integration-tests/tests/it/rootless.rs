@@ -10,7 +10,7 @@ use dbuild_integration_tests::{Outcome, TestSpace, binary, run};
 const USER: u32 = 54321;
 
 /// A space that belongs to the user, with the program in it.
-fn space() -> Option<TestSpace> {
+pub(crate) fn space() -> Option<TestSpace> {
     if !rustix::process::geteuid().is_root() {
         // The other tests are rootless then.
         return None;
@@ -23,7 +23,7 @@ fn space() -> Option<TestSpace> {
 
 /// Runs dbuild as the user.
 #[track_caller]
-fn as_user(space: &TestSpace, sub_ids: bool, words: &[&str]) -> Outcome {
+pub(crate) fn as_user(space: &TestSpace, sub_ids: bool, words: &[&str]) -> Outcome {
     let append = |name: &str, line: String| {
         let text = std::fs::read_to_string(format!("/etc/{name}")).unwrap_or_default();
         space.write(format!("etc/{name}"), format!("{text}{line}\n"))
