@@ -40,6 +40,12 @@ impl Listing {
         self.0.len()
     }
 
+    /// Without times.
+    pub(super) fn without_times(mut self) -> Self {
+        self.0.values_mut().for_each(|line| (line.secs, line.nanos) = (0, 0));
+        self
+    }
+
     /// Without sockets, which no layer holds.
     pub(super) fn without_sockets(mut self) -> Self {
         self.0.retain(|_, line| line.kind != "socket");
