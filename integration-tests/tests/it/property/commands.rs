@@ -22,7 +22,7 @@ fn path(random: &mut Random) -> String {
 /// The tree that a sequence begins with: lines of shell that make it in the current directory, all with one time.
 pub(super) fn tree(random: &mut Random) -> String {
     let mut lines = Vec::new();
-    for _ in 0..4 + random.below(8) {
+    for _ in 0..6 + random.below(10) {
         let path = path(random);
         let above = path.rsplit_once('/').map_or(".", |(above, _)| above);
         lines.push(match random.below(7) {
