@@ -25,7 +25,7 @@ pub fn prepare_upper(upper: &Path, lower: &Stack, form: impl Into<DiskForm>) -> 
 
 /// Indexes an overlayfs upper directory after a RUN, when nothing is mounted on it any more. What is the same
 /// as in `lower` (a file that was opened for writing and not changed, a directory in which nothing is left, a whiteout of
-/// nothing) is removed from it, and so are sockets, which no layer can hold.
+/// nothing) is removed from it. Sockets, which no layer can hold, become whiteouts.
 ///
 /// Of extended attributes only `security.capability` is kept. The root of the file system is not part of the layer (as in
 /// BuildKit): a RUN that changes its mode changes it for itself, but its owner, which the index then has, holds for the
@@ -117,7 +117,12 @@ impl Scan<'_> {
                     _ => {
                         self.remove(&path, AtFlags::empty())?;
                         sockets.insert(dir.clone());
-                        continue;
+                        // What it took the place of must not come back.
+                        if self.lower.lookup(&path).is_none() {
+                            continue;
+                        }
+                        self.hide(&path)?;
+                        EntryKind::Whiteout
                     }
                 };
                 if stat.kind == FileType::Directory {
@@ -340,6 +345,12 @@ impl Scan<'_> {
             Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(()),
             Err(errno) => Err(LayerError::io("unmark", self.root.full(path))(errno)),
         }
+    }
+
+    fn hide(&self, path: &TreePath) -> Result<(), LayerError> {
+        let (kind, mode) = (FileType::CharacterDevice, rustix::fs::Mode::empty());
+        rustix::fs::mknodat(self.root.fd(), path.as_path(), kind, mode, 0)
+            .map_err(LayerError::io("hide", self.root.full(path)))
     }
 
     fn remove(&self, path: &TreePath, flags: AtFlags) -> Result<(), LayerError> {

@@ -290,6 +290,10 @@ fn sockets_are_removed() {
     let tree = scan_upper(&upper, &Stack::default(), testing::form()).unwrap();
     assert_eq!(tree.entries().iter().map(|entry| entry.path.clone()).collect::<Vec<_>>(), [testing::at("d")]);
     assert!(!upper.join("d/s").exists());
+    // The link of the lower layers is gone, as the command saw it.
+    let socket = |at: &str| format!("python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"{at}\")'");
+    check(&format!("rm l; {}", socket("l")), &["w l"]);
+    check(&format!("rm -r d; mkdir d; {}", socket("d/a")), &["o0755 0:0 d"]);
 }
 
 #[test]

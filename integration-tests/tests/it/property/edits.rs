@@ -62,7 +62,8 @@ fn step(stage: usize, random: &mut Random) -> String {
         }
         10 => format!("RUN --mount=type=bind,source={},target=/m cp -r /m /out/m{number}", random.pick(&["d", "d/e"])),
         11 => "RUN find /app -type f | sort | xargs cat > /out/sum".to_owned(),
-        12 => "RUN find /app /out | sort > /out/names; stat -c '%a %u %g %n' /app/* > /out/modes".to_owned(),
+        // Not into what is searched: whether it is there already would be a race.
+        12 => "RUN find /app /out | sort > /n; mv /n /out/names; stat -c '%a %u %g %n' /app/* > /out/modes".to_owned(),
         13 => format!("RUN rm -rf /out/copy; cp -a /app /out/copy; true {number}"),
         14 => format!("RUN rm -rf /app/d; mkdir -p /app/d/e; cp -a /app/f0 /app/d/f{number}"),
         15 => "RUN ln -f /app/f0 /app/linked; ln -f /app/f0 /out/linked".to_owned(),
