@@ -132,6 +132,10 @@ impl Round {
                 };
             }
             round.copied_before.push(copies);
+            if at == 2 && seed.is_multiple_of(8) {
+                // More layers than are mounted side by side.
+                dockerfile.extend((0..130).map(|deep| format!("COPY --link tool.d/file /deep/{deep}\n")));
+            }
             let scripts: Vec<Vec<String>> = (0..SEQUENCES).map(|_| commands(random)).collect();
             space.write(format!("context/run{at}.sh"), script(at, &scripts));
             dockerfile += "RUN --mount=type=bind,target=/ctx ";
