@@ -137,7 +137,9 @@ impl<'a> Draft<'a> {
         for (above, was_hidden) in missing.into_iter().rev() {
             let below = self.below(&above).filter(|entry| entry.is_dir());
             let entry = match below {
-                Some(entry) if !was_hidden => Entry { kind: EntryKind::Dir { opaque: false }, ..entry.clone() },
+                Some(entry) if !was_hidden => {
+                    Entry { kind: EntryKind::Dir { opaque: false }, ..entry.clone() }
+                }
                 below => {
                     let kind = EntryKind::Dir { opaque: below.is_some() };
                     Entry { path: above.clone(), kind, ..implied.clone() }

@@ -265,11 +265,7 @@ impl Scan<'_> {
     /// Removes from disk, and from the list, what says nothing. From the bottom up, so that a directory is looked at
     /// when all in it was.
     /// The directories that stay keep their times, also those in `touched`, from which something was removed before.
-    fn prune(
-        &self,
-        found: Vec<InUpper>,
-        mut touched: HashSet<TreePath>,
-    ) -> Result<Vec<InUpper>, LayerError> {
+    fn prune(&self, found: Vec<InUpper>, mut touched: HashSet<TreePath>) -> Result<Vec<InUpper>, LayerError> {
         let mut kept: Vec<InUpper> = Vec::with_capacity(found.len());
         for one in found.into_iter().rev() {
             let path = &one.entry.path;
@@ -330,12 +326,7 @@ impl Scan<'_> {
         rustix::fs::fchown(self.root.fd(), uid, gid)?;
         // Changing the owner takes bits of the mode away.
         disk::set_meta(self.root.fd(), &Entry { uid: stat.uid, gid: stat.gid, ..lower.clone() }, self.form)?;
-        Ok(Some(Entry {
-            kind: EntryKind::Dir { opaque: false },
-            uid: stat.uid,
-            gid: stat.gid,
-            ..lower
-        }))
+        Ok(Some(Entry { kind: EntryKind::Dir { opaque: false }, uid: stat.uid, gid: stat.gid, ..lower }))
     }
 
     /// The disk says what the index says: a directory that hides nothing is not marked.

@@ -35,8 +35,7 @@ pub(crate) fn header(member: &Member<'_>, out: &mut Vec<u8>) {
         fields.of_kind(member.kind);
     }
     // Of links, too: who unpacks one gives it its owner, and the kernel takes a capability away with that.
-    if let Some((_, value)) = entry.xattrs.iter().find(|(name, _)| **name == *CAPABILITY.as_bytes())
-    {
+    if let Some((_, value)) = entry.xattrs.iter().find(|(name, _)| **name == *CAPABILITY.as_bytes()) {
         fields.capability = Some(value);
     }
     fields.write(out);

@@ -217,24 +217,12 @@ fn replaced_directories_hide_what_was_in_them_and_new_ones_are_plain() {
     // What is made again as it was is there again.
     check(
         "cp -a d ../copy-$$; rm -r d; mv ../copy-$$ d",
-        &[
-            "o0755 0:0 d",
-            "f0644 0:0 d/a 3",
-            "f0644 0:0 d/b 3",
-            "d0755 0:0 d/sub",
-            "f0644 0:0 d/sub/x 4",
-        ],
+        &["o0755 0:0 d", "f0644 0:0 d/a 3", "f0644 0:0 d/b 3", "d0755 0:0 d/sub", "f0644 0:0 d/sub/x 4"],
     );
     check("rm -r d; mkdir -p d/sub; touch -d @5 d d/sub", &["o0755 0:0 d", "d0755 0:0 d/sub"]);
     check(
         "cp -a d k; rm -r d; ln -s k d; rm d; mv k d",
-        &[
-            "o0755 0:0 d",
-            "f0644 0:0 d/a 3",
-            "f0644 0:0 d/b 3",
-            "d0755 0:0 d/sub",
-            "f0644 0:0 d/sub/x 4",
-        ],
+        &["o0755 0:0 d", "f0644 0:0 d/a 3", "f0644 0:0 d/b 3", "d0755 0:0 d/sub", "f0644 0:0 d/sub/x 4"],
     );
     check("rm f; mkdir f; echo -n 1 > f/x", &["d0755 0:0 f", "f0644 0:0 f/x 1"]);
     check(
@@ -291,7 +279,8 @@ fn sockets_are_removed() {
     assert_eq!(tree.entries().iter().map(|entry| entry.path.clone()).collect::<Vec<_>>(), [testing::at("d")]);
     assert!(!upper.join("d/s").exists());
     // The link of the lower layers is gone, as the command saw it.
-    let socket = |at: &str| format!("python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"{at}\")'");
+    let socket =
+        |at: &str| format!("python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"{at}\")'");
     check(&format!("rm l; {}", socket("l")), &["w l"]);
     check(&format!("rm -r d; mkdir d; {}", socket("d/a")), &["o0755 0:0 d"]);
 }

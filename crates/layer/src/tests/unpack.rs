@@ -154,7 +154,13 @@ fn hardlinks_into_lower_layers_bring_what_they_lead_to() {
     let (made, stack) = on(&space, &lower, "out", &bytes).unwrap();
     assert_eq!(
         show(&made.tree),
-        ["d0755 0:0 d", "f0644 0:0 d/f 5", "h0644 0:0 d/g => d/f", "l0777 0:0 d/s -> f", "h0777 0:0 d/t => d/s"]
+        [
+            "d0755 0:0 d",
+            "f0644 0:0 d/f 5",
+            "h0644 0:0 d/g => d/f",
+            "l0777 0:0 d/s -> f",
+            "h0777 0:0 d/t => d/s"
+        ]
     );
     assert_eq!(text(&stack, "d/g"), "below");
     assert_eq!(text(&stack, "d/t"), "below", "a link that has two names leads on");

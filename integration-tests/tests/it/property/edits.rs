@@ -60,10 +60,14 @@ fn step(stage: usize, random: &mut Random) -> String {
         9 if stage > 0 => {
             format!("RUN --mount=type=bind,from=s{other},target=/m find /m/app /m/out | sort > /out/mounted")
         }
-        10 => format!("RUN --mount=type=bind,source={},target=/m cp -r /m /out/m{number}", random.pick(&["d", "d/e"])),
+        10 => format!(
+            "RUN --mount=type=bind,source={},target=/m cp -r /m /out/m{number}",
+            random.pick(&["d", "d/e"])
+        ),
         11 => "RUN find /app -type f | sort | xargs cat > /out/sum".to_owned(),
         // Not into what is searched: whether it is there already would be a race.
-        12 => "RUN find /app /out | sort > /n; mv /n /out/names; stat -c '%a %u %g %n' /app/* > /out/modes".to_owned(),
+        12 => "RUN find /app /out | sort > /n; mv /n /out/names; stat -c '%a %u %g %n' /app/* > /out/modes"
+            .to_owned(),
         13 => format!("RUN rm -rf /out/copy; cp -a /app /out/copy; true {number}"),
         14 => format!("RUN rm -rf /app/d; mkdir -p /app/d/e; cp -a /app/f0 /app/d/f{number}"),
         15 => "RUN ln -f /app/f0 /app/linked; ln -f /app/f0 /out/linked".to_owned(),
@@ -81,7 +85,11 @@ fn step(stage: usize, random: &mut Random) -> String {
 pub(super) fn files(random: &mut Random) -> String {
     let mut lines = vec!["mkdir -p d/e".to_owned()];
     for file in FILES {
-        lines.push(format!("echo {} > {file}; touch -d @{} {file}", random.below(3), 1_000_000 + random.below(2)));
+        lines.push(format!(
+            "echo {} > {file}; touch -d @{} {file}",
+            random.below(3),
+            1_000_000 + random.below(2)
+        ));
     }
     lines.push(archive(random));
     lines.join("\n")
@@ -89,7 +97,9 @@ pub(super) fn files(random: &mut Random) -> String {
 
 fn archive(random: &mut Random) -> String {
     let number = random.below(3);
-    format!("mkdir -p t/in && echo {number} > t/in/x && ln -f t/in/x t/in/y && tar -cf a.tar -C t in && rm -r t")
+    format!(
+        "mkdir -p t/in && echo {number} > t/in/x && ln -f t/in/x t/in/y && tar -cf a.tar -C t in && rm -r t"
+    )
 }
 
 /// What is done between two builds: to the Dockerfile, or to the context as a line of shell.
