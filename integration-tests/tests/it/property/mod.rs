@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use dbuild_integration_tests::{TestSpace, run, workspace};
 
 /// The rounds of one test: the default seeds, or as many as fit into the time that a variable gives.
+#[expect(clippy::print_stdout, reason = "how much was tried is what a long run is for")]
 fn rounds(first: u64, count: u64, mut round: impl FnMut(u64)) {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect(name));
     let first = number("DBUILD_PROPERTY_SEED").unwrap_or(first);
