@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use dbuild_exporter::LayoutImage;
 use dbuild_frontend::{BuildArgs as FrontendArgs, Ignored, NamedContext, Source, git_context};
-use dbuild_layer::{Ignore, TreePath};
+use dbuild_layer::{Ignore, IgnoreError, TreePath, is_ignored};
 use dbuild_plan::{HostEntry, NetworkMode, Platform, csv_fields, shown_url};
 use dbuild_scheduler::{ContextDir, Secret};
 
@@ -109,7 +109,7 @@ fn assemble(source: Source, context: ContextDir, flags: &SourceArgs) -> Result<I
     }
     let epoch = epoch(&args)?;
     check_hostname(&args)?;
-    let ignored = ignored(&context.ignore);
+    let ignored = ignored(&context);
     contexts.insert(None, context);
     let platforms = flags.platforms().map(platform);
     let args = FrontendArgs {
@@ -137,15 +137,24 @@ fn check_hostname(args: &BTreeMap<String, String>) -> Result<(), Error> {
     }
 }
 
-/// What is surely ignored: with exceptions, something below an ignored path may be there, and nothing is said.
-fn ignored(ignore: &Ignore) -> Option<Ignored> {
-    if ignore.is_empty() || ignore.has_exceptions() {
+/// What the ignore file leaves out of this context. A source with wildcards is compared as it is written, and nothing is said of
+/// one where lines bring things back.
+fn ignored(context: &ContextDir) -> Option<Ignored> {
+    let ContextDir { root, ignore } = context.clone();
+    if ignore.is_empty() {
         return None;
     }
-    let ignore = ignore.clone();
-    Some(Ignored(Arc::new(move |path: &str| match path {
-        "" => ignore.has_everything(),
-        path => TreePath::clean(path.as_bytes()).is_ok_and(|path| ignore.matches(&path)),
+    Some(Ignored(Arc::new(move |path: &str| {
+        if path.is_empty() {
+            return ignore.has_everything() && !ignore.has_exceptions();
+        }
+        let Ok(clean) = TreePath::clean(path.as_bytes()) else { return false };
+        let is_there = std::fs::symlink_metadata(root.join(clean.as_path())).is_ok();
+        match (ignore.has_exceptions(), is_there) {
+            (true, true) => is_ignored(&root, &ignore, &clean).unwrap_or(false),
+            (true, false) if path.contains(['*', '?', '[']) => false,
+            _ => ignore.matches(&clean),
+        }
     })))
 }
 
@@ -259,14 +268,22 @@ fn ignore_file(context: &Path, dockerfile: Option<&Path>) -> Result<Ignore, Erro
     for path in own.into_iter().chain([context.join(".dockerignore")]) {
         match read_small(&path) {
             Ok(bytes) => {
-                return Ignore::parse(&bytes)
-                    .map_err(|error| Error::failed(format!("{}: {error}", path.display())));
+                let ignore = Ignore::parse(&bytes).map_err(|error| bad_ignore_file(&path, &error))?;
+                let name = path.file_name().unwrap_or(path.as_os_str());
+                return Ok(ignore.of_file(name.to_string_lossy()));
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(Error::failed(format!("cannot read {}: {error}", path.display()))),
         }
     }
     Ok(Ignore::default())
+}
+
+fn bad_ignore_file(path: &Path, error: &IgnoreError) -> Error {
+    match error {
+        IgnoreError::Pattern { line, error } => Error::failed(format!("{}:{line}: {error}", path.display())),
+        IgnoreError::Utf16 => Error::failed(format!("{}: {error}", path.display())).hint("save it as UTF-8"),
+    }
 }
 
 /// Reads a regular file; a FIFO or a device is not waited for.

@@ -39,6 +39,46 @@ fn every_stage_is_looked_at_unless_one_is_named() {
     space.dbuild(["check", "--target", "b", "context"]).run().expect_ok();
 }
 
+/// Lines that bring something back do not hide what the others leave out.
+#[test]
+fn copies_of_ignored_files_are_found_beside_exceptions() {
+    let space = TestSpace::offline();
+    for path in ["secret.txt", "keep/f", "dir/sub/g", "dir/h"] {
+        space.write(format!("context/{path}"), "");
+    }
+    let warns = |ignore: &str, source: &str| {
+        space.write("context/.dockerignore", ignore);
+        space.write("context/Dockerfile", format!("FROM scratch\nCOPY {source} /o/\n"));
+        space.dbuild(["check", "context"]).run().stdout.contains("CopyIgnoredFile")
+    };
+    for (ignore, source) in [
+        ("secret.txt", "secret.txt"),
+        ("secret.txt\n!keep", "secret.txt"),
+        ("secret.txt\n!no-such", "secret.txt"),
+        ("secret.txt\n!**/*.md", "secret.txt"),
+        ("*.txt\n!keep/f", "secret.txt"),
+        ("dir\n!dir/sub", "dir/h"),
+        ("dir\n!dir/none", "dir"),
+        ("*.txt", "*.txt"),
+    ] {
+        assert!(warns(ignore, source), "{ignore:?} {source}");
+    }
+    for (ignore, source) in [
+        ("*\n!keep", "keep"),
+        ("*\n!keep/f", "keep/f"),
+        ("*\n!keep/f", "keep"),
+        ("dir\n!dir/sub", "dir/sub"),
+        ("dir\n!dir/sub", "dir/sub/g"),
+        ("dir\n!dir/sub", "dir"),
+        ("*\n!**/*.txt", "secret.txt"),
+        ("*\n!**/*.txt", "*.txt"),
+        ("keep/*\n!keep/f", "keep/f"),
+        ("*\n!keep", "."),
+    ] {
+        assert!(!warns(ignore, source), "{ignore:?} {source}");
+    }
+}
+
 #[test]
 fn errors_are_part_of_the_answer() {
     let space = with("FROM scratch AS Build\nMAINTAINER me\nBADCMD\n");

@@ -9,6 +9,7 @@ mod check;
 mod cli;
 mod compare;
 mod contexts;
+mod copies_alone;
 mod damage;
 mod docker_compat;
 mod errors;
