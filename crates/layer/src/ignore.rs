@@ -82,7 +82,7 @@ impl Ignore {
     /// Reads an ignore file: a BOM is skipped, lines that begin with `#` and empty ones too, white space around a
     /// pattern (so also CR) is not part of it, and a leading slash says nothing.
     pub fn parse(bytes: &[u8]) -> Result<Self, IgnoreError> {
-        if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
+        if is_utf16(bytes) {
             return Err(IgnoreError::Utf16);
         }
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
@@ -221,6 +221,15 @@ impl Ignore {
                 // A pattern that re-includes the directory itself was already asked about the directory.
                 || [literal, b"/"].concat() == inside
         })
+    }
+}
+
+/// Whether text is written in UTF-16: it begins with that encoding's mark, or every other one of its first bytes is 0.
+pub fn is_utf16(bytes: &[u8]) -> bool {
+    match bytes {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => true,
+        [a, 0, b, 0, ..] | [0, a, 0, b, ..] => *a != 0 && *b != 0,
+        _ => false,
     }
 }
 

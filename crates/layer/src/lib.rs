@@ -53,9 +53,9 @@ pub use error::{ArchiveError, LayerError, ResolveError};
 pub use estargz::TocInfo;
 pub use form::{DiskForm, OverlayFlavor, Ownership};
 pub use glob::PatternError;
-pub use ignore::{DecidingPattern, Ignore, IgnoreError, Matched};
+pub use ignore::{DecidingPattern, Ignore, IgnoreError, Matched, is_utf16};
 pub use members::{Members, NoMembers, WrittenMember};
-pub use pack::{Compression, PackOptions, Packed, pack, repack};
+pub use pack::{Compression, PackOptions, Packed, pack, repack, write_tars};
 pub use path::{MAX_PATH, PathError, TreePath};
 pub use scan::{prepare_upper, scan_upper};
 pub use select::{

@@ -95,6 +95,33 @@ fn errors_are_part_of_the_answer() {
 }
 
 #[test]
+fn findings_stand_beside_an_error() {
+    let space = with("ARG X\nFROM $X AS Final\nCOPY a /\n");
+    let outcome = space.dbuild(["check", "context"]).run().expect_code(1);
+    outcome.stdout_has(&[
+        "warning[InvalidDefaultArgInFrom]",
+        "warning[StageNameCasing]",
+        "error: the name of the base image is empty",
+        ": 1 error, 2 warnings\n",
+    ]);
+    let missing = with("FROM scratch AS a\nLABEL k v\nCOPY $y /\nFROM no-such-image:1 AS B\nRUN true\n");
+    let outcome = missing.dbuild(["build", "--check", "context"]).run().expect_code(1);
+    outcome.stdout_has(&["LegacyKeyValueFormat", "UndefinedVar", "StageNameCasing", "no-such-image:1"]);
+}
+
+#[test]
+fn findings_that_are_errors_are_the_error_of_the_build() {
+    let space = with("# check=error=true\nFROM scratch AS Final\nMAINTAINER me\n");
+    let found = space.dbuild(["check", "--format", "json", "context"]).run().expect_code(1).json();
+    let message = "lint violation found for rules: MaintainerDeprecated, StageNameCasing";
+    assert_eq!(found["buildError"], json!({"message": message, "location": {}}), "{found}");
+    assert_eq!(found["warnings"].as_array().map(Vec::len), Some(2));
+    let fine = with("# check=error=true\nFROM scratch AS final\n");
+    let found = fine.dbuild(["check", "--format", "json", "context"]).run().expect_ok().json();
+    assert_eq!(found.get("buildError"), None);
+}
+
+#[test]
 fn json_is_as_buildx_writes_it() {
     let space = with(POOR);
     let found = space.dbuild(["check", "--format", "json", "context"]).run().expect_code(1).json();

@@ -254,6 +254,10 @@ fn ignore_files_that_are_none_are_named_with_their_line() {
     says(b"a\n[a-]\n", &[".dockerignore:2: `[a-]` is not a pattern"]);
     says(b"*\n\n!/\n", &[".dockerignore:3: `!/` is not a pattern"]);
     says(b"\xff\xfea\0\n\0", &[".dockerignore: it is written in UTF-16", "save it as UTF-8"]);
+    let utf16: Vec<u8> = "\u{feff}FROM scratch\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    space.write("context/Wide", utf16);
+    let outcome = space.dbuild(["build", "-q", "-f", "context/Wide", "context"]).run().expect_code(1);
+    outcome.stderr_has(&["context/Wide is written in UTF-16", "save it as UTF-8"]);
     let dockerfile = "FROM scratch\nCOPY --exclude=[a-] . /\n";
     space.write("context/.dockerignore", "");
     let outcome = space.build(dockerfile, ["-q"]).run().expect_code(1);

@@ -16,6 +16,7 @@ mod errors;
 mod export;
 mod flags;
 mod house;
+mod image_config;
 mod ingredients;
 mod interrupt;
 mod journal;

@@ -109,7 +109,7 @@ fn malformed_patterns_are_errors_that_name_them() {
     for text in ["[a-c]", "[\\-a]", "/", "!.", "!a/..", "[^a]"] {
         assert!(Ignore::parse(text.as_bytes()).is_ok(), "{text}");
     }
-    for text in [&b"\xff\xfea\0"[..], b"\xfe\xff\0a"] {
+    for text in [&b"\xff\xfea\0"[..], b"\xfe\xff\0a", b"a\0\n\0", b"\0a\0b"] {
         assert!(Ignore::parse(text).unwrap_err().to_string().contains("UTF-16"));
     }
 }
