@@ -66,7 +66,7 @@ fn the_time_of_an_image_can_stand_in_its_dockerfile() {
     );
     let of = |arg: &str, stage: &str| format!("ARG SOURCE_DATE_EPOCH={arg}\n{stage}FROM scratch\nCOPY f /\n");
     // A directory has no time, and then none is set.
-    assert!(created(&of("context", ""), &[]) > "2026".to_owned());
+    assert!(created(&of("context", ""), &[]).as_str() > "2026");
     let modified = "Sunday, 06-Nov-94 08:49:37 GMT";
     server.put("/a", WebFile::new("a").with("Last-Modified", modified));
     let stage = format!("FROM scratch AS Src\nADD {} /\n", server.url("/a"));
@@ -101,6 +101,24 @@ fn a_time_that_is_none_is_refused_where_it_stands() {
         "ARG SOURCE_DATE_EPOCH=a\nFROM scratch AS a\nWORKDIR /x\nFROM scratch\n",
         &["the stage `a` has no time for SOURCE_DATE_EPOCH", "one ADD of one URL or git repository"],
     );
+}
+
+/// The text stays in the config, and whatever starts there enters it clean.
+#[test]
+fn a_workdir_with_dots_is_entered_clean_everywhere() {
+    let space = TestSpace::new();
+    let dockerfile = "FROM busybox\nWORKDIR /srv/app/../data\nRUN touch made\nCMD [\"pwd\"]\n";
+    let outcome = space.build(dockerfile, [""; 0]).run().expect_ok();
+    outcome.lacks(&["will not start", "may fail"]);
+    assert_eq!(space.run_in("app", &["pwd"]), "/srv/data\n");
+    assert_eq!(space.run_in("app", &["ls"]), "made\n");
+    assert_eq!(
+        space.dbuild(["run", "-w", "/srv/x/../data", "app", "pwd"]).run().expect_ok().stdout,
+        "/srv/data\n"
+    );
+    let shell = space.dbuild(["shell", "app"]).stdin("pwd\n").run().expect_ok();
+    shell.stdout_has(&["/srv/data\n"]);
+    space.dbuild(["check", "app"]).run().lacks(&["WORKDIR"]);
 }
 
 #[test]
