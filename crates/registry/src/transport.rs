@@ -361,9 +361,14 @@ pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 /// A date in any of the three forms that HTTP knows: `Sun, 06 Nov 1994 08:49:37 GMT`, that of RFC 850 (`Sunday, 06-Nov-94
 /// 08:49:37 GMT`), and that of C's `asctime` (`Sun Nov  6 08:49:37 1994`).
 pub(crate) fn http_date(text: &str) -> Option<SystemTime> {
-    let words: Vec<&str> = text.split([' ', '-']).filter(|word| !word.is_empty()).collect();
+    let words: Vec<&str> = text.split_ascii_whitespace().collect();
     let (day, month, year, clock) = match words.as_slice() {
         [weekday, day, month, year, clock, "GMT"] if weekday.ends_with(',') => (*day, *month, *year, *clock),
+        [weekday, date, clock, "GMT"] if weekday.ends_with(',') => {
+            let parts: Vec<&str> = date.split('-').collect();
+            let [day, month, year] = parts.as_slice() else { return None };
+            (*day, *month, *year, *clock)
+        }
         [_, month, day, clock, year] => (*day, *month, *year, *clock),
         _ => return None,
     };
