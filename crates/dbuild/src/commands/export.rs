@@ -8,7 +8,7 @@ use dbuild_exporter::{
     write_metadata_file,
 };
 use dbuild_layer::LayerError;
-use dbuild_plan::{HistoryEntry, Plan, Platform, Stage, StepKind};
+use dbuild_plan::{HistoryEntry, Plan, Stage, StepKind};
 use dbuild_registry::Reference;
 use dbuild_scheduler::{Built, BuiltTarget};
 use dbuild_store::{Awaited, Event, EventSink};
