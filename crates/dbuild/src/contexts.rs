@@ -13,12 +13,12 @@ use std::sync::Arc;
 use dbuild_frontend::{Source, fetched_context, git_context};
 use dbuild_layer::Ignore;
 use dbuild_plan::{
-    ContextStep, CopySource, CopyStep, ImageConfig, Plan, PlanBuilder, Platform, Stage, StageId, Step,
-    StepId, StepKind, Target, shown_url,
+    ContextStep, CopySource, CopyStep, GitStep, ImageConfig, Plan, PlanBuilder, Platform, Stage, StageId,
+    Step, StepId, StepKind, Target, shown_url,
 };
 use dbuild_registry::Remotes;
 use dbuild_scheduler::{BuildError, CacheUse, Canceller, ContextDir, Machine, Request};
-use dbuild_store::{Lease, NoEvents};
+use dbuild_store::{Lease, NoEvents, Store};
 
 use crate::cli::{BuildArgs, go_bool};
 use crate::commands::planning::cancel_on_signal;
@@ -35,8 +35,22 @@ pub(crate) struct Brought {
     pub(crate) root: PathBuf,
     /// The Dockerfile, where the context was nothing else.
     pub(crate) dockerfile: Option<Source>,
+    /// The checkout that it is.
+    from: Option<StepKind>,
+    /// When it was made, in seconds since 1970, where a server said so of a file.
+    time: Option<u64>,
     /// Nothing of it is collected as long as this is held.
     _lease: Lease,
+}
+
+impl Brought {
+    /// When it was made, in seconds since 1970: the time of a commit, or what a server says of a file.
+    pub(crate) fn time(&self, session: &Session, flags: &BuildArgs) -> Result<Option<u64>, Error> {
+        match &self.from {
+            Some(step) => time_of(session, flags, step.clone()),
+            None => Ok(self.time),
+        }
+    }
 }
 
 /// Brings a context that is no directory of this machine; `None`: it is one.
@@ -54,8 +68,9 @@ pub(crate) fn bring(session: &Session, flags: &BuildArgs) -> Result<Option<Broug
         // A directory of a repository is no repository.
         git.keep_git_dir |= keeps_git_dir(flags) && git.subdir.is_none();
         let lease = lease()?;
-        let root = bring_by(session, flags, None, vec![StepKind::Git(git)])?;
-        return Ok(Some(Brought { root, dockerfile: None, _lease: lease }));
+        let root = bring_by(session, flags, None, vec![StepKind::Git(git.clone())])?;
+        let from = Some(StepKind::Git(git));
+        return Ok(Some(Brought { root, dockerfile: None, from, time: None, _lease: lease }));
     }
     if text.starts_with("http://") || text.starts_with("https://") {
         return from_url(session, flags, &text, lease()?).map(Some);
@@ -75,7 +90,42 @@ fn keeps_git_dir(flags: &BuildArgs) -> bool {
 fn from_url(session: &Session, flags: &BuildArgs, url: &str, lease: Lease) -> Result<Brought, Error> {
     let fetch = fetched_context(url);
     let dir = bring_by(session, flags, None, vec![StepKind::Fetch(fetch)])?;
-    from_file(session, flags, dir, &shown_url(url), lease)
+    let time = newest(&dir);
+    let brought = from_file(session, flags, dir, &shown_url(url), lease)?;
+    // A server that says nothing of an archive's time leaves that of its files.
+    let time = time.or_else(|| newest(&brought.root));
+    Ok(Brought { time, ..brought })
+}
+
+/// The time that the files of a step have which are a server's file or a commit's; `None` where the server says nothing.
+pub(crate) fn time_of(session: &Session, flags: &BuildArgs, step: StepKind) -> Result<Option<u64>, Error> {
+    let StepKind::Git(git) = step else {
+        let _lease = session.store.lease().map_err(Error::failed)?;
+        let dir = bring_by(session, flags, None, vec![step])?;
+        return Ok(newest(&dir));
+    };
+    // Times are no part of a result's identity, so what is in the store may carry others.
+    let dir = session.store.scratch_path();
+    let store = Store::open(&dir, session.store.flavor()).map_err(Error::failed)?;
+    let step = StepKind::Git(GitStep { commit_time: true, keep_git_dir: false, ..git });
+    let time = bring_into(&store, session, flags, None, vec![step]).map(|dir| newest(&dir));
+    drop(store);
+    let _ = dbuild_store::remove_tree(&dir);
+    time
+}
+
+/// The latest time of a file below a directory; `None` for 1970, which is no time that anything was made.
+fn newest(dir: &Path) -> Option<u64> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let times = entries.filter_map(|entry| {
+        let meta = entry.metadata().ok()?;
+        if meta.is_dir() {
+            return newest(&entry.path());
+        }
+        let since = meta.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+        meta.is_file().then_some(since.as_secs())
+    });
+    times.filter(|time| *time > 0).max()
 }
 
 fn from_stdin(session: &Session, flags: &BuildArgs, lease: Lease) -> Result<Brought, Error> {
@@ -121,8 +171,8 @@ fn from_file(
     File::open(&path).and_then(|file| file.take(1024).read_to_end(&mut head)).map_err(cannot)?;
     if !is_archive(&head) {
         let bytes = inputs::read_small(&path).map_err(cannot)?;
-        let dockerfile = Some(Source::from_bytes(shown, &bytes));
-        return Ok(Brought { root: dir, dockerfile, _lease: lease });
+        let dockerfile = Some(inputs::source_of(shown, &bytes)?);
+        return Ok(Brought { root: dir, dockerfile, from: None, time: None, _lease: lease });
     }
     let file = ContextStep { name: None, wanted: Some(vec![CONTEXT.to_owned()]) };
     let copy = CopyStep {
@@ -138,11 +188,21 @@ fn from_file(
     };
     let steps = vec![StepKind::Scratch, StepKind::Context(file), StepKind::Copy(copy)];
     let root = bring_by(session, flags, Some(dir), steps)?;
-    Ok(Brought { root, dockerfile: None, _lease: lease })
+    Ok(Brought { root, dockerfile: None, from: None, time: None, _lease: lease })
 }
 
 /// Runs steps, each of which is one of a stage of its own; the directory with what the last one made.
 fn bring_by(
+    session: &Session,
+    flags: &BuildArgs,
+    context: Option<PathBuf>,
+    steps: Vec<StepKind>,
+) -> Result<PathBuf, Error> {
+    bring_into(&session.store, session, flags, context, steps)
+}
+
+fn bring_into(
+    store: &Store,
     session: &Session,
     flags: &BuildArgs,
     context: Option<PathBuf>,
@@ -153,7 +213,7 @@ fn bring_by(
     let context = context.map(|root| (None, ContextDir { root, ignore: Ignore::default() }));
     let request = Request {
         plan: Arc::new(plan_of(steps, &shown).map_err(Error::failed)?),
-        store: session.store.clone(),
+        store: store.clone(),
         blobs: Arc::new(session.registry.clone()),
         remotes: Arc::new(Remotes::default()),
         events: Arc::new(NoEvents),

@@ -8,8 +8,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dbuild_exporter::LayoutImage;
-use dbuild_frontend::{BuildArgs as FrontendArgs, Ignored, NamedContext, Source, git_context};
-use dbuild_layer::{Ignore, TreePath};
+use dbuild_frontend::{
+    BuildArgs as FrontendArgs, Diagnostics, EpochSource, Ignored, NamedContext, Source, git_context, parse,
+    source_date_epoch,
+};
+use dbuild_layer::{Ignore, IgnoreError, TreePath, is_ignored, is_utf16};
 use dbuild_plan::{HostEntry, NetworkMode, Platform, csv_fields, shown_url};
 use dbuild_scheduler::{ContextDir, Secret};
 
@@ -31,7 +34,7 @@ pub(crate) struct Inputs {
     pub(crate) contexts: BTreeMap<Option<String>, ContextDir>,
     pub(crate) secrets: BTreeMap<String, Secret>,
     pub(crate) ssh: BTreeMap<String, PathBuf>,
-    /// `SOURCE_DATE_EPOCH`, from the arguments or the environment.
+    /// `SOURCE_DATE_EPOCH`, from the arguments, the environment or an ARG; known where all inputs are read.
     pub(crate) epoch: Option<u64>,
     /// A context that was brought from elsewhere, kept as long as this.
     brought: Option<Brought>,
@@ -50,6 +53,7 @@ pub(crate) fn read(session: &Session, flags: &BuildArgs) -> Result<Inputs, Error
     inputs.args.network = network(&flags.network)?;
     inputs.secrets = secrets(&flags.secret)?;
     inputs.ssh = agents(&flags.ssh)?;
+    inputs.epoch = epoch(session, flags, &mut inputs)?;
     Ok(inputs)
 }
 
@@ -107,9 +111,12 @@ fn assemble(source: Source, context: ContextDir, flags: &SourceArgs) -> Result<I
         let value = arg.value.clone().or_else(|| std::env::var(&arg.key).ok());
         args.extend(value.map(|value| (arg.key.clone(), value)));
     }
-    let epoch = epoch(&args)?;
     check_hostname(&args)?;
-    let ignored = ignored(&context.ignore);
+    // As buildx does, the environment's is a build argument.
+    if let (false, Ok(time)) = (args.contains_key(EPOCH), std::env::var(EPOCH)) {
+        args.insert(EPOCH.to_owned(), time);
+    }
+    let ignored = ignored(&context);
     contexts.insert(None, context);
     let platforms = flags.platforms().map(platform);
     let args = FrontendArgs {
@@ -121,7 +128,7 @@ fn assemble(source: Source, context: ContextDir, flags: &SourceArgs) -> Result<I
         ..FrontendArgs::default()
     };
     let (secrets, ssh) = (BTreeMap::new(), BTreeMap::new());
-    Ok(Inputs { source, args, contexts, secrets, ssh, epoch, brought: None })
+    Ok(Inputs { source, args, contexts, secrets, ssh, epoch: None, brought: None })
 }
 
 /// A host name that the kernel refuses would fail the first RUN in the kernel's words; one with blanks or the like makes
@@ -137,15 +144,24 @@ fn check_hostname(args: &BTreeMap<String, String>) -> Result<(), Error> {
     }
 }
 
-/// What is surely ignored: with exceptions, something below an ignored path may be there, and nothing is said.
-fn ignored(ignore: &Ignore) -> Option<Ignored> {
-    if ignore.is_empty() || ignore.has_exceptions() {
+/// What the ignore file leaves out of this context. A source with wildcards is compared as it is written, and nothing is said of
+/// one where lines bring things back.
+fn ignored(context: &ContextDir) -> Option<Ignored> {
+    let ContextDir { root, ignore } = context.clone();
+    if ignore.is_empty() {
         return None;
     }
-    let ignore = ignore.clone();
-    Some(Ignored(Arc::new(move |path: &str| match path {
-        "" => ignore.has_everything(),
-        path => TreePath::clean(path.as_bytes()).is_ok_and(|path| ignore.matches(&path)),
+    Some(Ignored(Arc::new(move |path: &str| {
+        if path.is_empty() {
+            return ignore.has_everything() && !ignore.has_exceptions();
+        }
+        let Ok(clean) = TreePath::clean(path.as_bytes()) else { return false };
+        let is_there = std::fs::symlink_metadata(root.join(clean.as_path())).is_ok();
+        match (ignore.has_exceptions(), is_there) {
+            (true, true) => is_ignored(&root, &ignore, &clean).unwrap_or(false),
+            (true, false) if path.contains(['*', '?', '[']) => false,
+            _ => ignore.matches(&clean),
+        }
     })))
 }
 
@@ -200,7 +216,7 @@ fn dockerfile(written: &Path, root: &Path, file: Option<&Path>) -> Result<(Sourc
         read.map_err(|error| {
             Error::failed(format!("cannot read the Dockerfile from standard input: {error}"))
         })?;
-        return Ok((Source::from_bytes("-", &bytes), None));
+        return Ok((source_of("-", &bytes)?, None));
     }
     let (path, shown) = match file {
         Some(path) => {
@@ -214,7 +230,7 @@ fn dockerfile(written: &Path, root: &Path, file: Option<&Path>) -> Result<(Sourc
     };
     let shown = shown.strip_prefix("./").unwrap_or(&shown).to_owned();
     match read_small(&path) {
-        Ok(bytes) => Ok((Source::from_bytes(shown, &bytes), Some(path))),
+        Ok(bytes) => Ok((source_of(&shown, &bytes)?, Some(path))),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let elsewhere = find_dockerfiles(root);
             let error = Error::failed(format!("there is no Dockerfile at {shown}"));
@@ -238,6 +254,15 @@ fn in_lower_case(path: &Path) -> Option<PathBuf> {
     Some(path.with_file_name("dockerfile")).filter(|path| is_missing && path.exists())
 }
 
+/// A Dockerfile's text.
+pub(crate) fn source_of(name: &str, bytes: &[u8]) -> Result<Source, Error> {
+    if is_utf16(bytes) {
+        return Err(Error::failed(format!("{name} is written in UTF-16, and Dockerfiles are UTF-8"))
+            .hint("save it as UTF-8"));
+    }
+    Ok(Source::from_bytes(name, bytes))
+}
+
 fn find_dockerfiles(context: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(context).into_iter().flatten().flatten();
     let mut names: Vec<String> = entries
@@ -259,14 +284,22 @@ fn ignore_file(context: &Path, dockerfile: Option<&Path>) -> Result<Ignore, Erro
     for path in own.into_iter().chain([context.join(".dockerignore")]) {
         match read_small(&path) {
             Ok(bytes) => {
-                return Ignore::parse(&bytes)
-                    .map_err(|error| Error::failed(format!("{}: {error}", path.display())));
+                let ignore = Ignore::parse(&bytes).map_err(|error| bad_ignore_file(&path, &error))?;
+                let name = path.file_name().unwrap_or(path.as_os_str());
+                return Ok(ignore.of_file(name.to_string_lossy()));
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(Error::failed(format!("cannot read {}: {error}", path.display()))),
         }
     }
     Ok(Ignore::default())
+}
+
+fn bad_ignore_file(path: &Path, error: &IgnoreError) -> Error {
+    match error {
+        IgnoreError::Pattern { line, error } => Error::failed(format!("{}:{line}: {error}", path.display())),
+        IgnoreError::Utf16 => Error::failed(format!("{}: {error}", path.display())).hint("save it as UTF-8"),
+    }
 }
 
 /// Reads a regular file; a FIFO or a device is not waited for.
@@ -297,6 +330,12 @@ type Named = (BTreeMap<String, NamedContext>, BTreeMap<Option<String>, ContextDi
 fn named_contexts(flags: &[NamedContextArg]) -> Result<Named, Error> {
     let (mut named, mut dirs) = (BTreeMap::new(), BTreeMap::new());
     for NamedContextArg { name, source } in flags {
+        if let Some((_, platform)) = name.split_once("::") {
+            platform.parse::<Platform>().map_err(|error| {
+                Error::usage(format!("--build-context {name}={source}: {error}"))
+                    .hint("what follows `::` is the platform that the context is for")
+            })?;
+        }
         let context = if let Some(image) = source.strip_prefix("docker-image://") {
             NamedContext::Image(image.to_owned())
         } else if let Some(layout) = source.strip_prefix(OCI_LAYOUT) {
@@ -330,7 +369,7 @@ fn named_contexts(flags: &[NamedContextArg]) -> Result<Named, Error> {
 }
 
 /// A platform of `--platform`; `local` is this machine's.
-fn platform(text: &str) -> Result<Platform, Error> {
+pub(crate) fn platform(text: &str) -> Result<Platform, Error> {
     if text.eq_ignore_ascii_case("local") {
         return Ok(Platform::host());
     }
@@ -443,14 +482,29 @@ fn ssh(text: &str) -> Result<(String, PathBuf), Error> {
     Ok((if id.is_empty() { "default" } else { id }.to_owned(), socket))
 }
 
-fn epoch(args: &BTreeMap<String, String>) -> Result<Option<u64>, Error> {
-    let text = args.get("SOURCE_DATE_EPOCH").cloned().or_else(|| std::env::var("SOURCE_DATE_EPOCH").ok());
-    match text.filter(|text| !text.is_empty()) {
-        None => Ok(None),
-        Some(text) => text.parse().map(Some).map_err(|_| {
-            Error::usage(format!("SOURCE_DATE_EPOCH={text} is not a number of seconds since 1970"))
-        }),
-    }
+const EPOCH: &str = "SOURCE_DATE_EPOCH";
+
+/// The time of the image that the command line, the environment or an ARG before the first FROM asks for. Stages see it as
+/// a number, wherever it comes from.
+fn epoch(session: &Session, flags: &BuildArgs, inputs: &mut Inputs) -> Result<Option<u64>, Error> {
+    let ast = parse(&inputs.source).ast;
+    let told = |errors: &Diagnostics| {
+        crate::commands::build_error::render_all(errors, &inputs.source, crate::progress::color())
+    };
+    let found = source_date_epoch(&ast, &inputs.args).map_err(|errors| told(&errors))?;
+    let time = match found {
+        None => return Ok(None),
+        Some(EpochSource::Time(time)) => return Ok(Some(time)),
+        Some(EpochSource::Unknown) => None,
+        Some(EpochSource::Context) => match &inputs.brought {
+            Some(brought) => brought.time(session, flags)?,
+            None => None,
+        },
+        Some(EpochSource::Step(step)) => contexts::time_of(session, flags, *step)?,
+    };
+    let text = time.map(|time| time.to_string()).unwrap_or_default();
+    inputs.args.args.insert(EPOCH.to_owned(), text);
+    Ok(time)
 }
 
 #[cfg(test)]

@@ -27,6 +27,8 @@ pub struct Export<'a> {
     pub names: &'a [Reference],
     /// The files of the final stage by platform; needed only for [`OutputKind::Local`] and [`OutputKind::Tar`].
     pub files: &'a [(Platform, Stack)],
+    /// The build is for several platforms, or counts as such: their files are each in a directory.
+    pub multi_platform: bool,
     /// SOURCE_DATE_EPOCH, if files are to be no younger.
     pub clamp_mtime: Option<i64>,
     /// Files get the image's owners, not the caller's.
@@ -73,7 +75,9 @@ impl Export<'_> {
             }
             (OutputKind::Local, Some(Destination::Path(dir))) => self.directory(dir),
             (OutputKind::Tar, Some(dest)) => {
-                let bytes = write_file(dest, |out| files::write_tar(self.files, self.clamp_mtime, out))?;
+                let split = self.is_split()?;
+                let bytes =
+                    write_file(dest, |out| files::write_tar(self.files, split, self.clamp_mtime, out))?;
                 Ok(Written { what: format!("tar {}", name(dest)), bytes: Some(bytes), notes: Vec::new() })
             }
             (kind, dest) => {
@@ -112,13 +116,18 @@ impl Export<'_> {
 
     fn directory(&self, dir: &Path) -> Result<Written, ExportError> {
         let options = WriteOptions { owners: self.owners, clamp_mtime: self.clamp_mtime };
-        let split = self.spec.platform_split.unwrap_or(self.files.len() > 1);
+        let split = self.is_split()?;
+        let notes = files::write_directory(self.files, split, dir, &options)?;
+        Ok(Written { what: format!("files in {}", dir.display()), bytes: None, notes })
+    }
+
+    fn is_split(&self) -> Result<bool, ExportError> {
+        let split = self.spec.platform_split.unwrap_or(self.multi_platform);
         if !split && self.files.len() > 1 {
             let problem = "several platforms cannot share a directory: leave out `platform-split=false`";
             return Err(ExportError::Unsupported(problem.to_owned()));
         }
-        let notes = files::write_directory(self.files, split, dir, &options)?;
-        Ok(Written { what: format!("files in {}", dir.display()), bytes: None, notes })
+        Ok(split)
     }
 
     fn image(&self) -> Result<&Image, ExportError> {

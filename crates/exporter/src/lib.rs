@@ -25,7 +25,7 @@ mod spec;
 mod tests;
 mod time;
 
-pub use assemble::{Image, ImageParts, assemble, assemble_index};
+pub use assemble::{Image, ImageParts, assemble, assemble_index, dated};
 pub use begun::Begun;
 pub use engine::{Engine, find_engine};
 pub use error::ExportError;

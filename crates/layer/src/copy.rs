@@ -12,8 +12,8 @@ use crate::mode::ModeChange;
 use crate::place::place;
 use crate::select::{Match, Selected};
 use crate::{
-    Borrowed, CopyError, DiskForm, Entry, EntryKind, Files, ResolveError, Selection, Stack, StackLayer, Tree,
-    TreePath, UnpackLimits,
+    Borrowed, CopyError, DestinationConflict, DiskForm, Entry, EntryKind, Files, ResolveError, Selection,
+    Stack, StackLayer, Tree, TreePath, UnpackLimits,
 };
 
 /// What a COPY or ADD does.
@@ -351,7 +351,7 @@ impl Copier<'_> {
             return Ok(());
         }
         if self.draft.look(path).is_some_and(Entry::is_dir) {
-            let why = "there is a directory, which a file does not replace";
+            let why = DestinationConflict::Directory;
             return Err(CopyError::Destination { path: path.clone(), why });
         }
         self.draft.put(node, &self.made_dir);
@@ -365,7 +365,12 @@ impl Copier<'_> {
         entry.kind = EntryKind::Dir { opaque: false };
         match existing {
             Some(existing) if !existing.is_dir() => {
-                let why = "there is something that is no directory, where the source has one";
+                let why = match &existing.kind {
+                    EntryKind::Symlink { target } => {
+                        DestinationConflict::Link { target: String::from_utf8_lossy(target).into_owned() }
+                    }
+                    _ => DestinationConflict::File,
+                };
                 return Err(CopyError::Destination { path: entry.path, why });
             }
             // A directory that is only led through changes the mode of one that exists, and nothing else.

@@ -6,6 +6,7 @@
 //!
 //! This crate does not know of stores, steps or images. It is synchronous.
 
+mod absence;
 mod archive;
 mod borrowed;
 mod codec;
@@ -26,6 +27,7 @@ mod mode;
 mod nodes;
 mod pack;
 mod path;
+mod path_filter;
 mod place;
 mod scan;
 mod select;
@@ -40,9 +42,9 @@ mod tree;
 mod unpack;
 pub mod users;
 mod walk;
-mod wanted;
 mod write;
 
+pub use absence::{Absence, AbsenceReason, explain_absence, is_ignored};
 pub use borrowed::Borrowed;
 pub use content::{AskedFile, ContentIndex, FileStat, LearnedFile, NoContentIndex};
 pub use copy::{CopyRequest, Made, Source, borrow, copy, make_dir};
@@ -51,12 +53,14 @@ pub use error::{ArchiveError, LayerError, ResolveError};
 pub use estargz::TocInfo;
 pub use form::{DiskForm, OverlayFlavor, Ownership};
 pub use glob::PatternError;
-pub use ignore::{Ignore, Matched};
+pub use ignore::{DecidingPattern, Ignore, IgnoreError, Matched, is_utf16};
 pub use members::{Members, NoMembers, WrittenMember};
-pub use pack::{Compression, PackOptions, Packed, pack, repack};
+pub use pack::{Compression, PackOptions, Packed, pack, repack, write_tars};
 pub use path::{MAX_PATH, PathError, TreePath};
 pub use scan::{prepare_upper, scan_upper};
-pub use select::{CopyError, SelectOptions, SelectedItem, Selection, items_of_selection, select};
+pub use select::{
+    CopyError, DestinationConflict, SelectOptions, SelectedItem, Selection, items_of_selection, select,
+};
 pub use stack::{Files, Found, FoundFile, Resolved, Stack, StackLayer};
 pub use tree::{Entry, EntryKind, Mtime, Tree, TreeError, Xattrs};
 pub use unpack::{UnpackLimits, Unpacked, unpack};

@@ -16,6 +16,8 @@ pub struct SelectOptions {
     pub exclude: Vec<String>,
     /// Source paths keep their parents, from the root or from a `/./` (`--parents`).
     pub parents: bool,
+    /// The path is a name, whatever characters it has, as the source of a mount is.
+    pub literal: bool,
 }
 
 /// A COPY or ADD that cannot be done.
@@ -57,11 +59,28 @@ pub enum CopyError {
         /// Where.
         path: TreePath,
         /// Why not.
-        why: &'static str,
+        why: DestinationConflict,
     },
     /// Reading or writing failed.
     #[error("{0}")]
     Layer(#[from] LayerError),
+}
+
+/// What stands in the way of a copy.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DestinationConflict {
+    /// The source has a file.
+    #[error("a directory stands there, which a file does not replace")]
+    Directory,
+    /// The source has a directory. Links are followed on the way to the destination, not inside a tree that is copied.
+    #[error("a symlink to `{target}` stands there, where the source has a directory")]
+    Link {
+        /// Where it leads, as written.
+        target: String,
+    },
+    /// The source has a directory.
+    #[error("a file stands there, where the source has a directory")]
+    File,
 }
 
 impl From<ResolveError> for CopyError {
@@ -157,7 +176,7 @@ pub fn select(source: &Stack, path: &str, options: &SelectOptions) -> Result<Sel
         false => (path, None, false),
     };
     let mut matches = Vec::new();
-    for named in named_paths(source, base)? {
+    for named in named_paths(source, base, options.literal)? {
         let resolved = source.resolve(named.as_bytes(), true)?;
         let Some(found) = resolved.found else {
             return Err(not_found(source, &String::from_utf8_lossy(named.as_bytes())));
@@ -179,10 +198,11 @@ pub fn select(source: &Stack, path: &str, options: &SelectOptions) -> Result<Sel
 }
 
 /// The paths that a source means, wildcards expanded and symlinks at the end not followed.
-fn named_paths(source: &Stack, path: &str) -> Result<Vec<TreePath>, CopyError> {
+fn named_paths(source: &Stack, path: &str, literal: bool) -> Result<Vec<TreePath>, CopyError> {
     let clean = TreePath::clean(path.as_bytes()).map_err(ResolveError::from)?;
     let components: Vec<&[u8]> = clean.components().collect();
-    let Some(first) = components.iter().position(|component| glob::has_wildcards(component)) else {
+    let is_pattern = |component: &&[u8]| !literal && glob::has_wildcards(component);
+    let Some(first) = components.iter().position(is_pattern) else {
         require(source, path, clean.as_bytes(), true)?;
         return Ok(vec![clean]);
     };

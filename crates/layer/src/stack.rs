@@ -12,7 +12,7 @@ use dbuild_digest::ContentDigest;
 use crate::{Borrowed, Entry, EntryKind, LayerError, ResolveError, Tree, TreePath};
 
 /// Links that may be followed on the way to one path (as many as Docker follows).
-const MAX_LINKS: usize = 255;
+pub(crate) const MAX_LINKS: usize = 255;
 
 static PLAIN_ROOT: LazyLock<Entry> = LazyLock::new(|| Entry::new_dir(TreePath::root()));
 

@@ -157,6 +157,7 @@ async fn token(
     };
     let response = transport.send_once(request, None).await?;
     let status = response.status().as_u16();
+    let retry_after = crate::transport::retry_after(response.headers());
     match status {
         200 => {}
         400 | 401 | 403 => {
@@ -165,10 +166,10 @@ async fn token(
                 unreadable: found.trouble.clone(),
             });
         }
-        429 => return Err(Problem::RateLimited { retry_after: None }),
+        429 => return Err(Problem::RateLimited { retry_after }),
         status => {
             let message = format!("from its token server {host}");
-            return Err(Problem::Server { status, message, retry_after: None });
+            return Err(Problem::Server { status, message, retry_after });
         }
     }
     let answer =

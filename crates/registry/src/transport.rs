@@ -358,22 +358,46 @@ pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     }
 }
 
-/// `Sun, 06 Nov 1994 08:49:37 GMT`, the one form of dates that servers still send.
+/// A date in any of the three forms that HTTP knows: `Sun, 06 Nov 1994 08:49:37 GMT`, that of RFC 850 (`Sunday, 06-Nov-94
+/// 08:49:37 GMT`), and that of C's `asctime` (`Sun Nov  6 08:49:37 1994`).
 pub(crate) fn http_date(text: &str) -> Option<SystemTime> {
-    let (_, text) = text.split_once(", ")?;
-    let parts: Vec<&str> = text.split([' ', ':']).collect();
-    let [day, month, year, hour, minute, second, "GMT"] = parts.as_slice() else { return None };
+    let words: Vec<&str> = text.split_ascii_whitespace().collect();
+    let (day, month, year, clock) = match words.as_slice() {
+        [weekday, day, month, year, clock, "GMT"] if weekday.ends_with(',') => (*day, *month, *year, *clock),
+        [weekday, date, clock, "GMT"] if weekday.ends_with(',') => {
+            let parts: Vec<&str> = date.split('-').collect();
+            let [day, month, year] = parts.as_slice() else { return None };
+            (*day, *month, *year, *clock)
+        }
+        [_, month, day, clock, year] => (*day, *month, *year, *clock),
+        _ => return None,
+    };
     const MONTHS: [&str; 12] =
         ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let month = MONTHS.iter().position(|name| name == month)? as i64 + 1;
-    let (day, year) = (day.parse::<i64>().ok()?, year.parse::<i64>().ok().filter(|year| *year < 10_000)?);
+    let month = MONTHS.iter().position(|name| *name == month)? as i64 + 1;
+    let digits = |text: &str, most: usize| {
+        let is_number = !text.is_empty() && text.len() <= most && text.bytes().all(|b| b.is_ascii_digit());
+        text.parse::<i64>().ok().filter(|_| is_number)
+    };
+    let day = digits(day, 2)?;
+    let year = match (year.len(), digits(year, 4)?) {
+        // Two digits: RFC 9110 takes them for the past where they are more than 50 years ahead, and Go for 1969 to 2068.
+        (2, year @ 69..) => 1900 + year,
+        (2, year) => 2000 + year,
+        (_, year) => year,
+    };
+    let parts: Vec<&str> = clock.split(':').collect();
+    let [hour, minute, second] = parts.as_slice() else { return None };
+    let (hour, minute, second) = (digits(hour, 2)?, digits(minute, 2)?, digits(second, 2)?);
+    if !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 60 {
+        return None;
+    }
     // Days since 1970 in the Gregorian calendar, with years that begin in March.
     let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let days =
         y * 365 + y.div_euclid(4) - y.div_euclid(100) + y.div_euclid(400) + (153 * m + 2) / 5 + day - 719_469;
-    let clock: u64 =
-        hour.parse::<u64>().ok()? * 3600 + minute.parse::<u64>().ok()? * 60 + second.parse::<u64>().ok()?;
-    Some(SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(days).ok()? * 86_400 + clock))
+    let seconds = u64::try_from(days * 86_400 + hour * 3600 + minute * 60 + second).ok()?;
+    Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
 }
 
 /// What the registry says in an error's body, in the specification's format or as short plain text.
@@ -432,7 +456,23 @@ mod tests {
         let since = |text| http_date(text).map(|t| t.duration_since(SystemTime::UNIX_EPOCH).unwrap());
         assert_eq!(since("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::from_secs(784_111_777)));
         assert_eq!(since("Thu, 29 Feb 2024 00:00:00 GMT"), Some(Duration::from_secs(1_709_164_800)));
-        assert_eq!(since("tomorrow"), None);
+        assert_eq!(since("Sunday, 06-Nov-94 08:49:37 GMT"), Some(Duration::from_secs(784_111_777)));
+        assert_eq!(since("Thursday, 01-Jan-70 00:00:09 GMT"), Some(Duration::from_secs(9)));
+        assert_eq!(since("Friday, 01-Jan-38 00:00:00 GMT"), since("Fri, 01 Jan 2038 00:00:00 GMT"));
+        assert_eq!(since("Sun Nov  6 08:49:37 1994"), Some(Duration::from_secs(784_111_777)));
+        assert_eq!(since("Wed Nov 16 08:49:37 1994"), since("Wed, 16 Nov 1994 08:49:37 GMT"));
+        for bad in [
+            "tomorrow",
+            "",
+            "Sun, 06 Nov 1994 08:49:37 CET",
+            "Sun, 06 Nov 1994 08:49 GMT",
+            "Sun, 06 Nov 1994 24:49:37 GMT",
+            "Sun Nov  6 08:49:37 19940",
+            "Sun, -6 Nov 1994 08:49:37 GMT",
+            "Sun, 06 nov 1994 08:49:37 GMT",
+        ] {
+            assert_eq!(since(bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use dbuild_cache::definition;
 use dbuild_digest::{BlobDigest, StepKey};
 use dbuild_layer::{LayerError, Stack, TocInfo};
-use dbuild_plan::{Plan, StageId, Step, StepId, StepKind};
+use dbuild_plan::{Plan, Platform, StageId, Step, StepId, StepKind};
 use dbuild_store::{BlobSource, Event, EventSink, LayerInfo, PackedLayer, Store};
 use tokio::runtime::Handle;
 
@@ -36,6 +36,8 @@ pub struct Built {
 pub struct BuiltTarget {
     /// The stage.
     pub stage: StageId,
+    /// What the image is for, as its papers say.
+    pub platform: Platform,
     /// Its layers as they are exported, the base image's first; empty where the request asked for no packing.
     pub layers: Vec<PackedLayer>,
     /// The bytes of all its layers' files; 0 where the base image was never unpacked here.
@@ -155,6 +157,7 @@ async fn finish(
         let times = std::iter::repeat_n(None, base_layers).chain(own_times).collect();
         targets.push(BuiltTarget {
             stage: target.stage,
+            platform: target.platform.clone(),
             layers,
             unpacked: unpacked(shared, &files),
             files,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use dbuild_frontend::{Diagnostic, Diagnostics, Lowered, Source, Span, render};
-use dbuild_layer::CopyError;
+use dbuild_layer::{CopyError, DestinationConflict};
 use dbuild_plan::{MountKind, SecurityMode, Step, StepId, StepKind};
 use dbuild_report::starts::quoted;
 use dbuild_sandbox::SandboxError;
@@ -140,6 +140,13 @@ fn help(error: &StepError) -> Option<String> {
         }
         StepError::Copy { error: CopyError::NotFound { near: Some(near), .. }, .. } => {
             return Some(format!("did you mean `{near}`?"));
+        }
+        StepError::Copy {
+            error: CopyError::Destination { why: DestinationConflict::Link { .. }, .. },
+            ..
+        } => {
+            "symlinks are followed on the way to the destination, and not inside what is copied: copy this directory \
+             by an instruction of its own, to where the link leads"
         }
         StepError::Sandbox(SandboxError::Exec(exec)) => return exec.advice(),
         StepError::Command { code: 127, .. } => {

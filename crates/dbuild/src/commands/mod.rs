@@ -1,7 +1,7 @@
 //! The commands, one file for each family.
 
 mod build;
-mod build_error;
+pub(crate) mod build_error;
 mod cache;
 mod call;
 mod check;

@@ -24,6 +24,7 @@ fn write(bench: &Bench, image: &Image, name: &str, begun: Option<Begun>) -> Vec<
         image,
         names: &names,
         files: &[],
+        multi_platform: false,
         clamp_mtime: None,
         owners: false,
         engine: None,

@@ -20,6 +20,7 @@ fn export(
         image: Some(image),
         names: &names(tags),
         files: &[],
+        multi_platform: false,
         clamp_mtime: None,
         owners: false,
         engine: None,
