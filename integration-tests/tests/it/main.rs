@@ -23,6 +23,7 @@ mod lessons;
 mod memory;
 mod no_cache;
 mod page;
+mod pipes;
 mod plan;
 mod plan_holds;
 mod platforms;

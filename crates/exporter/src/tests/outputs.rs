@@ -7,7 +7,7 @@ use dbuild_layer::Stack;
 use dbuild_plan::Platform;
 
 use super::{Bench, names, read};
-use crate::{Engine, Export, ExportError, Image, OutputSpec, Written, find_engine};
+use crate::{Engine, Export, ExportError, Image, OutputSpec, Waiting, Written, find_engine};
 
 fn export(
     bench: &Bench,
@@ -19,8 +19,18 @@ fn export(
     let spec: OutputSpec = spec.parse().unwrap();
     let names = names(&["app:1"]);
     let store = &bench.store;
-    Export { store, spec: &spec, image, names: &names, files, clamp_mtime: None, owners: false, engine }
-        .write(None)
+    Export {
+        store,
+        spec: &spec,
+        image,
+        names: &names,
+        files,
+        clamp_mtime: None,
+        owners: false,
+        engine,
+        waiting: Waiting::default(),
+    }
+    .write(None)
 }
 
 fn stack(bench: &Bench, name: &str, files: &[(&str, &str)]) -> Stack {
@@ -130,7 +140,9 @@ fn an_engine_is_found_and_fed() {
         ("loaded into podman", ["Loaded image: app:1".to_owned()].as_slice())
     );
     assert_eq!(
-        crate::load(&Bench::new().store, &bench.path("got.tar")).unwrap()[0].image.digest,
+        crate::load(&Bench::new().store, &bench.path("got.tar"), &Waiting::default()).unwrap()[0]
+            .image
+            .digest,
         image.digest
     );
 
