@@ -10,6 +10,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use dbuild_exporter::Input;
 use dbuild_frontend::{Source, fetched_context, git_context};
 use dbuild_layer::Ignore;
 use dbuild_plan::{
@@ -24,6 +25,7 @@ use crate::cli::{BuildArgs, go_bool};
 use crate::commands::planning::cancel_on_signal;
 use crate::error::Error;
 use crate::inputs;
+use crate::pipes;
 use crate::session::Session;
 
 /// What a file of a context is called while it is not unpacked; BuildKit's word.
@@ -135,11 +137,11 @@ fn from_stdin(session: &Session, flags: &BuildArgs, lease: Lease) -> Result<Brou
     inputs::say_if_typed("the context, an archive or a Dockerfile,");
     let dir = session.store.scratch_path();
     let path = dir.join(CONTEXT);
-    let written = std::fs::create_dir(&dir)
-        .and_then(|()| File::create(&path))
-        .and_then(|mut file| std::io::copy(&mut std::io::stdin().lock(), &mut file));
-    let size = written
-        .map_err(|error| Error::failed(format!("cannot read the context from standard input: {error}")))?;
+    let written = std::fs::create_dir(&dir).and_then(|()| File::create(&path)).and_then(|mut file| {
+        let mut input = Input::open(Path::new("-"), &pipes::waiting())?;
+        std::io::copy(&mut input, &mut file)
+    });
+    let size = written.map_err(|error| pipes::cannot_read("the context from standard input", error))?;
     if size == 0 {
         return Err(Error::usage("standard input is empty")
             .hint("`-` reads a Dockerfile or an archive of a context from it"));

@@ -5,9 +5,9 @@ use std::fs::File;
 use std::io::{IsTerminal as _, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use dbuild_exporter::LayoutImage;
+use dbuild_exporter::{LayoutImage, is_pipe, read_input};
 use dbuild_frontend::{
     BuildArgs as FrontendArgs, Diagnostics, EpochSource, Ignored, NamedContext, Source, git_context, parse,
     source_date_epoch,
@@ -20,11 +20,12 @@ use crate::cli::{BuildArgs, NamedContextArg, SourceArgs};
 use crate::contexts::{self, Brought};
 use crate::docker_compat;
 use crate::error::Error;
+use crate::pipes;
 use crate::progress;
 use crate::resolve::OCI_LAYOUT;
 use crate::session::Session;
 
-/// More than this is no Dockerfile and no ignore file.
+/// More than this is no Dockerfile, no ignore file, and no secret from a pipe.
 const LARGEST: u64 = 16 << 20;
 
 /// A build's inputs.
@@ -209,14 +210,14 @@ pub(crate) fn say_if_typed(what: &str) {
 
 /// The text, and where it lies if it lies in a file. `written` is the context `root` as the user names it.
 fn dockerfile(written: &Path, root: &Path, file: Option<&Path>) -> Result<(Source, Option<PathBuf>), Error> {
-    if file == Some(Path::new("-")) {
-        say_if_typed("the Dockerfile");
-        let mut bytes = Vec::new();
-        let read = std::io::stdin().take(LARGEST + 1).read_to_end(&mut bytes);
-        read.map_err(|error| {
-            Error::failed(format!("cannot read the Dockerfile from standard input: {error}"))
-        })?;
-        return Ok((source_of("-", &bytes)?, None));
+    if let Some(file) = file.filter(|file| *file == Path::new("-") || is_pipe(file)) {
+        if file == Path::new("-") {
+            say_if_typed("the Dockerfile");
+        }
+        let shown = file.to_string_lossy().into_owned();
+        let what = if shown == "-" { "the Dockerfile from standard input" } else { &shown };
+        let bytes = read_once(file).map_err(|error| pipes::cannot_read(what, error))?;
+        return Ok((source_of(&shown, &bytes)?, None));
     }
     let (path, shown) = match file {
         Some(path) => {
@@ -300,6 +301,18 @@ fn bad_ignore_file(path: &Path, error: &IgnoreError) -> Error {
         IgnoreError::Pattern { line, error } => Error::failed(format!("{}:{line}: {error}", path.display())),
         IgnoreError::Utf16 => Error::failed(format!("{}: {error}", path.display())).hint("save it as UTF-8"),
     }
+}
+
+/// All that a pipe gives. It gives it once, and is asked several times: for the context, for the build, for a shell after a failure.
+fn read_once(path: &Path) -> std::io::Result<Vec<u8>> {
+    static READ: Mutex<BTreeMap<PathBuf, Vec<u8>>> = Mutex::new(BTreeMap::new());
+    let mut read = READ.lock().map_err(|_| std::io::Error::other("it was not read to its end"))?;
+    if let Some(bytes) = read.get(path) {
+        return Ok(bytes.clone());
+    }
+    let bytes = read_input(path, LARGEST, &pipes::waiting())?;
+    read.insert(path.to_owned(), bytes.clone());
+    Ok(bytes)
 }
 
 /// Reads a regular file; a FIFO or a device is not waited for.
@@ -440,6 +453,11 @@ fn secret(text: &str) -> Result<(String, Secret), Error> {
         // `type=env,src=NAME` is the other spelling of `env=NAME`.
         (Some(name), None, Some("env")) => Secret::Variable(name.to_string_lossy().into_owned()),
         (Some(path), None, _) => {
+            if is_pipe(&path) {
+                let value = read_once(&path)
+                    .map_err(|error| pipes::cannot_read(&format!("the secret `{id}`"), error))?;
+                return Ok((id, Secret::Value(value.into())));
+            }
             if !path.is_file() {
                 return Err(Error::failed(format!(
                     "the secret `{id}` is not there: {} is no file",

@@ -70,7 +70,7 @@ fn kind(found: &Found<'_>) -> NodeKind {
 }
 
 /// What was found is remembered under this name; it changes with the analysis.
-const TOPIC: &str = "starts 2";
+const TOPIC: &str = "starts 3";
 
 /// Tells of each image that a build made whether it will start. An image that was looked at before is not looked at again.
 pub(crate) fn tell(store: &Store, plan: &Plan, built: &Built, events: &dyn EventSink) {

@@ -12,7 +12,7 @@ use crate::begun::Begun;
 use crate::contents::Contents;
 use crate::destination::write_file;
 use crate::layout::{Archive, Outgoing};
-use crate::{Destination, Engine, ExportError, Image, OutputKind, OutputSpec, files};
+use crate::{Destination, Engine, ExportError, Image, OutputKind, OutputSpec, Waiting, files};
 
 /// What is to be written, and where.
 #[derive(Debug)]
@@ -35,6 +35,8 @@ pub struct Export<'a> {
     pub owners: bool,
     /// Where an output of type `docker` without a destination goes.
     pub engine: Option<&'a Engine>,
+    /// What is done while the reader of a pipe is waited for.
+    pub waiting: Waiting,
 }
 
 /// What was written.
@@ -76,8 +78,9 @@ impl Export<'_> {
             (OutputKind::Local, Some(Destination::Path(dir))) => self.directory(dir),
             (OutputKind::Tar, Some(dest)) => {
                 let split = self.is_split()?;
-                let bytes =
-                    write_file(dest, |out| files::write_tar(self.files, split, self.clamp_mtime, out))?;
+                let bytes = write_file(dest, &self.waiting, |out| {
+                    files::write_tar(self.files, split, self.clamp_mtime, out)
+                })?;
                 Ok(Written { what: format!("tar {}", name(dest)), bytes: Some(bytes), notes: Vec::new() })
             }
             (kind, dest) => {
@@ -106,9 +109,9 @@ impl Export<'_> {
         let contents = Contents::read(self.store, outgoing.image)?;
         let bytes = match begun.and_then(|begun| begun.take(dest, &contents)) {
             Some(archive) => outgoing.complete(archive, &contents, docker)?.finish()?,
-            None => {
-                write_file(dest, |out| outgoing.complete(Archive::begin(out)?, &contents, docker).map(drop))?
-            }
+            None => write_file(dest, &self.waiting, |out| {
+                outgoing.complete(Archive::begin(out)?, &contents, docker).map(drop)
+            })?,
         };
         let kind = if docker { "docker" } else { "OCI" };
         Ok(Written { what: format!("{kind} archive {}", name(dest)), bytes: Some(bytes), notes: Vec::new() })
@@ -154,8 +157,9 @@ pub fn save(
     names: &[Reference],
     dest: &Destination,
     docker: bool,
+    waiting: &Waiting,
 ) -> Result<u64, ExportError> {
-    write_file(dest, |out| Outgoing { store, image, names }.write_archive(out, docker))
+    write_file(dest, waiting, |out| Outgoing { store, image, names }.write_archive(out, docker))
 }
 
 /// Pushes an image under all its names. `bases` are the images that its layers may come from.

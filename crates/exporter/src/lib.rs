@@ -24,6 +24,7 @@ mod spec;
 #[cfg(test)]
 mod tests;
 mod time;
+mod user_file;
 
 pub use assemble::{Image, ImageParts, assemble, assemble_index, dated};
 pub use begun::Begun;
@@ -36,3 +37,4 @@ pub use media::MediaTypes;
 pub use metadata::{image_id, metadata, write_iidfile, write_metadata_file};
 pub use named::LayoutImage;
 pub use spec::{Annotation, AnnotationLevel, Destination, OutputKind, OutputSpec, SpecError};
+pub use user_file::{Input, Waiting, is_pipe, read_input, write_result};

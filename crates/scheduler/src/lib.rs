@@ -47,4 +47,4 @@ pub use mounts::{Mounted, Mounter};
 pub use output::{FileSystem, Output, OwnLayer};
 pub use pack::pack_key;
 pub use reasons::{Explainer, Missed, Reasons, outdated_words};
-pub use request::{CacheUse, ContextDir, LayerListener, Leave, Machine, Request, Secret};
+pub use request::{CacheUse, ContextDir, LayerListener, Leave, Machine, Request, Secret, SecretValue};

@@ -23,6 +23,7 @@ use crate::cli::{BuildArgs, Global, ProgressMode, Ulimit, annotations};
 use crate::docker_compat;
 use crate::error::Error;
 use crate::inputs::{self, Inputs};
+use crate::pipes;
 use crate::progress::{self, View};
 use crate::resolve::Images;
 use crate::session::Session;
@@ -227,6 +228,9 @@ impl Build<'_> {
                 let store = self.session.store.clone();
                 let syncing = tokio::task::spawn_blocking(move || store.make_durable());
                 let Self { session, flags, .. } = self;
+                let told = Arc::clone(events);
+                let waiting =
+                    pipes::waiting_and(move |text| told.emit(Event::Note { text: text.to_owned() }));
                 let exporting = Exporting {
                     session,
                     flags,
@@ -234,6 +238,7 @@ impl Build<'_> {
                     images,
                     built: &built,
                     epoch: self.inputs.epoch,
+                    waiting,
                 };
                 let exported = export(exporting, &self.outputs, begun.take(), events).await;
                 // Should it have failed, it is tried again at the end, and told.

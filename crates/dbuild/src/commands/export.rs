@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dbuild_exporter::{
     Annotation, AnnotationLevel, Begun, Engine, Export, ExportError, Image, ImageParts, MediaTypes,
-    OutputKind, OutputSpec, assemble, assemble_index, dated, find_engine, image_id, metadata, write_iidfile,
-    write_metadata_file,
+    OutputKind, OutputSpec, Waiting, assemble, assemble_index, dated, find_engine, image_id, metadata,
+    write_iidfile, write_metadata_file,
 };
 use dbuild_layer::LayerError;
 use dbuild_plan::{HistoryEntry, Plan, Stage, StepKind};
@@ -26,6 +26,8 @@ pub(crate) struct Exporting<'a> {
     pub(crate) images: &'a Images,
     pub(crate) built: &'a Built,
     pub(crate) epoch: Option<u64>,
+    /// What is done while the reader of a pipe is waited for.
+    pub(crate) waiting: Waiting,
 }
 
 /// Begins the first archive while the steps run, with the layers of the base; not if they are going to be compressed anew.
@@ -178,6 +180,7 @@ impl Exporting<'_> {
             // Outside of a user namespace root can give files away; inside, most owners do not exist.
             owners: matches!(self.session.identity, dbuild_sandbox::rootless::Identity::Root),
             engine,
+            waiting: self.waiting.clone(),
         };
         // All that the image is made of has been looked up: what was used can be noted beside the writing, not after it.
         let store = self.session.store.clone();
@@ -218,10 +221,10 @@ impl Exporting<'_> {
 
     fn result_files(&self, image: Option<&Image>, names: &[Reference]) -> Result<(), Error> {
         if let (Some(path), Some(image)) = (&self.flags.iidfile, image) {
-            write_iidfile(path, image).map_err(failed)?;
+            write_iidfile(path, image, &self.waiting).map_err(failed)?;
         }
         if let Some(path) = &self.flags.metadata_file {
-            write_metadata_file(path, &metadata(image, names, None)).map_err(failed)?;
+            write_metadata_file(path, &metadata(image, names, None), &self.waiting).map_err(failed)?;
         }
         Ok(())
     }
@@ -352,6 +355,7 @@ fn label(output: &OutputSpec) -> String {
 pub(crate) fn failed(error: ExportError) -> Error {
     let told = Error::failed(crate::error::chain(&error));
     match error {
+        ExportError::Interrupted => Error::interrupted(),
         ExportError::Layer(damage @ LayerError::Damaged { .. }) => told.by_damage(damage),
         _ => told,
     }

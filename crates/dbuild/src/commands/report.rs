@@ -3,14 +3,16 @@
 use std::io::Write as _;
 use std::path::Path;
 
+use dbuild_exporter::ExportError;
 use dbuild_report::{Build, Contents, compare_page, page};
-use dbuild_store::{BuildId, Store, replace_file};
+use dbuild_store::{BuildId, Store};
 
 use super::compare::compare_builds;
 use super::journal::read_build;
 use super::print;
 use crate::cli::{Global, ReportArgs};
 use crate::error::Error;
+use crate::pipes;
 use crate::session::Session;
 
 /// `dbuild report`.
@@ -50,7 +52,9 @@ fn html(store: &Store, build: &Build) -> String {
 }
 
 fn write(path: &Path, html: &str) -> Result<(), Error> {
-    replace_file(path, |file| file.write_all(html.as_bytes())).map_err(|error| {
-        Error::failed(format!("the report cannot be written: {error}")).hint("name another file with -o FILE")
+    pipes::write_result(path, html.as_bytes()).map_err(|error| match error {
+        ExportError::Interrupted => Error::interrupted(),
+        error => Error::failed(format!("the report cannot be written: {error}"))
+            .hint("name another file with -o FILE"),
     })
 }

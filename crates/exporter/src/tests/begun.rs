@@ -28,6 +28,7 @@ fn write(bench: &Bench, image: &Image, name: &str, begun: Option<Begun>) -> Vec<
         clamp_mtime: None,
         owners: false,
         engine: None,
+        waiting: crate::Waiting::default(),
     }
     .write(begun)
     .unwrap();

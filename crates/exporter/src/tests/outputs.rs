@@ -7,7 +7,7 @@ use dbuild_layer::Stack;
 use dbuild_plan::Platform;
 
 use super::{Bench, names, read};
-use crate::{Engine, Export, ExportError, Image, OutputSpec, Written, find_engine};
+use crate::{Engine, Export, ExportError, Image, OutputSpec, Waiting, Written, find_engine};
 
 fn export(
     bench: &Bench,
@@ -29,6 +29,7 @@ fn export(
         clamp_mtime: None,
         owners: false,
         engine,
+        waiting: Waiting::default(),
     }
     .write(None)
 }
@@ -147,7 +148,9 @@ fn an_engine_is_found_and_fed() {
         ("loaded into podman", ["Loaded image: app:1".to_owned()].as_slice())
     );
     assert_eq!(
-        crate::load(&Bench::new().store, &bench.path("got.tar")).unwrap()[0].image.digest,
+        crate::load(&Bench::new().store, &bench.path("got.tar"), &Waiting::default()).unwrap()[0]
+            .image
+            .digest,
         image.digest
     );
 

@@ -86,7 +86,7 @@ fn metadata_speaks_as_buildx_does() {
     let index = assemble_index(&bench.store, &[image], &BTreeMap::new(), MediaTypes::Oci).unwrap();
     assert_eq!(image_id(&index), index.digest, "an index has no config");
     let path = bench.path("iid");
-    crate::write_iidfile(&path, &index).unwrap();
+    crate::write_iidfile(&path, &index, &crate::Waiting::default()).unwrap();
     assert_eq!(super::read(&path), index.digest.to_string());
 }
 

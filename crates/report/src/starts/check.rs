@@ -100,6 +100,7 @@ impl<'a> Check<'a> {
                 Finding::new("workdir", Severity::MayFail, text)
             }
             Ok(_) => return,
+            Err(Broken::AtRunTime(_)) => return,
             Err(Broken::Missing { .. }) => {
                 let text = format!(
                     "WORKDIR {path} is not in the image: Docker makes it when it starts, others refuse"
@@ -134,6 +135,7 @@ impl<'a> Check<'a> {
             worst: Severity::WillNotStart,
             by: None,
             by_shell: false,
+            shell: None,
             depth: 0,
         }
     }
