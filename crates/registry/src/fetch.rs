@@ -256,7 +256,7 @@ async fn read(
             Ok(Some(piece)) => piece,
             Ok(None) if got < blob.size => return Err(truncated(got)),
             Ok(None) => break,
-            Err(Problem::Unreachable(_)) => return Err(truncated(got)),
+            Err(Problem::Unreachable { .. }) => return Err(truncated(got)),
             Err(other) => return Err(other),
         };
         got += piece.len() as u64;

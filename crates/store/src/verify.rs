@@ -1,13 +1,11 @@
 //! Looking for damage that only reading finds.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use dbuild_digest::ContentHasher;
-use dbuild_layer::{Entry, EntryKind, Tree};
+use dbuild_layer::Tree;
 
+use crate::compare::{compare, compare_content, copy_into};
 use crate::error::Context;
 use crate::snapshots::{ALONE, INDEX};
 use crate::{SnapshotId, Store, StoreError};
@@ -94,44 +92,9 @@ fn verify_snapshot(dir: &Path) -> Result<(), String> {
     if !has_files {
         return Ok(());
     }
-    tree.entries().iter().try_for_each(|entry| verify_entry(&dir.join("fs"), &tree, entry))
-}
-
-fn verify_entry(root: &Path, tree: &Tree, entry: &Entry) -> Result<(), String> {
-    let relative = Path::new(std::ffi::OsStr::from_bytes(entry.path.as_bytes()));
-    let path = root.join(relative);
-    let told = |problem: String| format!("{}: {problem}", entry.path);
-    let meta = fs::symlink_metadata(&path).map_err(|error| told(error.to_string()))?;
-    let kind = meta.file_type();
-    let matches = match &tree.first_name(entry).kind {
-        EntryKind::File { .. } => kind.is_file(),
-        EntryKind::Dir { .. } => kind.is_dir(),
-        EntryKind::Symlink { target } => {
-            let there = fs::read_link(&path).map_err(|error| told(error.to_string()))?;
-            there.as_os_str().as_bytes() == &**target
-        }
-        // Devices may stand for themselves or, where they cannot be made, for something else.
-        _ => true,
-    };
-    if !matches {
-        return Err(told("it is something else than its index says".to_owned()));
-    }
-    let EntryKind::File { size, content } = &entry.kind else { return Ok(()) };
-    if meta.len() != *size {
-        return Err(told(format!("it has {} bytes, not {size}", meta.len())));
-    }
-    let mut hasher = ContentHasher::default();
-    let mut file = File::open(&path).map_err(|error| told(error.to_string()))?;
-    copy_into(&mut file, |bytes| hasher.update(bytes)).map_err(|error| told(error.to_string()))?;
-    if hasher.finish() == *content { Ok(()) } else { Err(told("its content changed".to_owned())) }
-}
-
-fn copy_into(reader: &mut impl Read, mut take: impl FnMut(&[u8])) -> io::Result<()> {
-    let mut buffer = vec![0; 1 << 18];
-    loop {
-        match reader.read(&mut buffer)? {
-            0 => return Ok(()),
-            count => take(&buffer[..count]),
-        }
-    }
+    let files = dir.join("fs");
+    tree.entries().iter().try_for_each(|entry| {
+        let compared = compare(&files, &tree, entry).and_then(|_| compare_content(&files, entry));
+        compared.map_err(|fault| format!("{}: {fault}", entry.path))
+    })
 }

@@ -206,3 +206,78 @@ fn a_newer_database_or_store_is_refused_and_stays_and_a_foreign_one_is_set_aside
     space.dbuild(["images"]).run().expect_code(1).stderr_has(&["has format 9"]);
     assert_eq!(space.read("store/format"), format);
 }
+
+/// The files of snapshots below a space's store that are meant.
+fn in_snapshots(space: &TestSpace, is_meant: impl Fn(&Path) -> bool) -> Vec<PathBuf> {
+    let store = space.path("store/snapshots");
+    let below_fs = |path: &PathBuf| -> Option<PathBuf> {
+        let below = path.strip_prefix(&store).ok()?;
+        Some(below.components().skip(1).collect::<PathBuf>().strip_prefix("fs").ok()?.to_owned())
+    };
+    files(&store).into_iter().filter(|path| below_fs(path).is_some_and(|path| is_meant(&path))).collect()
+}
+
+fn empty(path: &Path) {
+    std::fs::File::options().write(true).open(path).unwrap().set_len(0).unwrap();
+}
+
+/// Another byte under the same size and time, as a disk that loses bits makes it.
+fn flip_silently(path: &Path) {
+    let time = std::fs::metadata(path).unwrap().modified().unwrap();
+    let mut bytes = std::fs::read(path).unwrap();
+    // In a program: the machine that it is for.
+    let at = 18.min(bytes.len() - 1);
+    bytes[at] ^= 0x20;
+    std::fs::write(path, bytes).unwrap();
+    std::fs::File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+}
+
+fn replace_by_directory(path: &Path) {
+    delete(path);
+    std::fs::create_dir(path).unwrap();
+}
+
+#[test]
+fn damage_to_what_a_failing_run_stood_on_is_named_and_mended_and_the_run_runs_once_more() {
+    let compare = "test $(cat /file /twice | wc -l) = 3 && test $(cat /file /twice | sort -u) = right && \
+                   echo done > /done";
+    let more = format!("{DOCKERFILE}RUN {compare}\n");
+    let program = |path: &Path| path == Path::new("bin/busybox");
+    let copied = |path: &Path| path == Path::new("file");
+    let made = |path: &Path| path == Path::new("twice");
+    for (name, is_meant, how, damage) in [
+        ("the shell", program as fn(&Path) -> bool, "truncated", truncate as fn(&Path)),
+        ("the shell", program, "emptied", empty),
+        ("the shell", program, "flipped", flip_silently),
+        ("the shell", program, "deleted", delete),
+        ("the shell", program, "a directory", replace_by_directory),
+        ("a copied file", copied, "flipped", flip_silently),
+        ("a copied file", copied, "deleted", delete),
+        ("what a RUN made", made, "emptied", empty),
+        ("what a RUN made", made, "flipped", flip),
+    ] {
+        let space = TestSpace::new();
+        space.write("context/file", "right\n");
+        space.build(DOCKERFILE, [""; 0]).run().expect_ok();
+        let victims = in_snapshots(&space, is_meant);
+        assert!(!victims.is_empty(), "{name}: nothing to damage");
+        victims.iter().for_each(|path| damage(path));
+        let outcome = space.build(&more, [""; 0]).run();
+        assert_eq!(outcome.code(), Some(0), "{name} {how}\n{outcome}");
+        outcome.stderr_has(&["is damaged, and its step runs again"]);
+        let image = Unpacked::new(&space, "app");
+        assert_eq!((image.read("/twice"), image.read("/done")), ("right\nright\n".into(), "done\n".into()));
+        // It is mended for good.
+        let outcome = space.build(&more, [""; 0]).run().expect_ok().lacks(&["damaged"]);
+        outcome.stderr_has(&["CACHED"]);
+        space.dbuild(["cache", "verify"]).run().expect_ok();
+    }
+}
+
+#[test]
+fn a_run_that_fails_by_itself_fails_once() {
+    let space = TestSpace::new();
+    space.write("context/file", "right\n");
+    let outcome = space.build(&format!("{DOCKERFILE}RUN echo once; exit 3\n"), [""; 0]).run();
+    outcome.expect_code(1).lacks(&["damaged"]).stderr_has(&["exit code 3"]);
+}

@@ -32,6 +32,7 @@ mod rootless;
 mod sandbox;
 mod secrets;
 mod shell;
+mod sources;
 mod telemetry;
 mod terminal;
 mod tutorials;
