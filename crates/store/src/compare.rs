@@ -6,6 +6,7 @@ use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 
 use dbuild_digest::ContentHasher;
@@ -13,6 +14,11 @@ use dbuild_layer::{Entry, EntryKind, Files, LayerError, Mtime, Stack, Tree, Tree
 
 use crate::snapshots::INDEX;
 use crate::{SnapshotId, Store};
+
+/// Maximum number of threads that look at the files of one snapshot.
+const MOST_THREADS: usize = 8;
+/// A thread is worth its start from this number of files on.
+const SMALLEST_SHARE: usize = 1000;
 
 /// How a file differs from what its index says.
 pub(crate) enum Fault {
@@ -84,17 +90,27 @@ fn find_damage(dir: &Path, tree: &Tree, executed: &HashSet<TreePath>) -> Option<
     if tree.is_empty() {
         return None;
     }
-    let mut suspects = Vec::new();
-    for entry in tree.entries() {
-        match compare(dir, tree, entry) {
-            Err(fault) => return damage(entry, &fault),
-            Ok(meta) if executed.contains(&entry.path) || is_suspect(entry, &meta, made) => {
-                suspects.push(entry);
+    let look = &|entries: &[Entry]| -> Option<LayerError> {
+        let mut suspects = Vec::new();
+        for entry in entries {
+            match compare(dir, tree, entry) {
+                Err(fault) => return damage(entry, &fault),
+                Ok(meta) if executed.contains(&entry.path) || is_suspect(entry, &meta, made) => {
+                    suspects.push(entry);
+                }
+                Ok(_) => {}
             }
-            Ok(_) => {}
         }
-    }
-    suspects.into_iter().find_map(|entry| damage(entry, &compare_content(dir, entry).err()?))
+        suspects.into_iter().find_map(|entry| damage(entry, &compare_content(dir, entry).err()?))
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
+    let share = tree.entries().len().div_ceil(threads).max(SMALLEST_SHARE);
+    std::thread::scope(|scope| {
+        let looks: Vec<_> =
+            tree.entries().chunks(share).map(|share| scope.spawn(move || look(share))).collect();
+        let found = looks.into_iter().map(|look| look.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        found.fold(None, |first, damage| first.or(damage))
+    })
 }
 
 /// Whether somebody may have written to a file since its index was written. Another name for it changes its ctime, too, as

@@ -247,6 +247,13 @@ impl Db {
         Ok(())
     }
 
+    /// Replaces a database that was found damaged without an error of SQLite's.
+    pub(crate) fn give_up(&self, reason: &str) -> Result<(), StoreError> {
+        let generation = self.state().generation;
+        let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+        self.recover(generation, &rusqlite::Error::SqliteFailure(code, Some(reason.to_owned())))
+    }
+
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -33,6 +33,7 @@ mod packed;
 mod publish;
 mod records;
 mod references;
+mod repair;
 mod reserve;
 mod setting;
 mod snapshots;
