@@ -6,8 +6,9 @@ use std::fmt;
 use dbuild_exporter::ExportError;
 use dbuild_layer::{CopyError, LayerError};
 use dbuild_registry::{RegistryError, RemoteError};
-use dbuild_sandbox::SandboxError;
+use dbuild_sandbox::{SandboxError, rootless};
 use dbuild_scheduler::StepError;
+use rustix::io::Errno;
 
 /// Exit code of a build (or any command) that failed.
 pub(crate) const EXIT_FAILED: u8 = 1;
@@ -128,6 +129,13 @@ pub(crate) fn hint_of_step(error: &StepError) -> Option<String> {
     let text = match error {
         StepError::OfImage(_, error) => return hint_of_step(error),
         StepError::Pull(error) | StepError::Remote(error) => return hint_of(&**error),
+        StepError::Layer(error) if error.is_storage_exhausted() => {
+            "free some space, or try `dbuild cache prune`; --store names another directory"
+        }
+        StepError::Command { tail, .. } if lacks_ids(tail) => {
+            "this user has one id, so a command cannot give files to others nor change its groups: install uidmap and \
+             add a range to /etc/subuid and /etc/subgid (`dbuild doctor` says how)"
+        }
         StepError::Checksum { found, .. } => {
             return Some(format!("if the file was changed on purpose, write `--checksum={found}`"));
         }
@@ -151,6 +159,20 @@ pub(crate) fn hint_of_step(error: &StepError) -> Option<String> {
         _ => return None,
     };
     Some(text.to_owned())
+}
+
+/// Whether a command may have failed since there is no id but the user's own: the kernel then refuses every other owner and
+/// group.
+fn lacks_ids(tail: &[String]) -> bool {
+    let refused = [Errno::PERM, Errno::INVAL].map(|errno| words_of(errno.into()));
+    let is_refused = tail.iter().any(|line| refused.iter().any(|words| line.contains(words)));
+    is_refused && matches!(rootless::identity(), rootless::Identity::Rootless { sub_ids: false, .. })
+}
+
+/// What programs print of an error number.
+fn words_of(error: std::io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_owned()
 }
 
 /// The words of an error and of every cause below it, each said once.

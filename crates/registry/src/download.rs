@@ -159,7 +159,10 @@ async fn receive(
     mut into: &File,
     progress: &(dyn Fn(u64, Option<u64>) + Send + Sync),
 ) -> Result<dbuild_digest::BlobDigest, Problem> {
-    let local = |error: std::io::Error| Problem::Local(format!("cannot write what it sends: {error}"));
+    let local = |error: std::io::Error| {
+        let kind = error.kind();
+        Problem::from(std::io::Error::new(kind, format!("cannot write what it sends: {error}")))
+    };
     into.set_len(0).map_err(local)?;
     into.seek(SeekFrom::Start(0)).map_err(local)?;
     let total = response.content_length();

@@ -1,9 +1,11 @@
 //! What can go wrong with a registry, in words that name the image, the host, and what to try.
 
 use std::fmt;
+use std::io;
 use std::time::Duration;
 
 use dbuild_digest::BlobDigest;
+use dbuild_store::StoreError;
 
 use crate::reference::ReferenceError;
 use crate::unreachable::Unreachable;
@@ -171,9 +173,39 @@ pub enum Problem {
     /// Our own side failed: the store, a certificate file.
     #[error("{0}")]
     Local(String),
+    /// Our own disk is full.
+    #[error("{0}")]
+    NoSpace(String),
+}
+
+/// What to try on a full disk.
+const NO_SPACE: &str = "free some space, or try `dbuild cache prune`; --store names another directory";
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match error.is_storage_exhausted() {
+            true => Self::NoSpace(error.to_string()),
+            false => Self::Local(error.to_string()),
+        }
+    }
+}
+
+impl From<io::Error> for Problem {
+    /// Of our own disk.
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace(error.to_string()),
+            _ => Self::Local(error.to_string()),
+        }
+    }
 }
 
 impl Problem {
+    /// Our own side failed: nobody else needs to be asked.
+    pub(crate) fn is_local(&self) -> bool {
+        matches!(self, Self::Local(_) | Self::NoSpace(_))
+    }
+
     /// Another try with the same host may help.
     pub(crate) fn is_transient(&self) -> bool {
         matches!(
@@ -232,6 +264,7 @@ impl Problem {
             Self::NoPlatform { available, .. } => {
                 format!("pass `--platform {}`, or take another image", available.first()?)
             }
+            Self::NoSpace(_) => NO_SPACE.to_owned(),
             Self::Unexpected { .. } | Self::Unsupported(_) | Self::Local(_) => return None,
         })
     }
@@ -287,7 +320,7 @@ impl std::error::Error for Failed {}
 
 fn told(host: &str, problem: &Problem) -> String {
     match problem {
-        Problem::Local(text) => text.clone(),
+        Problem::Local(text) | Problem::NoSpace(text) => text.clone(),
         problem => format!("{host}: {problem}"),
     }
 }
@@ -325,7 +358,7 @@ fn download_words(problem: &Problem) -> String {
         Problem::NotFound(_) => "its server does not have it (status 404)".to_owned(),
         Problem::Unauthorized { .. } => "its server asks for a password (status 401)".to_owned(),
         Problem::Forbidden { .. } => "its server refuses it (status 403)".to_owned(),
-        Problem::Local(text) => text.clone(),
+        Problem::Local(text) | Problem::NoSpace(text) => text.clone(),
         other => format!("its server: {other}"),
     }
 }
@@ -340,6 +373,7 @@ fn download_advice(url: &str, problem: &Problem) -> String {
             let name = host.split(':').next().unwrap_or(host);
             format!("give a token as a secret: `--secret id=HTTP_AUTH_TOKEN_{name},env=TOKEN`")
         }
+        Problem::NoSpace(_) => NO_SPACE.to_owned(),
         Problem::Local(_) => "check the disk of the store".to_owned(),
         _ => "try again later".to_owned(),
     }

@@ -106,7 +106,7 @@ impl Document {
             let index: ImageIndex = serde_json::from_slice(bytes).map_err(|error| broken(&error))?;
             let variant = |entry: &oci_spec::image::Descriptor| {
                 let platform = entry.platform().as_ref().map(Platform::of);
-                Ok(Variant { descriptor: descriptor(entry)?, platform })
+                Ok::<_, Problem>(Variant { descriptor: descriptor(entry)?, platform })
             };
             return Ok(Self::Index(index.manifests().iter().map(variant).collect::<Result<_, _>>()?));
         }

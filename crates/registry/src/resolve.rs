@@ -287,7 +287,7 @@ impl Registry {
                 Ok(found) => return Ok(found),
                 Err(problem) => {
                     tracing::debug!(%reference, host = endpoint.host, %problem, "no use");
-                    let is_local = matches!(problem, Problem::Local(_));
+                    let is_local = problem.is_local();
                     attempts.push((endpoint.host.clone(), problem));
                     if is_local {
                         break;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Instant;
 
 use dbuild_digest::{BlobDigest, Framed, StepKey};
-use dbuild_layer::{Stack, StackLayer};
+use dbuild_layer::{LayerError, Stack, StackLayer};
 use dbuild_plan::{BaseImage, LayerDescriptor, StepId};
 use dbuild_store::{BlobSource, Event, EventSink, Incoming, Snapshot, Store};
 use tokio::runtime::Handle;
@@ -200,8 +200,10 @@ impl Bases {
             let snapshot = match made {
                 Made::Known(snapshot) => snapshot,
                 Made::Unpacked(draft, unpacked) => {
-                    let bad = |problem: String| bad_layer(image, layer, problem);
-                    let made = unpacked.complete(&stack).map_err(|error| bad(error.to_string()))?;
+                    let made = unpacked.complete(&stack).map_err(|error| match error {
+                        LayerError::Io { .. } | LayerError::Output(_) => StepError::Layer(error),
+                        other => bad_layer(image, layer, other.to_string()),
+                    })?;
                     for text in made.notes {
                         self.events.emit(Event::Note { text });
                     }

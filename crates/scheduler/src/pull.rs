@@ -7,7 +7,7 @@
 use std::io::{self, Read};
 
 use dbuild_digest::{BlobDigest, BlobHasher};
-use dbuild_layer::{UnpackLimits, Unpacked, decompress, unpack};
+use dbuild_layer::{LayerError, UnpackLimits, Unpacked, decompress, unpack};
 use dbuild_plan::{BaseImage, LayerDescriptor};
 use dbuild_store::{Incoming, Snapshot, SnapshotDraft, Store};
 
@@ -41,7 +41,7 @@ impl Puller<'_> {
         let blob = Stoppable { blob, puller: self };
         let tar = decompress(blob).map_err(|error| bad(error.to_string()))?;
         let unpacked = unpack(tar, &draft.fs_dir(), self.store.flavor(), &UnpackLimits::default())
-            .map_err(|error| bad(error.to_string()))?;
+            .map_err(|error| self.cause(error))?;
         self.compare(&unpacked.diff_id)?;
         Ok(Made::Unpacked(draft, unpacked))
     }
@@ -69,6 +69,18 @@ impl Puller<'_> {
             return Ok(());
         }
         Err(self.bad(format!("its content is {found}, and the image's config says {expected}")))
+    }
+
+    /// Whose fault it is that a layer cannot be unpacked: the archive's, or that of the disk here.
+    pub(crate) fn cause(&self, error: LayerError) -> StepError {
+        match error {
+            error if self.is_stopped() => {
+                tracing::debug!("a layer was not unpacked: {error}");
+                StepError::Stopped
+            }
+            LayerError::Io { .. } | LayerError::Output(_) => StepError::Layer(error),
+            other => self.bad(other.to_string()),
+        }
     }
 
     fn bad(&self, problem: String) -> StepError {

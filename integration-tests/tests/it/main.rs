@@ -33,6 +33,7 @@ mod sandbox;
 mod secrets;
 mod shell;
 mod sources;
+mod store_place;
 mod telemetry;
 mod terminal;
 mod tutorials;
