@@ -23,6 +23,8 @@ pub enum Unreachable {
     UnknownAuthority,
     /// Its certificate is not valid for another reason.
     BadCertificate,
+    /// Its certificate is none of a server: most often an authority's own.
+    NotForServers,
     /// It does not answer.
     Silent,
     /// Anything else: no route, a connection that was reset.
@@ -48,6 +50,10 @@ impl Unreachable {
             Self::BadCertificate => {
                 format!("its certificate must be valid for the name `{host}`, and today")
             }
+            Self::NotForServers => format!(
+                "a certificate that is an authority's own (CA:TRUE) is none of a server: let it sign one; or {}",
+                set("insecure = true")
+            ),
             Self::Silent | Self::Other => {
                 format!("check the network, and proxies and firewalls on the way to `{host}`")
             }
@@ -66,6 +72,10 @@ impl Unreachable {
             }
             Self::BadCertificate => {
                 format!("its certificate must be valid for the name `{host}`, and today")
+            }
+            Self::NotForServers => {
+                "a certificate that is an authority's own (CA:TRUE) is none of a server: let it sign one"
+                    .to_owned()
             }
             Self::Refused | Self::Silent | Self::Other => {
                 format!(
@@ -101,9 +111,10 @@ fn known(error: &(dyn Error + 'static)) -> Option<Unreachable> {
         return Some(Unreachable::NoAddress);
     }
     if let Some(error) = error.downcast_ref::<rustls::Error>() {
-        use rustls::CertificateError::UnknownIssuer;
+        use rustls::CertificateError::{Other, UnknownIssuer};
         return match error {
             rustls::Error::InvalidCertificate(UnknownIssuer) => Some(Unreachable::UnknownAuthority),
+            rustls::Error::InvalidCertificate(Other(_)) => Some(Unreachable::NotForServers),
             rustls::Error::InvalidCertificate(_) => Some(Unreachable::BadCertificate),
             rustls::Error::InvalidMessage(_) => Some(Unreachable::NotTls),
             _ => None,

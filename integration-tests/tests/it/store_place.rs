@@ -110,9 +110,13 @@ fn no_room_to_unpack_an_image_is_no_fault_of_its_registry() {
 #[test]
 fn a_warning_has_one_heading() {
     let space = TestSpace::new();
-    let dockerfile = "# syntax=docker/dockerfile:99-labs\nFROM busybox\nCMD true\n";
-    space.build(dockerfile, ["--progress=plain"]).run().expect_ok().lacks(&["warning: warning"]);
-    // What is told before the build is.
-    space.write("remote/Dockerfile", dockerfile);
-    space.dbuild(["check", "remote"]).run().lacks(&["warning: warning"]);
+    let flags = ["--build-arg", "NOBODY=1", "--build-arg", "BUILDKIT_SYNTAX=another/language"];
+    let built = space.build("FROM busybox\nCMD true\n", flags).run().expect_ok();
+    built.lacks(&["warning: warning"]).stderr_has(&[
+        "warning: the frontend `another/language` is not used",
+        "  = note: the build argument `BUILDKIT_SYNTAX` asks for it",
+        "warning: the build argument `NOBODY` is not used",
+        "  = help: declare it",
+        "warning[JSONArgsRecommended]: ",
+    ]);
 }

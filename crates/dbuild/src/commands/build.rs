@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use dbuild_cache::Strategy;
 use dbuild_exporter::{OutputKind, OutputSpec};
-use dbuild_frontend::{Lowered, render};
+use dbuild_frontend::{Diagnostic, Lowered, render};
 use dbuild_layer::PackOptions;
 use dbuild_plan::{Plan, StepKind};
 use dbuild_registry::Remotes;
@@ -57,6 +57,13 @@ fn collect(store: &Store, limits: &UpkeepLimits, flags: &BuildArgs) {
         Ok(_) => {}
         Err(error) => progress::say(&format!("warning: the cache is not collected: {error}")),
     }
+}
+
+/// A warning that is about no place, without the heading that views give it.
+fn placeless(warning: &Diagnostic) -> String {
+    let notes = warning.notes.iter().map(|note| format!("\n  = note: {note}"));
+    let help = warning.help.iter().map(|help| format!("\n  = help: {help}"));
+    std::iter::once(warning.message.clone()).chain(notes).chain(help).collect()
 }
 
 /// Refuses a build with a RUN where the store's file system cannot hold what it writes: before anything is pulled.
@@ -183,7 +190,7 @@ impl Build<'_> {
             let (rule, line) = (warning.rule.map(str::to_owned), warning.line(source));
             let text = match progress::brings_heading(&rule, line) {
                 true => render(warning, source, self.color),
-                false => warning.message.clone(),
+                false => placeless(warning),
             };
             events.emit(Event::Warning { text, rule, line });
         }

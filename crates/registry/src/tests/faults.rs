@@ -376,7 +376,8 @@ async fn a_server_that_gives_a_byte_now_and_then_is_a_stall_that_goes_on_where_i
     let fetch = |floor: u64, attempts: u32| {
         let host = host.clone();
         async move {
-            let limits = Limits { floor, attempts, window: Duration::from_millis(100), ..super::limits() };
+            let (window, max_delay) = (Duration::from_millis(100), Duration::from_millis(1));
+            let limits = Limits { floor, attempts, window, max_delay, ..super::limits() };
             let bench = Bench::limited(limits);
             let (digest, size) = (BlobDigest::of(SLOW), SLOW.len() as u64);
             let furthest = AtomicUsize::new(0);

@@ -7,6 +7,7 @@ mod faults;
 mod pull;
 mod push;
 mod real;
+mod tls;
 
 use std::time::Duration;
 
