@@ -113,21 +113,3 @@ pub(crate) fn in_helper(dir: &Path) -> Capability {
         Err(error) => no(name, error),
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::probe_in;
-
-    #[test]
-    fn what_is_tried_is_told_and_leaves_nothing_behind() {
-        let dir = tempfile::tempdir().unwrap();
-        let place = dir.path().join("place");
-        std::fs::create_dir(&place).unwrap();
-        let found = probe_in(&place);
-        let links = found.iter().find(|one| one.name == "store links").unwrap();
-        assert!(links.ok, "{links:?}");
-        let super::Capability { ok, detail, advice, .. } =
-            super::no("x", super::SandboxError::setup("do it", rustix::io::Errno::PERM).advise("try"));
-        assert_eq!((ok, detail.contains("cannot do it"), advice.as_deref()), (false, true, Some("try")));
-    }
-}
