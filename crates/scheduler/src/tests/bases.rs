@@ -312,7 +312,7 @@ fn a_layer_that_fails_ends_the_others() {
 
 /// A layer's blob that claims the content of another one.
 fn lie(blob: &Layer, content: &Layer) -> Layer {
-    let packed = Packed { diff_id: content.packed.diff_id, ..blob.packed.clone() };
+    let packed = Packed { diff_id: content.packed.diff_id, ..blob.packed };
     Layer { bytes: blob.bytes.clone(), packed }
 }
 
