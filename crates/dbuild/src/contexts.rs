@@ -23,7 +23,7 @@ use dbuild_store::{Lease, NoEvents, Store};
 
 use crate::cli::{BuildArgs, go_bool};
 use crate::commands::planning::cancel_on_signal;
-use crate::error::Error;
+use crate::error::{Error, hint_of_step};
 use crate::inputs;
 use crate::pipes;
 use crate::session::Session;
@@ -241,10 +241,8 @@ fn bring_into(
     let built = built.map_err(|error| match error {
         BuildError::Canceled => Error::interrupted(),
         BuildError::Step(_, error) => {
-            let text = error.to_string();
-            let (message, help) = text.split_once("\n  help: ").unwrap_or((&text, ""));
-            let error = Error::failed(format!("the context {shown} cannot be had: {message}"));
-            if help.is_empty() { error } else { error.hint(help) }
+            let told = Error::failed(format!("the context {shown} cannot be had: {error}"));
+            told.maybe_hint(hint_of_step(&error))
         }
     })?;
     let made = built.outputs().last().and_then(|output| output.files.own_layers().last());

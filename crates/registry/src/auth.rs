@@ -173,7 +173,7 @@ async fn token(
         }
     }
     let answer =
-        answer_of(response, transport.limits.stall).body("the token", transport.limits.token_bytes).await?;
+        answer_of(response, &transport.limits).body("the token", transport.limits.token_bytes).await?;
     // What is in there is a secret: the error does not show it.
     let malformed = || Problem::Malformed(format!("its token server {host} gave no token"));
     let answer: TokenAnswer = serde_json::from_slice(&answer).map_err(|_| malformed())?;

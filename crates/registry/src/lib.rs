@@ -40,6 +40,7 @@ mod send;
 #[cfg(test)]
 mod tests;
 mod transport;
+mod unreachable;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -57,6 +58,7 @@ pub use reference::{Reference, ReferenceError};
 pub use remotes::Remotes;
 pub use resolve::{PullPolicy, ResolvedImage};
 pub use send::{Post, SendError, send};
+pub use unreachable::Unreachable;
 
 /// All registries, as the configuration describes them. Cheap to clone; clones share connections and tokens.
 #[derive(Clone, Debug)]

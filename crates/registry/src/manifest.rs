@@ -106,7 +106,7 @@ impl Document {
             let index: ImageIndex = serde_json::from_slice(bytes).map_err(|error| broken(&error))?;
             let variant = |entry: &oci_spec::image::Descriptor| {
                 let platform = entry.platform().as_ref().map(Platform::of);
-                Ok(Variant { descriptor: descriptor(entry)?, platform })
+                Ok::<_, Problem>(Variant { descriptor: descriptor(entry)?, platform })
             };
             return Ok(Self::Index(index.manifests().iter().map(variant).collect::<Result<_, _>>()?));
         }
@@ -172,6 +172,27 @@ impl ConfigFacts {
         };
         Ok(Self { platform, diff_ids })
     }
+}
+
+/// Refuses a layer whose media type nobody here knows: what it means for the files is not known either. Layers that are not
+/// to be distributed are layers like any other.
+pub(crate) fn known_layer(layer: &BlobDescriptor) -> Result<(), Problem> {
+    const TARS: [&str; 4] = [
+        "application/vnd.oci.image.layer.v1.tar",
+        "application/vnd.oci.image.layer.nondistributable.v1.tar",
+        "application/vnd.docker.image.rootfs.diff.tar",
+        "application/vnd.docker.image.rootfs.foreign.diff.tar",
+    ];
+    let media_type = layer.media_type.as_str();
+    let compression = TARS.iter().find_map(|tar| media_type.strip_prefix(tar));
+    if matches!(compression, Some("" | ".gzip" | "+gzip" | ".zstd" | "+zstd")) {
+        return Ok(());
+    }
+    let media_type = one_line(media_type);
+    Err(Problem::Unsupported(format!(
+        "its layer {} is of the unknown media type `{media_type}`",
+        layer.digest
+    )))
 }
 
 impl Platform {

@@ -21,6 +21,7 @@ use crate::credentials::Credentials;
 use crate::endpoint::Endpoint;
 use crate::error::{Problem, one_line};
 use crate::limits::Limits;
+use crate::unreachable::{Resolver, no_answer};
 
 const MAX_REDIRECTS: usize = 5;
 /// What is read of an error page.
@@ -69,10 +70,41 @@ impl Activity {
     }
 }
 
+/// Measures how fast a body comes, in windows of the time that is spent waiting for it: a slow disk of ours is no fault of the
+/// other side.
+#[derive(Debug)]
+struct Pace {
+    floor: u64,
+    window: Duration,
+    waited: Duration,
+    got: u64,
+}
+
+impl Pace {
+    fn new(limits: &Limits) -> Self {
+        Self { floor: limits.floor, window: limits.window, waited: Duration::ZERO, got: 0 }
+    }
+
+    /// So many bytes came after so long.
+    fn check(&mut self, waited: Duration, got: usize) -> Result<(), Problem> {
+        self.waited += waited;
+        self.got += got as u64;
+        if self.waited < self.window {
+            return Ok(());
+        }
+        let (got, waited) = (std::mem::take(&mut self.got), std::mem::take(&mut self.waited));
+        if (got as f64) < self.floor as f64 * waited.as_secs_f64() {
+            return Err(Problem::Slow { got, waited, floor: self.floor });
+        }
+        Ok(())
+    }
+}
+
 /// A successful answer, and the slot of its host, which is held until the body is read.
 pub(crate) struct Answer {
     pub response: Response,
     stall: Duration,
+    pace: Pace,
     /// Token servers are not counted: to wait for a slot of the host that waits for the token would be a deadlock.
     _permit: Option<OwnedSemaphorePermit>,
 }
@@ -113,7 +145,8 @@ impl Transport {
                 continue;
             }
             if response.status().is_success() {
-                return Ok(Answer { response, stall: self.limits.stall, _permit: Some(permit) });
+                let permit = Some(permit);
+                return Ok(Answer { _permit: permit, ..answer_of(response, &self.limits) });
             }
             return Err(self.problem(response, request, renewed).await);
         }
@@ -245,7 +278,7 @@ impl Transport {
     ) -> Problem {
         let status = response.status();
         let retry_after = retry_after(response.headers());
-        let message = error_message(response, self.limits.stall).await;
+        let message = error_message(response, &self.limits).await;
         match status.as_u16() {
             401 => {
                 let fresh = renewed.unwrap_or_default();
@@ -267,6 +300,7 @@ pub(crate) fn client_builder(connect: Duration) -> ClientBuilder {
     Client::builder()
         .user_agent(concat!("dbuild/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(connect)
+        .dns_resolver(Resolver)
         // Redirects are followed by hand, so that credentials stay where they belong.
         .redirect(reqwest::redirect::Policy::none())
         // Retries too: those of the client are invisible to our bounds.
@@ -297,10 +331,15 @@ pub(crate) async fn send_within(stall: Duration, builder: RequestBuilder) -> Res
 impl Answer {
     /// The next piece of the body; `None` at its end.
     pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, Problem> {
-        match timeout(self.stall, self.response.chunk()).await {
-            Ok(result) => result.map_err(|error| no_answer(&error)),
-            Err(_) => Err(Problem::Stalled(self.stall)),
+        let asked = std::time::Instant::now();
+        let chunk = match timeout(self.stall, self.response.chunk()).await {
+            Ok(result) => result.map_err(|error| no_answer(&error))?,
+            Err(_) => return Err(Problem::Stalled(self.stall)),
+        };
+        if let Some(chunk) = &chunk {
+            self.pace.check(asked.elapsed(), chunk.len())?;
         }
+        Ok(chunk)
     }
 
     /// The whole body, if it is not larger than `limit`.
@@ -324,8 +363,8 @@ impl Answer {
     }
 }
 
-pub(crate) fn answer_of(response: Response, stall: Duration) -> Answer {
-    Answer { response, stall, _permit: None }
+pub(crate) fn answer_of(response: Response, limits: &Limits) -> Answer {
+    Answer { response, stall: limits.stall, pace: Pace::new(limits), _permit: None }
 }
 
 pub(crate) fn parse_url(text: &str) -> Result<Url, Problem> {
@@ -401,7 +440,7 @@ pub(crate) fn http_date(text: &str) -> Option<SystemTime> {
 }
 
 /// What the registry says in an error's body, in the specification's format or as short plain text.
-pub(crate) async fn error_message(response: Response, stall: Duration) -> String {
+pub(crate) async fn error_message(response: Response, limits: &Limits) -> String {
     #[derive(serde::Deserialize)]
     struct Envelope {
         errors: Vec<Entry>,
@@ -413,7 +452,7 @@ pub(crate) async fn error_message(response: Response, stall: Duration) -> String
         #[serde(default)]
         message: String,
     }
-    let mut answer = answer_of(response, stall);
+    let mut answer = answer_of(response, limits);
     let mut body = Vec::new();
     while let Ok(Some(chunk)) = answer.chunk().await {
         body.extend_from_slice(&chunk);
@@ -430,10 +469,6 @@ pub(crate) async fn error_message(response: Response, stall: Duration) -> String
         Err(_) if body.starts_with(b"<") || body.starts_with(b"{") => String::new(),
         Err(_) => one_line(&String::from_utf8_lossy(&body)),
     }
-}
-
-fn no_answer(error: &reqwest::Error) -> Problem {
-    Problem::Unreachable(if error.is_timeout() { "it does not answer".to_owned() } else { chain(error) })
 }
 
 /// The innermost reason: the outer ones repeat the address, which is said elsewhere.

@@ -112,6 +112,9 @@ impl Shared {
         let ended = self.wait_for(id, &spec, cancel);
         drop(mounted);
         if let Err(error) = ended {
+            if let Some(damage) = self.damage_under(&error, run, inputs, &lower) {
+                return Err(damage.into());
+            }
             if error.is_of_command() {
                 self.keep_failed(id, run, described, draft, &lower);
             }

@@ -146,6 +146,11 @@ impl<'a> StepInputs<'a, Bases> {
         self.files_of(id)?.stack(self.files)
     }
 
+    /// The steps that the step takes sources from.
+    pub(crate) fn mounted(&self) -> Vec<StepId> {
+        self.step.sources()
+    }
+
     /// What a source selects; `source` counts through [`Step::sources`].
     pub(crate) fn selection(&self, source: usize) -> Result<Arc<Selection>, StepError> {
         self.select(source)?.ok_or(StepError::Internal("an input is not done"))

@@ -28,6 +28,7 @@ mod pull;
 mod reasons;
 mod remote;
 mod request;
+mod run_damage;
 mod schedule;
 mod summary;
 #[cfg(test)]

@@ -206,7 +206,7 @@ impl Store {
         })
     }
 
-    fn forget_blob(&self, digest: &BlobDigest) {
+    pub(crate) fn forget_blob(&self, digest: &BlobDigest) {
         let _ = self.inner.db.write(|db| {
             delete_hashed(db, digest)?;
             db.execute("DELETE FROM blobs WHERE digest=?1", [digest.as_bytes()])

@@ -107,6 +107,7 @@ impl Store {
             self.remove(free, &mut pruned, &in_time)?;
             if options.all {
                 self.forget_builds(now_ms())?;
+                self.forget_diff_ids()?;
             }
         }
         self.shrink_database(deadline.is_some(), &in_time);

@@ -353,7 +353,7 @@ fn label(output: &OutputSpec) -> String {
 }
 
 pub(crate) fn failed(error: ExportError) -> Error {
-    let told = Error::failed(crate::error::chain(&error));
+    let told = Error::failed(crate::error::chain(&error)).maybe_hint(crate::error::hint_of(&error));
     match error {
         ExportError::Interrupted => Error::interrupted(),
         ExportError::Layer(damage @ LayerError::Damaged { .. }) => told.by_damage(damage),

@@ -156,7 +156,10 @@ pub(crate) fn pull(global: &Global, reference: &str, platform: Option<&str>) -> 
             architecture: platform.architecture.clone(),
             variant: platform.variant.clone(),
         };
-        let image = registry.resolve(reference, &asked, PullPolicy::Always).await.map_err(Error::failed)?;
+        let image = registry
+            .resolve(reference, &asked, PullPolicy::Always)
+            .await
+            .map_err(|error| Error::of(&error))?;
         let fetches = image.layers.iter().map(|layer| async {
             registry
                 .fetch(&image.reference, &layer.digest, layer.size, &layer.media_type, None, &|_| {})

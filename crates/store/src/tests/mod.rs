@@ -5,6 +5,7 @@ mod chains;
 mod collect;
 mod contexts;
 mod damage;
+mod diff_ids;
 mod downloads;
 mod events;
 mod images;
