@@ -11,21 +11,23 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dbuild_events::NoEvents;
+use dbuild_exporter::Input;
 use dbuild_frontend::{Source, fetched_context, git_context};
 use dbuild_layer::Ignore;
 use dbuild_oci::{ImageConfig, Platform};
 use dbuild_plan::{
-    ContextStep, CopySource, CopyStep, Plan, PlanBuilder, Stage, StageId, Step, StepId, StepKind, Target,
-    shown_url,
+    ContextStep, CopySource, CopyStep, GitStep, Plan, PlanBuilder, Stage, StageId, Step, StepId, StepKind,
+    Target, shown_url,
 };
 use dbuild_registry::Remotes;
 use dbuild_scheduler::{BuildError, CacheUse, Canceller, ContextDir, Machine, Request};
-use dbuild_store::Lease;
+use dbuild_store::{Lease, Store};
 
 use crate::cli::{BuildArgs, go_bool};
 use crate::commands::planning::cancel_on_signal;
-use crate::error::Error;
+use crate::error::{Error, hint_of_step};
 use crate::inputs;
+use crate::pipes;
 use crate::session::Session;
 
 /// What a file of a context is called while it is not unpacked; BuildKit's word.
@@ -37,8 +39,22 @@ pub(crate) struct Brought {
     pub(crate) root: PathBuf,
     /// The Dockerfile, where the context was nothing else.
     pub(crate) dockerfile: Option<Source>,
+    /// The checkout that it is.
+    from: Option<StepKind>,
+    /// When it was made, in seconds since 1970, where a server said so of a file.
+    time: Option<u64>,
     /// Nothing of it is collected as long as this is held.
     _lease: Lease,
+}
+
+impl Brought {
+    /// When it was made, in seconds since 1970: the time of a commit, or what a server says of a file.
+    pub(crate) fn time(&self, session: &Session, flags: &BuildArgs) -> Result<Option<u64>, Error> {
+        match &self.from {
+            Some(step) => time_of(session, flags, step.clone()),
+            None => Ok(self.time),
+        }
+    }
 }
 
 /// Brings a context that is no directory of this machine; `None`: it is one.
@@ -56,8 +72,9 @@ pub(crate) fn bring(session: &Session, flags: &BuildArgs) -> Result<Option<Broug
         // A directory of a repository is no repository.
         git.keep_git_dir |= keeps_git_dir(flags) && git.subdir.is_none();
         let lease = lease()?;
-        let root = bring_by(session, flags, None, vec![StepKind::Git(git)])?;
-        return Ok(Some(Brought { root, dockerfile: None, _lease: lease }));
+        let root = bring_by(session, flags, None, vec![StepKind::Git(git.clone())])?;
+        let from = Some(StepKind::Git(git));
+        return Ok(Some(Brought { root, dockerfile: None, from, time: None, _lease: lease }));
     }
     if text.starts_with("http://") || text.starts_with("https://") {
         return from_url(session, flags, &text, lease()?).map(Some);
@@ -77,7 +94,42 @@ fn keeps_git_dir(flags: &BuildArgs) -> bool {
 fn from_url(session: &Session, flags: &BuildArgs, url: &str, lease: Lease) -> Result<Brought, Error> {
     let fetch = fetched_context(url);
     let dir = bring_by(session, flags, None, vec![StepKind::Fetch(fetch)])?;
-    from_file(session, flags, dir, &shown_url(url), lease)
+    let time = newest(&dir);
+    let brought = from_file(session, flags, dir, &shown_url(url), lease)?;
+    // A server that says nothing of an archive's time leaves that of its files.
+    let time = time.or_else(|| newest(&brought.root));
+    Ok(Brought { time, ..brought })
+}
+
+/// The time that the files of a step have which are a server's file or a commit's; `None` where the server says nothing.
+pub(crate) fn time_of(session: &Session, flags: &BuildArgs, step: StepKind) -> Result<Option<u64>, Error> {
+    let StepKind::Git(git) = step else {
+        let _lease = session.store.lease().map_err(Error::failed)?;
+        let dir = bring_by(session, flags, None, vec![step])?;
+        return Ok(newest(&dir));
+    };
+    // Times are no part of a result's identity, so what is in the store may carry others.
+    let dir = session.store.scratch_path();
+    let store = Store::open(&dir, session.store.flavor()).map_err(Error::failed)?;
+    let step = StepKind::Git(GitStep { commit_time: true, keep_git_dir: false, ..git });
+    let time = bring_into(&store, session, flags, None, vec![step]).map(|dir| newest(&dir));
+    drop(store);
+    let _ = dbuild_store::remove_tree(&dir);
+    time
+}
+
+/// The latest time of a file below a directory; `None` for 1970, which is no time that anything was made.
+fn newest(dir: &Path) -> Option<u64> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let times = entries.filter_map(|entry| {
+        let meta = entry.metadata().ok()?;
+        if meta.is_dir() {
+            return newest(&entry.path());
+        }
+        let since = meta.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+        meta.is_file().then_some(since.as_secs())
+    });
+    times.filter(|time| *time > 0).max()
 }
 
 fn from_stdin(session: &Session, flags: &BuildArgs, lease: Lease) -> Result<Brought, Error> {
@@ -87,11 +139,11 @@ fn from_stdin(session: &Session, flags: &BuildArgs, lease: Lease) -> Result<Brou
     inputs::say_if_typed("the context, an archive or a Dockerfile,");
     let dir = session.store.scratch_path();
     let path = dir.join(CONTEXT);
-    let written = std::fs::create_dir(&dir)
-        .and_then(|()| File::create(&path))
-        .and_then(|mut file| std::io::copy(&mut std::io::stdin().lock(), &mut file));
-    let size = written
-        .map_err(|error| Error::failed(format!("cannot read the context from standard input: {error}")))?;
+    let written = std::fs::create_dir(&dir).and_then(|()| File::create(&path)).and_then(|mut file| {
+        let mut input = Input::open(Path::new("-"), &pipes::waiting())?;
+        std::io::copy(&mut input, &mut file)
+    });
+    let size = written.map_err(|error| pipes::cannot_read("the context from standard input", error))?;
     if size == 0 {
         return Err(Error::usage("standard input is empty")
             .hint("`-` reads a Dockerfile or an archive of a context from it"));
@@ -123,8 +175,8 @@ fn from_file(
     File::open(&path).and_then(|file| file.take(1024).read_to_end(&mut head)).map_err(cannot)?;
     if !is_archive(&head) {
         let bytes = inputs::read_small(&path).map_err(cannot)?;
-        let dockerfile = Some(Source::from_bytes(shown, &bytes));
-        return Ok(Brought { root: dir, dockerfile, _lease: lease });
+        let dockerfile = Some(inputs::source_of(shown, &bytes)?);
+        return Ok(Brought { root: dir, dockerfile, from: None, time: None, _lease: lease });
     }
     let file = ContextStep { name: None, wanted: Some(vec![CONTEXT.to_owned()]) };
     let copy = CopyStep {
@@ -140,11 +192,21 @@ fn from_file(
     };
     let steps = vec![StepKind::Scratch, StepKind::Context(file), StepKind::Copy(copy)];
     let root = bring_by(session, flags, Some(dir), steps)?;
-    Ok(Brought { root, dockerfile: None, _lease: lease })
+    Ok(Brought { root, dockerfile: None, from: None, time: None, _lease: lease })
 }
 
 /// Runs steps, each of which is one of a stage of its own; the directory with what the last one made.
 fn bring_by(
+    session: &Session,
+    flags: &BuildArgs,
+    context: Option<PathBuf>,
+    steps: Vec<StepKind>,
+) -> Result<PathBuf, Error> {
+    bring_into(&session.store, session, flags, context, steps)
+}
+
+fn bring_into(
+    store: &Store,
     session: &Session,
     flags: &BuildArgs,
     context: Option<PathBuf>,
@@ -155,7 +217,7 @@ fn bring_by(
     let context = context.map(|root| (None, ContextDir { root, ignore: Ignore::default() }));
     let request = Request {
         plan: Arc::new(plan_of(steps, &shown).map_err(Error::failed)?),
-        store: session.store.clone(),
+        store: store.clone(),
         blobs: Arc::new(session.registry.clone()),
         remotes: Arc::new(Remotes::default()),
         events: Arc::new(NoEvents),
@@ -181,10 +243,8 @@ fn bring_by(
     let built = built.map_err(|error| match error {
         BuildError::Canceled => Error::interrupted(),
         BuildError::Step(_, error) => {
-            let text = error.to_string();
-            let (message, help) = text.split_once("\n  help: ").unwrap_or((&text, ""));
-            let error = Error::failed(format!("the context {shown} cannot be had: {message}"));
-            if help.is_empty() { error } else { error.hint(help) }
+            let told = Error::failed(format!("the context {shown} cannot be had: {error}"));
+            told.maybe_hint(hint_of_step(&error))
         }
     })?;
     let made = built.outputs().last().and_then(|output| output.files.own_layers().last());

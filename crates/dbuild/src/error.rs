@@ -3,7 +3,12 @@
 
 use std::fmt;
 
-use dbuild_layer::LayerError;
+use dbuild_exporter::ExportError;
+use dbuild_layer::{CopyError, DestinationConflict, LayerError};
+use dbuild_registry::{RegistryError, RemoteError};
+use dbuild_sandbox::{SandboxError, rootless};
+use dbuild_scheduler::StepError;
+use rustix::io::Errno;
 
 /// Exit code of a build (or any command) that failed.
 pub(crate) const EXIT_FAILED: u8 = 1;
@@ -29,6 +34,11 @@ impl Error {
     /// The command did not do what it should.
     pub(crate) fn failed(message: impl fmt::Display) -> Self {
         Self { message: message.to_string(), rendered: false, hint: None, code: EXIT_FAILED, damage: None }
+    }
+
+    /// The command did not do what it should, for this reason; with what the reason says to try.
+    pub(crate) fn of(cause: &(dyn std::error::Error + 'static)) -> Self {
+        Self::failed(cause).maybe_hint(hint_of(cause))
     }
 
     /// The command line, or a file that it names as configuration, is wrong.
@@ -69,6 +79,11 @@ impl Error {
         self
     }
 
+    /// Adds what to try, where that is known.
+    pub(crate) fn maybe_hint(self, hint: Option<String>) -> Self {
+        Self { hint: hint.or(self.hint), ..self }
+    }
+
     /// The same, where damage to the files of a layer is the reason.
     pub(crate) fn by_damage(mut self, damage: LayerError) -> Self {
         self.damage = Some(Box::new(damage));
@@ -96,6 +111,75 @@ impl fmt::Display for Error {
             None => Ok(()),
         }
     }
+}
+
+/// What to try, where the library that failed knows it.
+pub(crate) fn hint_of(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    if let Some(error) = error.downcast_ref::<RegistryError>() {
+        return error.hint();
+    }
+    if let Some(ExportError::Registry(error)) = error.downcast_ref::<ExportError>() {
+        return error.hint();
+    }
+    error.downcast_ref::<RemoteError>().and_then(RemoteError::hint)
+}
+
+/// What to try after a step failed.
+pub(crate) fn hint_of_step(error: &StepError) -> Option<String> {
+    let text = match error {
+        StepError::OfImage(_, error) => return hint_of_step(error),
+        StepError::Pull(error) | StepError::Remote(error) => return hint_of(&**error),
+        StepError::Layer(error) if error.is_storage_exhausted() => {
+            "free some space, or try `dbuild cache prune`; --store names another directory"
+        }
+        StepError::Command { tail, .. } if lacks_ids(tail) => {
+            "this user has one id, so a command cannot give files to others nor change its groups: install uidmap and \
+             add a range to /etc/subuid and /etc/subgid (`dbuild doctor` says how)"
+        }
+        StepError::Checksum { found, .. } => {
+            return Some(format!("if the file was changed on purpose, write `--checksum={found}`"));
+        }
+        StepError::Commit { .. } => "has the branch or the tag moved? name the commit that you want",
+        StepError::BadLayer { .. } => {
+            "the registry or a mirror gives other bytes than the image names: try again, or another mirror"
+        }
+        StepError::Copy { error: CopyError::NotFound { near: Some(near), .. }, .. } => {
+            return Some(format!("did you mean `{near}`?"));
+        }
+        StepError::Copy {
+            error: CopyError::Destination { why: DestinationConflict::Link { .. }, .. },
+            ..
+        } => {
+            "symlinks are followed on the way to the destination, and not inside what is copied: copy this directory \
+             by an instruction of its own, to where the link leads"
+        }
+        StepError::Sandbox(SandboxError::Exec(exec)) => return exec.advice(),
+        StepError::Command { code: 127, .. } => {
+            "exit code 127 means that a program was not found: is it installed in this stage?"
+        }
+        StepError::Command { code: 126, .. } => {
+            "exit code 126 means that a file could not be run: is it executable, and for this machine?"
+        }
+        StepError::Command { code: 137, .. } => {
+            "the command was killed; a machine that is short of memory does that"
+        }
+        _ => return None,
+    };
+    Some(text.to_owned())
+}
+
+/// Whether a command may have failed since there is no id but the user's own: the kernel then refuses every other owner and
+/// group.
+fn lacks_ids(tail: &[String]) -> bool {
+    let refused = [Errno::PERM, Errno::INVAL].map(|errno| words_of(errno.into()));
+    let is_refused = tail.iter().any(|line| refused.iter().any(|words| line.contains(words)));
+    is_refused && matches!(rootless::identity(), rootless::Identity::Rootless { sub_ids: false, .. })
+}
+
+/// What programs print of an error number.
+fn words_of(error: std::io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_owned()
 }
 
 /// The words of an error and of every cause below it, each said once.

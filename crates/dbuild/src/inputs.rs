@@ -5,11 +5,14 @@ use std::fs::File;
 use std::io::{IsTerminal as _, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use dbuild_exporter::LayoutImage;
-use dbuild_frontend::{BuildArgs as FrontendArgs, Ignored, NamedContext, Source, git_context};
-use dbuild_layer::{Ignore, TreePath};
+use dbuild_exporter::{LayoutImage, is_pipe, read_input};
+use dbuild_frontend::{
+    BuildArgs as FrontendArgs, Diagnostics, EpochSource, Ignored, NamedContext, Source, git_context, parse,
+    source_date_epoch,
+};
+use dbuild_layer::{Ignore, IgnoreError, TreePath, is_ignored, is_utf16};
 use dbuild_oci::Platform;
 use dbuild_plan::{HostEntry, NetworkMode, shown_url};
 use dbuild_scheduler::{ContextDir, Secret};
@@ -19,11 +22,12 @@ use crate::cli::{BuildArgs, NamedContextArg, SourceArgs};
 use crate::contexts::{self, Brought};
 use crate::docker_compat;
 use crate::error::Error;
+use crate::pipes;
 use crate::progress;
 use crate::resolve::OCI_LAYOUT;
 use crate::session::Session;
 
-/// More than this is no Dockerfile and no ignore file.
+/// More than this is no Dockerfile, no ignore file, and no secret from a pipe.
 const LARGEST: u64 = 16 << 20;
 
 /// A build's inputs.
@@ -33,7 +37,7 @@ pub(crate) struct Inputs {
     pub(crate) contexts: BTreeMap<Option<String>, ContextDir>,
     pub(crate) secrets: BTreeMap<String, Secret>,
     pub(crate) ssh: BTreeMap<String, PathBuf>,
-    /// `SOURCE_DATE_EPOCH`, from the arguments or the environment.
+    /// `SOURCE_DATE_EPOCH`, from the arguments, the environment or an ARG; known where all inputs are read.
     pub(crate) epoch: Option<u64>,
     /// A context that was brought from elsewhere, kept as long as this.
     brought: Option<Brought>,
@@ -52,6 +56,7 @@ pub(crate) fn read(session: &Session, flags: &BuildArgs) -> Result<Inputs, Error
     inputs.args.network = network(&flags.network)?;
     inputs.secrets = secrets(&flags.secret)?;
     inputs.ssh = agents(&flags.ssh)?;
+    inputs.epoch = epoch(session, flags, &mut inputs)?;
     Ok(inputs)
 }
 
@@ -109,9 +114,12 @@ fn assemble(source: Source, context: ContextDir, flags: &SourceArgs) -> Result<I
         let value = arg.value.clone().or_else(|| std::env::var(&arg.key).ok());
         args.extend(value.map(|value| (arg.key.clone(), value)));
     }
-    let epoch = epoch(&args)?;
     check_hostname(&args)?;
-    let ignored = ignored(&context.ignore);
+    // As buildx does, the environment's is a build argument.
+    if let (false, Ok(time)) = (args.contains_key(EPOCH), std::env::var(EPOCH)) {
+        args.insert(EPOCH.to_owned(), time);
+    }
+    let ignored = ignored(&context);
     contexts.insert(None, context);
     let platforms = flags.platforms().map(platform);
     let args = FrontendArgs {
@@ -123,7 +131,7 @@ fn assemble(source: Source, context: ContextDir, flags: &SourceArgs) -> Result<I
         ..FrontendArgs::default()
     };
     let (secrets, ssh) = (BTreeMap::new(), BTreeMap::new());
-    Ok(Inputs { source, args, contexts, secrets, ssh, epoch, brought: None })
+    Ok(Inputs { source, args, contexts, secrets, ssh, epoch: None, brought: None })
 }
 
 /// A host name that the kernel refuses would fail the first RUN in the kernel's words; one with blanks or the like makes
@@ -139,15 +147,24 @@ fn check_hostname(args: &BTreeMap<String, String>) -> Result<(), Error> {
     }
 }
 
-/// What is surely ignored: with exceptions, something below an ignored path may be there, and nothing is said.
-fn ignored(ignore: &Ignore) -> Option<Ignored> {
-    if ignore.is_empty() || ignore.has_exceptions() {
+/// What the ignore file leaves out of this context. A source with wildcards is compared as it is written, and nothing is said of
+/// one where lines bring things back.
+fn ignored(context: &ContextDir) -> Option<Ignored> {
+    let ContextDir { root, ignore } = context.clone();
+    if ignore.is_empty() {
         return None;
     }
-    let ignore = ignore.clone();
-    Some(Ignored(Arc::new(move |path: &str| match path {
-        "" => ignore.has_everything(),
-        path => TreePath::clean(path.as_bytes()).is_ok_and(|path| ignore.matches(&path)),
+    Some(Ignored(Arc::new(move |path: &str| {
+        if path.is_empty() {
+            return ignore.has_everything() && !ignore.has_exceptions();
+        }
+        let Ok(clean) = TreePath::clean(path.as_bytes()) else { return false };
+        let is_there = std::fs::symlink_metadata(root.join(clean.as_path())).is_ok();
+        match (ignore.has_exceptions(), is_there) {
+            (true, true) => is_ignored(&root, &ignore, &clean).unwrap_or(false),
+            (true, false) if path.contains(['*', '?', '[']) => false,
+            _ => ignore.matches(&clean),
+        }
     })))
 }
 
@@ -195,14 +212,14 @@ pub(crate) fn say_if_typed(what: &str) {
 
 /// The text, and where it lies if it lies in a file. `written` is the context `root` as the user names it.
 fn dockerfile(written: &Path, root: &Path, file: Option<&Path>) -> Result<(Source, Option<PathBuf>), Error> {
-    if file == Some(Path::new("-")) {
-        say_if_typed("the Dockerfile");
-        let mut bytes = Vec::new();
-        let read = std::io::stdin().take(LARGEST + 1).read_to_end(&mut bytes);
-        read.map_err(|error| {
-            Error::failed(format!("cannot read the Dockerfile from standard input: {error}"))
-        })?;
-        return Ok((Source::from_bytes("-", &bytes), None));
+    if let Some(file) = file.filter(|file| *file == Path::new("-") || is_pipe(file)) {
+        if file == Path::new("-") {
+            say_if_typed("the Dockerfile");
+        }
+        let shown = file.to_string_lossy().into_owned();
+        let what = if shown == "-" { "the Dockerfile from standard input" } else { &shown };
+        let bytes = read_once(file).map_err(|error| pipes::cannot_read(what, error))?;
+        return Ok((source_of(&shown, &bytes)?, None));
     }
     let (path, shown) = match file {
         Some(path) => {
@@ -216,7 +233,7 @@ fn dockerfile(written: &Path, root: &Path, file: Option<&Path>) -> Result<(Sourc
     };
     let shown = shown.strip_prefix("./").unwrap_or(&shown).to_owned();
     match read_small(&path) {
-        Ok(bytes) => Ok((Source::from_bytes(shown, &bytes), Some(path))),
+        Ok(bytes) => Ok((source_of(&shown, &bytes)?, Some(path))),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let elsewhere = find_dockerfiles(root);
             let error = Error::failed(format!("there is no Dockerfile at {shown}"));
@@ -240,6 +257,15 @@ fn in_lower_case(path: &Path) -> Option<PathBuf> {
     Some(path.with_file_name("dockerfile")).filter(|path| is_missing && path.exists())
 }
 
+/// A Dockerfile's text.
+pub(crate) fn source_of(name: &str, bytes: &[u8]) -> Result<Source, Error> {
+    if is_utf16(bytes) {
+        return Err(Error::failed(format!("{name} is written in UTF-16, and Dockerfiles are UTF-8"))
+            .hint("save it as UTF-8"));
+    }
+    Ok(Source::from_bytes(name, bytes))
+}
+
 fn find_dockerfiles(context: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(context).into_iter().flatten().flatten();
     let mut names: Vec<String> = entries
@@ -261,14 +287,34 @@ fn ignore_file(context: &Path, dockerfile: Option<&Path>) -> Result<Ignore, Erro
     for path in own.into_iter().chain([context.join(".dockerignore")]) {
         match read_small(&path) {
             Ok(bytes) => {
-                return Ignore::parse(&bytes)
-                    .map_err(|error| Error::failed(format!("{}: {error}", path.display())));
+                let ignore = Ignore::parse(&bytes).map_err(|error| bad_ignore_file(&path, &error))?;
+                let name = path.file_name().unwrap_or(path.as_os_str());
+                return Ok(ignore.of_file(name.to_string_lossy()));
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(Error::failed(format!("cannot read {}: {error}", path.display()))),
         }
     }
     Ok(Ignore::default())
+}
+
+fn bad_ignore_file(path: &Path, error: &IgnoreError) -> Error {
+    match error {
+        IgnoreError::Pattern { line, error } => Error::failed(format!("{}:{line}: {error}", path.display())),
+        IgnoreError::Utf16 => Error::failed(format!("{}: {error}", path.display())).hint("save it as UTF-8"),
+    }
+}
+
+/// All that a pipe gives. It gives it once, and is asked several times: for the context, for the build, for a shell after a failure.
+fn read_once(path: &Path) -> std::io::Result<Vec<u8>> {
+    static READ: Mutex<BTreeMap<PathBuf, Vec<u8>>> = Mutex::new(BTreeMap::new());
+    let mut read = READ.lock().map_err(|_| std::io::Error::other("it was not read to its end"))?;
+    if let Some(bytes) = read.get(path) {
+        return Ok(bytes.clone());
+    }
+    let bytes = read_input(path, LARGEST, &pipes::waiting())?;
+    read.insert(path.to_owned(), bytes.clone());
+    Ok(bytes)
 }
 
 /// Reads a regular file; a FIFO or a device is not waited for.
@@ -299,6 +345,12 @@ type Named = (BTreeMap<String, NamedContext>, BTreeMap<Option<String>, ContextDi
 fn named_contexts(flags: &[NamedContextArg]) -> Result<Named, Error> {
     let (mut named, mut dirs) = (BTreeMap::new(), BTreeMap::new());
     for NamedContextArg { name, source } in flags {
+        if let Some((_, platform)) = name.split_once("::") {
+            platform.parse::<Platform>().map_err(|error| {
+                Error::usage(format!("--build-context {name}={source}: {error}"))
+                    .hint("what follows `::` is the platform that the context is for")
+            })?;
+        }
         let context = if let Some(image) = source.strip_prefix("docker-image://") {
             NamedContext::Image(image.to_owned())
         } else if let Some(layout) = source.strip_prefix(OCI_LAYOUT) {
@@ -332,7 +384,7 @@ fn named_contexts(flags: &[NamedContextArg]) -> Result<Named, Error> {
 }
 
 /// A platform of `--platform`; `local` is this machine's.
-fn platform(text: &str) -> Result<Platform, Error> {
+pub(crate) fn platform(text: &str) -> Result<Platform, Error> {
     if text.eq_ignore_ascii_case("local") {
         return Ok(Platform::host());
     }
@@ -403,6 +455,11 @@ fn secret(text: &str) -> Result<(String, Secret), Error> {
         // `type=env,src=NAME` is the other spelling of `env=NAME`.
         (Some(name), None, Some("env")) => Secret::Variable(name.to_string_lossy().into_owned()),
         (Some(path), None, _) => {
+            if is_pipe(&path) {
+                let value = read_once(&path)
+                    .map_err(|error| pipes::cannot_read(&format!("the secret `{id}`"), error))?;
+                return Ok((id, Secret::Value(value.into())));
+            }
             if !path.is_file() {
                 return Err(Error::failed(format!(
                     "the secret `{id}` is not there: {} is no file",
@@ -445,14 +502,29 @@ fn ssh(text: &str) -> Result<(String, PathBuf), Error> {
     Ok((if id.is_empty() { "default" } else { id }.to_owned(), socket))
 }
 
-fn epoch(args: &BTreeMap<String, String>) -> Result<Option<u64>, Error> {
-    let text = args.get("SOURCE_DATE_EPOCH").cloned().or_else(|| std::env::var("SOURCE_DATE_EPOCH").ok());
-    match text.filter(|text| !text.is_empty()) {
-        None => Ok(None),
-        Some(text) => text.parse().map(Some).map_err(|_| {
-            Error::usage(format!("SOURCE_DATE_EPOCH={text} is not a number of seconds since 1970"))
-        }),
-    }
+const EPOCH: &str = "SOURCE_DATE_EPOCH";
+
+/// The time of the image that the command line, the environment or an ARG before the first FROM asks for. Stages see it as
+/// a number, wherever it comes from.
+fn epoch(session: &Session, flags: &BuildArgs, inputs: &mut Inputs) -> Result<Option<u64>, Error> {
+    let ast = parse(&inputs.source).ast;
+    let told = |errors: &Diagnostics| {
+        crate::commands::build_error::render_all(errors, &inputs.source, crate::progress::color())
+    };
+    let found = source_date_epoch(&ast, &inputs.args).map_err(|errors| told(&errors))?;
+    let time = match found {
+        None => return Ok(None),
+        Some(EpochSource::Time(time)) => return Ok(Some(time)),
+        Some(EpochSource::Unknown) => None,
+        Some(EpochSource::Context) => match &inputs.brought {
+            Some(brought) => brought.time(session, flags)?,
+            None => None,
+        },
+        Some(EpochSource::Step(step)) => contexts::time_of(session, flags, *step)?,
+    };
+    let text = time.map(|time| time.to_string()).unwrap_or_default();
+    inputs.args.args.insert(EPOCH.to_owned(), text);
+    Ok(time)
 }
 
 #[cfg(test)]

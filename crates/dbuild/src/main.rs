@@ -8,6 +8,7 @@ mod docker_compat;
 mod error;
 mod from_host;
 mod inputs;
+mod pipes;
 mod progress;
 mod resolve;
 mod session;

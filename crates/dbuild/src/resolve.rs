@@ -77,16 +77,10 @@ pub(crate) async fn find(
     policy: PullPolicy,
 ) -> Result<(ResolvedImage, BaseImage), Diagnostic> {
     let failed = |error: RegistryError| {
-        let text = error.to_string();
-        // What to try stands on a line of its own.
-        let (message, help) = match text.split_once("\n  help: ").or_else(|| text.split_once("\nhelp: ")) {
-            Some((message, help)) => (message.to_owned(), Some(help.to_owned())),
-            None => (text, None),
-        };
-        let error = Diagnostic::error(request.span, message).label("this image cannot be had");
+        let told = Diagnostic::error(request.span, error.to_string()).label("this image cannot be had");
         match &request.near {
-            Some(stage) => error.help(format!("did you mean the stage `{stage}`?")),
-            None => error.maybe_help(help),
+            Some(stage) => told.help(format!("did you mean the stage `{stage}`?")),
+            None => told.maybe_help(error.hint()),
         }
     };
     let asked = &request.platform;

@@ -1,11 +1,12 @@
 //! What every command that touches the store begins with.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
 use dbuild_layer::OverlayFlavor;
 use dbuild_registry::{Credentials, Registry};
 use dbuild_sandbox::rootless::{self, Identity};
-use dbuild_store::{Store, StoreError, UpkeepLimits};
+use dbuild_store::{Finding, Store, StoreError, UpkeepLimits};
 use tokio::runtime::Runtime;
 use tracing_subscriber::EnvFilter;
 
@@ -35,6 +36,17 @@ impl Session {
     /// The same for a command that removes things, which can begin on a full disk, too.
     pub(crate) fn open_to_collect(global: &Global) -> Result<Self, Error> {
         Self::open_with(global, |dir, flavor| Store::make_room(dir).and_then(|()| Store::open(dir, flavor)))
+    }
+
+    /// The same for a command that mends the store, with what had to be mended before it could be opened.
+    pub(crate) fn open_to_repair(global: &Global) -> Result<(Self, Vec<Finding>), Error> {
+        let mended = RefCell::default();
+        let open = |dir: &Path, flavor| {
+            let (store, findings) = Store::open_to_repair(dir, flavor)?;
+            mended.replace(findings);
+            Ok(store)
+        };
+        Self::open_with(global, open).map(|session| (session, mended.take()))
     }
 
     fn open_with(

@@ -63,16 +63,16 @@ impl Files for StackFiles {
 }
 
 fn kind(found: &Found<'_>) -> NodeKind {
-    match (&found.entry.kind, found.file()) {
-        (_, Some(file)) => NodeKind::File(file.size),
-        (EntryKind::Dir { .. }, _) => NodeKind::Dir,
-        (EntryKind::Symlink { target }, _) => NodeKind::Link(String::from_utf8_lossy(target).into_owned()),
+    match found.kind() {
+        EntryKind::File { size, .. } => NodeKind::File(*size),
+        EntryKind::Dir { .. } => NodeKind::Dir,
+        EntryKind::Symlink { target } => NodeKind::Link(String::from_utf8_lossy(target).into_owned()),
         _ => NodeKind::Other,
     }
 }
 
 /// What was found is remembered under this name; it changes with the analysis.
-const TOPIC: &str = "starts 2";
+const TOPIC: &str = "starts 3";
 
 /// Tells of each image that a build made whether it will start. An image that was looked at before is not looked at again.
 pub(crate) fn tell(store: &Store, plan: &Plan, built: &Built, events: &dyn EventSink) {

@@ -4,7 +4,7 @@
 //! given, so the same parts have the same digest everywhere.
 
 use std::collections::BTreeMap;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use dbuild_digest::BlobDigest;
 use dbuild_oci::{HistoryEntry, ImageConfig, MediaTypes, Platform};
@@ -27,8 +27,8 @@ pub struct ImageParts {
     pub history: Vec<HistoryEntry>,
     /// The layers, lowest first, those of the base included. Their blobs are in the store.
     pub layers: Vec<PackedLayer>,
-    /// When it was made. `None` leaves the time out.
-    pub created: Option<SystemTime>,
+    /// When it was made, as RFC 3339 has it. `None` leaves the time out.
+    pub created: Option<String>,
     /// Annotations of the manifest.
     pub annotations: BTreeMap<String, String>,
     /// OCI's media types, or Docker's.
@@ -60,6 +60,40 @@ impl Image {
             ..Entry::new(&self.media_type, (self.digest, self.size))
         }
     }
+}
+
+/// A history in which every entry has a time, and the time of the image, which is that of the last entry.
+///
+/// `layers` are the times at which this build's layers were made, in milliseconds since 1970, `None` for those of the base. An entry without a layer has the time
+/// of the one before it. So an image that adds no layer is as old as its base, whose config is `base`: it counts where the
+/// base's history says nothing. `epoch` is the time of all that is new, in seconds: SOURCE_DATE_EPOCH.
+pub fn dated(
+    history: &[HistoryEntry],
+    layers: &[Option<u64>],
+    base: Option<&[u8]>,
+    epoch: Option<u64>,
+) -> (Vec<HistoryEntry>, Option<String>) {
+    let base: Base = base.and_then(|bytes| serde_json::from_slice(bytes).ok()).unwrap_or_default();
+    let at = |since: Duration| rfc3339_of(SystemTime::UNIX_EPOCH + since);
+    let epoch = epoch.map(|seconds| at(Duration::from_secs(seconds)));
+    let mut history = history.to_vec();
+    let mut times = layers.iter().map(|time| time.map(|ms| at(Duration::from_millis(ms))));
+    let mut now = base.created;
+    for entry in &mut history {
+        let made = if entry.empty_layer { None } else { times.next().flatten() };
+        if let (Some(epoch), None) = (&epoch, &entry.created) {
+            entry.created = Some(epoch.clone());
+        }
+        now = entry.created.clone().or(made).or(now);
+        entry.created.clone_from(&now);
+    }
+    // On scratch nothing is older than the first layer.
+    let first = history.iter().find_map(|entry| entry.created.clone());
+    for entry in history.iter_mut().take_while(|entry| entry.created.is_none()) {
+        entry.created.clone_from(&first);
+    }
+    let created = history.last().map_or_else(|| now.or(epoch), |last| last.created.clone());
+    (history, created)
 }
 
 /// Writes config and manifest of one platform's image into the store.
@@ -134,7 +168,7 @@ fn config(parts: &ImageParts) -> Result<Config<'_>, ExportError> {
         })?,
         None => Base::default(),
     };
-    let created = parts.created.map(rfc3339_of);
+    let created = parts.created.clone();
     let history: Vec<HistoryEntry> = parts
         .history
         .iter()
@@ -162,6 +196,7 @@ fn config(parts: &ImageParts) -> Result<Config<'_>, ExportError> {
 #[derive(Default, Deserialize)]
 struct Base {
     author: Option<String>,
+    created: Option<String>,
     #[serde(rename = "os.features")]
     os_features: Option<Vec<String>>,
     #[serde(rename = "os.version")]

@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use dbuild_store::{Replacement, StoreError};
 
 use crate::error::Context;
-use crate::{Destination, ExportError};
+use crate::user_file::{Place, make_parent, place};
+use crate::{Destination, ExportError, Waiting};
 
 const BUFFER: usize = 256 << 10;
 
@@ -32,43 +33,40 @@ impl<W: Write> Write for Counted<W> {
     }
 }
 
-/// Writes one file: under another name beside its place, renamed when it is whole. Gives the number of bytes.
+/// Writes one file: under another name beside its place, renamed when it is whole; or into what is there, if that is no regular
+/// file. Gives the number of bytes.
 pub(crate) fn write_file(
     destination: &Destination,
+    waiting: &Waiting,
     write: impl FnOnce(&mut dyn Write) -> Result<(), ExportError>,
 ) -> Result<u64, ExportError> {
     match destination {
         Destination::Stdout => {
             let stdout = io::stdout();
-            if stdout.is_terminal() {
-                return Err(ExportError::Unsupported(
-                    "an archive is not written to a terminal: redirect stdout, or name a file with `dest=FILE`".to_owned(),
-                ));
-            }
+            no_terminal(&stdout)?;
             stream(stdout.lock(), Path::new("stdout"), write)
         }
-        Destination::Path(path) => {
-            let place = followed(path);
-            match fs::metadata(&place) {
-                Ok(meta) if meta.is_dir() => {
-                    let source = io::Error::from(io::ErrorKind::IsADirectory);
-                    return Err(ExportError::Io { action: "write the file", path: place, source });
-                }
-                // A pipe or device is written through, not replaced.
-                Ok(meta) if !meta.is_file() => {
-                    let file = File::options().write(true).open(&place).on("write", &place)?;
-                    return stream(file, &place, write);
-                }
-                _ => {}
+        Destination::Path(path) => match place(path, waiting)? {
+            Place::Into(file, path) => {
+                no_terminal(&file)?;
+                stream(file, &path, write)
             }
-            if let Some(parent) = place.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-                fs::create_dir_all(parent).on("make the directory", parent)?;
+            Place::File(file) => {
+                make_parent(&file)?;
+                let mut out = FileWriter::new(Output::new(&file).on("read", &file)?);
+                write(&mut out)?;
+                out.finish()
             }
-            let mut out = FileWriter::new(Output::new(&place).on("read", &place)?);
-            write(&mut out)?;
-            out.finish()
-        }
+        },
     }
+}
+
+fn no_terminal(out: &impl IsTerminal) -> Result<(), ExportError> {
+    if !out.is_terminal() {
+        return Ok(());
+    }
+    let problem = "an archive is not written to a terminal: redirect stdout, or name a file with `dest=FILE`";
+    Err(ExportError::Unsupported(problem.to_owned()))
 }
 
 /// A file that is written, and appears when it is whole.
@@ -86,10 +84,11 @@ impl FileWriter {
     /// Begins a file that is likely to be wanted, and that nobody sees until it is finished. `None` where that cannot be had.
     pub(crate) fn begin(destination: &Destination, is_unwanted: Arc<AtomicBool>) -> Option<Self> {
         let Destination::Path(path) = destination else { return None };
-        let place = followed(path);
-        if fs::metadata(&place).is_ok_and(|meta| !meta.is_file()) {
+        // A FIFO would be waited for.
+        if fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {
             return None;
         }
+        let Place::File(place) = place(path, &Waiting::default()).ok()? else { return None };
         let mut output = Output::new(&place).ok()?;
         output.is_unnamed = true;
         if output.old.is_none() {
@@ -253,24 +252,16 @@ fn stream(
     Ok(out.bytes)
 }
 
-/// Where a symbolic link leads, so that the link stays and its target is replaced.
-fn followed(path: &Path) -> PathBuf {
-    match fs::symlink_metadata(path) {
-        Ok(meta) if meta.is_symlink() => fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()),
-        _ => path.to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
     use std::path::Path;
 
     use super::write_file;
-    use crate::{Destination, ExportError};
+    use crate::{Destination, ExportError, Waiting};
 
     fn to(path: &Path, bytes: &[u8]) -> Result<u64, ExportError> {
-        write_file(&Destination::Path(path.to_owned()), |out| {
+        write_file(&Destination::Path(path.to_owned()), &Waiting::default(), |out| {
             out.write_all(bytes).map_err(|error| ExportError::from_io(error, "write", path))
         })
     }
@@ -280,7 +271,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("out.tar");
         assert_eq!(to(&path, b"one").unwrap(), 3);
-        let failed = write_file(&Destination::Path(path.clone()), |out| {
+        let failed = write_file(&Destination::Path(path.clone()), &Waiting::default(), |out| {
             out.write_all(b"half").unwrap();
             Err(ExportError::Unsupported("no".to_owned()))
         });

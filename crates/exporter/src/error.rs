@@ -58,6 +58,9 @@ pub enum ExportError {
         /// The digest of what is there.
         found: BlobDigest,
     },
+    /// The user had enough of waiting for a pipe.
+    #[error("interrupted")]
+    Interrupted,
     /// Neither docker nor podman is there.
     #[error(
         "--load needs `docker` or `podman` in PATH, and neither is there: leave out --load, and the image is in dbuild's own store; or write it with `--output type=docker,dest=FILE`"

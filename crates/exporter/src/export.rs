@@ -12,7 +12,7 @@ use crate::begun::Begun;
 use crate::contents::Contents;
 use crate::destination::write_file;
 use crate::layout::{Archive, Outgoing};
-use crate::{Destination, Engine, ExportError, Image, OutputKind, OutputSpec, files};
+use crate::{Destination, Engine, ExportError, Image, OutputKind, OutputSpec, Waiting, files};
 
 /// What is to be written, and where.
 #[derive(Debug)]
@@ -27,12 +27,16 @@ pub struct Export<'a> {
     pub names: &'a [Reference],
     /// The files of the final stage by platform; needed only for [`OutputKind::Local`] and [`OutputKind::Tar`].
     pub files: &'a [(Platform, Stack)],
+    /// The build is for several platforms, or counts as such: their files are each in a directory.
+    pub multi_platform: bool,
     /// SOURCE_DATE_EPOCH, if files are to be no younger.
     pub clamp_mtime: Option<i64>,
     /// Files get the image's owners, not the caller's.
     pub owners: bool,
     /// Where an output of type `docker` without a destination goes.
     pub engine: Option<&'a Engine>,
+    /// What is done while the reader of a pipe is waited for.
+    pub waiting: Waiting,
 }
 
 /// What was written.
@@ -73,7 +77,10 @@ impl Export<'_> {
             }
             (OutputKind::Local, Some(Destination::Path(dir))) => self.directory(dir),
             (OutputKind::Tar, Some(dest)) => {
-                let bytes = write_file(dest, |out| files::write_tar(self.files, self.clamp_mtime, out))?;
+                let split = self.is_split()?;
+                let bytes = write_file(dest, &self.waiting, |out| {
+                    files::write_tar(self.files, split, self.clamp_mtime, out)
+                })?;
                 Ok(Written { what: format!("tar {}", name(dest)), bytes: Some(bytes), notes: Vec::new() })
             }
             (kind, dest) => {
@@ -102,9 +109,9 @@ impl Export<'_> {
         let contents = Contents::read(self.store, outgoing.image)?;
         let bytes = match begun.and_then(|begun| begun.take(dest, &contents)) {
             Some(archive) => outgoing.complete(archive, &contents, docker)?.finish()?,
-            None => {
-                write_file(dest, |out| outgoing.complete(Archive::begin(out)?, &contents, docker).map(drop))?
-            }
+            None => write_file(dest, &self.waiting, |out| {
+                outgoing.complete(Archive::begin(out)?, &contents, docker).map(drop)
+            })?,
         };
         let kind = if docker { "docker" } else { "OCI" };
         Ok(Written { what: format!("{kind} archive {}", name(dest)), bytes: Some(bytes), notes: Vec::new() })
@@ -112,13 +119,18 @@ impl Export<'_> {
 
     fn directory(&self, dir: &Path) -> Result<Written, ExportError> {
         let options = WriteOptions { owners: self.owners, clamp_mtime: self.clamp_mtime };
-        let split = self.spec.platform_split.unwrap_or(self.files.len() > 1);
+        let split = self.is_split()?;
+        let notes = files::write_directory(self.files, split, dir, &options)?;
+        Ok(Written { what: format!("files in {}", dir.display()), bytes: None, notes })
+    }
+
+    fn is_split(&self) -> Result<bool, ExportError> {
+        let split = self.spec.platform_split.unwrap_or(self.multi_platform);
         if !split && self.files.len() > 1 {
             let problem = "several platforms cannot share a directory: leave out `platform-split=false`";
             return Err(ExportError::Unsupported(problem.to_owned()));
         }
-        let notes = files::write_directory(self.files, split, dir, &options)?;
-        Ok(Written { what: format!("files in {}", dir.display()), bytes: None, notes })
+        Ok(split)
     }
 
     fn image(&self) -> Result<&Image, ExportError> {
@@ -145,8 +157,9 @@ pub fn save(
     names: &[Reference],
     dest: &Destination,
     docker: bool,
+    waiting: &Waiting,
 ) -> Result<u64, ExportError> {
-    write_file(dest, |out| Outgoing { store, image, names }.write_archive(out, docker))
+    write_file(dest, waiting, |out| Outgoing { store, image, names }.write_archive(out, docker))
 }
 
 /// Pushes an image under all its names. `bases` are the images that its layers may come from.

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use dbuild_layer::{LayerError, Stack, WriteOptions};
+use dbuild_layer::{LayerError, Stack, TreePath, WriteOptions, write_tars};
 use dbuild_oci::Platform;
 
 use crate::ExportError;
@@ -46,19 +46,20 @@ fn write_all(
     Ok(notes)
 }
 
-/// Writes the files of one platform as a tar.
+/// Writes the files of each platform as one tar: as they are, or (`split`) each in a directory `os_architecture`.
 pub(crate) fn write_tar(
     files: &[(Platform, Stack)],
+    split: bool,
     clamp_mtime: Option<i64>,
     out: &mut dyn Write,
 ) -> Result<(), ExportError> {
-    match files {
-        [(_, stack)] => stack.write_tar(out, clamp_mtime).map_err(layer),
-        _ => Err(ExportError::Unsupported(
-            "`type=tar` takes one platform: build with one --platform, or use `type=local`, which writes a directory for each"
-                .to_owned(),
-        )),
-    }
+    let part = |(platform, stack)| -> Result<(TreePath, &Stack), ExportError> {
+        let dir: &Platform = platform;
+        let dir = if split { TreePath::clean(folder(dir).as_bytes()) } else { Ok(TreePath::root()) };
+        Ok((dir.map_err(|error| layer(dbuild_layer::ResolveError::from(error).into()))?, stack))
+    };
+    let parts = files.iter().map(|(platform, stack)| part((platform, stack)));
+    write_tars(&parts.collect::<Result<Vec<_>, _>>()?, out, clamp_mtime).map_err(layer)
 }
 
 fn folder(platform: &Platform) -> String {

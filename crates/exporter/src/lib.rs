@@ -22,8 +22,9 @@ mod named;
 mod spec;
 #[cfg(test)]
 mod tests;
+mod user_file;
 
-pub use assemble::{Image, ImageParts, assemble, assemble_index};
+pub use assemble::{Image, ImageParts, assemble, assemble_index, dated};
 pub use begun::Begun;
 pub use engine::{Engine, find_engine};
 pub use error::ExportError;
@@ -33,3 +34,4 @@ pub use load::{Loaded, load};
 pub use metadata::{image_id, metadata, write_iidfile, write_metadata_file};
 pub use named::LayoutImage;
 pub use spec::{Annotation, AnnotationLevel, Destination, OutputKind, OutputSpec, SpecError};
+pub use user_file::{Input, Waiting, is_pipe, read_input, write_result};

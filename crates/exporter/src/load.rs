@@ -19,7 +19,7 @@ use crate::assemble::{Entry, put_manifest};
 use crate::contents::{Contents, Document, digest_of, parse};
 use crate::error::Context;
 use crate::layout::{DockerImage, FULL_NAME, REF_NAME};
-use crate::{ExportError, Image, assemble_index};
+use crate::{ExportError, Image, Input, Waiting, assemble_index};
 
 pub(crate) const MAX_JSON: u64 = 16 << 20;
 /// More files than any image archive has.
@@ -36,15 +36,16 @@ pub struct Loaded {
     pub names: Vec<Reference>,
 }
 
-/// Reads all images of an archive or layout directory into the store, verified, and tags them. `-` is stdin.
-pub fn load(store: &Store, path: &Path) -> Result<Vec<Loaded>, ExportError> {
+/// Reads all images of an archive or layout directory into the store, verified, and tags them. `-` is stdin; the archive may come
+/// from a pipe.
+pub fn load(store: &Store, path: &Path, waiting: &Waiting) -> Result<Vec<Loaded>, ExportError> {
     let reading = Reading { store, path };
-    let files = if path == Path::new("-") {
-        reading.archive(io::stdin())?
-    } else if fs::metadata(path).on("read", path)?.is_dir() {
+    let files = if path != Path::new("-") && fs::metadata(path).on("read", path)?.is_dir() {
         reading.directory()?
     } else {
-        reading.archive(File::open(path).on("read", path)?)?
+        let input = Input::open(path, waiting).on("read", path)?;
+        input.ready().on("read", path)?;
+        reading.archive(input)?
     };
     let loaded = if files.contains_key("index.json") && files.contains_key("oci-layout") {
         reading.layout(&files)?

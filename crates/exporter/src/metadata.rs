@@ -1,14 +1,13 @@
 //! `--iidfile` and `--metadata-file`.
 
-use std::io::Write;
 use std::path::Path;
 
 use dbuild_digest::BlobDigest;
 use dbuild_oci::Reference;
-use dbuild_store::replace_file;
 use serde_json::{Map, Value, json};
 
-use crate::{ExportError, Image};
+use crate::user_file::write_result;
+use crate::{ExportError, Image, Waiting};
 
 /// What `--iidfile` holds: the digest of the config, or that of the index of several platforms.
 pub fn image_id(image: &Image) -> BlobDigest {
@@ -45,14 +44,11 @@ pub fn metadata(image: Option<&Image>, names: &[Reference], build: Option<&str>)
 }
 
 /// Writes the image's id, without a newline, as buildx does.
-pub fn write_iidfile(path: &Path, image: &Image) -> Result<(), ExportError> {
-    Ok(replace_file(path, |file| file.write_all(image_id(image).to_string().as_bytes()))?)
+pub fn write_iidfile(path: &Path, image: &Image, waiting: &Waiting) -> Result<(), ExportError> {
+    write_result(path, image_id(image).to_string().as_bytes(), waiting)
 }
 
 /// Writes what [`metadata`] gives.
-pub fn write_metadata_file(path: &Path, metadata: &Value) -> Result<(), ExportError> {
-    Ok(replace_file(path, |file| {
-        serde_json::to_writer_pretty(&mut *file, metadata)?;
-        file.write_all(b"\n")
-    })?)
+pub fn write_metadata_file(path: &Path, metadata: &Value, waiting: &Waiting) -> Result<(), ExportError> {
+    write_result(path, format!("{metadata:#}\n").as_bytes(), waiting)
 }

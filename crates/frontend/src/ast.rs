@@ -1,5 +1,6 @@
 //! A Dockerfile as it is written: instructions with their words, not yet expanded.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use crate::heredoc::Heredoc;
@@ -287,7 +288,7 @@ impl fmt::Display for Dockerfile {
             write!(f, "{instruction}")?;
             // Blanks after an escape character would continue the line. Such a text comes from a continuation into the
             // end of the file, so that is how it is written.
-            let text = &instruction.line.text;
+            let text = instruction.written();
             let bare = text.trim_end_matches([' ', '\t']);
             let into_the_end = index == last && bare.len() < text.len() && bare.ends_with(escape);
             if into_the_end && instruction.heredocs.is_empty() {
@@ -297,6 +298,18 @@ impl fmt::Display for Dockerfile {
             }
         }
         Ok(())
+    }
+}
+
+impl Instruction {
+    /// The line as it is written anew: a trigger keeps the blanks at its end.
+    fn written(&self) -> Cow<'_, str> {
+        match &self.kind {
+            InstructionKind::Onbuild(word) if word.text.len() > word.text.trim_end().len() => {
+                Cow::Owned(format!("{}{}", self.line.text, &word.text[word.text.trim_end().len()..]))
+            }
+            _ => Cow::Borrowed(&self.line.text),
+        }
     }
 }
 
@@ -310,7 +323,7 @@ impl fmt::Display for Instruction {
         for comment in &self.comments {
             writeln!(f, "# {}", comment.text)?;
         }
-        f.write_str(&self.line.text)?;
+        f.write_str(&self.written())?;
         for document in &self.heredocs {
             write!(f, "\n{}{}", document.content, document.name)?;
         }

@@ -41,7 +41,9 @@ pub use checks::rules::{ALL as RULES, Rule};
 pub use diagnostics::{Diagnostic, Diagnostics, Label, Severity, render};
 pub use heredoc::Heredoc;
 pub use lines::{Comment, Directive};
-pub use lower::{examine, fetched_context, git_context, lower, needed, percent_decoded};
+pub use lower::{
+    EpochSource, examine, fetched_context, git_context, lower, needed, percent_decoded, source_date_epoch,
+};
 pub use outline::{Outline, OutlineArg, OutlineMount, TargetInfo, outline, targets};
 pub use parse::{Parsed, parse};
 pub use request::{

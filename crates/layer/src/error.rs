@@ -57,6 +57,14 @@ pub enum LayerError {
     Output(io::Error),
 }
 
+impl LayerError {
+    /// Whether there is no room left: space, inodes or quota.
+    pub fn is_storage_exhausted(&self) -> bool {
+        let (Self::Io { error, .. } | Self::Output(error)) = self else { return false };
+        matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+}
+
 /// A path that leads nowhere.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ResolveError {

@@ -18,11 +18,14 @@ mod tree;
 
 pub use archive::decompress::decompress;
 pub use archive::unpack::{UnpackLimits, Unpacked, unpack};
+pub use context::absence::{Absence, AbsenceReason, explain_absence, is_ignored};
 pub use context::content_cache::{AskedFile, ContentIndex, FileStat, LearnedFile, NoContentIndex};
 pub use context::glob::PatternError;
-pub use context::ignore::{Ignore, Matched};
+pub use context::ignore::{DecidingPattern, Ignore, IgnoreError, Matched, is_utf16};
 pub use context::walk::walk_context;
-pub use copy::select::{CopyError, SelectOptions, SelectedItem, Selection, items_of_selection, select};
+pub use copy::select::{
+    CopyError, DestinationConflict, SelectOptions, SelectedItem, Selection, items_of_selection, select,
+};
 pub use copy::users;
 pub use copy::{CopyRequest, Made, Source, borrow, copy, make_dir};
 pub use disk::export::WriteOptions;
@@ -31,7 +34,7 @@ pub use disk::scan_upper::{prepare_upper, scan_upper};
 pub use error::{ArchiveError, LayerError, ResolveError};
 pub use pack::estargz::TocInfo;
 pub use pack::gzip_blocks::{Members, NoMembers, WrittenMember};
-pub use pack::{Compression, PackOptions, Packed, pack, repack};
+pub use pack::{Compression, PackOptions, Packed, pack, repack, write_tars};
 pub use tree::path::{MAX_PATH, PathError, TreePath};
 pub use tree::stack::{Files, Found, FoundFile, Resolved, Stack, StackLayer};
 pub use tree::unwritten::Borrowed;

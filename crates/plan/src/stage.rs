@@ -45,7 +45,7 @@ pub struct Stage {
 /// What a build is asked to give.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {
-    /// The platform of the image.
+    /// The platform that the image is labelled with: the one that was asked for, else that of the base.
     pub platform: Platform,
     /// The stage that becomes it.
     pub stage: StageId,

@@ -159,6 +159,7 @@ async fn token(
     };
     let response = transport.send_once(request, None).await?;
     let status = response.status().as_u16();
+    let retry_after = crate::transport::retry_after(response.headers());
     match status {
         200 => {}
         400 | 401 | 403 => {
@@ -167,14 +168,14 @@ async fn token(
                 unreadable: found.trouble.clone(),
             });
         }
-        429 => return Err(Problem::RateLimited { retry_after: None }),
+        429 => return Err(Problem::RateLimited { retry_after }),
         status => {
             let message = format!("from its token server {host}");
-            return Err(Problem::Server { status, message, retry_after: None });
+            return Err(Problem::Server { status, message, retry_after });
         }
     }
     let answer =
-        answer_of(response, transport.limits.stall).body("the token", transport.limits.token_bytes).await?;
+        answer_of(response, &transport.limits).body("the token", transport.limits.token_bytes).await?;
     // What is in there is a secret: the error does not show it.
     let malformed = || Problem::Malformed(format!("its token server {host} gave no token"));
     let answer: TokenAnswer = serde_json::from_slice(&answer).map_err(|_| malformed())?;

@@ -20,7 +20,8 @@ pub struct Config {
 pub struct HostConfig {
     /// `host:port`, `host:port/prefix`: asked in this order, before the registry itself.
     pub mirrors: Vec<String>,
-    /// Speak plain http. Unset: only with this machine itself (`localhost`, `127.…`, `[::1]`).
+    /// Speak plain http. Unset: only with this machine itself (`localhost`, `127.…`, `[::1]`), unless certificates are
+    /// set.
     pub http: Option<bool>,
     /// Accept any certificate.
     pub insecure: bool,
@@ -47,7 +48,10 @@ impl Config {
     }
 
     pub(crate) fn scheme(&self, host: &str) -> &'static str {
-        let plain = self.registry.get(host).and_then(|host| host.http).unwrap_or_else(|| is_loopback(host));
+        let settings = self.host(host);
+        // Certificates are of no use to plain http.
+        let has_certificates = !settings.ca.is_empty() || !settings.keypair.is_empty();
+        let plain = settings.http.unwrap_or_else(|| is_loopback(host) && !has_certificates);
         if plain { "http" } else { "https" }
     }
 }
@@ -72,7 +76,10 @@ mod tests {
         let config: Config = toml::from_str(
             "[\"docker.io\"]\nmirrors = [\"localhost:5000\", \"harbor.example/proxy\"]\n\
              [\"localhost:5000\"]\nhttp = false\n[\"a.example:8080\"]\nhttp = true\ninsecure = true\nca = [\"/ca.pem\"]\n\
-             [[\"a.example:8080\".keypair]]\nkey = \"/k\"\ncert = \"/c\"\n",
+             [[\"a.example:8080\".keypair]]\nkey = \"/k\"\ncert = \"/c\"\n\
+             [\"localhost:5001\"]\nca = [\"/ca.pem\"]\n\
+             [[\"127.0.0.1:5002\".keypair]]\nkey = \"/k\"\ncert = \"/c\"\n\
+             [\"localhost:5003\"]\nca = [\"/ca.pem\"]\nhttp = true\n",
         )
         .unwrap();
         assert_eq!(config.host("docker.io").mirrors, ["localhost:5000", "harbor.example/proxy"]);
@@ -89,8 +96,13 @@ mod tests {
             "[::1]:5",
             "a.example:8080",
             "127.example",
+            "localhost:5001",
+            "127.0.0.1:5002",
+            "localhost:5003",
         ]
         .map(|host| config.scheme(host));
-        assert_eq!(schemes, ["https", "https", "http", "http", "http", "http", "http", "https"]);
+        let expected =
+            ["https", "https", "http", "http", "http", "http", "http", "https", "https", "https", "http"];
+        assert_eq!(schemes, expected);
     }
 }

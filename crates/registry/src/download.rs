@@ -71,7 +71,7 @@ impl Downloads {
             return Ok(Downloaded::Unchanged);
         }
         if !status.is_success() {
-            return Err(refusal(response, limits.stall).await);
+            return Err(refusal(response, limits).await);
         }
         let validators = validators(response.headers());
         // Some servers send all of it, and the tag that they were asked about.
@@ -81,7 +81,7 @@ impl Downloads {
         }
         let modified = header(response.headers(), LAST_MODIFIED).and_then(http_date);
         let modified = modified.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
-        let digest = receive(response, limits.stall, into, progress).await?;
+        let digest = receive(response, limits, into, progress).await?;
         let modified = modified.map(|since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX));
         Ok(Downloaded::Bytes { digest, modified, validators })
     }
@@ -156,15 +156,18 @@ fn header(headers: &HeaderMap, name: reqwest::header::HeaderName) -> Option<&str
 /// Writes the body, from the beginning of the file.
 async fn receive(
     response: Response,
-    stall: Duration,
+    limits: &Limits,
     mut into: &File,
     progress: &(dyn Fn(u64, Option<u64>) + Send + Sync),
 ) -> Result<dbuild_digest::BlobDigest, Problem> {
-    let local = |error: std::io::Error| Problem::Local(format!("cannot write what it sends: {error}"));
+    let local = |error: std::io::Error| {
+        let kind = error.kind();
+        Problem::from(std::io::Error::new(kind, format!("cannot write what it sends: {error}")))
+    };
     into.set_len(0).map_err(local)?;
     into.seek(SeekFrom::Start(0)).map_err(local)?;
     let total = response.content_length();
-    let mut answer = transport::answer_of(response, stall);
+    let mut answer = transport::answer_of(response, limits);
     let mut hasher = BlobHasher::default();
     let mut got = 0;
     progress(0, total);
@@ -177,14 +180,14 @@ async fn receive(
                 progress(got, total);
             }
             Ok(None) => return Ok(hasher.finish()),
-            Err(Problem::Unreachable(_)) => return Err(Problem::Cut { got }),
+            Err(Problem::Unreachable { .. }) => return Err(Problem::Cut { got }),
             Err(problem) => return Err(problem),
         }
     }
 }
 
 /// What an answer means that is not the file. Pages of errors are for browsers: the status says enough.
-async fn refusal(response: Response, stall: Duration) -> Problem {
+async fn refusal(response: Response, limits: &Limits) -> Problem {
     let retry_after = transport::retry_after(response.headers());
     match response.status().as_u16() {
         401 => Problem::Unauthorized { used: None, unreadable: None },
@@ -192,7 +195,7 @@ async fn refusal(response: Response, stall: Duration) -> Problem {
         404 | 410 => Problem::NotFound("this file".to_owned()),
         429 => Problem::RateLimited { retry_after },
         status @ (408 | 500..=599) => {
-            let message = transport::error_message(response, stall).await;
+            let message = transport::error_message(response, limits).await;
             Problem::Server { status, message, retry_after }
         }
         status => Problem::Unexpected { status, message: String::new() },

@@ -1,10 +1,14 @@
 //! What can go wrong with a registry, in words that name the image, the host, and what to try.
 
 use std::fmt;
+use std::io;
 use std::time::Duration;
 
 use dbuild_digest::BlobDigest;
 use dbuild_oci::ReferenceError;
+use dbuild_store::StoreError;
+
+use crate::unreachable::Unreachable;
 
 /// An image could not be resolved, fetched or pushed.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +38,7 @@ pub struct Failed {
 #[derive(Debug, thiserror::Error)]
 pub enum RemoteError {
     /// A file.
-    #[error("cannot download {url}: {}\n  help: {}", download_words(.problem), download_advice(.url, .problem))]
+    #[error("cannot download {url}: {}", download_words(.problem))]
     Download {
         /// As it may be shown.
         url: String,
@@ -42,7 +46,7 @@ pub enum RemoteError {
         problem: Problem,
     },
     /// A repository.
-    #[error("cannot {action} {remote}: {problem}{}", help_words(.help))]
+    #[error("cannot {action} {remote}: {problem}")]
     Git {
         /// `read`, `check out`.
         action: &'static str,
@@ -58,12 +62,27 @@ pub enum RemoteError {
 /// What one host did wrong.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Problem {
-    /// No answer at all: no address, nothing listens, no route, TLS failed.
-    #[error("it cannot be reached: {0}")]
-    Unreachable(String),
+    /// No answer at all.
+    #[error("it cannot be reached: {text}")]
+    Unreachable {
+        /// Which step failed.
+        cause: Unreachable,
+        /// Why, in words.
+        text: String,
+    },
     /// It stopped sending.
     #[error("it stopped sending for {} s", .0.as_secs_f32())]
     Stalled(Duration),
+    /// It sends, and would never come to an end.
+    #[error("it sends too slowly: {got} bytes in {:.0} s, where {floor} bytes a second are the least", .waited.as_secs_f32())]
+    Slow {
+        /// Bytes that came.
+        got: u64,
+        /// In this time.
+        waited: Duration,
+        /// The least, in bytes a second.
+        floor: u64,
+    },
     /// The connection ended early.
     #[error("the connection ended after {got} of {expected} bytes of {digest}")]
     Truncated {
@@ -154,15 +173,46 @@ pub enum Problem {
     /// Our own side failed: the store, a certificate file.
     #[error("{0}")]
     Local(String),
+    /// Our own disk is full.
+    #[error("{0}")]
+    NoSpace(String),
+}
+
+/// What to try on a full disk.
+const NO_SPACE: &str = "free some space, or try `dbuild cache prune`; --store names another directory";
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match error.is_storage_exhausted() {
+            true => Self::NoSpace(error.to_string()),
+            false => Self::Local(error.to_string()),
+        }
+    }
+}
+
+impl From<io::Error> for Problem {
+    /// Of our own disk.
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace(error.to_string()),
+            _ => Self::Local(error.to_string()),
+        }
+    }
 }
 
 impl Problem {
+    /// Our own side failed: nobody else needs to be asked.
+    pub(crate) fn is_local(&self) -> bool {
+        matches!(self, Self::Local(_) | Self::NoSpace(_))
+    }
+
     /// Another try with the same host may help.
     pub(crate) fn is_transient(&self) -> bool {
         matches!(
             self,
-            Self::Unreachable(_)
+            Self::Unreachable { .. }
                 | Self::Stalled(_)
+                | Self::Slow { .. }
                 | Self::Truncated { .. }
                 | Self::Cut { .. }
                 | Self::RateLimited { .. }
@@ -182,11 +232,10 @@ impl Problem {
         }
     }
 
+    /// What to try, with a host that is a registry.
     fn advice(&self, host: &str) -> Option<String> {
         Some(match self {
-            Self::Unreachable(_) => format!(
-                "check the network and the name `{host}`; if it speaks plain http, set `[registry.\"{host}\"] http = true` in the configuration"
-            ),
+            Self::Unreachable { cause, .. } => cause.advice(host),
             Self::NotFound(_) => "check the spelling of the name and the tag".to_owned(),
             Self::Unauthorized { unreadable: Some(why), .. } => format!("mend the credentials: {why}"),
             Self::Unauthorized { used: None, .. } => {
@@ -203,9 +252,11 @@ impl Problem {
             Self::RateLimited { .. } => {
                 "wait, log in (accounts have higher limits), or name a mirror in the configuration".to_owned()
             }
-            Self::Server { .. } | Self::Stalled(_) | Self::Truncated { .. } | Self::Cut { .. } => {
-                "try again later, or another mirror".to_owned()
-            }
+            Self::Server { .. }
+            | Self::Stalled(_)
+            | Self::Slow { .. }
+            | Self::Truncated { .. }
+            | Self::Cut { .. } => "try again later, or another mirror".to_owned(),
             Self::WrongDigest { .. } | Self::TooLarge { .. } | Self::Malformed(_) => {
                 "the registry or something on the way to it is broken or lies; nothing of this was kept"
                     .to_owned()
@@ -213,8 +264,19 @@ impl Problem {
             Self::NoPlatform { available, .. } => {
                 format!("pass `--platform {}`, or take another image", available.first()?)
             }
+            Self::NoSpace(_) => NO_SPACE.to_owned(),
             Self::Unexpected { .. } | Self::Unsupported(_) | Self::Local(_) => return None,
         })
+    }
+}
+
+impl RegistryError {
+    /// What to try.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Reference(_) => None,
+            Self::Failed(failed) => failed.hint(),
+        }
     }
 }
 
@@ -223,21 +285,34 @@ impl Failed {
     pub fn problem(&self) -> Option<&Problem> {
         self.attempts.last().map(|(_, problem)| problem)
     }
+
+    /// What to try, by what the last host did.
+    pub fn hint(&self) -> Option<String> {
+        self.advice.clone().or_else(|| {
+            let (host, problem) = self.attempts.last()?;
+            problem.advice(host)
+        })
+    }
+}
+
+impl RemoteError {
+    /// What to try.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Download { url, problem } => Some(download_advice(url, problem)),
+            Self::Git { help, .. } => help.clone(),
+        }
+    }
 }
 
 impl fmt::Display for Failed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "cannot {} {}", self.action, self.reference)?;
         match self.attempts.as_slice() {
-            [] => {}
-            [(host, problem)] => write!(f, ": {}", told(host, problem))?,
-            many => many.iter().try_for_each(|(host, problem)| write!(f, "\n  {}", told(host, problem)))?,
+            [] => Ok(()),
+            [(host, problem)] => write!(f, ": {}", told(host, problem)),
+            many => many.iter().try_for_each(|(host, problem)| write!(f, "\n  {}", told(host, problem))),
         }
-        let advice = self.advice.clone().or_else(|| {
-            let (host, problem) = self.attempts.last()?;
-            problem.advice(host)
-        });
-        advice.iter().try_for_each(|advice| write!(f, "\n  help: {advice}"))
     }
 }
 
@@ -245,7 +320,7 @@ impl std::error::Error for Failed {}
 
 fn told(host: &str, problem: &Problem) -> String {
     match problem {
-        Problem::Local(text) => text.clone(),
+        Problem::Local(text) | Problem::NoSpace(text) => text.clone(),
         problem => format!("{host}: {problem}"),
     }
 }
@@ -272,11 +347,11 @@ fn list(platforms: &[String]) -> String {
 /// What the server of a file did, which is no registry.
 fn download_words(problem: &Problem) -> String {
     match problem {
-        Problem::Unreachable(why) => format!("its server cannot be reached: {why}"),
+        Problem::Unreachable { text, .. } => format!("its server cannot be reached: {text}"),
         Problem::NotFound(_) => "its server does not have it (status 404)".to_owned(),
         Problem::Unauthorized { .. } => "its server asks for a password (status 401)".to_owned(),
         Problem::Forbidden { .. } => "its server refuses it (status 403)".to_owned(),
-        Problem::Local(text) => text.clone(),
+        Problem::Local(text) | Problem::NoSpace(text) => text.clone(),
         other => format!("its server: {other}"),
     }
 }
@@ -285,19 +360,14 @@ fn download_advice(url: &str, problem: &Problem) -> String {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let host = rest.split(['/', '?', '#']).next().unwrap_or(rest).rsplit('@').next().unwrap_or_default();
     match problem {
-        Problem::Unreachable(_) => {
-            format!("check the network and the name `{host}`; a proxy is named by https_proxy and http_proxy")
-        }
+        Problem::Unreachable { cause, .. } => cause.advice_for_file(host),
         Problem::NotFound(_) => "check the spelling of the URL".to_owned(),
         Problem::Unauthorized { .. } | Problem::Forbidden { .. } => {
             let name = host.split(':').next().unwrap_or(host);
             format!("give a token as a secret: `--secret id=HTTP_AUTH_TOKEN_{name},env=TOKEN`")
         }
+        Problem::NoSpace(_) => NO_SPACE.to_owned(),
         Problem::Local(_) => "check the disk of the store".to_owned(),
         _ => "try again later".to_owned(),
     }
-}
-
-fn help_words(help: &Option<String>) -> String {
-    help.as_ref().map(|help| format!("\n  help: {help}")).unwrap_or_default()
 }

@@ -199,7 +199,7 @@ fn new_writer(store: &Store, incoming: Option<&Incoming>) -> Result<BlobWriter, 
         Some(incoming) => store.shown_blob_writer(incoming),
         None => store.blob_writer(),
     };
-    writer.map_err(|error| Problem::Local(error.to_string()))
+    Ok(writer?)
 }
 
 /// Writes what comes. Gives the writer back if the end does not come.
@@ -210,9 +210,7 @@ fn write(
 ) -> Result<Option<BlobWriter>, Problem> {
     while let Some(piece) = pieces.blocking_recv() {
         match piece {
-            Piece::Bytes(bytes) => {
-                writer.write_all(&bytes).map_err(|error| Problem::Local(error.to_string()))?
-            }
+            Piece::Bytes(bytes) => writer.write_all(&bytes)?,
             Piece::End => {
                 return match writer.commit(Some(expected)) {
                     Ok(_) => Ok(None),
@@ -237,7 +235,7 @@ fn refused(expected: &BlobDigest, error: StoreError) -> Problem {
             Ok(got) => Problem::WrongDigest { expected: *expected, got },
             Err(_) => Problem::Local(error.to_string()),
         },
-        _ => Problem::Local(error.to_string()),
+        _ => error.into(),
     }
 }
 
@@ -257,7 +255,7 @@ async fn read(
             Ok(Some(piece)) => piece,
             Ok(None) if got < blob.size => return Err(truncated(got)),
             Ok(None) => break,
-            Err(Problem::Unreachable(_)) => return Err(truncated(got)),
+            Err(Problem::Unreachable { .. }) => return Err(truncated(got)),
             Err(other) => return Err(other),
         };
         got += piece.len() as u64;

@@ -39,6 +39,7 @@ mod send;
 #[cfg(test)]
 mod tests;
 mod transport;
+mod unreachable;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -54,6 +55,7 @@ pub use push::Pushed;
 pub use remotes::Remotes;
 pub use resolve::{PullPolicy, ResolvedImage};
 pub use send::{Post, SendError, send};
+pub use unreachable::Unreachable;
 
 /// All registries, as the configuration describes them. Cheap to clone; clones share connections and tokens.
 #[derive(Clone, Debug)]

@@ -17,6 +17,10 @@ pub struct Limits {
     pub connect: Duration,
     /// Without a byte in either direction.
     pub stall: Duration,
+    /// Bytes a second that a body must bring on average over [`Limits::window`]; less is a stall, too.
+    pub floor: u64,
+    /// The time over which the rate of a body is taken. Only time in which we wait for the other side counts.
+    pub window: Duration,
     /// Requests at a time to one host.
     pub connections: usize,
     /// A manifest or index, in bytes.
@@ -36,6 +40,8 @@ impl Default for Limits {
             max_delay: Duration::from_secs(60),
             connect: Duration::from_secs(5),
             stall: Duration::from_secs(20),
+            floor: 1 << 10,
+            window: Duration::from_secs(60),
             connections: 6,
             manifest_bytes: 4 << 20,
             config_bytes: 16 << 20,
@@ -48,7 +54,7 @@ impl Limits {
     /// The wait after so many failed attempts, or `None` when it is time to give up.
     pub(crate) fn delay(&self, failed: u32, problem: &crate::Problem) -> Option<Duration> {
         let attempts = match problem {
-            crate::Problem::Unreachable(_) => self.connect_attempts,
+            crate::Problem::Unreachable { .. } => self.connect_attempts,
             problem if problem.is_transient() => self.attempts,
             _ => return None,
         };
@@ -81,7 +87,8 @@ mod tests {
         assert_eq!(limits.delay(1, &busy(Some(7))), Some(Duration::from_secs(7)), "Retry-After is honoured");
         assert_eq!(limits.delay(1, &busy(Some(3600))), None, "but not for an hour");
         assert_eq!(limits.delay(1, &Problem::NotFound("x".into())), None);
-        assert!(limits.delay(1, &Problem::Unreachable("x".into())).is_some());
-        assert!(limits.delay(2, &Problem::Unreachable("x".into())).is_none());
+        let unreachable = Problem::Unreachable { cause: crate::Unreachable::Refused, text: "x".into() };
+        assert!(limits.delay(1, &unreachable).is_some());
+        assert!(limits.delay(2, &unreachable).is_none());
     }
 }

@@ -146,7 +146,7 @@ impl Local {
         let store = self.store.clone();
         let asked = tokio::task::spawn_blocking(move || ask(&store)).await;
         let answer = asked.map_err(|error| Problem::Local(error.to_string()))?;
-        answer.map_err(|error| Problem::Local(error.to_string()))
+        Ok(answer?)
     }
 }
 

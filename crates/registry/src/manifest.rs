@@ -1,5 +1,6 @@
 //! What is asked for where a manifest lies, and which image of an index is taken.
 
+use dbuild_oci::media_type::layer_compression;
 use dbuild_oci::{Descriptor, ManifestError, Platform};
 use dbuild_support::escape::one_line;
 
@@ -11,6 +12,19 @@ pub(crate) const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, applic
 
 /// The longest list of platforms in an error.
 const SHOWN_PLATFORMS: usize = 40;
+
+/// Refuses a layer whose media type nobody here knows: what it means for the files is not known either.
+/// Layers that are not to be distributed are layers like any other.
+pub(crate) fn known_layer(layer: &Descriptor) -> Result<(), Problem> {
+    if layer_compression(&layer.media_type).is_some() {
+        return Ok(());
+    }
+    let media_type = one_line(&layer.media_type);
+    Err(Problem::Unsupported(format!(
+        "its layer {} is of the unknown media type `{media_type}`",
+        layer.digest
+    )))
+}
 
 /// The image of an index for a platform: the best that runs there, the first of equals.
 pub(crate) fn select<'a>(index: &'a [Descriptor], wanted: &Platform) -> Result<&'a Descriptor, Problem> {

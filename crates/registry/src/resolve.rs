@@ -28,7 +28,7 @@ use crate::endpoint::Endpoint;
 use crate::error::{Failed, Problem, RegistryError};
 use crate::limits::Limits;
 use crate::local::Remembered;
-use crate::manifest::{ACCEPT, select};
+use crate::manifest::{ACCEPT, known_layer, select};
 use crate::transport::Request;
 
 /// When a registry is asked for an image that the store has already.
@@ -167,27 +167,23 @@ impl Registry {
                 Box::pin(async move { self.get_manifest(&endpoint, path, reference.digest(), None).await })
             })
             .await?;
-        let top_digest = BlobDigest::of(&top);
-        let mut digest = top_digest;
-        let mut document =
-            Document::parse(&top).map_err(|problem| self.at_upstream(reference, problem.into()))?;
-        self.local.keep(top).await.map_err(local_attempt)?;
+        let top_digest = BlobDigest::of(&top.bytes);
+        self.local.keep(top.bytes).await.map_err(local_attempt)?;
+        let (mut digest, mut host, mut document) = (top_digest, top.host, top.document);
         if let Document::Index(variants) = &document {
-            let found = select(variants, platform).map_err(|problem| self.at_upstream(reference, problem))?;
-            let bytes = self.manifest_by_digest(reference, found).await?;
-            digest = found.digest;
-            document =
-                Document::parse(&bytes).map_err(|problem| self.at_upstream(reference, problem.into()))?;
-            self.local.keep(bytes).await.map_err(local_attempt)?;
+            let found = select(variants, platform).map_err(|problem| at(&host, problem))?;
+            let served = self.manifest_by_digest(reference, found).await?;
+            self.local.keep(served.bytes).await.map_err(local_attempt)?;
+            (digest, host, document) = (found.digest, served.host, served.document);
         }
         let Document::Image(manifest) = document else {
             let problem =
                 Problem::Unsupported("it is an index of indexes; name the image by its digest".to_owned());
-            return Err(self.at_upstream(reference, problem));
+            return Err(at(&host, problem));
         };
-        let config = self.config(reference, &manifest).await?;
+        let config = self.config(reference, &host, &manifest).await?;
         let image = image(reference.to_string(), top_digest, digest, manifest, config, platform)
-            .map_err(|problem| self.at_upstream(reference, problem))?;
+            .map_err(|problem| at(&host, problem))?;
         self.local.confirm(reference, platform, &image).await.map_err(local_attempt)?;
         Ok(image)
     }
@@ -201,14 +197,15 @@ impl Registry {
         Ok(answer.header("docker-content-digest").and_then(|digest| digest.parse().ok()))
     }
 
-    /// A manifest or index, verified against the digest that is expected, or else the one in the answer's head.
+    /// A manifest or index, verified against the digest that is expected, or else the one in the answer's head. A page that
+    /// something on the way gives for everything is none: the next endpoint is asked.
     async fn get_manifest(
         &self,
         endpoint: &Endpoint,
         path: &str,
         expected: Option<BlobDigest>,
         size: Option<u64>,
-    ) -> Result<Vec<u8>, Problem> {
+    ) -> Result<Served, Problem> {
         let mut request = Request::pull(Method::GET, endpoint, &format!("manifests/{path}"));
         request.headers.insert(ACCEPT_HEADER, HeaderValue::from_static(ACCEPT));
         let answer = self.transport.send(endpoint, &request).await?;
@@ -218,7 +215,7 @@ impl Registry {
         let got = BlobDigest::of(&bytes);
         match expected.or(announced) {
             Some(expected) if expected != got => Err(Problem::WrongDigest { expected, got }),
-            _ => Ok(bytes),
+            _ => Ok(Served { host: endpoint.host.clone(), document: Document::parse(&bytes)?, bytes }),
         }
     }
 
@@ -226,9 +223,11 @@ impl Registry {
         &self,
         reference: &Reference,
         wanted: &Descriptor,
-    ) -> Result<Vec<u8>, Vec<(String, Problem)>> {
+    ) -> Result<Served, Vec<(String, Problem)>> {
         if let Some(bytes) = self.local.blob(&wanted.digest, self.transport.limits.manifest_bytes).await {
-            return Ok(bytes);
+            let host = reference.registry().to_owned();
+            let document = Document::parse(&bytes).map_err(|problem| at(&host, problem.into()))?;
+            return Ok(Served { host, bytes, document });
         }
         let path = &wanted.digest.to_string();
         self.everywhere(reference, &self.transport.limits, |endpoint| {
@@ -242,14 +241,13 @@ impl Registry {
     async fn config(
         &self,
         reference: &Reference,
+        host: &str,
         manifest: &Manifest,
     ) -> Result<Vec<u8>, Vec<(String, Problem)>> {
         let limit = self.transport.limits.config_bytes;
         let wanted = &manifest.config;
         if wanted.size > limit {
-            return Err(
-                self.at_upstream(reference, Problem::TooLarge { what: "its config".to_owned(), limit })
-            );
+            return Err(at(host, Problem::TooLarge { what: "its config".to_owned(), limit }));
         }
         if let Some(bytes) = self.local.blob(&wanted.digest, limit).await {
             return Ok(bytes);
@@ -287,7 +285,7 @@ impl Registry {
                 Ok(found) => return Ok(found),
                 Err(problem) => {
                     tracing::debug!(%reference, host = endpoint.host, %problem, "no use");
-                    let is_local = matches!(problem, Problem::Local(_));
+                    let is_local = problem.is_local();
                     attempts.push((endpoint.host.clone(), problem));
                     if is_local {
                         break;
@@ -297,10 +295,18 @@ impl Registry {
         }
         Err(attempts)
     }
+}
 
-    fn at_upstream(&self, reference: &Reference, problem: Problem) -> Vec<(String, Problem)> {
-        vec![(reference.registry().to_owned(), problem)]
-    }
+/// A manifest or index, and who gave it.
+struct Served {
+    host: String,
+    bytes: Vec<u8>,
+    document: Document,
+}
+
+/// What is wrong with an image that a host gave.
+fn at(host: &str, problem: Problem) -> Vec<(String, Problem)> {
+    vec![(host.to_owned(), problem)]
 }
 
 /// A download that came so much farther than ever before has got somewhere, and its attempts are counted anew.
@@ -338,6 +344,7 @@ pub(crate) fn image(
     config: Vec<u8>,
     wanted: &Platform,
 ) -> Result<ResolvedImage, Problem> {
+    manifest.layers.iter().try_for_each(known_layer)?;
     let facts = ConfigFacts::parse(&config, manifest.layers.len())?;
     let mut platform = facts.platform;
     if platform.architecture.is_empty() {
@@ -372,7 +379,7 @@ pub(crate) fn local_attempt(problem: Problem) -> Vec<(String, Problem)> {
 
 fn summary(attempts: &[(String, Problem)]) -> String {
     match attempts.last() {
-        Some((host, Problem::Unreachable(_))) => format!("{host} cannot be reached"),
+        Some((host, Problem::Unreachable { .. })) => format!("{host} cannot be reached"),
         Some((host, problem)) => format!("{host}: {problem}"),
         None => "nobody was asked".to_owned(),
     }

@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dbuild_support::escape::one_line;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Response, StatusCode, Url};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::config::is_loopback;
+use crate::transport::retry_after;
 use crate::transport::{chain, client_builder};
 
 /// More of an answer is not read.
@@ -105,7 +106,7 @@ pub async fn send(post: &Post) -> Result<Bytes, SendError> {
         let too_late = |_| SendError::TooLate { host: host.clone(), within: post.within };
         let sent = timeout_at(deadline, request.send()).await.map_err(too_late)?;
         let response = sent.map_err(|error| unreachable(&error.without_url()))?;
-        let (status, after) = (response.status(), retry_after(&response));
+        let (status, after) = (response.status(), retry_after(response.headers()));
         let said = timeout_at(deadline, beginning(response)).await;
         if status.is_success() {
             // It has taken it, whatever becomes of its answer.
@@ -139,12 +140,6 @@ fn headers(post: &Post) -> Result<HeaderMap, SendError> {
 /// What OTLP has for answers after which one may try again.
 fn is_busy(status: StatusCode) -> bool {
     matches!(status.as_u16(), 429 | 502 | 503 | 504)
-}
-
-/// In seconds; a date is not what collectors send, and counts as none.
-fn retry_after(response: &Response) -> Option<Duration> {
-    let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
 }
 
 async fn beginning(mut response: Response) -> Bytes {

@@ -22,6 +22,7 @@ use crate::credentials::Credentials;
 use crate::endpoint::Endpoint;
 use crate::error::Problem;
 use crate::limits::Limits;
+use crate::unreachable::{Resolver, no_answer};
 
 const MAX_REDIRECTS: usize = 5;
 /// What is read of an error page.
@@ -70,10 +71,41 @@ impl Activity {
     }
 }
 
+/// Measures how fast a body comes, in windows of the time that is spent waiting for it: a slow disk of ours is no fault of the
+/// other side.
+#[derive(Debug)]
+struct Pace {
+    floor: u64,
+    window: Duration,
+    waited: Duration,
+    got: u64,
+}
+
+impl Pace {
+    fn new(limits: &Limits) -> Self {
+        Self { floor: limits.floor, window: limits.window, waited: Duration::ZERO, got: 0 }
+    }
+
+    /// So many bytes came after so long.
+    fn check(&mut self, waited: Duration, got: usize) -> Result<(), Problem> {
+        self.waited += waited;
+        self.got += got as u64;
+        if self.waited < self.window {
+            return Ok(());
+        }
+        let (got, waited) = (std::mem::take(&mut self.got), std::mem::take(&mut self.waited));
+        if (got as f64) < self.floor as f64 * waited.as_secs_f64() {
+            return Err(Problem::Slow { got, waited, floor: self.floor });
+        }
+        Ok(())
+    }
+}
+
 /// A successful answer, and the slot of its host, which is held until the body is read.
 pub(crate) struct Answer {
     pub response: Response,
     stall: Duration,
+    pace: Pace,
     /// Token servers are not counted: to wait for a slot of the host that waits for the token would be a deadlock.
     _permit: Option<OwnedSemaphorePermit>,
 }
@@ -114,7 +146,8 @@ impl Transport {
                 continue;
             }
             if response.status().is_success() {
-                return Ok(Answer { response, stall: self.limits.stall, _permit: Some(permit) });
+                let permit = Some(permit);
+                return Ok(Answer { _permit: permit, ..answer_of(response, &self.limits) });
             }
             return Err(self.problem(response, request, renewed).await);
         }
@@ -246,7 +279,7 @@ impl Transport {
     ) -> Problem {
         let status = response.status();
         let retry_after = retry_after(response.headers());
-        let message = error_message(response, self.limits.stall).await;
+        let message = error_message(response, &self.limits).await;
         match status.as_u16() {
             401 => {
                 let fresh = renewed.unwrap_or_default();
@@ -268,6 +301,7 @@ pub(crate) fn client_builder(connect: Duration) -> ClientBuilder {
     Client::builder()
         .user_agent(concat!("dbuild/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(connect)
+        .dns_resolver(Resolver)
         // Redirects are followed by hand, so that credentials stay where they belong.
         .redirect(reqwest::redirect::Policy::none())
         // Retries too: those of the client are invisible to our bounds.
@@ -298,10 +332,15 @@ pub(crate) async fn send_within(stall: Duration, builder: RequestBuilder) -> Res
 impl Answer {
     /// The next piece of the body; `None` at its end.
     pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, Problem> {
-        match timeout(self.stall, self.response.chunk()).await {
-            Ok(result) => result.map_err(|error| no_answer(&error)),
-            Err(_) => Err(Problem::Stalled(self.stall)),
+        let asked = std::time::Instant::now();
+        let chunk = match timeout(self.stall, self.response.chunk()).await {
+            Ok(result) => result.map_err(|error| no_answer(&error))?,
+            Err(_) => return Err(Problem::Stalled(self.stall)),
+        };
+        if let Some(chunk) = &chunk {
+            self.pace.check(asked.elapsed(), chunk.len())?;
         }
+        Ok(chunk)
     }
 
     /// The whole body, if it is not larger than `limit`.
@@ -325,8 +364,8 @@ impl Answer {
     }
 }
 
-pub(crate) fn answer_of(response: Response, stall: Duration) -> Answer {
-    Answer { response, stall, _permit: None }
+pub(crate) fn answer_of(response: Response, limits: &Limits) -> Answer {
+    Answer { response, stall: limits.stall, pace: Pace::new(limits), _permit: None }
 }
 
 pub(crate) fn parse_url(text: &str) -> Result<Url, Problem> {
@@ -359,26 +398,50 @@ pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     }
 }
 
-/// `Sun, 06 Nov 1994 08:49:37 GMT`, the one form of dates that servers still send.
+/// A date in any of the three forms that HTTP knows: `Sun, 06 Nov 1994 08:49:37 GMT`, that of RFC 850 (`Sunday, 06-Nov-94
+/// 08:49:37 GMT`), and that of C's `asctime` (`Sun Nov  6 08:49:37 1994`).
 pub(crate) fn http_date(text: &str) -> Option<SystemTime> {
-    let (_, text) = text.split_once(", ")?;
-    let parts: Vec<&str> = text.split([' ', ':']).collect();
-    let [day, month, year, hour, minute, second, "GMT"] = parts.as_slice() else { return None };
+    let words: Vec<&str> = text.split_ascii_whitespace().collect();
+    let (day, month, year, clock) = match words.as_slice() {
+        [weekday, day, month, year, clock, "GMT"] if weekday.ends_with(',') => (*day, *month, *year, *clock),
+        [weekday, date, clock, "GMT"] if weekday.ends_with(',') => {
+            let parts: Vec<&str> = date.split('-').collect();
+            let [day, month, year] = parts.as_slice() else { return None };
+            (*day, *month, *year, *clock)
+        }
+        [_, month, day, clock, year] => (*day, *month, *year, *clock),
+        _ => return None,
+    };
     const MONTHS: [&str; 12] =
         ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let month = MONTHS.iter().position(|name| name == month)? as i64 + 1;
-    let (day, year) = (day.parse::<i64>().ok()?, year.parse::<i64>().ok().filter(|year| *year < 10_000)?);
+    let month = MONTHS.iter().position(|name| *name == month)? as i64 + 1;
+    let digits = |text: &str, most: usize| {
+        let is_number = !text.is_empty() && text.len() <= most && text.bytes().all(|b| b.is_ascii_digit());
+        text.parse::<i64>().ok().filter(|_| is_number)
+    };
+    let day = digits(day, 2)?;
+    let year = match (year.len(), digits(year, 4)?) {
+        // Two digits: RFC 9110 takes them for the past where they are more than 50 years ahead, and Go for 1969 to 2068.
+        (2, year @ 69..) => 1900 + year,
+        (2, year) => 2000 + year,
+        (_, year) => year,
+    };
+    let parts: Vec<&str> = clock.split(':').collect();
+    let [hour, minute, second] = parts.as_slice() else { return None };
+    let (hour, minute, second) = (digits(hour, 2)?, digits(minute, 2)?, digits(second, 2)?);
+    if !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 60 {
+        return None;
+    }
     // Days since 1970 in the Gregorian calendar, with years that begin in March.
     let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let days =
         y * 365 + y.div_euclid(4) - y.div_euclid(100) + y.div_euclid(400) + (153 * m + 2) / 5 + day - 719_469;
-    let clock: u64 =
-        hour.parse::<u64>().ok()? * 3600 + minute.parse::<u64>().ok()? * 60 + second.parse::<u64>().ok()?;
-    Some(SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(days).ok()? * 86_400 + clock))
+    let seconds = u64::try_from(days * 86_400 + hour * 3600 + minute * 60 + second).ok()?;
+    Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
 }
 
 /// What the registry says in an error's body, in the specification's format or as short plain text.
-pub(crate) async fn error_message(response: Response, stall: Duration) -> String {
+pub(crate) async fn error_message(response: Response, limits: &Limits) -> String {
     #[derive(serde::Deserialize)]
     struct Envelope {
         errors: Vec<Entry>,
@@ -390,7 +453,7 @@ pub(crate) async fn error_message(response: Response, stall: Duration) -> String
         #[serde(default)]
         message: String,
     }
-    let mut answer = answer_of(response, stall);
+    let mut answer = answer_of(response, limits);
     let mut body = Vec::new();
     while let Ok(Some(chunk)) = answer.chunk().await {
         body.extend_from_slice(&chunk);
@@ -407,10 +470,6 @@ pub(crate) async fn error_message(response: Response, stall: Duration) -> String
         Err(_) if body.starts_with(b"<") || body.starts_with(b"{") => String::new(),
         Err(_) => one_line(&String::from_utf8_lossy(&body)),
     }
-}
-
-fn no_answer(error: &reqwest::Error) -> Problem {
-    Problem::Unreachable(if error.is_timeout() { "it does not answer".to_owned() } else { chain(error) })
 }
 
 /// The innermost reason: the outer ones repeat the address, which is said elsewhere.
@@ -433,7 +492,23 @@ mod tests {
         let since = |text| http_date(text).map(|t| t.duration_since(SystemTime::UNIX_EPOCH).unwrap());
         assert_eq!(since("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::from_secs(784_111_777)));
         assert_eq!(since("Thu, 29 Feb 2024 00:00:00 GMT"), Some(Duration::from_secs(1_709_164_800)));
-        assert_eq!(since("tomorrow"), None);
+        assert_eq!(since("Sunday, 06-Nov-94 08:49:37 GMT"), Some(Duration::from_secs(784_111_777)));
+        assert_eq!(since("Thursday, 01-Jan-70 00:00:09 GMT"), Some(Duration::from_secs(9)));
+        assert_eq!(since("Friday, 01-Jan-38 00:00:00 GMT"), since("Fri, 01 Jan 2038 00:00:00 GMT"));
+        assert_eq!(since("Sun Nov  6 08:49:37 1994"), Some(Duration::from_secs(784_111_777)));
+        assert_eq!(since("Wed Nov 16 08:49:37 1994"), since("Wed, 16 Nov 1994 08:49:37 GMT"));
+        for bad in [
+            "tomorrow",
+            "",
+            "Sun, 06 Nov 1994 08:49:37 CET",
+            "Sun, 06 Nov 1994 08:49 GMT",
+            "Sun, 06 Nov 1994 24:49:37 GMT",
+            "Sun Nov  6 08:49:37 19940",
+            "Sun, -6 Nov 1994 08:49:37 GMT",
+            "Sun, 06 nov 1994 08:49:37 GMT",
+        ] {
+            assert_eq!(since(bad), None, "{bad}");
+        }
     }
 
     #[test]

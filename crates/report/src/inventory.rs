@@ -81,7 +81,7 @@ impl Inventory {
         let entry = found.entry;
         let name = entry.path.file_name().map(String::from_utf8_lossy).unwrap_or_default();
         let path = entry.path.to_string();
-        let is_link = matches!(entry.kind, EntryKind::Symlink { .. });
+        let is_link = matches!(found.kind(), EntryKind::Symlink { .. });
         if let Some(file) = found.file() {
             self.files += 1;
             // The other names of a hard link bring no bytes.

@@ -27,6 +27,7 @@ mod emulation;
 mod error;
 mod helper;
 mod probe;
+mod probe_store;
 pub mod rootless;
 mod seccomp;
 mod spawn;
@@ -41,6 +42,7 @@ pub use emulation::Emulation;
 pub use error::{ExecError, ExecErrorKind, SandboxError};
 pub use helper::dispatch_helper;
 pub use probe::{Capability, probe};
+pub use probe_store::{probe_store, unfit_for_overlay};
 pub use spawn::{Exit, ExitStatus, Killer, Running, Usage, spawn};
 pub use spec::{
     Contents, Limits, Mount, MountSource, Network, Output, OverlayDirs, Rootfs, Security, Spec, Stdin,

@@ -1,7 +1,7 @@
 //! What this machine offers to the sandbox, tried rather than guessed.
 
 use rustix::mount::MountPropagationFlags;
-use rustix::thread::UnshareFlags;
+use rustix::thread::{CapabilitySet, UnshareFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::helper::Request;
@@ -43,18 +43,14 @@ pub(crate) fn kernel_version() -> (u32, u32) {
 /// The part that needs a process which may lose its way back.
 pub(crate) fn in_helper() -> Vec<Capability> {
     let mut found = vec![seccomp(), pidfd(), cgroups()];
-    let namespaces = UnshareFlags::NEWNS
-        | UnshareFlags::NEWPID
+    let rest = UnshareFlags::NEWPID
         | UnshareFlags::NEWIPC
         | UnshareFlags::NEWUTS
         | UnshareFlags::NEWCGROUP
         | UnshareFlags::NEWNET;
-    let entered = sys::unshare(namespaces)
+    let entered = sys::unshare(rest)
         .map_err(|error| rootless::forbidden("make namespaces", error))
-        .and_then(|()| {
-            rustix::mount::mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
-                .map_err(|error| SandboxError::setup("separate its mounts from the host's", error))
-        });
+        .and_then(|()| enter_mount_namespace());
     match entered {
         Ok(()) => {
             found.push(yes("namespaces", "mount, PID, IPC, UTS, cgroup and network"));
@@ -63,6 +59,14 @@ pub(crate) fn in_helper() -> Vec<Capability> {
         Err(error) => found.push(no("namespaces", error)),
     }
     found
+}
+
+/// Gives this process mounts of its own, which the host's do not hear of.
+pub(crate) fn enter_mount_namespace() -> Result<(), SandboxError> {
+    sys::unshare(UnshareFlags::NEWNS)
+        .map_err(|error| rootless::forbidden("make a mount namespace", error))?;
+    rustix::mount::mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
+        .map_err(|error| SandboxError::setup("separate its mounts from the host's", error))
 }
 
 fn kernel() -> Capability {
@@ -76,35 +80,69 @@ fn kernel() -> Capability {
     }
 }
 
+/// What a build does needs these, whoever it is: in a container the user 0 often lacks some.
+const NEEDED: [(CapabilitySet, &str); 10] = [
+    (CapabilitySet::SYS_ADMIN, "CAP_SYS_ADMIN"),
+    (CapabilitySet::CHOWN, "CAP_CHOWN"),
+    (CapabilitySet::DAC_OVERRIDE, "CAP_DAC_OVERRIDE"),
+    (CapabilitySet::FOWNER, "CAP_FOWNER"),
+    (CapabilitySet::FSETID, "CAP_FSETID"),
+    (CapabilitySet::SETUID, "CAP_SETUID"),
+    (CapabilitySet::SETGID, "CAP_SETGID"),
+    (CapabilitySet::SETPCAP, "CAP_SETPCAP"),
+    (CapabilitySet::SETFCAP, "CAP_SETFCAP"),
+    (CapabilitySet::MKNOD, "CAP_MKNOD"),
+];
+
 fn identity() -> Capability {
-    match rootless::identity() {
-        Identity::Root => yes("identity", "root of this machine"),
-        Identity::Rootless { ids, .. } if rustix::process::geteuid().is_root() => {
-            yes("identity", &format!("root of a user namespace with {ids} ids"))
-        }
-        Identity::Rootless { .. } => Capability {
-            name: "identity".to_owned(),
-            ok: false,
-            detail: format!("user {} in a namespace without rights", rustix::process::geteuid().as_raw()),
-            advice: Some("allow unprivileged user namespaces, or run as root".to_owned()),
-        },
+    let have = rustix::thread::capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
+    let lacking: Vec<&str> =
+        NEEDED.iter().filter(|(one, _)| !have.contains(*one)).map(|(_, name)| *name).collect();
+    let who = match rootless::identity() {
+        Identity::Root => "root of this machine".to_owned(),
+        Identity::Rootless { ids, .. } => format!("root of a user namespace with {ids} ids"),
+    };
+    if lacking.is_empty() {
+        return yes("identity", &who);
+    }
+    Capability {
+        name: "identity".to_owned(),
+        ok: false,
+        detail: format!("{who}, without {}", lacking.join(", ")),
+        advice: Some(
+            "run the container around dbuild with these capabilities (--cap-add), or dbuild as an ordinary user"
+                .to_owned(),
+        ),
     }
 }
 
 fn sub_ids() -> Capability {
+    let lacks = |detail: String, advice: String| Capability {
+        name: "sub-ids".to_owned(),
+        ok: false,
+        detail,
+        advice: Some(advice),
+    };
     match rootless::identity() {
         Identity::Root => yes("sub-ids", "not needed: root has every id"),
         Identity::Rootless { ids, sub_ids: true } => yes("sub-ids", &format!("{ids} ids")),
-        Identity::Rootless { sub_ids: false, .. } => Capability {
-            name: "sub-ids".to_owned(),
-            ok: false,
-            detail: "only your own id: images with other users (apt, USER) cannot be built".to_owned(),
-            advice: Some(
-                "install uidmap (newuidmap, newgidmap) and, as root, usermod --add-subuids 100000-165535 \
-                 --add-subgids 100000-165535 YOU"
-                    .to_owned(),
-            ),
-        },
+        Identity::Rootless { sub_ids: false, .. } => {
+            let only = "only your own id: images with other users (apt, USER) cannot be built";
+            match rootless::refused_ranges() {
+                Some(problem) => lacks(
+                    format!("{only}; {problem}"),
+                    "as root, correct the ranges in /etc/subuid and /etc/subgid: each id once, and none that is a \
+                     user's own"
+                        .to_owned(),
+                ),
+                None => lacks(
+                    only.to_owned(),
+                    "install uidmap (newuidmap, newgidmap) and, as root, usermod --add-subuids 100000-165535 \
+                     --add-subgids 100000-165535 YOU"
+                        .to_owned(),
+                ),
+            }
+        }
     }
 }
 
@@ -152,14 +190,17 @@ fn overlay() -> Capability {
     }
 }
 
-fn yes(name: &str, detail: &str) -> Capability {
+pub(crate) fn yes(name: &str, detail: &str) -> Capability {
     Capability { name: name.to_owned(), ok: true, detail: detail.to_owned(), advice: None }
 }
 
-fn no(name: &str, error: SandboxError) -> Capability {
-    let advice = match &error {
-        SandboxError::Setup { advice, .. } => advice.clone(),
-        _ => None,
+pub(crate) fn no(name: &str, error: SandboxError) -> Capability {
+    // What to try stands on a line of its own.
+    let (error, advice) = match error {
+        SandboxError::Setup { what, errno, advice } => {
+            (SandboxError::Setup { what, errno, advice: None }, advice)
+        }
+        other => (other, None),
     };
     Capability { name: name.to_owned(), ok: false, detail: error.to_string(), advice }
 }

@@ -140,6 +140,31 @@ fn ranges(text: &str, uid: u32, name: Option<&str>) -> Vec<(u32, u32)> {
     text.lines().filter_map(range).collect()
 }
 
+/// Why newuidmap or newgidmap takes none of the ranges that a user has, where the ranges themselves are the reason.
+pub(crate) fn refused_ranges() -> Option<String> {
+    let own = |map: &str| {
+        let map = fs::read_to_string(map).unwrap_or_default();
+        map.split_whitespace().nth(1)?.parse::<u32>().ok()
+    };
+    let (uid, gid) = (own("/proc/self/uid_map")?, own("/proc/self/gid_map")?);
+    let ids = sub_ids(uid)?;
+    colliding("/etc/subuid", uid, &ids.uids).or_else(|| colliding("/etc/subgid", gid, &ids.gids))
+}
+
+/// Two ranges of a file that have an id in common, or one that has the user's own.
+fn colliding(file: &str, own: u32, ranges: &[(u32, u32)]) -> Option<String> {
+    let last = |(first, count): (u32, u32)| first.saturating_add(count - 1);
+    let told = |range: (u32, u32)| format!("{}-{}", range.0, last(range));
+    if let Some(range) = ranges.iter().find(|range| (range.0..=last(**range)).contains(&own)) {
+        return Some(format!("the range {} in {file} has your own id {own}", told(*range)));
+    }
+    let overlap = |a: (u32, u32), b: (u32, u32)| a.0 <= last(b) && b.0 <= last(a);
+    ranges.iter().enumerate().find_map(|(at, a)| {
+        let other = ranges[at + 1..].iter().find(|b| overlap(*a, **b))?;
+        Some(format!("the ranges {} and {} in {file} overlap", told(*a), told(*other)))
+    })
+}
+
 /// A process outside the new namespace that has newuidmap and newgidmap write its maps.
 struct Mapper {
     pid: Pid,
@@ -220,7 +245,7 @@ fn is_root_of_machine() -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{ranges, user_name};
+    use super::{colliding, ranges, user_name};
 
     #[test]
     fn ranges_are_found_by_name_and_by_number() {
@@ -228,6 +253,16 @@ mod tests {
         assert_eq!(ranges(text, 1000, Some("me")), [(165_536, 65_536), (300_000, 10)]);
         assert_eq!(ranges(text, 1001, None), []);
         assert_eq!(ranges("", 0, Some("root")), []);
+    }
+
+    #[test]
+    fn ranges_that_collide_are_told() {
+        assert_eq!(colliding("f", 1000, &[(100_000, 65_536), (200_000, 10)]), None);
+        let own = colliding("f", 1000, &[(500, 501)]);
+        assert_eq!(own.as_deref(), Some("the range 500-1000 in f has your own id 1000"));
+        assert_eq!(colliding("f", 1000, &[(500, 500)]), None);
+        let both = colliding("f", 1000, &[(5000, 10), (100_000, 65_536), (165_535, 10)]);
+        assert_eq!(both.as_deref(), Some("the ranges 100000-165535 and 165535-165544 in f overlap"));
     }
 
     #[test]

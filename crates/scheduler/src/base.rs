@@ -2,13 +2,14 @@
 //! every step in the cache pulls and unpacks nothing.
 
 use std::collections::HashMap;
+use std::io::{self, Read};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Instant;
 
 use dbuild_digest::{BlobDigest, Framed, StepKey};
 use dbuild_events::{Event, EventSink};
-use dbuild_layer::{Stack, StackLayer};
+use dbuild_layer::{LayerError, Stack, StackLayer};
 use dbuild_oci::chain_ids;
 use dbuild_plan::{BaseImage, LayerDescriptor, StepId};
 use dbuild_store::{Incoming, Snapshot, Store};
@@ -17,10 +18,13 @@ use tokio::runtime::Handle;
 use crate::BlobSource;
 use crate::cancel::{Cancel, Canceller};
 use crate::error::StepError;
-use crate::pull::{Made, Puller};
+use crate::pull::{Made, Puller, read_incoming};
 
 /// Layers of one image that are brought at the same time: as many as there are connections to a registry.
 const AT_A_TIME: usize = 6;
+
+/// What is done with the bytes of a layer's blob.
+type ReadLayer<'a, T> = dyn Fn(&mut (dyn Read + Send)) -> Result<T, StepError> + Sync + 'a;
 
 /// The layers of one image; locked while they are brought.
 type Slot = Arc<Mutex<Option<Arc<Vec<Snapshot>>>>>;
@@ -32,7 +36,7 @@ pub(crate) struct Bases {
     events: Arc<dyn EventSink>,
     runtime: Handle,
     cancel: Cancel,
-    /// By the chain id of the top layer.
+    /// By the digest of the image's manifest: another image may claim the same chain over other blobs.
     known: Mutex<HashMap<BlobDigest, Slot>>,
     /// Image steps that were shown to the user.
     announced: Mutex<HashMap<StepId, ()>>,
@@ -52,18 +56,19 @@ impl Bases {
     /// The layers of an image, unpacked, lowest first. `step` is the one that names the image: what is done is
     /// shown as its work.
     pub(crate) fn layers(&self, step: StepId, image: &BaseImage) -> Result<Arc<Vec<Snapshot>>, StepError> {
-        let chains = chains_of(image);
-        let Some(top) = chains.last() else { return Ok(Arc::default()) };
+        if image.layers.is_empty() {
+            return Ok(Arc::default());
+        }
         // Whoever comes second waits here for the first.
-        let slot = Arc::clone(lock(&self.known).entry(*top).or_default());
+        let slot = Arc::clone(lock(&self.known).entry(image.digest).or_default());
         let mut slot = lock(&slot);
         if let Some(known) = &*slot {
             return Ok(Arc::clone(known));
         }
-        let layers = match present_chains(&self.store, &chains) {
+        let layers = match present(&self.store, image) {
             Some(layers) => layers,
             // It is the image's trouble, whoever asked for its files.
-            None => self.bring(step, image, &chains).map_err(|error| match error {
+            None => self.bring(step, image, &chains_of(image)).map_err(|error| match error {
                 StepError::Stopped => StepError::Stopped,
                 error => StepError::OfImage(step, Box::new(error)),
             })?,
@@ -86,13 +91,14 @@ impl Bases {
 
     /// The layers of an image, if it is unpacked. What was found once is not looked up and read again in this build.
     fn found(&self, image: &BaseImage) -> Option<Arc<Vec<Snapshot>>> {
-        let chains = chains_of(image);
-        let Some(top) = chains.last() else { return Some(Arc::default()) };
-        let slot = Arc::clone(lock(&self.known).entry(*top).or_default());
+        if image.layers.is_empty() {
+            return Some(Arc::default());
+        }
+        let slot = Arc::clone(lock(&self.known).entry(image.digest).or_default());
         // Nobody waits for one that is being brought.
-        let Ok(mut slot) = slot.try_lock() else { return present_chains(&self.store, &chains).map(Arc::new) };
+        let Ok(mut slot) = slot.try_lock() else { return present(&self.store, image).map(Arc::new) };
         if slot.is_none() {
-            *slot = present_chains(&self.store, &chains).map(Arc::new);
+            *slot = present(&self.store, image).map(Arc::new);
         }
         slot.clone()
     }
@@ -114,7 +120,7 @@ impl Bases {
         let Some(_lock) = self.store.lock_key_unless(&key, &|| cancel.is_canceled())? else {
             return Err(StepError::Stopped);
         };
-        if let Some(layers) = present_chains(&self.store, chains) {
+        if let Some(layers) = present(&self.store, image) {
             return Ok(layers);
         }
         let began = Instant::now();
@@ -197,8 +203,10 @@ impl Bases {
             let snapshot = match made {
                 Made::Known(snapshot) => snapshot,
                 Made::Unpacked(draft, unpacked) => {
-                    let bad = |problem: String| bad_layer(image, layer, problem);
-                    let made = unpacked.complete(&stack).map_err(|error| bad(error.to_string()))?;
+                    let made = unpacked.complete(&stack).map_err(|error| match error {
+                        LayerError::Io { .. } | LayerError::Output(_) => StepError::Layer(error),
+                        other => bad_layer(image, layer, other.to_string()),
+                    })?;
                     for text in made.notes {
                         self.events.emit(Event::Note { text });
                     }
@@ -223,27 +231,54 @@ impl Bases {
 
     fn one_layer(&self, puller: &Puller<'_>, chain: &BlobDigest) -> Result<Made, StepError> {
         if let Some(snapshot) = unpacked(&self.store, chain) {
+            // It has the content that the image claims; whether the image's blob has, too, is another question.
+            self.verify(puller)?;
             return Ok(Made::Known(snapshot));
         }
-        if self.store.has_blob(&puller.layer.digest).is_none()
-            && let Some(made) = self.pull(puller)?
-        {
-            return Ok(made);
-        }
-        // It is here already, or somebody else has brought it.
-        puller.unpack(self.store.open_blob(&puller.layer.digest)?)
+        self.read_layer(puller, &|blob| puller.unpack(blob))
     }
 
-    /// Fetches a layer and unpacks it at the same time. `None`: it is in the store, and was not seen coming.
-    fn pull(&self, puller: &Puller<'_>) -> Result<Option<Made>, StepError> {
+    /// Makes sure that a layer's blob has the content that the image's config claims. Reads (and, where it is not here, fetches)
+    /// the blob if that was never looked at.
+    fn verify(&self, puller: &Puller<'_>) -> Result<(), StepError> {
+        match self.store.diff_id(&puller.layer.digest) {
+            Some(known) => puller.compare(&known),
+            None => self.read_layer(puller, &|blob| puller.hash(blob)),
+        }
+    }
+
+    /// Reads a layer's blob, while it comes if it is not here. `read` fails if the content is not what the image claims.
+    fn read_layer<T: Send>(&self, puller: &Puller<'_>, read: &ReadLayer<'_, T>) -> Result<T, StepError> {
+        let mut made = None;
+        if self.store.has_blob(&puller.layer.digest).is_none() {
+            made = self.pull(puller, read)?;
+        }
+        let made = match made {
+            Some(made) => made,
+            // It is here already, or somebody else has brought it.
+            None => {
+                let mut blob = self.store.open_blob(&puller.layer.digest)?;
+                let made = read(&mut blob)?;
+                // Its bytes are compared with its digest at their end, which a decompressor need not reach.
+                io::copy(&mut blob, &mut io::sink())
+                    .map_err(|error| bad_layer(puller.image, puller.layer, error.to_string()))?;
+                made
+            }
+        };
+        self.store.put_diff_id(&puller.layer.digest, &puller.layer.diff_id)?;
+        Ok(made)
+    }
+
+    /// Fetches a layer and reads it at the same time. `None`: it is in the store, and was not seen coming.
+    fn pull<T: Send>(&self, puller: &Puller<'_>, read: &ReadLayer<'_, T>) -> Result<Option<T>, StepError> {
         let incoming = Incoming::default();
         std::thread::scope(|scope| {
-            let unpacking = scope.spawn(|| puller.unpack_incoming(&incoming));
+            let reading = scope.spawn(|| read_incoming(&incoming, read));
             let fetched = self.fetch(puller, Some(&incoming));
             incoming.close();
-            let unpacked = unpacking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            let made = reading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             // Why it did not come says more than that it could not be unpacked.
-            fetched.and_then(|()| unpacked.transpose())
+            fetched.and_then(|()| made.transpose())
         })
     }
 
@@ -266,9 +301,13 @@ impl Bases {
         })
     }
 
-    /// Brings the blobs of an image that will be exported, where they are not here.
+    /// Brings the blobs of an image that will be exported, where they are not here, and makes sure that they are what the
+    /// image's config says.
     pub(crate) fn ensure_blobs(&self, step: StepId, image: &BaseImage) -> Result<(), StepError> {
-        let missing = image.layers.iter().any(|layer| self.store.has_blob(&layer.digest).is_none());
+        let is_here = |layer: &LayerDescriptor| {
+            is_verified(&self.store, layer) && self.store.has_blob(&layer.digest).is_some()
+        };
+        let missing = !image.layers.iter().all(is_here);
         let shown = missing && self.announce(step);
         let began = Instant::now();
         if shown {
@@ -280,7 +319,7 @@ impl Bases {
         let fetched = std::thread::scope(|scope| {
             let pullers = image.layers.iter().map(|layer| self.puller(image, layer, &progress, &stopped));
             let fetches: Vec<_> =
-                pullers.map(|puller| scope.spawn(move || self.fetch(&puller, None))).collect();
+                pullers.map(|puller| scope.spawn(move || self.verified_blob(&puller))).collect();
             fetches.into_iter().try_for_each(|fetch| match fetch.join() {
                 Ok(fetched) => fetched,
                 Err(panic) => std::panic::resume_unwind(panic),
@@ -299,6 +338,12 @@ impl Bases {
             });
         }
         fetched
+    }
+
+    fn verified_blob(&self, puller: &Puller<'_>) -> Result<(), StepError> {
+        self.verify(puller)?;
+        // One that was verified in the past may be gone.
+        self.fetch(puller, None)
     }
 }
 
@@ -330,13 +375,16 @@ fn chains_of(image: &BaseImage) -> Vec<BlobDigest> {
     chain_ids(image.layers.iter().map(|layer| layer.diff_id))
 }
 
-/// The layers of an image as snapshots, if all of them are unpacked.
+/// The layers of an image as snapshots, if all of them are unpacked, and its blobs are known to be these layers.
 pub(crate) fn present(store: &Store, image: &BaseImage) -> Option<Vec<Snapshot>> {
-    present_chains(store, &chains_of(image))
+    let chains = chains_of(image);
+    let layers = image.layers.iter().zip(&chains);
+    layers.map(|(layer, chain)| unpacked(store, chain).filter(|_| is_verified(store, layer))).collect()
 }
 
-fn present_chains(store: &Store, chains: &[BlobDigest]) -> Option<Vec<Snapshot>> {
-    chains.iter().map(|chain| unpacked(store, chain)).collect()
+/// Whether the digests of a layer's blob and of its content were computed from the same bytes.
+fn is_verified(store: &Store, layer: &LayerDescriptor) -> bool {
+    store.diff_id(&layer.digest) == Some(layer.diff_id)
 }
 
 /// The layer with this chain id, if its files are here.

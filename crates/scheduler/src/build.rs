@@ -7,7 +7,7 @@ use dbuild_cache::definition;
 use dbuild_digest::{BlobDigest, StepKey};
 use dbuild_events::{Event, EventSink, LayerInfo};
 use dbuild_layer::{LayerError, Stack, TocInfo};
-use dbuild_oci::chain_ids;
+use dbuild_oci::{Platform, chain_ids};
 use dbuild_plan::{Plan, StageId, Step, StepId, StepKind};
 use dbuild_store::{PackedLayer, Store};
 use tokio::runtime::Handle;
@@ -39,6 +39,8 @@ pub struct Built {
 pub struct BuiltTarget {
     /// The stage.
     pub stage: StageId,
+    /// What the image is for, as its papers say.
+    pub platform: Platform,
     /// Its layers as they are exported, the base image's first; empty where the request asked for no packing.
     pub layers: Vec<PackedLayer>,
     /// The bytes of all its layers' files; 0 where the base image was never unpacked here.
@@ -158,6 +160,7 @@ async fn finish(
         let times = std::iter::repeat_n(None, base_layers).chain(own_times).collect();
         targets.push(BuiltTarget {
             stage: target.stage,
+            platform: target.platform.clone(),
             layers,
             unpacked: unpacked(shared, &files),
             files,

@@ -52,7 +52,7 @@ impl Shared {
         let user = users::user(&lower, &run.user)?;
         let draft = self.store().new_snapshot()?;
         let flavor = self.store().flavor();
-        enterable(&lower, &run.workdir, &draft.fs_dir(), flavor)?;
+        enterable(&lower, &run.workdir, (user.uid, user.gid), &draft.fs_dir(), flavor)?;
         prepare_upper(&draft.fs_dir(), &lower, flavor)?;
         let mut spec = Spec::new(
             Rootfs::Overlay {
@@ -113,6 +113,9 @@ impl Shared {
         let ended = self.wait_for(id, &spec, cancel);
         drop(mounted);
         if let Err(error) = ended {
+            if let Some(damage) = self.damage_under(&error, run, inputs, &lower) {
+                return Err(damage.into());
+            }
             if error.is_of_command() {
                 self.keep_failed(id, run, described, draft, &lower);
             }
@@ -229,11 +232,18 @@ impl Shared {
     }
 }
 
-/// Makes the working directory where an earlier step (or the base image) has taken it away: as runc does, root's and 0755.
-pub fn enterable(lower: &Stack, workdir: &str, upper: &Path, flavor: OverlayFlavor) -> Result<(), StepError> {
+/// Makes the working directory where no layer has it, or an earlier step has taken it away: 0755, for `owner`. A RUN makes it
+/// for the user that it runs as, as BuildKit does.
+pub fn enterable(
+    lower: &Stack,
+    workdir: &str,
+    (uid, gid): (u32, u32),
+    upper: &Path,
+    flavor: OverlayFlavor,
+) -> Result<(), StepError> {
     let missing = lower.resolve(workdir, true).is_ok_and(|resolved| resolved.found.is_none());
     if missing && workdir != "/" {
-        make_dir(lower, workdir, 0, 0, upper, flavor)
+        make_dir(lower, workdir, uid, gid, upper, flavor)
             .map_err(|error| StepError::Copy { error, from: None })?;
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 use dbuild_digest::{Framed, SnapshotId, StepKey};
 use dbuild_events::{MountInfo, MountType};
-use dbuild_layer::Files;
+use dbuild_layer::{Files, SelectOptions, Stack, select};
 use dbuild_plan::{Mount, MountKind, RunStep, StepId};
 
 use crate::error::StepError;
@@ -90,8 +90,27 @@ fn cache_name(kind: &MountKind, inputs: &StepInputs<'_>) -> Result<String, StepE
         return Err(StepError::Internal("a mount without a cache was asked for its cache"));
     };
     Ok(match from {
-        Some(from) => format!("{id} from {}:{source}", inputs.output_of(*from)?.hex()),
+        Some(from) => {
+            let stack = inputs.stack_of(*from)?;
+            match stack.layers().iter().any(|layer| matches!(layer.files, Files::Live(_))) {
+                // What is known of a context depends on what the other steps select from it.
+                true => format!("{id} from {}", selected_digest(&stack, source)?),
+                false => format!("{id} from {}:{source}", inputs.output_of(*from)?.hex()),
+            }
+        }
         None if (*mode, *uid, *gid) == (0o755, 0, 0) => id.to_owned(),
         None => format!("{id} as {mode:04o} {uid}:{gid}"),
     })
+}
+
+/// A digest of what a mount's source shows of a context.
+fn selected_digest(stack: &Stack, source: &str) -> Result<String, StepError> {
+    let options = SelectOptions { literal: true, ..SelectOptions::default() };
+    let selection = select(stack, source, &options).map_err(|error| StepError::Copy { error, from: None })?;
+    let mut framed = Framed::new("selected-of-context", 1);
+    for item in selection.items() {
+        framed.str(&item.path).str(item.kind).str(&item.rest);
+        framed.u64(item.mode.into()).u64(item.uid.into()).u64(item.gid.into());
+    }
+    Ok(StepKey::from_bytes(framed.finish()).hex())
 }

@@ -23,9 +23,14 @@ pub(crate) fn directories(store: &Store, stack: &Stack) -> Result<Vec<PathBuf>, 
     let mut layers = without_repetitions(stack);
     while layers.len() > DEEPEST {
         let above = layers.split_off(MERGED);
-        let mut framed = Framed::new("merged-layers", 1);
+        let mut framed = Framed::new("merged-layers", 2);
         for layer in &layers {
             framed.bytes(layer.tree.digest().as_bytes());
+            // Two layers with one digest can have different times, which a command sees.
+            if let Files::Snapshot(dir) = &layer.files {
+                let id = dir.parent().and_then(Path::file_name).unwrap_or_default();
+                framed.bytes(id.as_encoded_bytes());
+            }
         }
         let key = StepKey::from_bytes(framed.finish());
         let text = "the lowest layers of a deep stack";

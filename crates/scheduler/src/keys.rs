@@ -146,6 +146,11 @@ impl<'a> StepInputs<'a, Bases> {
         self.files_of(id)?.stack(self.files)
     }
 
+    /// The steps that the step takes sources from.
+    pub(crate) fn mounted(&self) -> Vec<StepId> {
+        self.step.sources()
+    }
+
     /// What a source selects; `source` counts through [`Step::sources`].
     pub(crate) fn selection(&self, source: usize) -> Result<Arc<Selection>, StepError> {
         self.select(source)?.ok_or(StepError::Internal("an input is not done"))
@@ -236,7 +241,8 @@ impl Source<'_> {
     pub fn pattern(&self) -> Option<(String, SelectOptions)> {
         match &self.step.kind {
             StepKind::Copy(copy) => {
-                let options = SelectOptions { exclude: copy.exclude.clone(), parents: copy.parents };
+                let (exclude, parents) = (copy.exclude.clone(), copy.parents);
+                let options = SelectOptions { exclude, parents, literal: false };
                 Some((copied_path(copy, self.index)?.to_owned(), options))
             }
             StepKind::Run(run) => {
@@ -247,14 +253,15 @@ impl Source<'_> {
                     _ => None,
                 });
                 // A mount's source is one path, never a pattern, and shows all that is below it.
-                Some((literal(sources.nth(self.index)?), SelectOptions::default()))
+                let options = SelectOptions { literal: true, ..SelectOptions::default() };
+                Some((sources.nth(self.index)?.clone(), options))
             }
             _ => None,
         }
     }
 
     /// Where a source is looked for, as the end of a sentence.
-    fn place(&self) -> String {
+    pub(crate) fn place(&self) -> String {
         let step = self.plan.step(self.from);
         match &step.kind {
             StepKind::Context(context) => match &context.name {
@@ -274,16 +281,4 @@ fn copied_path(copy: &CopyStep, source: usize) -> Option<&str> {
         CopySource::Inline(_) => None,
     });
     paths.into_iter().nth(source)
-}
-
-/// A path as a pattern that matches nothing else.
-fn literal(path: &str) -> String {
-    let mut text = String::with_capacity(path.len());
-    for c in path.chars() {
-        if matches!(c, '*' | '?' | '[' | '\\') {
-            text.push('\\');
-        }
-        text.push(c);
-    }
-    text
 }

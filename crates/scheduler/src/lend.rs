@@ -179,6 +179,23 @@ impl Shared {
         }
     }
 
+    /// The first result of a COPY as it can be kept beside what was made now. If its files were never written and those made now
+    /// were, they are written once more, with the times that its index says: what was made now has the times of now.
+    pub(crate) fn with_its_times(
+        &self,
+        step: &Step,
+        inputs: &StepInputs<'_>,
+        known: Snapshot,
+        made: &Content,
+    ) -> Option<Snapshot> {
+        match (&step.kind, made) {
+            (StepKind::Copy(copy), Content::Written(_)) if known.dir.is_none() => {
+                self.write(copy, inputs, known).ok()
+            }
+            _ => Some(known),
+        }
+    }
+
     /// The file system of a step that is done, with files that were not written read from where they are.
     pub(crate) fn readable(&self, outputs: &[Arc<Output>], id: StepId) -> Option<Stack> {
         let files = &outputs.get(id.index())?.files;

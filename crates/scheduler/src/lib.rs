@@ -28,6 +28,7 @@ mod pull;
 mod reasons;
 mod remote;
 mod request;
+mod run_damage;
 mod schedule;
 mod sources;
 mod summary;
@@ -48,7 +49,7 @@ pub use mounts::{Mounted, Mounter};
 pub use output::{FileSystem, Output, OwnLayer};
 pub use pack::pack_key;
 pub use reasons::{Explainer, Missed, Reasons, outdated_words};
-pub use request::{CacheUse, ContextDir, LayerListener, Leave, Machine, Request, Secret};
+pub use request::{CacheUse, ContextDir, LayerListener, Leave, Machine, Request, Secret, SecretValue};
 pub use sources::{
     BlobSource, BlobSourceError, Checkout, Credential, Download, Downloaded, FoundCommit, RemoteSource,
     Repository,

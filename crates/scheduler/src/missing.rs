@@ -1,56 +1,85 @@
-//! A better error for a source that a context does not have: is it ignored, or is it called otherwise?
+//! A better error for a source that a context does not have: what leaves it out, where its way ends, or what it may be
+//! called.
 //!
 //! A context is walked only as far as the plan selects from it, so the walk that failed knows no names beside the missing
-//! one. This module walks again, reading no file.
+//! one, or only those that other steps select. This module looks at the context itself, reading no file.
 
 use std::path::Path;
 
 use dbuild_digest::ContentDigest;
 use dbuild_layer::{
-    AskedFile, ContentIndex, CopyError, Files, LearnedFile, SelectOptions, Stack, StackLayer, select,
-    walk_context,
+    Absence, AbsenceReason, AskedFile, ContentIndex, CopyError, Files, LearnedFile, SelectOptions, Stack,
+    StackLayer, explain_absence, select, walk_context,
 };
-use dbuild_plan::{CopySource, Step, StepKind};
+use dbuild_plan::{Step, StepKind};
 
 use crate::error::StepError;
+use crate::keys::Source;
+use crate::request::ContextDir;
 use crate::worker::Shared;
 
 impl Shared {
     /// The same error, or one that says more.
     pub(crate) fn explain_missing(&self, step: &Step, error: StepError) -> StepError {
-        let StepError::Copy { error: CopyError::NotFound { path, near: None }, from } = error else {
+        let StepError::Copy { error: CopyError::NotFound { path, near }, from: Some(place) } = error else {
             return error;
         };
-        let unchanged = |near| StepError::Copy {
-            error: CopyError::NotFound { path: path.clone(), near },
-            from: from.clone(),
+        let from = step.sources().into_iter().enumerate().find_map(|(index, from)| {
+            let source = Source { plan: self.plan(), step, index, from };
+            let StepKind::Context(context) = &self.plan().step(from).kind else { return None };
+            self.request.contexts.get(&context.name).filter(|_| source.place() == place)
+        });
+        let Some(context) = from else {
+            return StepError::Copy { error: CopyError::NotFound { path, near }, from: Some(place) };
         };
-        let StepKind::Copy(copy) = &step.kind else { return unchanged(None) };
-        let contexts = copy.sources.iter().filter_map(|source| match source {
-            CopySource::Path { from, path: written } if *written == path => {
-                match &self.plan().step(*from).kind {
-                    StepKind::Context(context) => self.request.contexts.get(&context.name),
-                    _ => None,
-                }
+        let absence = explain_absence(&context.root, &context.ignore, &path).ok().flatten();
+        let why = absence.as_ref().map(|absence| reason(absence, &path, context)).unwrap_or_default();
+        let near = match absence {
+            Some(Absence { why: AbsenceReason::NotOnDisk, link: None, path }) => {
+                near_name(context, &String::from_utf8_lossy(path.as_bytes()))
             }
             _ => None,
-        });
-        for context in contexts {
-            let relative = path.trim_start_matches('/');
-            if std::fs::symlink_metadata(context.root.join(relative)).is_ok() {
-                let from = Some(" in the build context: its ignore file leaves it out".to_owned());
-                return StepError::Copy { error: CopyError::NotFound { path, near: None }, from };
-            }
-            let Ok(tree) = walk_context(&context.root, &context.ignore, None, &Unread) else { continue };
-            let files = Files::Live(context.root.clone());
-            let stack = Stack::new(vec![StackLayer { tree: tree.into(), files }]);
-            if let Err(CopyError::NotFound { near: Some(near), .. }) =
-                select(&stack, &path, &SelectOptions::default())
-            {
-                return unchanged(Some(near));
-            }
+        };
+        let from = Some(format!("{place}{why}"));
+        StepError::Copy { error: CopyError::NotFound { path, near }, from }
+    }
+}
+
+/// Why a path is not there, as the end of a sentence; empty where there is no more to say.
+fn reason(absence: &Absence, path: &str, context: &ContextDir) -> String {
+    let name = |path: &dyn std::fmt::Display| path.to_string().trim_start_matches('/').to_owned();
+    let end = name(&absence.path);
+    let is_asked = end == path.trim_matches('/');
+    let through = absence.link.as_ref().map(|(link, target)| {
+        let link = name(link);
+        format!("`{link}` is a symlink to `{target}`, and ")
+    });
+    let end = match is_asked {
+        true => "it".to_owned(),
+        false => format!("`{end}`"),
+    };
+    let fact = match &absence.why {
+        AbsenceReason::NotOnDisk if is_asked && absence.link.is_none() => return String::new(),
+        AbsenceReason::NotOnDisk => format!("{end} is not there"),
+        AbsenceReason::Ignored(by) => {
+            let file = context.ignore.file().unwrap_or("the ignore file");
+            format!("line {} of {file}, `{}`, leaves {end} out", by.line, by.text)
         }
-        unchanged(None)
+        AbsenceReason::Device => format!("{end} is a device, which no context has"),
+        AbsenceReason::NotADirectory => format!("{end} is not a directory"),
+    };
+    format!(": {}{fact}", through.unwrap_or_default())
+}
+
+/// The name in the whole context that looks most like the missing one.
+fn near_name(context: &ContextDir, path: &str) -> Option<String> {
+    let tree = walk_context(&context.root, &context.ignore, None, &Unread).ok()?;
+    let files = Files::Live(context.root.clone());
+    let stack = Stack::new(vec![StackLayer { tree: tree.into(), files }]);
+    let options = SelectOptions { literal: true, ..SelectOptions::default() };
+    match select(&stack, path, &options) {
+        Err(CopyError::NotFound { near, .. }) => near,
+        _ => None,
     }
 }
 

@@ -251,7 +251,8 @@ fn inside(cache: &Path, id: &str, source: &str) -> Result<PathBuf, StepError> {
 fn fill(stack: &Stack, source: &str, dir: &Path, flavor: OverlayFlavor) -> Result<(), StepError> {
     let failed = |error| StepError::Copy { error, from: None };
     let path = format!("{}/.", source.trim_end_matches('/'));
-    let all = select(stack, &path, &SelectOptions::default()).map_err(failed)?;
+    let options = SelectOptions { literal: true, ..SelectOptions::default() };
+    let all = select(stack, &path, &options).map_err(failed)?;
     let sources = vec![Source::Selected { selection: &all, unpack: false }];
     let request = CopyRequest::new(sources, "/");
     copy(&request, dir, flavor).map_err(failed)?;

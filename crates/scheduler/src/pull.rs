@@ -4,9 +4,10 @@
 //! unpacks into a draft. Nothing of a draft is seen by anybody before the blob is whole, its digest is that of the manifest, and the
 //! tar's digest is that of the image's config. A download that has to begin anew takes its draft with it.
 
-use std::io::Read;
+use std::io::{self, Read};
 
-use dbuild_layer::{UnpackLimits, Unpacked, decompress, unpack};
+use dbuild_digest::{BlobDigest, BlobHasher};
+use dbuild_layer::{LayerError, UnpackLimits, Unpacked, decompress, unpack};
 use dbuild_plan::{BaseImage, LayerDescriptor};
 use dbuild_store::{Incoming, Snapshot, SnapshotDraft, Store};
 
@@ -33,43 +34,82 @@ pub(crate) enum Made {
 }
 
 impl Puller<'_> {
-    /// Unpacks what a download writes. `None`: nothing was written, or it did not become the blob.
-    pub(crate) fn unpack_incoming(&self, incoming: &Incoming) -> Option<Result<Made, StepError>> {
-        let mut attempt = 0;
-        while let Some(reader) = incoming.next(attempt) {
-            attempt = reader.attempt();
-            let made = self.unpack(reader);
-            // An error counts if it is one of the right bytes.
-            if incoming.becomes_whole(attempt) {
-                return Some(made);
-            }
-        }
-        None
-    }
-
     /// Unpacks a blob from its beginning to its end.
     pub(crate) fn unpack(&self, blob: impl Read + Send) -> Result<Made, StepError> {
-        let bad = |problem: String| match self.is_stopped() {
-            true => StepError::Stopped,
-            false => bad_layer(self.image, self.layer, problem),
-        };
+        let bad = |problem: String| self.bad(problem);
         let draft = self.store.new_snapshot()?;
         let blob = Stoppable { blob, puller: self };
         let tar = decompress(blob).map_err(|error| bad(error.to_string()))?;
         let unpacked = unpack(tar, &draft.fs_dir(), self.store.flavor(), &UnpackLimits::default())
-            .map_err(|error| bad(error.to_string()))?;
-        let expected = self.layer.diff_id;
-        if unpacked.diff_id != expected {
-            let problem =
-                format!("its content is {}, and the image's config says {expected}", unpacked.diff_id);
-            return Err(bad(problem));
-        }
+            .map_err(|error| self.cause(error))?;
+        self.compare(&unpacked.diff_id)?;
         Ok(Made::Unpacked(draft, unpacked))
+    }
+
+    /// Compares the content of a blob with what the image's config says, and keeps nothing of it.
+    pub(crate) fn hash(&self, blob: impl Read + Send) -> Result<(), StepError> {
+        let blob = Stoppable { blob, puller: self };
+        let mut tar = decompress(blob).map_err(|error| self.bad(error.to_string()))?;
+        let mut hasher = BlobHasher::default();
+        let mut buffer = vec![0; 256 << 10];
+        loop {
+            match tar.read(&mut buffer) {
+                Ok(0) => return self.compare(&hasher.finish()),
+                Ok(count) => hasher.update(&buffer[..count]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.bad(error.to_string())),
+            }
+        }
+    }
+
+    /// Compares the digest of the layer's content with what the image's config says.
+    pub(crate) fn compare(&self, found: &BlobDigest) -> Result<(), StepError> {
+        let expected = self.layer.diff_id;
+        if *found == expected {
+            return Ok(());
+        }
+        Err(self.bad(format!("its content is {found}, and the image's config says {expected}")))
+    }
+
+    /// Whose fault it is that a layer cannot be unpacked: the archive's, or that of the disk here.
+    pub(crate) fn cause(&self, error: LayerError) -> StepError {
+        match error {
+            error if self.is_stopped() => {
+                tracing::debug!("a layer was not unpacked: {error}");
+                StepError::Stopped
+            }
+            LayerError::Io { .. } | LayerError::Output(_) => StepError::Layer(error),
+            other => self.bad(other.to_string()),
+        }
+    }
+
+    fn bad(&self, problem: String) -> StepError {
+        match self.is_stopped() {
+            true => StepError::Stopped,
+            false => bad_layer(self.image, self.layer, problem),
+        }
     }
 
     fn is_stopped(&self) -> bool {
         self.stop.iter().any(Cancel::is_canceled)
     }
+}
+
+/// Reads what a download writes, as `read` does. `None`: nothing was written, or it did not become the blob.
+pub(crate) fn read_incoming<T>(
+    incoming: &Incoming,
+    read: &(dyn Fn(&mut (dyn Read + Send)) -> Result<T, StepError> + Sync),
+) -> Option<Result<T, StepError>> {
+    let mut attempt = 0;
+    while let Some(mut reader) = incoming.next(attempt) {
+        attempt = reader.attempt();
+        let made = read(&mut reader);
+        // An error counts if it is one of the right bytes.
+        if incoming.becomes_whole(attempt) {
+            return Some(made);
+        }
+    }
+    None
 }
 
 /// Reads until the work is stopped.

@@ -115,19 +115,38 @@ impl CacheUse {
     }
 }
 
-/// Where a secret's value is. It is read when a step needs it, and kept nowhere.
+/// Where a secret's value is. It is read when a step needs it, and kept nowhere; but for one from a pipe, which gives it once.
 #[derive(Clone, Debug)]
 pub enum Secret {
     /// A file.
     File(PathBuf),
     /// A variable of dbuild's environment.
     Variable(String),
+    /// The value itself, which came from a pipe.
+    Value(SecretValue),
+}
+
+/// Bytes that no debug output shows.
+#[derive(Clone)]
+pub struct SecretValue(Arc<[u8]>);
+
+impl From<Vec<u8>> for SecretValue {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes.into())
+    }
+}
+
+impl std::fmt::Debug for SecretValue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SecretValue(…)")
+    }
 }
 
 impl Secret {
     /// The bytes; `id` is for the error.
     pub(crate) fn value(&self, id: &str) -> Result<Vec<u8>, StepError> {
         match self {
+            Self::Value(value) => Ok(value.0.to_vec()),
             Self::File(path) => std::fs::read(path).map_err(|error| {
                 StepError::Needs(format!("the secret `{id}` cannot be read from {}: {error}", path.display()))
             }),

@@ -328,7 +328,7 @@ impl Shared {
         };
         let duration_ms = began.elapsed().as_millis() as u64;
         let (files, layer_bytes) = (executed.tree.entries().len() as u64, executed.tree.unpacked_size());
-        let made = self.keep(&keyed, &ingredients, executed, duration_ms)?;
+        let made = self.keep(&keyed, inputs, &ingredients, executed, duration_ms)?;
         drop(lock);
         let snapshot = Some(made.snapshot.id.clone());
         self.emit(Event::StepFinished { step: id.0, key, duration_ms, layer_bytes, files, snapshot });
@@ -465,6 +465,7 @@ impl Shared {
     fn keep(
         &self,
         keyed: &Keyed,
+        inputs: &StepInputs<'_>,
         ingredients: &StepIngredients<'_>,
         executed: Executed,
         duration_ms: u64,
@@ -476,6 +477,7 @@ impl Shared {
         let (layer, definition) = (tree.digest(), definition(step));
         let is_empty = tree.is_empty();
         let known = self.store().known_result(&definition, &layer).and_then(|id| self.store().snapshot(&id));
+        let known = known.and_then(|known| self.with_its_times(step, inputs, known, &content));
         let (snapshot, files) = self.publish(known, content, tree)?;
         if !unkeyed {
             let now = now_ms();

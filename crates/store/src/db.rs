@@ -102,6 +102,7 @@ CREATE TABLE IF NOT EXISTS members (
     content BLOB NOT NULL, level INTEGER NOT NULL, blob BLOB NOT NULL, start INTEGER NOT NULL, length INTEGER NOT NULL,
     seal BLOB NOT NULL, PRIMARY KEY (content, level)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS members_blob ON members (blob);
+CREATE TABLE IF NOT EXISTS diff_ids (blob BLOB PRIMARY KEY, diff_id BLOB NOT NULL, seal BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS hashed (digest BLOB PRIMARY KEY, at_ms INTEGER NOT NULL, seal BLOB NOT NULL) WITHOUT ROWID;
 ";
 
@@ -244,6 +245,13 @@ impl Db {
         }
         state.file = file_id(&self.path);
         Ok(())
+    }
+
+    /// Replaces a database that was found damaged without an error of SQLite's.
+    pub(crate) fn give_up(&self, reason: &str) -> Result<(), StoreError> {
+        let generation = self.state().generation;
+        let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+        self.recover(generation, &rusqlite::Error::SqliteFailure(code, Some(reason.to_owned())))
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {

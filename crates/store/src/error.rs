@@ -109,6 +109,17 @@ pub enum StoreError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The file that says what a store is cannot be understood.
+    #[error(
+        "{} is damaged ({reason}): `dbuild cache verify --repair` mends it, or use another directory with --store",
+        path.display()
+    )]
+    DamagedFormat {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// No build has this id.
     #[error("the journal has no build `{id}`")]
     NoSuchBuild {

@@ -10,6 +10,7 @@
 mod blobs;
 mod builds;
 mod cache_mounts;
+mod compare;
 mod content_cache;
 mod db;
 mod error;

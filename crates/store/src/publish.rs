@@ -21,7 +21,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::num::NonZeroU64;
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Advice, AtFlags, CWD, FallocateFlags, Mode, OFlags};
@@ -67,7 +67,8 @@ pub(crate) fn publish_bytes(
 }
 
 /// Writes a file outside of the store so that it is there whole or as it was before: a temporary file beside it, fsync, rename.
-/// A symbolic link in its place is replaced, not followed.
+/// A symbolic link in its place is replaced, not followed; what a user names goes through `dbuild_exporter::write_result`, which
+/// follows it first.
 pub fn replace_file(
     place: &Path,
     write: impl FnOnce(&mut Replacement) -> io::Result<()>,
@@ -94,6 +95,7 @@ impl Replacement {
         let temp = beside(place);
         let file = File::options().write(true).read(true).create_new(true).open(&temp).on("write", place)?;
         let behind = WriteBehind::default();
+        keep_access(&file, place);
         Ok(Self { place: place.to_owned(), temp, is_unnamed: false, file, behind })
     }
 
@@ -103,8 +105,9 @@ impl Replacement {
         let (flags, mode) = (OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC, Mode::from_raw_mode(0o666));
         let file =
             rustix::fs::open(parent(place), flags, mode).map_err(io::Error::from).on("write", place)?;
-        let (temp, behind) = (beside(place), WriteBehind::default());
-        Ok(Self { place: place.to_owned(), temp, is_unnamed: true, file: file.into(), behind })
+        let (temp, behind, file) = (beside(place), WriteBehind::default(), File::from(file));
+        keep_access(&file, place);
+        Ok(Self { place: place.to_owned(), temp, is_unnamed: true, file, behind })
     }
 
     /// Writes over what was written before.
@@ -185,6 +188,18 @@ impl WriteBehind {
     pub(crate) fn finish(&self, file: &File) -> io::Result<()> {
         if self.reserved > 0 { file.set_len(self.written) } else { Ok(()) }
     }
+}
+
+/// Gives a new file the permissions of the one that it replaces, and its owner where that is allowed: they were chosen by whoever
+/// made that file, and writing into it would have kept them.
+fn keep_access(file: &File, place: &Path) {
+    let Some(old) = fs::symlink_metadata(place).ok().filter(fs::Metadata::is_file) else { return };
+    let mine = file.metadata().is_ok_and(|new| (new.uid(), new.gid()) == (old.uid(), old.gid()));
+    let owned = mine || std::os::unix::fs::fchown(file, Some(old.uid()), Some(old.gid())).is_ok();
+    // Rights of another group are not given to the own one.
+    let mode = old.mode() & if owned { 0o777 } else { 0o707 };
+    // It is opened once more to be synced.
+    let _ = file.set_permissions(fs::Permissions::from_mode(mode | 0o400));
 }
 
 /// A name beside a place for what is not whole yet.

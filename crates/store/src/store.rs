@@ -18,6 +18,7 @@ use crate::content_cache::Contexts;
 use crate::db::Db;
 use crate::error::Context;
 use crate::gc::last_used::Uses;
+use crate::gc::repair::flavor_of_snapshots;
 use crate::gc::reserve::RESERVE;
 use crate::locks::{open_lock_file, try_lock};
 use crate::publish::{Durability, publish_bytes, remove_tree};
@@ -74,11 +75,11 @@ struct Format {
 }
 
 /// The directories of a store.
-const ROOMS: [&str; 8] =
+pub(crate) const ROOMS: [&str; 8] =
     ["blobs", "blobs/sha256", "snapshots", "indexes", "mounts", "tmp", "leases", "locks"];
 /// The files of a store, as far as their names are fixed.
-const FILES: [&str; 7] =
-    ["oci-layout", "index.json", "format", "lock", "index.lock", "publish.lock", RESERVE];
+pub(crate) const FILES: [&str; 6] =
+    ["oci-layout", "index.json", "format", "lock", "index.lock", "publish.lock"];
 
 impl Store {
     /// Opens the store in a directory, making it (mode 0700) where there is none.
@@ -184,11 +185,8 @@ impl Store {
             publish_bytes(&self.scratch_path(), &layout, version, Durability::Now)?;
         }
         self.repair_index()?;
-        let path = self.room("format");
-        if !path.exists() {
-            let format = Format { format: FORMAT, overlay: overlay_word(&flavor).to_owned() };
-            let bytes = serde_json::to_vec(&format).map_err(io::Error::from).on("write", &path)?;
-            publish_bytes(&self.scratch_path(), &path, &bytes, Durability::Now)?;
+        if !self.room("format").exists() {
+            write_format(self.root(), flavor)?;
         }
         Ok(())
     }
@@ -235,34 +233,95 @@ fn make_root(dir: &Path) -> Result<(), StoreError> {
     if dir.join("format").exists() {
         return Ok(());
     }
-    let ours = |name: &str| ROOMS.contains(&name) || FILES.contains(&name) || name.starts_with("dbuild.db");
+    is_ours(dir)?;
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    fs::set_permissions(dir, private).on("open", dir)
+}
+
+/// Refuses a directory that holds what no store does.
+pub(crate) fn is_ours(dir: &Path) -> Result<(), StoreError> {
+    if dir.join("format").symlink_metadata().is_ok() {
+        return Ok(());
+    }
+    // What was damaged is kept beside its place.
+    let set_aside = |name: &str| FILES.iter().any(|file| name.starts_with(&format!("{file}.damaged-")));
+    let ours = |name: &str| {
+        ROOMS.contains(&name)
+            || FILES.contains(&name)
+            || name == RESERVE
+            || name.starts_with("dbuild.db")
+            || set_aside(name)
+    };
     for entry in fs::read_dir(dir).on("open", dir)? {
         if !ours(&entry.on("open", dir)?.file_name().to_string_lossy()) {
             return Err(StoreError::NotAStore { path: dir.to_owned() });
         }
     }
-    let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
-    fs::set_permissions(dir, private).on("open", dir)
+    Ok(())
+}
+
+/// What a file `format` says.
+pub(crate) enum FormatFile {
+    /// It is what some dbuild writes.
+    Whole { number: serde_json::Value, flavor: Option<OverlayFlavor> },
+    /// It says nothing, for this reason.
+    Damaged(String),
+}
+
+/// Reads a file `format`; `None` where there is none.
+pub(crate) fn read_format(path: &Path) -> Result<Option<FormatFile>, StoreError> {
+    let bytes = match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other.on("read", path)?,
+    };
+    let value: serde_json::Value = match serde_json::from_slice(&bytes) {
+        Ok(value) => value,
+        Err(error) => return Ok(Some(FormatFile::Damaged(error.to_string()))),
+    };
+    let number = value["format"].clone();
+    let flavor = [OverlayFlavor::Trusted, OverlayFlavor::User]
+        .into_iter()
+        .find(|flavor| value["overlay"].as_str() == Some(overlay_word(flavor)));
+    Ok(Some(match (number.as_u64(), flavor) {
+        // What a newer one writes beside its number is its own matter.
+        (Some(newer), _) if newer > u64::from(FORMAT) => FormatFile::Whole { number, flavor },
+        (Some(_), Some(_)) => FormatFile::Whole { number, flavor },
+        (None, _) => FormatFile::Damaged("it has no number".to_owned()),
+        (_, None) => FormatFile::Damaged("it does not say how the store marks deleted files".to_owned()),
+    }))
+}
+
+/// Writes the file `format` of a store.
+pub(crate) fn write_format(root: &Path, flavor: OverlayFlavor) -> Result<(), StoreError> {
+    let path = root.join("format");
+    let format = Format { format: FORMAT, overlay: overlay_word(&flavor).to_owned() };
+    let bytes = serde_json::to_vec(&format).map_err(io::Error::from).on("write", &path)?;
+    make_private_dir(&root.join("tmp"))?;
+    publish_bytes(&root.join("tmp").join(unique()), &path, &bytes, Durability::Now)
 }
 
 fn check_format(root: &Path, flavor: &OverlayFlavor) -> Result<(), StoreError> {
     let path = root.join("format");
-    let bytes = match fs::read(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        other => other.on("read", &path)?,
+    let (number, found) = match read_format(&path)? {
+        None => {
+            // Lost from a store that has contents: they say whose it is.
+            let made_by = flavor_of_snapshots(root)?;
+            (serde_json::Value::from(FORMAT), made_by.or(Some(*flavor)))
+        }
+        Some(FormatFile::Whole { number, flavor }) => (number, flavor),
+        Some(FormatFile::Damaged(reason)) => return Err(StoreError::DamagedFormat { path, reason }),
     };
-    let value: serde_json::Value = serde_json::from_slice(&bytes)
-        .map_err(|error| StoreError::Damaged { path: path.clone(), reason: error.to_string() })?;
-    let number = &value["format"];
     if number.as_u64().is_none_or(|number| number > u64::from(FORMAT)) {
         let found = number.to_string();
         return Err(StoreError::NewerFormat { path: root.to_owned(), found, known: FORMAT });
     }
-    let wanted = overlay_word(flavor);
-    if value["overlay"].as_str() != Some(wanted) {
-        let words = |word: &str| if word == "user" { "without root" } else { "by root" };
-        let found = words(value["overlay"].as_str().unwrap_or_default());
-        return Err(StoreError::OtherFlavor { path: root.to_owned(), found, wanted: words(wanted) });
+    if found != Some(*flavor) {
+        let words = |flavor: Option<OverlayFlavor>| match flavor {
+            Some(OverlayFlavor::User) => "without root",
+            _ => "by root",
+        };
+        let (found, wanted) = (words(found), words(Some(*flavor)));
+        return Err(StoreError::OtherFlavor { path: root.to_owned(), found, wanted });
     }
     Ok(())
 }

@@ -39,6 +39,46 @@ fn every_stage_is_looked_at_unless_one_is_named() {
     space.dbuild(["check", "--target", "b", "context"]).run().expect_ok();
 }
 
+/// Lines that bring something back do not hide what the others leave out.
+#[test]
+fn copies_of_ignored_files_are_found_beside_exceptions() {
+    let space = TestSpace::offline();
+    for path in ["secret.txt", "keep/f", "dir/sub/g", "dir/h"] {
+        space.write(format!("context/{path}"), "");
+    }
+    let warns = |ignore: &str, source: &str| {
+        space.write("context/.dockerignore", ignore);
+        space.write("context/Dockerfile", format!("FROM scratch\nCOPY {source} /o/\n"));
+        space.dbuild(["check", "context"]).run().stdout.contains("CopyIgnoredFile")
+    };
+    for (ignore, source) in [
+        ("secret.txt", "secret.txt"),
+        ("secret.txt\n!keep", "secret.txt"),
+        ("secret.txt\n!no-such", "secret.txt"),
+        ("secret.txt\n!**/*.md", "secret.txt"),
+        ("*.txt\n!keep/f", "secret.txt"),
+        ("dir\n!dir/sub", "dir/h"),
+        ("dir\n!dir/none", "dir"),
+        ("*.txt", "*.txt"),
+    ] {
+        assert!(warns(ignore, source), "{ignore:?} {source}");
+    }
+    for (ignore, source) in [
+        ("*\n!keep", "keep"),
+        ("*\n!keep/f", "keep/f"),
+        ("*\n!keep/f", "keep"),
+        ("dir\n!dir/sub", "dir/sub"),
+        ("dir\n!dir/sub", "dir/sub/g"),
+        ("dir\n!dir/sub", "dir"),
+        ("*\n!**/*.txt", "secret.txt"),
+        ("*\n!**/*.txt", "*.txt"),
+        ("keep/*\n!keep/f", "keep/f"),
+        ("*\n!keep", "."),
+    ] {
+        assert!(!warns(ignore, source), "{ignore:?} {source}");
+    }
+}
+
 #[test]
 fn errors_are_part_of_the_answer() {
     let space = with("FROM scratch AS Build\nMAINTAINER me\nBADCMD\n");
@@ -52,6 +92,33 @@ fn errors_are_part_of_the_answer() {
         .run()
         .expect_code(1)
         .stderr_has(&["the store has no image `no-such-thing`", "usually `.`"]);
+}
+
+#[test]
+fn findings_stand_beside_an_error() {
+    let space = with("ARG X\nFROM $X AS Final\nCOPY a /\n");
+    let outcome = space.dbuild(["check", "context"]).run().expect_code(1);
+    outcome.stdout_has(&[
+        "warning[InvalidDefaultArgInFrom]",
+        "warning[StageNameCasing]",
+        "error: the name of the base image is empty",
+        ": 1 error, 2 warnings\n",
+    ]);
+    let missing = with("FROM scratch AS a\nLABEL k v\nCOPY $y /\nFROM no-such-image:1 AS B\nRUN true\n");
+    let outcome = missing.dbuild(["build", "--check", "context"]).run().expect_code(1);
+    outcome.stdout_has(&["LegacyKeyValueFormat", "UndefinedVar", "StageNameCasing", "no-such-image:1"]);
+}
+
+#[test]
+fn findings_that_are_errors_are_the_error_of_the_build() {
+    let space = with("# check=error=true\nFROM scratch AS Final\nMAINTAINER me\n");
+    let found = space.dbuild(["check", "--format", "json", "context"]).run().expect_code(1).json();
+    let message = "lint violation found for rules: MaintainerDeprecated, StageNameCasing";
+    assert_eq!(found["buildError"], json!({"message": message, "location": {}}), "{found}");
+    assert_eq!(found["warnings"].as_array().map(Vec::len), Some(2));
+    let fine = with("# check=error=true\nFROM scratch AS final\n");
+    let found = fine.dbuild(["check", "--format", "json", "context"]).run().expect_ok().json();
+    assert_eq!(found.get("buildError"), None);
 }
 
 #[test]

@@ -206,3 +206,191 @@ fn a_newer_database_or_store_is_refused_and_stays_and_a_foreign_one_is_set_aside
     space.dbuild(["images"]).run().expect_code(1).stderr_has(&["has format 9"]);
     assert_eq!(space.read("store/format"), format);
 }
+
+/// The files of snapshots below a space's store that are meant.
+fn in_snapshots(space: &TestSpace, is_meant: impl Fn(&Path) -> bool) -> Vec<PathBuf> {
+    let store = space.path("store/snapshots");
+    let below_fs = |path: &PathBuf| -> Option<PathBuf> {
+        let below = path.strip_prefix(&store).ok()?;
+        Some(below.components().skip(1).collect::<PathBuf>().strip_prefix("fs").ok()?.to_owned())
+    };
+    files(&store).into_iter().filter(|path| below_fs(path).is_some_and(|path| is_meant(&path))).collect()
+}
+
+fn empty(path: &Path) {
+    std::fs::File::options().write(true).open(path).unwrap().set_len(0).unwrap();
+}
+
+/// Another byte under the same size and time, as a disk that loses bits makes it.
+fn flip_silently(path: &Path) {
+    let time = std::fs::metadata(path).unwrap().modified().unwrap();
+    let mut bytes = std::fs::read(path).unwrap();
+    // In a program: the machine that it is for.
+    let at = 18.min(bytes.len() - 1);
+    bytes[at] ^= 0x20;
+    std::fs::write(path, bytes).unwrap();
+    std::fs::File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+}
+
+fn replace_by_directory(path: &Path) {
+    delete(path);
+    std::fs::create_dir(path).unwrap();
+}
+
+#[test]
+fn damage_to_what_a_failing_run_stood_on_is_named_and_mended_and_the_run_runs_once_more() {
+    let compare = "test $(cat /file /twice | wc -l) = 3 && test $(cat /file /twice | sort -u) = right && \
+                   echo done > /done";
+    let more = format!("{DOCKERFILE}RUN {compare}\n");
+    let program = |path: &Path| path == Path::new("bin/busybox");
+    let copied = |path: &Path| path == Path::new("file");
+    let made = |path: &Path| path == Path::new("twice");
+    for (name, is_meant, how, damage) in [
+        ("the shell", program as fn(&Path) -> bool, "truncated", truncate as fn(&Path)),
+        ("the shell", program, "emptied", empty),
+        ("the shell", program, "flipped", flip_silently),
+        ("the shell", program, "deleted", delete),
+        ("the shell", program, "a directory", replace_by_directory),
+        ("a copied file", copied, "flipped", flip_silently),
+        ("a copied file", copied, "deleted", delete),
+        ("what a RUN made", made, "emptied", empty),
+        ("what a RUN made", made, "flipped", flip),
+    ] {
+        let space = TestSpace::new();
+        space.write("context/file", "right\n");
+        space.build(DOCKERFILE, [""; 0]).run().expect_ok();
+        let victims = in_snapshots(&space, is_meant);
+        assert!(!victims.is_empty(), "{name}: nothing to damage");
+        victims.iter().for_each(|path| damage(path));
+        let outcome = space.build(&more, [""; 0]).run();
+        assert_eq!(outcome.code(), Some(0), "{name} {how}\n{outcome}");
+        outcome.stderr_has(&["is damaged, and its step runs again"]);
+        let image = Unpacked::new(&space, "app");
+        assert_eq!((image.read("/twice"), image.read("/done")), ("right\nright\n".into(), "done\n".into()));
+        // It is mended for good.
+        let outcome = space.build(&more, [""; 0]).run().expect_ok().lacks(&["damaged"]);
+        outcome.stderr_has(&["CACHED"]);
+        space.dbuild(["cache", "verify"]).run().expect_ok();
+    }
+}
+
+#[test]
+fn a_run_that_fails_by_itself_fails_once() {
+    let space = TestSpace::new();
+    space.write("context/file", "right\n");
+    let outcome = space.build(&format!("{DOCKERFILE}RUN echo once; exit 3\n"), [""; 0]).run();
+    outcome.expect_code(1).lacks(&["damaged"]).stderr_has(&["exit code 3"]);
+}
+
+/// A way to damage a file, and its name.
+type Damage = (&'static str, fn(&Path));
+
+const DAMAGES: [Damage; 7] = [
+    ("truncated", truncate),
+    ("flipped", flip),
+    ("emptied", empty),
+    ("deleted", delete),
+    ("replaced by a directory", replace_by_directory),
+    ("replaced by a link to another file", |path| {
+        delete(path);
+        std::os::unix::fs::symlink("/etc/passwd", path).unwrap();
+    }),
+    ("replaced by a link to nothing", |path| {
+        delete(path);
+        std::os::unix::fs::symlink("/nowhere", path).unwrap();
+    }),
+];
+
+/// Whether a path, relative to the store, is of a class of its files.
+type IsOfClass = fn(&Path) -> bool;
+
+/// Every class of files that a store is made of.
+const CLASSES: [(&str, IsOfClass); 14] = [
+    ("blob", |path| path.starts_with("blobs")),
+    ("index of a snapshot", |path| path.starts_with("snapshots") && path.ends_with("index")),
+    ("file of a snapshot", |path| path.starts_with("snapshots") && path.ends_with("fs/twice")),
+    ("program of a snapshot", |path| path.starts_with("snapshots") && path.ends_with("fs/bin/busybox")),
+    ("database", |path| path == Path::new("dbuild.db")),
+    ("log of the database", |path| path == Path::new("dbuild.db-wal")),
+    ("shared memory of the database", |path| path == Path::new("dbuild.db-shm")),
+    ("format", |path| path == Path::new("format")),
+    ("index.json", |path| path == Path::new("index.json")),
+    ("oci-layout", |path| path == Path::new("oci-layout")),
+    ("index of a context", |path| path.starts_with("indexes")),
+    ("lock", |path| path == Path::new("lock") || path == Path::new("index.lock")),
+    ("lock of publishing", |path| path == Path::new("publish.lock")),
+    ("reserve", |path| path.starts_with("reserve")),
+];
+
+/// Damages a copy of a store in one way, repairs it, and builds.
+#[track_caller]
+fn is_mended(space: &TestSpace, class: &str, is_meant: IsOfClass, (how, damage): Damage) {
+    let store = space.path("store");
+    std::fs::remove_dir_all(&store).ok();
+    space.shell("", "cp -a template store").expect_ok();
+    let of_class = |path: &PathBuf| is_meant(path.strip_prefix(&store).unwrap());
+    let meant: Vec<PathBuf> = files(&store).into_iter().filter(of_class).collect();
+    assert!(!meant.is_empty(), "{class}: nothing to damage");
+    meant.iter().for_each(|path| damage(path));
+    let repaired = space.dbuild(["cache", "verify", "--repair"]).run();
+    assert_eq!(repaired.code(), Some(0), "{class} {how}\n{repaired}");
+    let verified = space.dbuild(["cache", "verify"]).run().lacks(&["warning"]);
+    assert_eq!(verified.code(), Some(0), "{class} {how}, after {repaired}\n{verified}");
+    let built = space.build(DOCKERFILE, [""; 0]).run();
+    assert_eq!(built.code(), Some(0), "{class} {how}, after {repaired}\n{built}");
+    let built = built.lacks(&["damaged", "warning: "]);
+    assert_eq!(space.run_in("app", &[]), "right\nright\n", "{class} {how}\n{built}");
+}
+
+/// Damages every file of these classes in every way.
+#[track_caller]
+fn are_mended(classes: &[(&str, IsOfClass)]) {
+    let space = TestSpace::new();
+    space.write("context/file", "right\n");
+    space.build(DOCKERFILE, [""; 0]).run().expect_ok();
+    std::fs::rename(space.path("store"), space.path("template")).unwrap();
+    for (class, is_meant) in classes.iter().copied() {
+        for damage in DAMAGES {
+            is_mended(&space, class, is_meant, damage);
+        }
+    }
+    assert!(std::fs::metadata("/etc/passwd").unwrap().is_file(), "what a link leads to is not ours");
+}
+
+#[test]
+fn repair_mends_blobs_and_snapshots_that_are_damaged_in_any_way() {
+    are_mended(&CLASSES[..4]);
+}
+
+#[test]
+fn repair_mends_the_database_and_what_tells_of_the_store_damaged_in_any_way() {
+    are_mended(&CLASSES[4..9]);
+}
+
+#[test]
+fn repair_mends_every_other_file_that_is_damaged_in_any_way() {
+    are_mended(&CLASSES[9..]);
+}
+
+#[test]
+fn a_format_that_says_nothing_is_told_from_one_that_says_otherwise() {
+    let space = TestSpace::new();
+    space.write("context/file", "right\n");
+    space.build(DOCKERFILE, [""; 0]).run().expect_ok();
+    let right = space.read("store/format");
+    let (own, other) = match right.contains("trusted") {
+        true => ("trusted", "user"),
+        false => ("user", "trusted"),
+    };
+    for wrong in [right.replace(own, "trustex"), "{\"format\":1}".to_owned(), "x".to_owned()] {
+        space.write("store/format", &wrong);
+        let refused = space.dbuild(["images"]).run().expect_code(1).lacks(&["made by root", "made without"]);
+        refused.stderr_has(&["format is damaged", "cache verify --repair"]);
+        space.dbuild(["cache", "verify", "--repair"]).run().expect_ok().stdout_has(&["format"]);
+        assert_eq!(space.read("store/format"), right);
+        space.build(DOCKERFILE, [""; 0]).run().expect_ok().stderr_has(&["CACHED"]);
+    }
+    // It may be true: repair does not take another one's store.
+    space.write("store/format", right.replace(own, other));
+    space.dbuild(["cache", "verify", "--repair"]).run().expect_code(1).stderr_has(&["was made"]);
+}

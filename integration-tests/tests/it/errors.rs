@@ -190,3 +190,76 @@ fn names_and_places_of_outputs_are_checked_first() {
         build.run().expect_code(2).stderr_has(&[words[1].split('=').next_back().unwrap()]).lacks(&["it ran"]);
     }
 }
+
+/// An ignore file is only blamed where it leaves something out, and then with its line.
+#[test]
+fn what_leaves_a_source_out_is_named() {
+    let space = TestSpace::offline();
+    for path in ["pkg/main", "shared/b", "secret.txt", "named/f"] {
+        space.write(format!("context/{path}"), path);
+    }
+    for (target, link) in [("../shared", "pkg/shared"), ("nowhere/x", "pkg/gone"), ("../pkg", "pkg/inside")] {
+        std::os::unix::fs::symlink(target, space.path(format!("context/{link}"))).unwrap();
+    }
+    space.write("context/.dockerignore", "# nothing secret\n*.txt\nshared\n!shared/c\n");
+    let says = |line: &str, expected: &str| {
+        let dockerfile = format!("FROM scratch AS s\nFROM s\n{line}\n");
+        space.build(&dockerfile, ["-q"]).run().expect_code(1).stderr_has(&[expected, "Dockerfile:3:"]);
+    };
+    says(
+        "COPY secret.txt /",
+        "no `secret.txt` in the build context: line 2 of .dockerignore, `*.txt`, leaves it out\n",
+    );
+    says(
+        "COPY pkg/shared/b pkg /",
+        "`pkg/shared` is a symlink to `../shared`, and line 3 of .dockerignore, `shared`, leaves `shared` out\n",
+    );
+    says("COPY pkg/g* /", "`pkg/gone` is a symlink to `nowhere/x`, and `pkg/nowhere` is not there\n");
+    says("COPY pkg/main/x /", "no `pkg/main/x` in the build context: `pkg/main` is not a directory\n");
+    says("RUN --mount=source=secret.txt,target=/s true", "line 2 of .dockerignore, `*.txt`, leaves it out\n");
+    says("COPY nothing.txt /", "there is no `nothing.txt` in the build context\n");
+    space.write("context/Own", "FROM scratch\nCOPY named/f /\n");
+    space.write("context/Own.dockerignore", "named\n");
+    let outcome = space.dbuild(["build", "-q", "-f", "context/Own", "context"]).run().expect_code(1);
+    outcome.stderr_has(&["line 1 of Own.dockerignore, `named`, leaves `named` out\n"]);
+    let args = ["-q", "--build-context", "other=context/shared"];
+    space.write("context/shared/.dockerignore", "b");
+    let outcome = space.build("FROM scratch\nCOPY --from=other b /\n", args).run().expect_code(1);
+    outcome.stderr_has(&["no `b` in the context `other`: line 1 of .dockerignore, `b`, leaves it out\n"]);
+}
+
+#[test]
+fn a_tree_is_not_copied_through_a_link_inside_it() {
+    let space = TestSpace::offline();
+    space.write("context/rootfs/opt/tool/f", "x");
+    std::fs::create_dir_all(space.path("context/links/usr/opt")).unwrap();
+    std::os::unix::fs::symlink("usr/opt", space.path("context/links/opt")).unwrap();
+    let outcome = space.build("FROM scratch\nCOPY links /\nCOPY rootfs /\n", ["-q"]).run().expect_code(1);
+    outcome.lacks(&[&space.path("store").display().to_string()]).stderr_has(&[
+        "error: cannot copy to /opt: a symlink to `usr/opt` stands there, where the source has a directory",
+        "Dockerfile:3:",
+        "help: symlinks are followed on the way to the destination",
+    ]);
+    space.build("FROM scratch\nCOPY links /\nCOPY rootfs/opt /opt\n", ["-o", "out"]).run().expect_ok();
+    assert_eq!(space.read("out/usr/opt/tool/f"), "x");
+}
+
+#[test]
+fn ignore_files_that_are_none_are_named_with_their_line() {
+    let space = TestSpace::offline();
+    let says = |ignore: &[u8], expected: &[&str]| {
+        space.write("context/.dockerignore", ignore);
+        space.build("FROM scratch\nCOPY . /\n", ["-q"]).run().expect_code(1).stderr_has(expected);
+    };
+    says(b"a\n[a-]\n", &[".dockerignore:2: `[a-]` is not a pattern"]);
+    says(b"*\n\n!/\n", &[".dockerignore:3: `!/` is not a pattern"]);
+    says(b"\xff\xfea\0\n\0", &[".dockerignore: it is written in UTF-16", "save it as UTF-8"]);
+    let utf16: Vec<u8> = "\u{feff}FROM scratch\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    space.write("context/Wide", utf16);
+    let outcome = space.dbuild(["build", "-q", "-f", "context/Wide", "context"]).run().expect_code(1);
+    outcome.stderr_has(&["context/Wide is written in UTF-16", "save it as UTF-8"]);
+    let dockerfile = "FROM scratch\nCOPY --exclude=[a-] . /\n";
+    space.write("context/.dockerignore", "");
+    let outcome = space.build(dockerfile, ["-q"]).run().expect_code(1);
+    outcome.stderr_has(&["`[a-]` is not a pattern", "Dockerfile:2:"]);
+}

@@ -101,10 +101,8 @@ fn an_index_is_pushed_whole() {
 #[test]
 fn what_holds_one_image_refuses_several_before_anything_runs() {
     let space = TestSpace::offline();
-    for output in ["type=docker,dest=image.tar", "type=tar,dest=files.tar"] {
-        let outcome = space.build(CROSS, ["--platform", TWO, "-o", output]).run().expect_code(2);
-        outcome.stderr_has(&["takes one platform, and 2 are asked for", "type=oci"]);
-    }
+    let outcome = space.build(CROSS, ["--platform", TWO, "-o", "type=docker,dest=image.tar"]).run();
+    outcome.expect_code(2).stderr_has(&["takes one image, and this build makes an index", "type=oci"]);
     space.build(CROSS, ["--platform", TWO, "--load"]).run().expect_code(2).stderr_has(&["`docker load`"]);
     let outcome = space.build(CROSS, ["--platform", "amd46"]).run().expect_code(2);
     outcome.stderr_has(&["`amd46` is not a platform"]);

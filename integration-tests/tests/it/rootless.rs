@@ -10,7 +10,7 @@ use dbuild_integration_tests::{Outcome, TestSpace, binary, run};
 const USER: u32 = 54321;
 
 /// A space that belongs to the user, with the program in it.
-fn space() -> Option<TestSpace> {
+pub(crate) fn space() -> Option<TestSpace> {
     if !rustix::process::geteuid().is_root() {
         // The other tests are rootless then.
         return None;
@@ -23,16 +23,21 @@ fn space() -> Option<TestSpace> {
 
 /// Runs dbuild as the user.
 #[track_caller]
-fn as_user(space: &TestSpace, sub_ids: bool, words: &[&str]) -> Outcome {
+pub(crate) fn as_user(space: &TestSpace, sub_ids: bool, words: &[&str]) -> Outcome {
+    as_user_with(space, if sub_ids { "dbuild-test:700000:65536" } else { "" }, words)
+}
+
+/// Runs dbuild as the user with these lines in `/etc/subuid` and `/etc/subgid`.
+#[track_caller]
+fn as_user_with(space: &TestSpace, ids: &str, words: &[&str]) -> Outcome {
     let append = |name: &str, line: String| {
         let text = std::fs::read_to_string(format!("/etc/{name}")).unwrap_or_default();
         space.write(format!("etc/{name}"), format!("{text}{line}\n"))
     };
     append("passwd", format!("dbuild-test:x:{USER}:{USER}::{}:/bin/sh", space.path("home").display()));
     append("group", format!("dbuild-test:x:{USER}:"));
-    let ids = if sub_ids { format!("dbuild-test:{}:65536", 700_000) } else { String::new() };
-    append("subuid", ids.clone());
-    append("subgid", ids);
+    append("subuid", ids.to_owned());
+    append("subgid", ids.to_owned());
 
     let script = format!(
         "cd {root} && for f in passwd group subuid subgid; do \
@@ -94,4 +99,38 @@ fn a_shell_where_a_command_failed() {
         let outcome = as_user(&space, sub_ids, &words(&["shell", "--failed", "-c", line])).expect_ok();
         assert_eq!(outcome.stdout, "warm\nhalf\nhidden-valueDockerfile\nreadonly\n", "sub-ids: {sub_ids}");
     }
+}
+
+#[test]
+fn with_one_id_a_command_that_needs_more_says_where_they_come_from() {
+    let Some(space) = space() else { return };
+    for (command, sub_ids, is_told) in [
+        ("chown 1000:1000 /bin", false, true),
+        ("su app -c true", false, true),
+        ("false", false, false),
+        // Who has more ids is not told of them, whatever a command says.
+        ("echo Operation not permitted; exit 3", true, false),
+    ] {
+        space.write("context/Dockerfile", format!("FROM busybox\nRUN {command}\n"));
+        let failed = as_user(&space, sub_ids, &["build", "context"]).expect_code(1);
+        match is_told {
+            true => drop(failed.stderr_has(&["/etc/subuid and /etc/subgid", "dbuild doctor"])),
+            false => drop(failed.lacks(&["/etc/subuid"])),
+        }
+    }
+    let told = as_user(&space, false, &["doctor"]);
+    told.stdout_has(&["missing  sub-ids", "usermod --add-subuids"]);
+}
+
+#[test]
+fn sub_ids_that_collide_are_told_by_doctor() {
+    let Some(space) = space() else { return };
+    let twice = format!("700000:65536\ndbuild-test:{}:10", 765_535);
+    let told = as_user_with(&space, &format!("dbuild-test:{twice}"), &["doctor"]);
+    told.stdout_has(&[
+        "missing  sub-ids",
+        "the ranges 700000-765535 and 765535-765544 in /etc/subuid overlap",
+    ]);
+    let own = as_user_with(&space, &format!("dbuild-test:{}:1000", USER - 10), &["doctor"]);
+    own.stdout_has(&["missing  sub-ids", &format!("has your own id {USER}")]);
 }

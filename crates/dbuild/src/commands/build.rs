@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use dbuild_cache::Strategy;
 use dbuild_events::{BuildId, Collector, Event, EventSink, Fanout, Outcome};
 use dbuild_exporter::{OutputKind, OutputSpec};
-use dbuild_frontend::{Lowered, render};
+use dbuild_frontend::{Diagnostic, Lowered, render};
 use dbuild_layer::PackOptions;
-use dbuild_plan::Plan;
+use dbuild_plan::{Plan, StepKind};
 use dbuild_registry::Remotes;
 use dbuild_report::Summary;
 use dbuild_sandbox::terminal::is_interactive;
@@ -24,6 +24,7 @@ use crate::cli::{BuildArgs, Global, ProgressMode, Ulimit, annotations};
 use crate::docker_compat;
 use crate::error::Error;
 use crate::inputs::{self, Inputs};
+use crate::pipes;
 use crate::progress::{self, View};
 use crate::resolve::Images;
 use crate::session::Session;
@@ -57,6 +58,23 @@ fn collect(store: &Store, limits: &UpkeepLimits, flags: &BuildArgs) {
         Ok(Some(upkeep)) if !quiet => progress::say(&super::cache::collected(&upkeep)),
         Ok(_) => {}
         Err(error) => progress::say(&format!("warning: the cache is not collected: {error}")),
+    }
+}
+
+/// A warning that is about no place, without the heading that views give it.
+fn placeless(warning: &Diagnostic) -> String {
+    let notes = warning.notes.iter().map(|note| format!("\n  = note: {note}"));
+    let help = warning.help.iter().map(|help| format!("\n  = help: {help}"));
+    std::iter::once(warning.message.clone()).chain(notes).chain(help).collect()
+}
+
+/// Refuses a build with a RUN where the store's file system cannot hold what it writes: before anything is pulled.
+fn can_run(store: &Store, plan: &Plan) -> Result<(), Error> {
+    let has_run = plan.steps().any(|(_, step)| matches!(step.kind, StepKind::Run(_)));
+    match dbuild_sandbox::unfit_for_overlay(store.root()).filter(|_| has_run) {
+        Some(why) => Err(Error::failed(format!("no RUN can be built in this store: {why}"))
+            .hint("name a directory on another file system with --store, such as a volume of the container")),
+        None => Ok(()),
     }
 }
 
@@ -155,6 +173,7 @@ impl Build<'_> {
             prepare(self.session, self.flags, &self.inputs, &AsSink(Arc::clone(&self.view)), cancel.clone())
                 .await?;
 
+        can_run(&self.session.store, &lowered.plan)?;
         let build = self.session.store.begin_build(&self.info()).map_err(Error::failed)?;
         let _ = self.id.set(build.clone());
         let journal = Arc::new(self.session.store.journal(&build).map_err(Error::failed)?);
@@ -170,11 +189,12 @@ impl Build<'_> {
         events.emit(Event::DockerfileRead { name: source.name.clone(), text: source.text.clone() });
         pinned_images(&lowered.plan).into_iter().for_each(|event| events.emit(event));
         for warning in &lowered.warnings {
-            events.emit(Event::Warning {
-                text: render(warning, source, self.color),
-                rule: warning.rule.map(str::to_owned),
-                line: warning.line(source),
-            });
+            let (rule, line) = (warning.rule.map(str::to_owned), warning.line(source));
+            let text = match progress::brings_heading(&rule, line) {
+                true => render(warning, source, self.color),
+                false => placeless(warning),
+            };
+            events.emit(Event::Warning { text, rule, line });
         }
         let result = self.execute(&lowered, &images, &events, cancel).await;
         signals.abort();
@@ -228,6 +248,9 @@ impl Build<'_> {
                 let store = self.session.store.clone();
                 let syncing = tokio::task::spawn_blocking(move || store.make_durable());
                 let Self { session, flags, .. } = self;
+                let told = Arc::clone(events);
+                let waiting =
+                    pipes::waiting_and(move |text| told.emit(Event::Note { text: text.to_owned() }));
                 let exporting = Exporting {
                     session,
                     flags,
@@ -235,6 +258,7 @@ impl Build<'_> {
                     images,
                     built: &built,
                     epoch: self.inputs.epoch,
+                    waiting,
                 };
                 let exported = export(exporting, &self.outputs, begun.take(), events).await;
                 // Should it have failed, it is tried again at the end, and told.

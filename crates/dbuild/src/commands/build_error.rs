@@ -10,7 +10,7 @@ use dbuild_sandbox::SandboxError;
 use dbuild_scheduler::StepError;
 
 use crate::cli::BuildArgs;
-use crate::error::Error;
+use crate::error::{Error, hint_of_step};
 use crate::inputs;
 use crate::session::Session;
 
@@ -43,21 +43,14 @@ pub(crate) fn render_step(
             (format!("there is no `{path}`{place}"), "this is not there".to_owned())
         }
         StepError::Pull(_) | StepError::BadLayer { .. } => {
-            let text = error.to_string();
-            // What to try is told below.
-            let message = text.split("\n  help: ").next().unwrap_or_default().to_owned();
-            (message, "this image cannot be had".to_owned())
+            (error.to_string(), "this image cannot be had".to_owned())
         }
         StepError::Sandbox(SandboxError::Exec(exec)) if exec.is_foreign() => {
             let platform = &lowered.plan.stage(step.stage).platform;
             let machine = dbuild_oci::Platform::host();
             (exec.to_string(), format!("stage `{stage}` is for {platform}, and this machine is {machine}"))
         }
-        StepError::Remote(error) => {
-            let text = error.to_string();
-            let message = text.split("\n  help: ").next().unwrap_or_default().to_owned();
-            (message, "this cannot be had".to_owned())
-        }
+        StepError::Remote(error) => (error.to_string(), "this cannot be had".to_owned()),
         StepError::Checksum { .. } | StepError::Commit { .. } => {
             (error.to_string(), "this is not what came".to_owned())
         }
@@ -67,7 +60,7 @@ pub(crate) fn render_step(
         Some(place) => Diagnostic::error(words(error, place.span, source), message).label(label),
         None => Diagnostic::placeless(message),
     };
-    let mut text = render(&diagnostic.maybe_help(help(error)), source, color);
+    let mut text = render(&diagnostic.maybe_help(hint_of_step(error)), source, color);
     if let StepError::Command { tail, .. } = error
         && !tail.is_empty()
     {
@@ -124,34 +117,4 @@ fn words(error: &StepError, instruction: Span, source: &Source) -> Span {
         start: instruction.start + at,
         end: instruction.start + at + words.len(),
     })
-}
-
-fn help(error: &StepError) -> Option<String> {
-    let text = match error {
-        StepError::Pull(error) | StepError::Remote(error) => {
-            return error.to_string().split_once("\n  help: ").map(|(_, help)| help.to_owned());
-        }
-        StepError::Checksum { found, .. } => {
-            return Some(format!("if the file was changed on purpose, write `--checksum={found}`"));
-        }
-        StepError::Commit { .. } => "has the branch or the tag moved? name the commit that you want",
-        StepError::BadLayer { .. } => {
-            "the registry or a mirror gives other bytes than the image names: try again, or another mirror"
-        }
-        StepError::Copy { error: CopyError::NotFound { near: Some(near), .. }, .. } => {
-            return Some(format!("did you mean `{near}`?"));
-        }
-        StepError::Sandbox(SandboxError::Exec(exec)) => return exec.advice(),
-        StepError::Command { code: 127, .. } => {
-            "exit code 127 means that a program was not found: is it installed in this stage?"
-        }
-        StepError::Command { code: 126, .. } => {
-            "exit code 126 means that a file could not be run: is it executable, and for this machine?"
-        }
-        StepError::Command { code: 137, .. } => {
-            "the command was killed; a machine that is short of memory does that"
-        }
-        _ => return None,
-    };
-    Some(text.to_owned())
 }

@@ -192,8 +192,10 @@ fn origin(store: &Store, origin: &Origin) -> String {
 
 /// `dbuild cache verify`.
 pub(crate) fn verify(global: &Global, args: &VerifyArgs) -> Result<(), Error> {
-    let session = Session::open(global)?;
-    let report = session.store.verify(args.repair).map_err(Error::failed)?;
+    let (session, mended) =
+        if args.repair { Session::open_to_repair(global)? } else { (Session::open(global)?, Vec::new()) };
+    let mut report = session.store.verify(args.repair).map_err(Error::failed)?;
+    report.findings.splice(0..0, mended);
     if args.json {
         let findings = report.findings.iter().map(|one| json!({ "path": one.path, "problem": one.problem }));
         print_json(&json!({

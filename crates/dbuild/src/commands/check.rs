@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use dbuild_events::NoEvents;
-use dbuild_frontend::{BuildArgs, Diagnostic, Diagnostics, Findings, Source, check, examine, parse};
+use dbuild_frontend::{
+    BuildArgs, Diagnostic, Diagnostics, Findings, Resolved, Source, check, examine, parse,
+};
 use dbuild_registry::PullPolicy;
 
 use super::findings;
@@ -50,6 +52,7 @@ fn look(session: &Session, source: &Source, args: &BuildArgs, policy: PullPolicy
     let images = resolve(session, &parsed.ast, args, policy, &NoEvents);
     match session.runtime.block_on(images) {
         Ok(images) => examine(&parsed.ast, args, &images.resolved),
-        Err(Diagnostics(errors)) => early(errors),
+        // What can be found without the images that are not there.
+        Err(Diagnostics(errors)) => Findings { errors, ..examine(&parsed.ast, args, &Resolved::default()) },
     }
 }

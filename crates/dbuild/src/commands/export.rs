@@ -1,12 +1,11 @@
 //! From what a build made to its outputs.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, SystemTime};
 
 use dbuild_events::{Event, EventSink};
 use dbuild_exporter::{
     Annotation, AnnotationLevel, Begun, Engine, Export, ExportError, Image, ImageParts, OutputKind,
-    OutputSpec, assemble, assemble_index, find_engine, image_id, metadata, write_iidfile,
+    OutputSpec, Waiting, assemble, assemble_index, dated, find_engine, image_id, metadata, write_iidfile,
     write_metadata_file,
 };
 use dbuild_layer::LayerError;
@@ -14,7 +13,6 @@ use dbuild_oci::{HistoryEntry, MediaTypes, Reference};
 use dbuild_plan::{Plan, Stage, StepKind};
 use dbuild_scheduler::{Built, BuiltTarget};
 use dbuild_store::Awaited;
-use dbuild_support::time::rfc3339_ms;
 
 use crate::cli::BuildArgs;
 use crate::error::Error;
@@ -29,6 +27,8 @@ pub(crate) struct Exporting<'a> {
     pub(crate) images: &'a Images,
     pub(crate) built: &'a Built,
     pub(crate) epoch: Option<u64>,
+    /// What is done while the reader of a pipe is waited for.
+    pub(crate) waiting: Waiting,
 }
 
 /// Begins the first archive while the steps run, with the layers of the base; not if they are going to be compressed anew.
@@ -107,10 +107,10 @@ impl Exporting<'_> {
         let mut images = Vec::new();
         for target in &self.built.targets {
             let stage = self.plan.stage(target.stage);
-            let (history, created) = self.history(stage, target);
             let base = self.base_config(stage);
+            let (history, created) = self.history(stage, target, base.as_deref());
             let parts = ImageParts {
-                platform: stage.platform.clone(),
+                platform: target.platform.clone(),
                 base_config: base,
                 config: stage.config.clone(),
                 history,
@@ -123,9 +123,9 @@ impl Exporting<'_> {
             image.annotations = annotations(output, AnnotationLevel::ManifestDescriptor);
             images.push(image);
         }
-        match images.len() {
-            1 => images.pop().ok_or_else(|| Error::failed("no image was made")),
-            _ => {
+        match multi_platform(self.flags)? {
+            false => images.pop().ok_or_else(|| Error::failed("no image was made")),
+            true => {
                 let on_index = annotations(output, AnnotationLevel::Index);
                 let mut index =
                     assemble_index(&self.session.store, &images, &on_index, media_types).map_err(failed)?;
@@ -137,24 +137,13 @@ impl Exporting<'_> {
 
     /// The history with times, and the time of the image. Without SOURCE_DATE_EPOCH an entry has the time at which
     /// its layer was first made, so that a build that finds everything in the cache gives the same image again.
-    fn history(&self, stage: &Stage, target: &BuiltTarget) -> (Vec<HistoryEntry>, Option<SystemTime>) {
-        let mut history = stage.history.clone();
-        if let Some(epoch) = self.epoch {
-            return (history, Some(SystemTime::UNIX_EPOCH + Duration::from_secs(epoch)));
-        }
-        let times = target.layer_times();
-        let mut layer = 0;
-        let mut now = None;
-        for entry in &mut history {
-            if !entry.empty_layer {
-                now = times.get(layer).copied().flatten().or(now);
-                layer += 1;
-            }
-            if entry.created.is_none() {
-                entry.created = now.map(rfc3339_ms);
-            }
-        }
-        (history, now.map(|ms| SystemTime::UNIX_EPOCH + Duration::from_millis(ms)))
+    fn history(
+        &self,
+        stage: &Stage,
+        target: &BuiltTarget,
+        base: Option<&[u8]>,
+    ) -> (Vec<HistoryEntry>, Option<String>) {
+        dated(&stage.history, target.layer_times(), base, self.epoch)
     }
 
     fn base_config(&self, stage: &Stage) -> Option<Vec<u8>> {
@@ -178,7 +167,7 @@ impl Exporting<'_> {
             for target in &self.built.targets {
                 let stack =
                     tokio::task::block_in_place(|| self.built.stack(target)).map_err(Error::failed)?;
-                files.push((self.plan.stage(target.stage).platform.clone(), stack));
+                files.push((target.platform.clone(), stack));
             }
         }
         let export = Export {
@@ -187,10 +176,12 @@ impl Exporting<'_> {
             image,
             names,
             files: &files,
+            multi_platform: multi_platform(self.flags)?,
             clamp_mtime: self.epoch.map(|seconds| i64::try_from(seconds).unwrap_or(i64::MAX)),
             // Outside of a user namespace root can give files away; inside, most owners do not exist.
             owners: matches!(self.session.identity, dbuild_sandbox::rootless::Identity::Root),
             engine,
+            waiting: self.waiting.clone(),
         };
         // All that the image is made of has been looked up: what was used can be noted beside the writing, not after it.
         let store = self.session.store.clone();
@@ -231,10 +222,10 @@ impl Exporting<'_> {
 
     fn result_files(&self, image: Option<&Image>, names: &[Reference]) -> Result<(), Error> {
         if let (Some(path), Some(image)) = (&self.flags.iidfile, image) {
-            write_iidfile(path, image).map_err(failed)?;
+            write_iidfile(path, image, &self.waiting).map_err(failed)?;
         }
         if let Some(path) = &self.flags.metadata_file {
-            write_metadata_file(path, &metadata(image, names, None)).map_err(failed)?;
+            write_metadata_file(path, &metadata(image, names, None), &self.waiting).map_err(failed)?;
         }
         Ok(())
     }
@@ -243,10 +234,10 @@ impl Exporting<'_> {
 /// What can be known to be wrong before anything runs.
 pub(crate) fn check(flags: &BuildArgs, outputs: &[OutputSpec]) -> Result<(), Error> {
     names(&flags.tag)?;
-    let platforms: BTreeSet<&str> = flags.source.platforms().collect();
+    let multi_platform = multi_platform(flags)?;
     for output in outputs {
         names(&output.names)?;
-        one_platform(output, platforms.len())?;
+        one_image(output, multi_platform)?;
         engine(output)?;
         if let Some(dbuild_exporter::Destination::Path(path)) = &output.dest {
             let is_file = matches!(
@@ -269,16 +260,49 @@ pub(crate) fn check(flags: &BuildArgs, outputs: &[OutputSpec]) -> Result<(), Err
         .try_for_each(|path| writable_place(path))
 }
 
-/// A docker archive holds one image, and a tar the files of one.
-fn one_platform(output: &OutputSpec, platforms: usize) -> Result<(), Error> {
-    let single = matches!(output.kind, OutputKind::Docker { tar: true } | OutputKind::Tar);
-    if !single || platforms < 2 {
+/// Whether the result is an index, with a directory for each platform's files: for several platforms, and where
+/// `BUILDKIT_MULTI_PLATFORM` says so.
+fn multi_platform(flags: &BuildArgs) -> Result<bool, Error> {
+    const ARG: &str = "BUILDKIT_MULTI_PLATFORM";
+    let parsed = flags.source.platforms().map(crate::inputs::platform);
+    let platforms: BTreeSet<String> =
+        parsed.map(|platform| platform.map(|platform| platform.to_string())).collect::<Result<_, _>>()?;
+    let several = platforms.len() > 1;
+    let given = flags.source.build_arg.iter().rfind(|arg| arg.key == ARG);
+    let value = given.and_then(|arg| arg.value.clone().or_else(|| std::env::var(ARG).ok()));
+    match value.as_deref().unwrap_or_default() {
+        "" => Ok(several),
+        "1" | "t" | "T" | "true" | "True" | "TRUE" => Ok(true),
+        "0" | "f" | "F" | "false" | "False" | "FALSE" if several => Err(Error::usage(format!(
+            "{ARG}=false contradicts --platform, which names {} platforms",
+            platforms.len()
+        ))),
+        "0" | "f" | "F" | "false" | "False" | "FALSE" => Ok(false),
+        other => Err(Error::usage(format!("{ARG}={other}: expected true or false"))),
+    }
+}
+
+/// A docker archive holds one image, and what is said of an index needs one.
+fn one_image(output: &OutputSpec, multi_platform: bool) -> Result<(), Error> {
+    let of_index = |annotation: &&Annotation| {
+        matches!(annotation.level, AnnotationLevel::Index | AnnotationLevel::IndexDescriptor)
+    };
+    match output.annotations.iter().find(of_index) {
+        Some(Annotation { key, .. }) if !multi_platform && !output.is_files() => {
+            return Err(Error::usage(format!(
+                "the annotation `{key}` is for an index, and the image of one platform has none"
+            ))
+            .hint("annotate the `manifest`, or make an index with `--build-arg BUILDKIT_MULTI_PLATFORM=1`"));
+        }
+        _ => {}
+    }
+    if output.kind != (OutputKind::Docker { tar: true }) || !multi_platform {
         return Ok(());
     }
-    let what = if output.kind == OutputKind::Tar { "a tar" } else { "`docker load`, and a docker archive," };
-    Err(Error::usage(format!("{what} takes one platform, and {platforms} are asked for")).hint(
-        "use `type=oci` or `--push` for all of them as one index, or `type=local` for a directory each",
-    ))
+    Err(Error::usage("`docker load`, and a docker archive, takes one image, and this build makes an index")
+        .hint(
+            "use `type=oci` or `--push` for all platforms as one index, or `type=local` for a directory each",
+        ))
 }
 
 /// A file is made beside its place, so the directory must be there.
@@ -330,8 +354,9 @@ fn label(output: &OutputSpec) -> String {
 }
 
 pub(crate) fn failed(error: ExportError) -> Error {
-    let told = Error::failed(crate::error::chain(&error));
+    let told = Error::failed(crate::error::chain(&error)).maybe_hint(crate::error::hint_of(&error));
     match error {
+        ExportError::Interrupted => Error::interrupted(),
         ExportError::Layer(damage @ LayerError::Damaged { .. }) => told.by_damage(damage),
         _ => told,
     }

@@ -15,6 +15,7 @@ use super::export::failed;
 use super::{print, print_json};
 use crate::cli::{Global, ListArgs, LoadArgs, SaveArgs};
 use crate::error::Error;
+use crate::pipes;
 use crate::session::Session;
 
 /// An image as a listing shows it.
@@ -112,7 +113,8 @@ pub(crate) fn save(global: &Global, args: &SaveArgs) -> Result<(), Error> {
     let session = Session::open(global)?;
     let entry = session.store.image(&args.image).map_err(Error::failed)?;
     let names: Vec<Reference> = entry.name.parse().into_iter().collect();
-    write_archive(&session.store, &image_of(&entry)?, &names, &dest, docker).map_err(failed)?;
+    write_archive(&session.store, &image_of(&entry)?, &names, &dest, docker, &pipes::waiting())
+        .map_err(failed)?;
     Ok(())
 }
 
@@ -121,7 +123,7 @@ pub(crate) fn load(global: &Global, args: &LoadArgs) -> Result<(), Error> {
     let session = Session::open(global)?;
     let _lease = session.store.lease().map_err(Error::failed)?;
     let input = args.input.clone().unwrap_or_else(|| "-".into());
-    let loaded = dbuild_exporter::load(&session.store, &input).map_err(failed)?;
+    let loaded = dbuild_exporter::load(&session.store, &input, &pipes::waiting()).map_err(failed)?;
     for one in &loaded {
         let mut names = one.names.clone();
         if let (Some(tag), true) = (&args.tag, names.is_empty() && loaded.len() == 1) {
@@ -150,8 +152,10 @@ pub(crate) fn pull(global: &Global, reference: &str, platform: Option<&str>) -> 
     let _lease = session.store.lease().map_err(Error::failed)?;
     let (registry, store) = (&session.registry, &session.store);
     session.runtime.block_on(async {
-        let image =
-            registry.resolve(reference, &platform, PullPolicy::Always).await.map_err(Error::failed)?;
+        let image = registry
+            .resolve(reference, &platform, PullPolicy::Always)
+            .await
+            .map_err(|error| Error::of(&error))?;
         let fetches = image.layers.iter().map(|layer| async {
             registry
                 .fetch(&image.reference, &layer.digest, layer.size, &layer.media_type, None, &|_| {})

@@ -55,8 +55,7 @@ fn show(replayed: &Replay, args: &ReplayArgs) -> Result<(), Error> {
             true => dbuild_lab::svg(replayed),
             false => dbuild_lab::html(replayed),
         };
-        dbuild_store::replace_file(path, |file| std::io::Write::write_all(file, text.as_bytes()))
-            .map_err(Error::failed)?;
+        crate::pipes::write_result(path, text.as_bytes()).map_err(super::export::failed)?;
         progress::say(&format!("written: {}", path.display()));
     }
     if args.json {

@@ -1,7 +1,7 @@
 //! The commands, one file for each family.
 
 mod build;
-mod build_error;
+pub(crate) mod build_error;
 mod cache;
 mod call;
 mod check;
@@ -70,7 +70,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Error> {
         Command::Demo { lesson: Some(None), .. } => lessons::list(),
         Command::Demo { dir, lesson: Some(Some(number)) } => lessons::write(number, dir.as_deref()),
         Command::Image(ImageCommand::FromHost { tag, programs }) => demo::from_host(global, &tag, &programs),
-        Command::Doctor(args) => doctor::run(args),
+        Command::Doctor(args) => doctor::run(global, args),
     }
 }
 

@@ -4,14 +4,16 @@ use std::io::Write as _;
 use std::path::Path;
 
 use dbuild_events::BuildId;
+use dbuild_exporter::ExportError;
 use dbuild_report::{Build, Contents, compare_page, page};
-use dbuild_store::{Store, replace_file};
+use dbuild_store::Store;
 
 use super::compare::compare_builds;
 use super::journal::read_build;
 use super::print;
 use crate::cli::{Global, ReportArgs};
 use crate::error::Error;
+use crate::pipes;
 use crate::session::Session;
 
 /// `dbuild report`.
@@ -51,7 +53,9 @@ fn html(store: &Store, build: &Build) -> String {
 }
 
 fn write(path: &Path, html: &str) -> Result<(), Error> {
-    replace_file(path, |file| file.write_all(html.as_bytes())).map_err(|error| {
-        Error::failed(format!("the report cannot be written: {error}")).hint("name another file with -o FILE")
+    pipes::write_result(path, html.as_bytes()).map_err(|error| match error {
+        ExportError::Interrupted => Error::interrupted(),
+        error => Error::failed(format!("the report cannot be written: {error}"))
+            .hint("name another file with -o FILE"),
     })
 }

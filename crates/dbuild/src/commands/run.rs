@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use dbuild_events::NoEvents;
-use dbuild_layer::{Stack, users};
+use dbuild_layer::{Stack, TreePath, users};
 use dbuild_oci::{DEFAULT_PATH, ImageConfig, Platform};
 use dbuild_plan::{HostEntry, NetworkMode};
 use dbuild_registry::PullPolicy;
@@ -71,8 +71,10 @@ pub(super) fn enter(
     };
     let draft = session.store.new_snapshot().map_err(Error::failed)?;
     let workdir = args.workdir.clone().unwrap_or_else(|| config.working_dir.clone());
-    let workdir = if workdir.is_empty() { "/".to_owned() } else { workdir };
-    enterable(&files.stack, &workdir, &draft.fs_dir(), session.store.flavor()).map_err(Error::failed)?;
+    // The text of WORKDIR may hold `..`, and is entered clean.
+    let workdir = TreePath::clean(workdir.as_bytes()).map_err(Error::failed)?.to_string();
+    enterable(&files.stack, &workdir, (0, 0), &draft.fs_dir(), session.store.flavor())
+        .map_err(Error::failed)?;
     dbuild_layer::prepare_upper(&draft.fs_dir(), &files.stack, session.store.flavor())
         .map_err(Error::failed)?;
     let user =

@@ -232,8 +232,7 @@ fn choose(config: &ImageConfig, files: &Stack, what: &str) -> Result<Vec<String>
         let found = files.resolve(words[0].as_str(), true).ok().and_then(|resolved| resolved.found);
         words[0].starts_with('/')
             && found.is_some_and(|found| {
-                matches!(found.entry.kind, EntryKind::File { .. } | EntryKind::Hardlink { .. })
-                    && found.entry.mode & 0o111 != 0
+                matches!(found.kind(), EntryKind::File { .. }) && found.entry.mode & 0o111 != 0
             })
     };
     named.into_iter().chain(known).find(there).ok_or_else(|| {

@@ -47,6 +47,11 @@ pub(crate) fn color() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
+/// Whether a warning is about a place in a Dockerfile, or of a check: it was drawn with a heading of its own.
+pub(crate) fn brings_heading(rule: &Option<String>, line: Option<u32>) -> bool {
+    rule.is_some() || line.is_some()
+}
+
 /// Shows notes and warnings alone, where there is nothing else to show.
 pub(crate) struct Notes;
 
@@ -54,7 +59,10 @@ impl EventSink for Notes {
     fn emit(&self, event: Event) {
         match event {
             Event::Note { text } => say(&format!("note: {text}")),
-            Event::Warning { text, .. } => say(&format!("warning: {text}")),
+            Event::Warning { text, rule, line } => match brings_heading(&rule, line) {
+                true => say(&text),
+                false => say(&format!("warning: {text}")),
+            },
             _ => {}
         }
     }

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use dbuild_events::{Event, EventSink};
 use dbuild_report::{Bytes, Labels, Seconds};
 
-use super::View;
 use super::lines::Lines;
+use super::{View, brings_heading};
 
 pub(crate) struct Plain<W>(Mutex<State<W>>);
 
@@ -83,9 +83,10 @@ impl<W: Write> State<W> {
                 writeln!(self.out, "[{}] SKIPPED: {reason}", name.unwrap_or_default())
             }
             Event::StepSkipped { step, reason } => self.line(step, &format!("SKIPPED: {reason}")),
-            // A finding of a check brings its own heading.
-            Event::Warning { text, rule: Some(_), .. } => writeln!(self.out, "{text}"),
-            Event::Warning { text, .. } => writeln!(self.out, "warning: {text}"),
+            Event::Warning { text, rule, line } => match brings_heading(&rule, line) {
+                true => writeln!(self.out, "{text}"),
+                false => writeln!(self.out, "warning: {text}"),
+            },
             Event::Note { text } => writeln!(self.out, "note: {text}"),
             Event::ExportStarted { output } => writeln!(self.out, "exporting {output}"),
             Event::BuildStarted { .. }

@@ -12,8 +12,8 @@ use console::{Style, Term, measure_text_width, strip_ansi_codes, truncate_str};
 use dbuild_events::{Event, EventSink};
 use dbuild_report::{Bytes, Labels, Seconds};
 
-use super::View;
 use super::lines::Lines;
+use super::{View, brings_heading};
 
 /// Redrawing more often costs time and shows nothing new.
 const FRAME: Duration = Duration::from_millis(100);
@@ -137,8 +137,9 @@ impl Screen {
                 let word = Style::new().for_stderr().dim().apply_to("SKIPPED ").to_string();
                 self.above.push(format!("{word} [{}] {reason}", name.unwrap_or_default()));
             }
-            // A finding of a check brings its own heading.
-            Event::Warning { text, rule: Some(_), .. } => self.above.extend(text.lines().map(str::to_owned)),
+            Event::Warning { text, rule, line } if brings_heading(&rule, line) => {
+                self.above.extend(text.lines().map(str::to_owned));
+            }
             Event::Warning { text, .. } => {
                 let word = Style::new().for_stderr().yellow().apply_to("warning:").to_string();
                 self.above.push(format!("{word} {text}"));

@@ -24,9 +24,11 @@ fn write(bench: &Bench, image: &Image, name: &str, begun: Option<Begun>) -> Vec<
         image,
         names: &names,
         files: &[],
+        multi_platform: false,
         clamp_mtime: None,
         owners: false,
         engine: None,
+        waiting: crate::Waiting::default(),
     }
     .write(begun)
     .unwrap();

@@ -21,9 +21,11 @@ fn export(
         image: Some(image),
         names: &names(tags),
         files: &[],
+        multi_platform: false,
         clamp_mtime: None,
         owners: false,
         engine: None,
+        waiting: crate::Waiting::default(),
     };
     export.write(None)
 }
@@ -121,10 +123,11 @@ fn what_skopeo_writes_is_loaded() {
     judge("skopeo", &["copy", "--quiet", &format!("oci:{}:1", layout.display()), &target]);
 
     let to = Bench::new();
-    let loaded = crate::load(&to.store, &docker).unwrap();
+    let loaded = crate::load(&to.store, &docker, &crate::Waiting::default()).unwrap();
     assert_eq!(loaded[0].names, names(&["example.org/app:2"]));
     let again = bench.path("again.tar");
     let dest = Destination::Path(again.clone());
-    crate::save(&to.store, &loaded[0].image, &loaded[0].names, &dest, true).unwrap();
+    crate::save(&to.store, &loaded[0].image, &loaded[0].names, &dest, true, &crate::Waiting::default())
+        .unwrap();
     assert_eq!(skopeo(&format!("docker-archive:{}", again.display()))["Env"][0], "PATH=/bin");
 }

@@ -8,7 +8,6 @@ mod parts;
 
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, SystemTime};
 
 use dbuild_layer::{
     Compression, Files, NoMembers, OverlayFlavor, PackOptions, Stack, StackLayer, UnpackLimits, pack, unpack,
@@ -93,7 +92,7 @@ fn parts_of(platform: &str, layers: Vec<PackedLayer>) -> ImageParts {
         config,
         history,
         layers,
-        created: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000)),
+        created: Some("2023-11-14T22:13:20Z".to_owned()),
         annotations: Default::default(),
         media_types: MediaTypes::Oci,
     }

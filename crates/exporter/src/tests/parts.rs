@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use dbuild_digest::BlobDigest;
-use dbuild_oci::MediaTypes;
+use dbuild_oci::{HistoryEntry, MediaTypes};
 use dbuild_store::PackedLayer;
 
 use super::{Bench, parts_of};
-use crate::{assemble, assemble_index, image_id, inspect, metadata};
+use crate::{assemble, assemble_index, dated, image_id, inspect, metadata};
 
 /// A layer that is there, without a meaning.
 fn layer(bench: &Bench, text: &str, media_type: &str) -> PackedLayer {
@@ -86,6 +86,52 @@ fn metadata_speaks_as_buildx_does() {
     let index = assemble_index(&bench.store, &[image], &BTreeMap::new(), MediaTypes::Oci).unwrap();
     assert_eq!(image_id(&index), index.digest, "an index has no config");
     let path = bench.path("iid");
-    crate::write_iidfile(&path, &index).unwrap();
+    crate::write_iidfile(&path, &index, &crate::Waiting::default()).unwrap();
     assert_eq!(super::read(&path), index.digest.to_string());
+}
+
+#[test]
+fn every_entry_of_a_history_has_a_time() {
+    let entry = |created: Option<&str>, empty_layer| HistoryEntry {
+        created: created.map(str::to_owned),
+        empty_layer,
+        ..HistoryEntry::default()
+    };
+    let base = br#"{"created":"2020-01-01T00:00:00Z"}"#;
+    let dated = |history: &[HistoryEntry], layers: &[Option<u64>], base, epoch| {
+        let (history, created) = dated(history, layers, base, epoch);
+        let times = history
+            .iter()
+            .map(|entry| entry.created.as_deref().unwrap_or("-").get(..4).unwrap_or("-").to_owned());
+        (times.collect::<Vec<_>>().join(" "), created.map(|text| text[..4].to_owned()))
+    };
+    let year = |year: u64| Some((year - 1970) * 365 * 86_400_000 + 40 * 86_400_000);
+    let of_base = [entry(Some("2019-05-05T00:00:00Z"), false), entry(Some("2021-05-05T00:00:00Z"), true)];
+    let with = |more: &[bool]| {
+        [&of_base[..], &more.iter().map(|empty| entry(None, *empty)).collect::<Vec<_>>()].concat()
+    };
+    let some = |text: &str| Some(text.to_owned());
+    // Nothing new, or no layer: the base's time.
+    assert_eq!(dated(&of_base, &[None], Some(base), None), ("2019 2021".to_owned(), some("2021")));
+    assert_eq!(dated(&with(&[true]), &[None], Some(base), None), ("2019 2021 2021".to_owned(), some("2021")));
+    let layers = [None, year(2024), year(2023)];
+    let found = dated(&with(&[true, false, true, false, true]), &layers, Some(base), None);
+    assert_eq!(found, ("2019 2021 2021 2024 2024 2023 2023".to_owned(), some("2023")));
+    // A base without times, or without a history.
+    let bare = [entry(None, false), entry(None, true), entry(None, false)];
+    assert_eq!(
+        dated(&bare, &[None, year(2024)], Some(base), None),
+        ("2020 2020 2024".to_owned(), some("2024"))
+    );
+    assert_eq!(dated(&bare[..2], &[None], Some(base), None), ("2020 2020".to_owned(), some("2020")));
+    // On scratch.
+    let scratch = [entry(None, true), entry(None, false)];
+    assert_eq!(dated(&scratch, &[year(2024)], None, None), ("2024 2024".to_owned(), some("2024")));
+    assert_eq!(dated(&scratch[..1], &[], None, None), ("-".to_owned(), None));
+    assert_eq!(dated(&[], &[], None, None), (String::new(), None));
+    // SOURCE_DATE_EPOCH is the time of what is new, and of nothing else.
+    let found = dated(&with(&[true, false]), &[None, year(2024)], Some(base), Some(0));
+    assert_eq!(found, ("2019 2021 1970 1970".to_owned(), some("1970")));
+    assert_eq!(dated(&of_base, &[None], Some(base), Some(0)), ("2019 2021".to_owned(), some("2021")));
+    assert_eq!(dated(&[], &[], None, Some(0)).1, some("1970"));
 }

@@ -112,7 +112,8 @@ pub(crate) fn cut(line: &LogicalLine, command: &Command, escape: char) -> Result
                 let inner = words::split_command(line, range.clone(), escape);
                 cut_nested(line, &inner, escape)?;
             }
-            Args::Whole(whole())
+            // The config keeps the blanks at the end, as BuildKit does.
+            Args::Whole((!range.is_empty()).then(|| line.word(range.start..line.text.len())))
         }
         _ => return Ok(None),
     };

@@ -116,7 +116,9 @@ impl StageLowering<'_> {
         source: &str,
         word: &Word,
     ) -> Result<CopySource, Diagnostic> {
-        let whole = paths::source(source);
+        let path = if copy.parents { paths::source_with_pivot(source) } else { paths::source(source) };
+        // Each side of a pivot is a path of its own.
+        let whole = paths::source(&path);
         let from = match origin {
             Some(origin) => self.step_of(origin, &whole, instruction.span)?,
             None => {
@@ -124,7 +126,6 @@ impl StageLowering<'_> {
                 self.shared.context(None, &whole, self.id, instruction.span)
             }
         };
-        let path = if copy.parents { paths::source_with_pivot(source) } else { whole };
         Ok(CopySource::Path { from, path })
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use dbuild_oci::Reference;
+use dbuild_oci::{Platform, Reference};
 use dbuild_support::edit_distance;
 
 use super::globals;
@@ -14,25 +14,33 @@ use crate::expand::{Expansion, Lexer, Variables};
 use crate::request::BuildArgs;
 use crate::source::Word;
 
-pub(crate) fn run(ast: &Dockerfile, args: &BuildArgs, graph: &Graph<'_>, lint: &mut Lint) {
+/// Finds base images that have no name unless `--build-arg` gives them one. It needs no graph: what it finds is often why there
+/// is none.
+pub(crate) fn defaults(ast: &Dockerfile, args: &BuildArgs, platform: &Platform, lint: &mut Lint) {
+    let Ok(defaults) = globals::default_globals(ast, args, platform) else { return };
+    for view in ast.stages() {
+        let image = &view.from.image;
+        if let Ok(expansion) = Lexer::new(ast.escape()).expand(&image.text, &defaults)
+            && expansion.text.parse::<Reference>().is_err()
+        {
+            let shown: String = image.text.chars().take(100).collect();
+            let message = format!("without `--build-arg`, `{shown}` is not the name of an image");
+            let comments = &view.opening.comments;
+            lint.report(&rules::INVALID_DEFAULT_ARG_IN_FROM, comments, image.span, message);
+        }
+    }
+}
+
+pub(crate) fn run(ast: &Dockerfile, graph: &Graph<'_>, lint: &mut Lint) {
     let declared = ast.global_args().flat_map(|(_, definitions)| definitions);
     let mut known: BTreeSet<&str> = declared.map(|definition| definition.name.text.as_str()).collect();
     known.extend(graph.globals.names());
-    let defaults = globals::default_globals(ast, args, &graph.target_platform).ok();
     for node in &graph.nodes {
         let comments = &node.view.opening.comments;
         let image = &node.view.from.image;
         undeclared(image, &node.image_expansion, &known, |finding| {
             lint.add(&rules::UNDEFINED_ARG_IN_FROM, comments, finding);
         });
-        if let Some(defaults) = &defaults
-            && let Ok(expansion) = Lexer::new(ast.escape()).expand(&image.text, defaults)
-            && expansion.text.parse::<Reference>().is_err()
-        {
-            let shown: String = image.text.chars().take(100).collect();
-            let message = format!("without `--build-arg`, `{shown}` is not the name of an image");
-            lint.report(&rules::INVALID_DEFAULT_ARG_IN_FROM, comments, image.span, message);
-        }
         let (Some(word), Some(expansion)) = (&node.view.from.platform, &node.platform_expansion) else {
             continue;
         };

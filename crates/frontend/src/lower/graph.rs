@@ -166,9 +166,9 @@ impl<'a> Graph<'a> {
             _ => None,
         };
         let name = view.name();
-        let context = name.as_deref().and_then(|name| self.context_for_stage(name));
-        let replaced = context.is_some();
         let wanted = explicit.as_ref().unwrap_or(&self.target_platform).clone();
+        let context = name.as_deref().and_then(|name| self.context_for_stage(name, &wanted));
+        let replaced = context.is_some();
         let earlier = self.nodes.iter().rposition(|node| node.name.as_deref() == Some(&base_text));
         let base = match (context, earlier) {
             (Some(context), _) => {
@@ -230,7 +230,7 @@ impl<'a> Graph<'a> {
         })?;
         let familiar = reference.familiar();
         let familiar = familiar.strip_suffix(":latest").unwrap_or(&familiar);
-        if let Some(context) = self.named_context(familiar) {
+        if let Some(context) = self.named_context(familiar, platform) {
             return self.origin_of_context(context, name, platform, span);
         }
         let stages = self.nodes.iter().filter_map(|node| node.name.as_deref());
@@ -244,17 +244,23 @@ impl<'a> Graph<'a> {
     }
 
     /// A named context takes a stage's place, but for the two names that mean something else.
-    fn context_for_stage(&self, name: &str) -> Option<(&'a String, &'a NamedContext)> {
-        if matches!(name, "scratch" | "context") { None } else { self.named_context(name) }
+    fn context_for_stage(&self, name: &str, platform: &Platform) -> Option<(&'a String, &'a NamedContext)> {
+        if matches!(name, "scratch" | "context") { None } else { self.named_context(name, platform) }
     }
 
-    fn named_context(&self, familiar: &str) -> Option<(&'a String, &'a NamedContext)> {
+    /// A context under the name alone, or before that one that is for a platform: `NAME::PLATFORM`.
+    fn named_context(&self, familiar: &str, platform: &Platform) -> Option<(&'a String, &'a NamedContext)> {
         let contexts: &'a BTreeMap<String, NamedContext> = &self.args.contexts;
-        contexts.iter().find(|(name, _)| {
+        let is_called = |name: &str| {
             let given = name.parse::<Reference>().map(|reference| reference.familiar());
             let given = given.as_deref().unwrap_or(name);
             given.strip_suffix(":latest").unwrap_or(given) == familiar
-        })
+        };
+        let is_for = |text: &str| text.parse::<Platform>().is_ok_and(|of| of == *platform);
+        let for_platform = contexts.iter().find(|(name, _)| {
+            name.split_once("::").is_some_and(|(name, text)| is_called(name) && is_for(text))
+        });
+        for_platform.or_else(|| contexts.iter().find(|(name, _)| is_called(name)))
     }
 
     fn origin_of_context(

@@ -3,6 +3,7 @@
 mod config;
 mod copy;
 mod env;
+mod epoch;
 mod expose;
 mod from_checks;
 mod git;
@@ -15,6 +16,7 @@ mod signal;
 mod stage;
 mod windows;
 
+pub use epoch::{EpochSource, source_date_epoch};
 pub use git::{fetched_context, git_context, percent_decoded};
 
 use std::collections::BTreeSet;
@@ -120,8 +122,9 @@ fn lower_platforms(
 ) -> Result<(), Diagnostics> {
     let mut next_stage = 0;
     for platform in platforms(args) {
+        from_checks::defaults(ast, args, &platform, &mut shared.lint);
         let graph = Graph::new(ast, args, &platform, resolved)?;
-        from_checks::run(ast, args, &graph, &mut shared.lint);
+        from_checks::run(ast, &graph, &mut shared.lint);
         shared.declared.extend(graph.declared());
         lower_platform(&graph, args, resolved, shared, next_stage)?;
         next_stage += graph.nodes.len();
@@ -174,8 +177,29 @@ fn lower_platform(
         return Err(Diagnostics(errors));
     }
     let stage = stage_id(first_stage, graph.target);
-    shared.builder.add_target(Target { platform: graph.target_platform.clone(), stage });
+    shared.builder.add_target(Target { platform: label(graph, args, resolved), stage });
     Ok(())
+}
+
+/// The platform that the image says it is for: the one that was asked for, whatever its last stage is built on. Where none was, an
+/// image keeps the label of its base.
+fn label(graph: &Graph<'_>, args: &BuildArgs, resolved: &Resolved) -> Platform {
+    let mut node = &graph.nodes[graph.target];
+    while let graph::Origin::Stage(base) = node.base {
+        node = &graph.nodes[base];
+    }
+    let of_base = match &node.base {
+        graph::Origin::Image(request) => resolved.get(&request.reference, &request.platform),
+        _ => None,
+    };
+    let asked = graph.target_platform.clone();
+    let Some(of_base) = of_base.map(|image| image.platform.clone()) else { return asked };
+    if args.platforms.is_empty() {
+        return of_base;
+    }
+    let is_same = (&of_base.os, &of_base.architecture) == (&asked.os, &asked.architecture);
+    let variant = asked.variant.clone().or(of_base.variant.filter(|_| is_same));
+    Platform { variant, ..asked }
 }
 
 fn plan_stage(node: &Node<'_>, first_stage: usize, finished: Option<&Finished>) -> Stage {

@@ -34,13 +34,14 @@ pub(crate) fn workdir(present: &str, new: &str) -> String {
     }
 }
 
-/// A destination of COPY: absolute; a trailing slash or `/.` says that it is a directory.
+/// A destination of COPY: absolute, and clean before any symlink is looked at; a trailing slash or `/.` says that it is a
+/// directory.
 pub(crate) fn destination(workdir: &str, dest: &str) -> String {
-    if dest.starts_with('/') {
-        return dest.to_owned();
-    }
     let dest = if matches!(dest, "" | ".") { "./" } else { dest };
-    let joined = clean(&format!("{}/{dest}", absolute(workdir)));
+    let joined = match dest.starts_with('/') {
+        true => clean(dest),
+        false => clean(&format!("{}/{dest}", absolute(workdir))),
+    };
     if dest.ends_with('/') && !joined.ends_with('/') {
         format!("{joined}/")
     } else if dest.ends_with("/.") {
@@ -62,6 +63,11 @@ pub(crate) fn source_with_pivot(path: &str) -> String {
         Some((before, after)) => format!("{}/./{}", source(before), source(after)),
         None => source(path),
     }
+}
+
+/// The directory that a command starts in: the text of WORKDIR is kept, and entered clean.
+pub(crate) fn entered(workdir: &str) -> String {
+    clean(&absolute(workdir))
 }
 
 /// An absolute path from one that may be relative to a directory.
@@ -123,7 +129,11 @@ mod tests {
             ("/app", "x/", "/app/x/"),
             ("/app", "x/.", "/app/x/."),
             ("/app", "../x", "/x"),
-            ("/app", "/y//z/", "/y//z/"),
+            ("/app", "/y//z/", "/y/z/"),
+            ("/app", "/link/../g", "/g"),
+            ("/app", "/a/../", "/"),
+            ("/app", "/a/./.", "/a/."),
+            ("/app", "/..", "/"),
         ] {
             assert_eq!(destination(dir, dest), expected, "{dir} {dest}");
         }
@@ -136,6 +146,9 @@ mod tests {
             assert_eq!(source(path), expected, "{path}");
         }
         assert_eq!(source_with_pivot("./x/y/./z/w.txt"), "x/y/./z/w.txt");
+        for (workdir, expected) in [("", "/"), ("/srv/app/../data/", "/srv/data"), ("a//b", "/a/b")] {
+            assert_eq!(super::entered(workdir), expected, "{workdir}");
+        }
         assert_eq!(base_name("/a/b/"), "b");
         assert_eq!(base_name("/"), "/");
     }

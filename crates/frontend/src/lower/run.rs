@@ -42,7 +42,7 @@ impl StageLowering<'_> {
             env,
             args,
             proxies: self.proxies(),
-            workdir: if self.workdir.is_empty() { "/".to_owned() } else { self.workdir.clone() },
+            workdir: paths::entered(&self.workdir),
             user: self.config.user.clone(),
             mounts,
             network,

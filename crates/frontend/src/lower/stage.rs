@@ -175,7 +175,7 @@ impl<'s> StageLowering<'s> {
         let now = || StepSetting {
             env: self.env.pairs(),
             user: self.config.user.clone(),
-            workdir: if self.workdir.is_empty() { "/".to_owned() } else { self.workdir.clone() },
+            workdir: paths::entered(&self.workdir),
             shell: self.config.shell.clone().unwrap_or_default(),
         };
         let setting = self.setting.take().unwrap_or_else(|| Arc::new(now()));

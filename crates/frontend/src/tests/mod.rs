@@ -4,6 +4,7 @@ mod checking;
 mod errors;
 mod lowering;
 mod outlines;
+mod papers;
 mod printing;
 mod rules;
 mod spoken;

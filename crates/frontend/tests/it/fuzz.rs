@@ -110,7 +110,10 @@ fn references_are_survived() {
 
 #[test]
 fn a_planted_fault_is_found_and_shrunk() {
-    let corpus = corpus("Dockerfile");
+    // Of its own, so that no new file anywhere moves the fault out of reach.
+    let texts = ["# a\nCOPY a /b\n", "FROM scratch\nCOPY a/**/b /c\n", "RUN true\n"];
+    let corpus: Vec<(String, String)> =
+        texts.iter().map(|text| ("Dockerfile".to_owned(), (*text).to_owned())).collect();
     let planted = |text: &str, _: &mut Rng| {
         let ast = parse(&Source::new("Dockerfile", text)).ast;
         let odd = ast.instructions.iter().any(|one| one.line.text.contains("**") && !one.comments.is_empty());

@@ -19,8 +19,9 @@ use crate::{ArchiveError, Entry, EntryKind, LayerError, Mtime, ResolveError, Tre
 pub(crate) enum Operation {
     /// An entry of its own; with the number of its bytes in the spool.
     Put(Entry, Option<u64>),
-    /// One more name for what is at `target`.
-    Link { path: TreePath, target: TreePath },
+    /// One more name for what is at `target`. The entry says its path, and the metadata that all names have from
+    /// now on; its kind says nothing.
+    Link { entry: Entry, target: TreePath },
     /// `.wh.x`: `x` of lower layers is hidden.
     Hide(TreePath),
     /// `.wh..wh..opq`: all that lower layers have in a directory is hidden.
@@ -75,7 +76,10 @@ pub(crate) fn read(
                 Operation::Put(entry_of(&header, path, content), Some(number))
             }
             Kind::Other(kind) => Operation::Put(entry_of(&header, path, kind), None),
-            Kind::Link(target) => Operation::Link { path, target },
+            Kind::Link(target) => {
+                let entry = entry_of(&header, path, EntryKind::Hardlink { target: target.clone() });
+                Operation::Link { entry, target }
+            }
             Kind::Hide => Operation::Hide(path),
             Kind::HideContents => Operation::HideContents(path),
         };
@@ -108,6 +112,10 @@ enum Kind {
 fn classify(header: &Header, purpose: Purpose) -> Result<Option<(TreePath, Kind)>, ArchiveError> {
     let refuse = |why: String| ArchiveError::Refused { name: tar_reader::shown(&header.name), why };
     let path = inside(&header.name, purpose).map_err(|why| refuse(why.to_owned()))?;
+    // Without a slash in front it means the place of the archive itself, of which nothing is said then.
+    if path.is_root() && purpose == Purpose::Add && !header.name.starts_with(b"/") {
+        return Ok(None);
+    }
     if let Some((parent, name)) = path.split()
         && let Some(hidden) = name.strip_prefix(b".wh.")
     {
@@ -225,7 +233,7 @@ impl<'d, 'a> Applied<'d, 'a> {
     pub(crate) fn apply(&mut self, operation: Operation) -> Result<(), LayerError> {
         match operation {
             Operation::Put(entry, spool) => self.put(entry, spool),
-            Operation::Link { path, target } => self.link(&path, &target),
+            Operation::Link { entry, target } => self.link(entry, &target),
             Operation::Hide(path) => {
                 let at = self.place_of(&path)?;
                 self.draft.hide(&at);
@@ -240,13 +248,14 @@ impl<'d, 'a> Applied<'d, 'a> {
     }
 
     fn put(&mut self, mut entry: Entry, spool: Option<u64>) -> Result<(), LayerError> {
-        // The place of an archive is the layer's root, whose mode the archive may say, or a directory that is there.
-        if entry.path.is_root() && !self.root.is_root() {
-            return Ok(());
-        }
+        let is_root = entry.path.is_root();
         entry.path = self.place_of(&entry.path)?;
         if let Some((uid, gid)) = self.owner {
             (entry.uid, entry.gid) = (uid, gid);
+        }
+        if is_root && self.purpose == Purpose::Add {
+            self.put_destination(entry);
+            return Ok(());
         }
         if !matches!(entry.kind, EntryKind::File { .. }) {
             self.before = None;
@@ -257,33 +266,72 @@ impl<'d, 'a> Applied<'d, 'a> {
         Ok(())
     }
 
-    fn link(&mut self, path: &TreePath, target: &TreePath) -> Result<(), LayerError> {
+    /// An entry `/` in a file of ADD: it says what the destination is, a directory that is there. The mode and the time
+    /// of the root of the file system are no layer's, as in BuildKit; its owner holds for later steps.
+    fn put_destination(&mut self, entry: Entry) {
+        let there = self.draft.look(self.root).cloned();
+        let there = there.unwrap_or_else(|| Entry::new_dir(self.root.clone()));
+        let kind = match self.draft.own(self.root) {
+            Some(node) => node.entry.kind.clone(),
+            None => EntryKind::Dir { opaque: false },
+        };
+        let entry = match self.root.is_root() {
+            true if (there.uid, there.gid) == (entry.uid, entry.gid) => return,
+            true => Entry { kind, uid: entry.uid, gid: entry.gid, ..there },
+            false => Entry { kind, xattrs: there.xattrs, ..entry },
+        };
+        let implied = implied(entry.mtime);
+        self.draft.put(Node { entry, bytes: Bytes::None, group: None }, &implied);
+    }
+
+    fn link(&mut self, mut entry: Entry, target: &TreePath) -> Result<(), LayerError> {
+        let path = entry.path.clone();
         let refuse = |why: &str| ArchiveError::Refused {
             name: tar_reader::shown(path.as_bytes()),
             why: format!("is a hard link to {target}, which {why}"),
         };
-        let at = self.place_of(path)?;
+        let at = self.place_of(&path)?;
         let target_at = self.draft.resolve(self.root, target.as_bytes(), false)?;
         if at == target_at {
             return Ok(());
         }
+        let implied = implied(entry.mtime);
         let mut node = match self.draft.own(&target_at) {
             Some(node) => node.clone(),
-            None => self.draft.copy_from_below(&target_at).ok_or_else(|| refuse("is not there"))?,
+            None => {
+                // Both names are in this layer then: in two they would be two files.
+                let node = self.draft.copy_from_below(&target_at).ok_or_else(|| refuse("is not there"))?;
+                if !node.entry.is_dir() {
+                    self.draft.put(node.clone(), &implied);
+                }
+                node
+            }
         };
         match node.entry.kind {
             EntryKind::Dir { .. } => return Err(refuse("is a directory").into()),
             EntryKind::Whiteout => return Err(refuse("is not there").into()),
-            EntryKind::File { .. } if node.group.is_none() && self.draft.own(&target_at).is_some() => {
-                let group = self.draft.new_group();
-                node.group = Some(group);
-                self.draft.set_group(&target_at, group);
-            }
             _ => {}
         }
+        let group = node.group.unwrap_or_else(|| self.draft.new_group());
+        node.group = Some(group);
+        self.draft.set_group(&target_at, group);
+        self.before = None;
+        entry.kind = node.entry.kind.clone();
+        if let EntryKind::Symlink { .. } = entry.kind {
+            entry.mode = node.entry.mode;
+        }
+        if let Some((uid, gid)) = self.owner {
+            (entry.uid, entry.gid) = (uid, gid);
+        }
+        if entry.xattrs.is_empty() {
+            entry.xattrs = node.entry.xattrs.clone();
+        }
         node.entry.path = at;
-        let implied = implied(node.entry.mtime);
+        let same = node.entry.same_but_path_and_time(&entry) && node.entry.mtime == entry.mtime;
         self.draft.put(node, &implied);
+        if !same {
+            self.draft.set_meta_of_group(group, &entry);
+        }
         Ok(())
     }
 
@@ -299,13 +347,28 @@ impl<'d, 'a> Applied<'d, 'a> {
         let written = TreePath::from_bytes(parent).map_err(ResolveError::from)?;
         match self.draft.look(&resolved) {
             Some(entry) if entry.is_dir() => {}
-            // A symlink led here, to nothing.
-            None if self.purpose == Purpose::Layer || resolved == self.root.join(&written) => {}
+            None if self.purpose == Purpose::Layer || !self.leads_to_nothing(&written)? => {}
             _ => return Err(ResolveError::NotADirectory(resolved).into()),
         }
         let at = resolved.child(name).map_err(ResolveError::from)?;
         self.before = Some((written, resolved));
         Ok(at)
+    }
+
+    /// Whether a symlink on the way to a directory of the archive dangles, the directory itself included: no directory is made where
+    /// it points. Below what it leads to there may be one to make.
+    fn leads_to_nothing(&self, directory: &TreePath) -> Result<bool, LayerError> {
+        for path in std::iter::once(directory.clone()).chain(directory.ancestors()) {
+            let last = self.draft.resolve(self.root, path.as_bytes(), false)?;
+            let is_link = matches!(self.draft.look_kind(&last), Some(EntryKind::Symlink { .. }));
+            if is_link {
+                let end = self.draft.resolve(self.root, path.as_bytes(), true)?;
+                if self.draft.look(&end).is_none() {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
     }
 }
 
@@ -340,3 +403,7 @@ impl<R: Read> Read for Hashing<R> {
         Ok(got)
     }
 }
+
+#[cfg(test)]
+#[path = "tests/extract.rs"]
+mod tests;

@@ -34,9 +34,8 @@ pub(crate) fn header(member: &Member<'_>, out: &mut Vec<u8>) {
     } else {
         fields.of_kind(member.kind);
     }
-    if fields.kind != b'1'
-        && let Some((_, value)) = entry.xattrs.iter().find(|(name, _)| **name == *CAPABILITY.as_bytes())
-    {
+    // Of links, too: who unpacks one gives it its owner, and the kernel takes a capability away with that.
+    if let Some((_, value)) = entry.xattrs.iter().find(|(name, _)| **name == *CAPABILITY.as_bytes()) {
         fields.capability = Some(value);
     }
     fields.write(out);

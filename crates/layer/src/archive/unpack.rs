@@ -38,7 +38,7 @@ pub struct Unpacked {
     form: DiskForm,
 }
 
-/// Reads a layer's tar (uncompressed; see [`crate::archive::decompress`]) to its end into a directory that is empty. Ok means: every
+/// Reads a layer's tar (uncompressed; see [`crate::archive::extract::decompress`]) to its end into a directory that is empty. Ok means: every
 /// file's bytes are there; [`Unpacked::complete`] then puts them in their places. Decompression and hashing run beside the
 /// writing. After an error the directory holds what was written so far, and is the caller's to remove.
 pub fn unpack(

@@ -25,6 +25,26 @@ pub(crate) fn has_wildcards(path: &[u8]) -> bool {
     false
 }
 
+/// Whether a pattern has a class that takes a slash, as `[^a]` does, or holds one: then it does not go by components.
+pub(crate) fn has_slash_class(pattern: &[u8]) -> bool {
+    let mut at = 0;
+    while let Some(byte) = pattern.get(at) {
+        match byte {
+            b'\\' => at += 2,
+            b'[' => {
+                let end = class_end(&pattern[at..]).unwrap_or(1);
+                let class = pattern.get(at + 1..at + end - 1).unwrap_or_default();
+                if class.contains(&b'/') || in_class(class, u32::from('/')) {
+                    return true;
+                }
+                at += end;
+            }
+            _ => at += 1,
+        }
+    }
+    false
+}
+
 /// Whether the whole of `name` matches the whole of `pattern`. `*` and `?` do not match a slash. A malformed
 /// pattern matches nothing.
 pub(crate) fn matches(pattern: &[u8], name: &[u8]) -> bool {
@@ -69,7 +89,10 @@ pub(crate) fn check_bytes(bytes: &[u8]) -> Result<(), &'static str> {
         match bytes[at] {
             b'\\' if at + 1 == bytes.len() => return Err("it ends in a backslash"),
             b'\\' => at += 2,
-            b'[' => at += class_end(&bytes[at..]).ok_or("a `[` in it is not closed, or is empty")?,
+            b'[' => {
+                at += class_end(&bytes[at..])
+                    .ok_or("a `[` in it is not closed, is empty, or has a `-` without two ends")?;
+            }
             _ => at += 1,
         }
     }
@@ -104,30 +127,60 @@ fn match_one(pattern: &[u8], name: &[u8]) -> Option<(usize, usize)> {
     }
 }
 
-/// The length of a class, from `[` to after its `]`.
+/// The length of a class, from `[` to after its `]`, if it is one: single characters and ranges with two ends.
 fn class_end(pattern: &[u8]) -> Option<usize> {
-    let mut at = 1;
-    if pattern.get(at) == Some(&b'^') {
-        at += 1;
+    let after = pattern.get(1..)?;
+    let mut rest = after.strip_prefix(b"^").unwrap_or(after);
+    let mut is_first = true;
+    loop {
+        match rest.first()? {
+            b']' if !is_first => return Some(pattern.len() - rest.len() + 1),
+            b']' | b'-' => return None,
+            _ => {}
+        }
+        class_char(&mut rest)?;
+        if let Some(mut after) = rest.strip_prefix(b"-") {
+            if matches!(after.first()?, b']' | b'-') {
+                return None;
+            }
+            class_char(&mut after)?;
+            rest = after;
+        }
+        is_first = false;
     }
-    let first = at;
-    while at < pattern.len() {
-        match pattern[at] {
-            b']' if at > first => return Some(at + 1),
-            b']' => return None,
+}
+
+/// Says what is wrong with the ranges of a pattern that [`check_bytes`] takes: moby makes regular expressions of the patterns of
+/// an ignore file, and these know no range that goes backwards.
+pub(crate) fn check_ranges(bytes: &[u8]) -> Result<(), &'static str> {
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at) {
+        match byte {
             b'\\' => at += 2,
+            b'[' => {
+                let end = class_end(&bytes[at..]).unwrap_or(1);
+                if ranges(bytes.get(at + 1..at + end - 1).unwrap_or_default())
+                    .1
+                    .iter()
+                    .any(|(low, high)| low > high)
+                {
+                    return Err("a range in it goes backwards");
+                }
+                at += end;
+            }
             _ => at += 1,
         }
     }
-    None
+    Ok(())
 }
 
-fn in_class(class: &[u8], character: u32) -> bool {
+/// The ranges between the brackets of a class, and whether it is negated.
+fn ranges(class: &[u8]) -> (bool, Vec<(u32, u32)>) {
     let (negated, mut rest) = match class.strip_prefix(b"^") {
         Some(rest) => (true, rest),
         None => (false, class),
     };
-    let mut found = false;
+    let mut found = Vec::new();
     while let Some(low) = class_char(&mut rest) {
         let high = match rest.strip_prefix(b"-") {
             Some(after) => {
@@ -136,9 +189,14 @@ fn in_class(class: &[u8], character: u32) -> bool {
             }
             None => low,
         };
-        found |= (low..=high).contains(&character);
+        found.push((low, high));
     }
-    found != negated
+    (negated, found)
+}
+
+fn in_class(class: &[u8], character: u32) -> bool {
+    let (negated, ranges) = ranges(class);
+    ranges.iter().any(|(low, high)| (low..=high).contains(&&character)) != negated
 }
 
 fn class_char(rest: &mut &[u8]) -> Option<u32> {
@@ -208,7 +266,11 @@ mod tests {
             ("[\\]a]", "]", true),
             ("[\\-]", "-", true),
             ("[x\\-]", "z", false),
-            ("[-]", "-", true),
+            ("[-]", "-", false),
+            ("[x-]", "x", false),
+            ("[-x]", "x", false),
+            ("[\\-x]", "x", true),
+            ("[a-b-c]", "a", false),
             ("[]a]", "]", false),
             ("[^]", "a", false),
             ("*x", "xxx", true),
@@ -231,7 +293,22 @@ mod tests {
     #[test]
     fn malformed_patterns_are_named() {
         assert!(check("a[").is_err() && check("a\\").is_err() && check("[]").is_err());
-        assert!(check("a[b]\\*?").is_ok());
+        for pattern in ["[-]", "[a-]", "[-a]", "[a-b-c]", "[^]", "[^-]", "[a\\"] {
+            assert!(check(pattern).is_err(), "{pattern}");
+        }
+        for pattern in ["a[b]\\*?", "[a-c]", "[\\-]", "[a\\-]", "[^a-cx]", "[\\]]", "[z-a]"] {
+            assert!(check(pattern).is_ok(), "{pattern}");
+        }
+        assert!(super::check_ranges(b"x[z-a]").is_err() && super::check_ranges(b"[a-z][\\]-a]").is_ok());
+    }
+
+    #[test]
+    fn a_class_that_takes_a_slash_is_known() {
+        for (component, expected) in
+            [("a[^b]", true), ("[.-0]", true), ("[^/]", true), ("[a-c]*", false), ("\\[^b]", false)]
+        {
+            assert_eq!(super::has_slash_class(component.as_bytes()), expected, "{component}");
+        }
     }
 
     #[test]

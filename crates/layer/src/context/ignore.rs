@@ -10,6 +10,33 @@ use crate::context::glob::{self, PatternError};
 #[derive(Clone, Debug, Default)]
 pub struct Ignore {
     patterns: Vec<Pattern>,
+    /// The file that they are from, as messages name it.
+    file: Option<String>,
+}
+
+/// An ignore file that cannot be taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IgnoreError {
+    /// A line that is no pattern.
+    #[error("line {line}: {error}")]
+    Pattern {
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        error: PatternError,
+    },
+    /// Text in an encoding that would be read as patterns that match nothing.
+    #[error("it is written in UTF-16, and ignore files are UTF-8")]
+    Utf16,
+}
+
+/// The pattern that leaves a path out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DecidingPattern {
+    /// The pattern, cleaned.
+    pub text: String,
+    /// Its line in the file, from 1.
+    pub line: usize,
 }
 
 /// Which patterns matched a directory, so that they need not be tried again below it.
@@ -21,6 +48,8 @@ struct Pattern {
     negated: bool,
     form: Form,
     text: Vec<u8>,
+    /// Where it stands, from 1.
+    line: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -52,37 +81,68 @@ enum Token {
 impl Ignore {
     /// Reads an ignore file: a BOM is skipped, lines that begin with `#` and empty ones too, white space around a
     /// pattern (so also CR) is not part of it, and a leading slash says nothing.
-    pub fn parse(bytes: &[u8]) -> Result<Self, PatternError> {
+    pub fn parse(bytes: &[u8]) -> Result<Self, IgnoreError> {
+        if is_utf16(bytes) {
+            return Err(IgnoreError::Utf16);
+        }
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-        let mut patterns = Vec::new();
-        for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.starts_with(b"#")) {
+        let mut ignore = Self::default();
+        let lines = (1..).zip(bytes.split(|byte| *byte == b'\n'));
+        for (number, line) in lines.filter(|(_, line)| !line.starts_with(b"#")) {
             let line = line.trim_ascii();
-            let (negated, line) = match line.strip_prefix(b"!") {
+            let (negated, text) = match line.strip_prefix(b"!") {
                 Some(rest) => (true, rest.trim_ascii()),
                 None => (false, line),
             };
-            let cleaned = if line.is_empty() { Vec::new() } else { clean(line) };
+            let cleaned = if text.is_empty() { Vec::new() } else { clean(text) };
             let cleaned = match &cleaned[..] {
                 [b'/', rest @ ..] if !rest.is_empty() => rest,
                 other => other,
             };
-            add(&mut patterns, negated, cleaned)?;
+            ignore.add(negated, cleaned, number).map_err(|mut error| {
+                error.pattern = String::from_utf8_lossy(line).chars().take(200).collect();
+                IgnoreError::Pattern { line: number, error }
+            })?;
         }
-        Ok(Self { patterns })
+        Ok(ignore)
+    }
+
+    /// These patterns, as those of a file that messages name so.
+    pub fn of_file(self, name: impl Into<String>) -> Self {
+        Self { file: Some(name.into()), ..self }
+    }
+
+    /// The file that the patterns are from.
+    pub fn file(&self) -> Option<&str> {
+        self.file.as_deref()
     }
 
     /// Takes patterns as `--exclude` and `--parents` have them, one each.
     pub fn from_patterns<S: AsRef<str>>(texts: &[S]) -> Result<Self, PatternError> {
-        let mut patterns = Vec::new();
-        for text in texts {
+        let mut ignore = Self::default();
+        for (number, text) in (1..).zip(texts) {
             let text = text.as_ref().trim();
             let cleaned = if text.is_empty() { Vec::new() } else { clean(text.as_bytes()) };
-            match cleaned.strip_prefix(b"!") {
-                Some(rest) => add(&mut patterns, true, rest)?,
-                None => add(&mut patterns, false, &cleaned)?,
-            }
+            let added = match cleaned.strip_prefix(b"!") {
+                Some(rest) => ignore.add(true, rest, number),
+                None => ignore.add(false, &cleaned, number),
+            };
+            added.map_err(|error| PatternError { pattern: text.chars().take(200).collect(), ..error })?;
         }
-        Ok(Self { patterns })
+        Ok(ignore)
+    }
+
+    fn add(&mut self, negated: bool, text: &[u8], line: usize) -> Result<(), PatternError> {
+        let error = |reason| PatternError { pattern: String::new(), reason };
+        match (negated, text) {
+            (true, b"") => return Err(error("nothing follows the `!`")),
+            (true, b"/") => return Err(error("the root, which follows the `!`, is always there")),
+            (false, b"") => return Ok(()),
+            _ => {}
+        }
+        glob::check_bytes(text).and_then(|()| glob::check_ranges(text)).map_err(error)?;
+        self.patterns.push(Pattern { negated, form: Form::of(text), text: text.to_vec(), line });
+        Ok(())
     }
 
     /// Whether there is no pattern.
@@ -104,17 +164,37 @@ impl Ignore {
 
     /// Whether a path matches, itself or through a directory above it.
     pub fn matches(&self, path: &TreePath) -> bool {
+        !self.is_empty() && self.deciding(path).is_some()
+    }
+
+    /// The pattern by which a path matches, itself or through a directory above it.
+    pub fn deciding_pattern(&self, path: &TreePath) -> Option<DecidingPattern> {
+        let Pattern { text, line, .. } = self.deciding(path)?;
+        Some(DecidingPattern { text: String::from_utf8_lossy(text).into_owned(), line: *line })
+    }
+
+    fn deciding(&self, path: &TreePath) -> Option<&Pattern> {
         let mut above: Vec<TreePath> = path.ancestors().filter(|above| !above.is_root()).collect();
         above.reverse();
-        let mut matched = false;
+        let mut deciding = None;
         for pattern in &self.patterns {
-            if pattern.negated == matched
+            if pattern.negated == deciding.is_some()
                 && above.iter().chain([path]).any(|path| pattern.matches(path.as_bytes()))
             {
-                matched = !pattern.negated;
+                deciding = (!pattern.negated).then_some(pattern);
             }
         }
-        matched
+        deciding
+    }
+
+    /// What a walk from the top knows at a directory.
+    pub(crate) fn matched_at(&self, path: &TreePath) -> Matched {
+        let mut above: Vec<TreePath> = path.ancestors().filter(|above| !above.is_root()).collect();
+        above.reverse();
+        above
+            .iter()
+            .chain([path])
+            .fold(Matched::default(), |matched, path| self.matches_below(path, &matched).1)
     }
 
     /// As [`Ignore::matches`] during a walk: `parent` is what the directory above gave (the default at the top).
@@ -144,18 +224,13 @@ impl Ignore {
     }
 }
 
-fn add(patterns: &mut Vec<Pattern>, negated: bool, text: &[u8]) -> Result<(), PatternError> {
-    let shown = || String::from_utf8_lossy(text).chars().take(200).collect::<String>();
-    match (negated, text) {
-        (true, b"") => {
-            return Err(PatternError { pattern: "!".to_owned(), reason: "nothing follows the `!`" });
-        }
-        (false, b"") => return Ok(()),
-        _ => {}
+/// Whether text is written in UTF-16: it begins with that encoding's mark, or every other one of its first bytes is 0.
+pub fn is_utf16(bytes: &[u8]) -> bool {
+    match bytes {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => true,
+        [a, 0, b, 0, ..] | [0, a, 0, b, ..] => *a != 0 && *b != 0,
+        _ => false,
     }
-    glob::check_bytes(text).map_err(|reason| PatternError { pattern: shown(), reason })?;
-    patterns.push(Pattern { negated, form: Form::of(text), text: text.to_vec() });
-    Ok(())
 }
 
 impl Form {

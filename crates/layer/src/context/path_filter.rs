@@ -1,133 +1,216 @@
-//! Which paths of a context somebody will select, step by step along a walk.
+//! The part of a context that the sources of a build can select.
+//!
+//! Sources are followed on disk here, as [`crate::copy::select`] follows them in the finished tree, so that nothing else need be read.
+//! One promise holds it together: selecting from a tree that was walked with a filter gives what selecting from the tree
+//! of the whole context gives, in errors too. It follows that no source depends on which others there are. Walking too
+//! much is no fault, only slow; walking too little is one.
+
+use std::collections::{BTreeMap, HashSet};
+
+use rustix::fs::FileType;
+use rustix::io::Errno;
 
 use crate::context::glob;
-use crate::context::ignore::clean;
-use crate::{MAX_PATH, TreePath};
+use crate::disk::{self, Root};
+use crate::tree::stack::MAX_LINKS;
+use crate::{Ignore, LayerError, TreePath};
 
-/// Patterns for paths. A path is wanted if a pattern matches it or a directory above it.
-#[derive(Debug)]
-pub(crate) struct Wanted {
-    /// `None`: everything.
-    patterns: Option<Vec<Vec<Part>>>,
-    grown: bool,
+/// Paths without symlinks, as a tree of names.
+#[derive(Debug, Default)]
+pub(crate) struct PathFilter {
+    top: Node,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Part {
-    Literal(Box<[u8]>),
-    Pattern(Box<[u8]>),
-    /// `**`: everything from here.
-    Rest,
+#[derive(Debug, Default)]
+struct Node {
+    /// With all that is below.
+    all: bool,
+    children: BTreeMap<Box<[u8]>, Node>,
 }
 
-/// Where a directory stands in a pattern.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum State {
-    /// Everything below is wanted.
-    All,
-    /// The next name must match this part of this pattern.
-    At(usize, usize),
+/// Where a path of a walk stands in a filter. Paths that stand nowhere are not walked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Position<'a> {
+    /// `None`: below a directory that is taken as a whole.
+    node: Option<&'a Node>,
 }
 
-impl Wanted {
-    pub(crate) fn new(wanted: Option<&[String]>) -> Self {
-        let patterns = wanted.map(|wanted| wanted.iter().map(|path| parts(path.as_bytes())).collect());
-        Self { patterns, grown: false }
+impl PathFilter {
+    /// The filter that everything passes.
+    pub(crate) fn everything() -> Self {
+        Self { top: Node { all: true, children: BTreeMap::new() } }
     }
 
-    pub(crate) fn is_all(&self) -> bool {
-        self.patterns.is_none()
+    /// What the sources lead to: relative paths, possibly with wildcards. The symlinks and directories on the way
+    /// pass, too, since a source is resolved through them.
+    pub(crate) fn new(root: &Root, ignore: &Ignore, sources: &[String]) -> Result<Self, LayerError> {
+        let mut top = Node::default();
+        for source in sources {
+            // A pattern of --parents is read without the white space around it.
+            let mut texts = vec![source.as_str()];
+            texts.extend(Some(source.trim()).filter(|trimmed| trimmed != source));
+            for text in texts {
+                let Ok(path) = TreePath::clean(text.as_bytes()) else { continue };
+                if glob::has_slash_class(path.as_bytes()) {
+                    return Ok(Self::everything());
+                }
+                let components: Vec<&[u8]> = path.components().collect();
+                let mut way = Way { root, ignore, top: &mut top, seen: HashSet::new() };
+                way.follow_all(&components)?;
+            }
+        }
+        Ok(Self { top })
     }
 
-    /// Whether symlinks led to more since this was last asked.
-    pub(crate) fn has_grown(&mut self) -> bool {
-        std::mem::take(&mut self.grown)
+    /// Where the root of the context stands.
+    pub(crate) fn start(&self) -> Position<'_> {
+        Position::of(&self.top)
+    }
+}
+
+impl<'a> Position<'a> {
+    fn of(node: &'a Node) -> Self {
+        Self { node: Some(node).filter(|node| !node.all) }
     }
 
-    /// What the root of the context is.
-    pub(crate) fn start(&self) -> Vec<State> {
-        match &self.patterns {
-            None => vec![State::All],
-            Some(patterns) => (0..patterns.len()).map(|pattern| self.at(pattern, 0)).collect(),
+    /// Where a name in this directory stands.
+    pub(crate) fn below(self, name: &[u8]) -> Option<Self> {
+        match self.node {
+            None => Some(self),
+            Some(node) => node.children.get(name).map(Self::of),
         }
     }
 
-    /// What a name in a directory is: where its own entries stand, and for which patterns it is the last part.
-    /// `None`: nobody wants it.
-    pub(crate) fn step(&self, states: &[State], name: &[u8]) -> Option<(Vec<State>, Vec<usize>)> {
-        if states.contains(&State::All) {
-            return Some((vec![State::All], Vec::new()));
-        }
-        let patterns = self.patterns.as_ref()?;
-        let mut next = Vec::new();
-        let mut selected = Vec::new();
-        for state in states {
-            let State::At(pattern, part) = *state else { continue };
-            let matches = match &patterns[pattern][part] {
-                Part::Literal(literal) => **literal == *name,
-                Part::Pattern(text) => glob::matches(text, name),
-                Part::Rest => true,
+    /// Whether the path passes with everything below it.
+    pub(crate) fn is_whole(self) -> bool {
+        self.node.is_none()
+    }
+}
+
+impl Node {
+    fn at(&mut self, path: &TreePath) -> &mut Node {
+        path.components().fold(self, |node, name| node.children.entry(name.into()).or_default())
+    }
+}
+
+/// Where a source has led, and its components that are left.
+type Branch<'c> = (TreePath, Vec<&'c [u8]>);
+
+/// The ways on which one source leads into the context.
+struct Way<'a> {
+    root: &'a Root,
+    ignore: &'a Ignore,
+    top: &'a mut Node,
+    /// Directories that were listed already, with how many components were left there: without this, names such as `*`
+    /// in directories of the same name would double the work with each level.
+    seen: HashSet<(TreePath, usize)>,
+}
+
+impl Way<'_> {
+    /// Follows a source, whose wildcards branch.
+    fn follow_all(&mut self, components: &[&[u8]]) -> Result<(), LayerError> {
+        let mut branches = vec![(TreePath::root(), components.to_vec(), None)];
+        while let Some((at, rest, name)) = branches.pop() {
+            let Some((dir, rest)) = self.follow(at, &rest, name)? else { continue };
+            let Some((pattern, after)) = rest.split_first() else {
+                self.top.at(&dir).all = true;
+                continue;
             };
-            if matches {
-                let state = self.at(pattern, part + 1);
-                if state == State::All {
-                    selected.push(pattern);
-                }
-                if !next.contains(&state) {
-                    next.push(state);
+            // Recursive with --parents; elsewhere it is no more than one level.
+            if pattern.windows(2).any(|two| two == b"**") {
+                self.top.at(&dir).all = true;
+            }
+            if !self.seen.insert((dir.clone(), rest.len())) {
+                continue;
+            }
+            for name in names(self.root, &dir)? {
+                // A mount's source is never a pattern, so the name itself counts as well.
+                if *name == **pattern || glob::matches(pattern, &name) {
+                    branches.push((dir.clone(), after.to_vec(), Some(name)));
                 }
             }
         }
-        (!next.is_empty()).then_some((next, selected))
+        Ok(())
     }
 
-    /// A symlink on the way of wanted paths: where it leads is wanted too, with what is left of the patterns.
-    pub(crate) fn follow(&mut self, dir: &TreePath, target: &[u8], states: &[State], selected: Vec<usize>) {
-        let Some(patterns) = &mut self.patterns else { return };
-        let mut written = Vec::new();
-        if target.first() != Some(&b'/') {
-            written.extend_from_slice(dir.as_bytes());
-            written.push(b'/');
-        }
-        written.extend_from_slice(target);
-        let Ok(leads_to) = TreePath::clean(&written) else { return };
-        let prefix: Vec<Part> = leads_to.components().map(|name| Part::Literal(name.into())).collect();
-        let mut rests: Vec<Vec<Part>> = Vec::new();
-        if !selected.is_empty() {
-            rests.push(Vec::new());
-        }
-        for state in states {
-            if let State::At(pattern, part) = state {
-                rests.push(patterns[*pattern][*part..].to_vec());
+    /// Follows components from a directory, `name` first, to the first that has wildcards, or to the end. Gives where that
+    /// is, with what is left; nothing where the way ends before.
+    fn follow<'c>(
+        &mut self,
+        mut at: TreePath,
+        components: &[&'c [u8]],
+        name: Option<Box<[u8]>>,
+    ) -> Result<Option<Branch<'c>>, LayerError> {
+        let mut rest = components;
+        let mut pending: Vec<Box<[u8]>> = name.into_iter().collect();
+        let mut links = 0;
+        loop {
+            let component: Box<[u8]> = match (pending.pop(), rest) {
+                (Some(component), _) => component,
+                (None, [first, after @ ..]) if !is_pattern(first) => {
+                    rest = after;
+                    (*first).into()
+                }
+                (None, _) => return Ok(Some((at, rest.to_vec()))),
+            };
+            match &*component {
+                b"" | b"." => continue,
+                b".." => {
+                    at = at.parent().unwrap_or_default();
+                    continue;
+                }
+                _ => {}
             }
-        }
-        for rest in rests {
-            let pattern: Vec<Part> = prefix.iter().cloned().chain(rest).collect();
-            // A link to itself would grow for ever.
-            if pattern.len() <= MAX_PATH / 2 && !patterns.contains(&pattern) {
-                patterns.push(pattern);
-                self.grown = true;
+            let Ok(next) = at.child(&component) else { return Ok(None) };
+            let Some(kind) = self.kind_of(&next)? else {
+                // A `..` after it leads back, as it does when a path is resolved.
+                at = next;
+                continue;
+            };
+            self.top.at(&next);
+            match kind {
+                FileType::Directory => at = next,
+                FileType::Symlink => {
+                    links += 1;
+                    if links > MAX_LINKS {
+                        return Ok(None);
+                    }
+                    let target = self.root.read_link(&next)?;
+                    if target.first() == Some(&b'/') {
+                        at = TreePath::root();
+                    }
+                    pending.extend(target.split(|byte| *byte == b'/').rev().map(Into::into));
+                }
+                _ => return Ok(None),
             }
         }
     }
 
-    fn at(&self, pattern: usize, part: usize) -> State {
-        let parts = self.patterns.as_ref().map_or(&[][..], |patterns| &patterns[pattern]);
-        match parts.get(part) {
-            None | Some(Part::Rest) => State::All,
-            Some(_) => State::At(pattern, part),
-        }
+    /// What stands at a path, unless the ignore file surely leaves it out.
+    fn kind_of(&self, path: &TreePath) -> Result<Option<FileType>, LayerError> {
+        let kind = match self.root.stat(path) {
+            Ok(stat) => stat.kind,
+            Err(errno) if disk::is_gone(Some(errno)) => return Ok(None),
+            Err(errno) => return Err(LayerError::io("stat", self.root.full(path))(errno)),
+        };
+        let is_dir = kind == FileType::Directory;
+        let is_ignored = self.ignore.matches(path) && !(is_dir && self.ignore.may_reinclude_below(path));
+        Ok((!is_ignored).then_some(kind))
     }
 }
 
-fn parts(path: &[u8]) -> Vec<Part> {
-    let cleaned = clean(&[b"/", path].concat());
-    let components = cleaned.split(|byte| *byte == b'/').filter(|component| !component.is_empty());
-    components
-        .map(|component| match component {
-            deep if deep.windows(2).any(|two| two == b"**") => Part::Rest,
-            pattern if glob::has_wildcards(pattern) => Part::Pattern(pattern.into()),
-            literal => Part::Literal(literal.into()),
-        })
-        .collect()
+/// The names in a directory; none if it is not there.
+fn names(root: &Root, dir: &TreePath) -> Result<Vec<Box<[u8]>>, LayerError> {
+    match root.list(dir) {
+        Ok(listed) => Ok(listed.into_iter().map(|(name, _)| name).collect()),
+        Err(error) if error.io_error().is_some_and(|error| disk::is_gone(Errno::from_io_error(error))) => {
+            Ok(Vec::new())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a component can mean other names than its own.
+fn is_pattern(component: &[u8]) -> bool {
+    component.contains(&b'\\') || glob::has_wildcards(component)
 }

@@ -7,7 +7,7 @@ use dbuild_digest::ContentDigest;
 use rustix::fs::FileType;
 
 use crate::context::ignore::Matched;
-use crate::context::path_filter::{State, Wanted};
+use crate::context::path_filter::{PathFilter, Position};
 use crate::disk::hash::hash_bytes;
 use crate::disk::{self, Listed, Root, Stat};
 use crate::{ContentIndex, Entry, EntryKind, FileStat, Ignore, LayerError, Tree, TreePath};
@@ -15,8 +15,9 @@ use crate::{ContentIndex, Entry, EntryKind, FileStat, Ignore, LayerError, Tree, 
 /// Indexes a directory as a build context. Owners are 0:0, extended attributes are dropped, sockets are empty files,
 /// devices are left out, FIFOs are never opened, and no symlink is followed. Files that are hard links of each other stay so.
 ///
-/// `wanted` are the paths that will be selected, relative and possibly with wildcards: nothing else is read or in the
-/// tree, but the directories above what was found. Where a wanted path leads through symlinks, so does the walk.
+/// `wanted` are the sources that will be selected, relative and possibly with wildcards: nothing else is read or in the
+/// tree, but what lies on the way to them. Where a source leads through symlinks, so does the walk: each selects from this
+/// tree what it would select from that of the whole context.
 pub fn walk_context(
     root: &Path,
     ignore: &Ignore,
@@ -24,15 +25,11 @@ pub fn walk_context(
     index: &dyn ContentIndex,
 ) -> Result<Tree, LayerError> {
     let root = Root::open(root, true)?;
-    let mut wanted = Wanted::new(wanted);
-    let mut walked = collect(&root, ignore, &mut wanted)?;
-    // Each round may find symlinks that lead to more; a chain of them is bounded as any other.
-    for _ in 0..64 {
-        if !wanted.has_grown() {
-            break;
-        }
-        walked = collect(&root, ignore, &mut wanted)?;
-    }
+    let filter = match wanted {
+        Some(sources) => PathFilter::new(&root, ignore, sources)?,
+        None => PathFilter::everything(),
+    };
+    let mut walked = collect(&root, ignore, &filter)?;
     link_groups(&mut walked);
     hash(&root, &mut walked, index)?;
     Ok(Tree::from_entries(walked.found.into_iter().map(|found| found.entry).collect())?)
@@ -89,10 +86,10 @@ impl Walked {
 }
 
 /// A directory on the way.
-struct Dir {
+struct Dir<'f> {
     matched: Matched,
-    states: Vec<State>,
-    /// Its entry, as long as it is not part of the tree: because it is ignored, or only led through.
+    position: Position<'f>,
+    /// Its entry, as long as it is not part of the tree because it is ignored.
     pending: Option<Found>,
     /// What was not looked at yet of what is in it.
     left: std::vec::IntoIter<Listed>,
@@ -100,20 +97,24 @@ struct Dir {
 }
 
 /// Depth first and by name: so paths come in their order.
-fn collect(root: &Root, ignore: &Ignore, wanted: &mut Wanted) -> Result<Walked, LayerError> {
+fn collect(root: &Root, ignore: &Ignore, filter: &PathFilter) -> Result<Walked, LayerError> {
     let mut walked = Walked::default();
-    let open = |path: TreePath, matched, states, pending| {
-        let mut listed = root.list(&path)?;
-        listed.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-        Ok::<_, LayerError>(Dir { matched, states, pending, left: listed.into_iter(), path })
+    let open = |path: TreePath, matched, position, pending| {
+        let left = sorted(root, &path)?.into_iter();
+        Ok::<_, LayerError>(Dir { matched, position, pending, left, path })
     };
-    let mut dirs = vec![open(TreePath::root(), Matched::default(), wanted.start(), None)?];
+    let mut dirs = vec![open(TreePath::root(), Matched::default(), filter.start(), None)?];
     while let Some(dir) = dirs.last_mut() {
         let Some((name, stat)) = dir.left.next() else {
+            // Of a directory that was not walked as a whole, what is not ignored in it may not have been met.
+            let is_unknown = dir.pending.is_some() && !dir.position.is_whole();
+            if is_unknown && holds_anything(root, ignore, &dir.path, &dir.matched)? {
+                walked.found.extend(dirs.iter_mut().filter_map(|dir| dir.pending.take()));
+            }
             dirs.pop();
             continue;
         };
-        let Some((states, selected)) = wanted.step(&dir.states, &name) else { continue };
+        let Some(position) = dir.position.below(&name) else { continue };
         let path = dir.path.child(&name).map_err(crate::ResolveError::from)?;
         let (ignored, matched) = match ignore.is_empty() {
             true => (false, Matched::default()),
@@ -124,29 +125,57 @@ fn collect(root: &Root, ignore: &Ignore, wanted: &mut Wanted) -> Result<Walked, 
             continue;
         }
         let Some(entry) = entry_of(root, path.clone(), &stat)? else { continue };
-        let leads_on = !states.contains(&State::All);
-        if let (EntryKind::Symlink { target }, false) = (&entry.kind, wanted.is_all()) {
-            wanted.follow(&dir.path, target, &states, selected);
-        } else if leads_on && !is_dir {
-            continue;
-        }
-        // Nor is a directory part of the tree that only leads to wanted paths, unless there is one.
-        let waits = is_dir && (ignored || leads_on);
         let found = walked.note(entry, &stat);
-        let pending = match waits {
+        let pending = match ignored {
             true => Some(found),
             false => {
-                // Directories that wait appear as soon as something in them does.
+                // Directories that are ignored appear as soon as something in them does.
                 walked.found.extend(dirs.iter_mut().filter_map(|dir| dir.pending.take()));
                 walked.found.push(found);
                 None
             }
         };
         if is_dir {
-            dirs.push(open(path, matched, states, pending)?);
+            dirs.push(open(path, matched, position, pending)?);
         }
     }
     Ok(walked)
+}
+
+fn sorted(root: &Root, dir: &TreePath) -> Result<Vec<Listed>, LayerError> {
+    let mut listed = root.list(dir)?;
+    listed.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+    Ok(listed)
+}
+
+/// Whether an ignored directory appears in the tree of the whole context: something below it is not ignored.
+pub(crate) fn holds_anything(
+    root: &Root,
+    ignore: &Ignore,
+    dir: &TreePath,
+    matched: &Matched,
+) -> Result<bool, LayerError> {
+    let mut dirs = vec![(dir.clone(), matched.clone())];
+    while let Some((dir, above)) = dirs.pop() {
+        for (name, stat) in root.list(&dir)? {
+            let path = dir.child(&name).map_err(crate::ResolveError::from)?;
+            let (ignored, matched) = ignore.matches_below(&path, &above);
+            if !ignored && !is_left_out(stat.kind) {
+                return Ok(true);
+            }
+            if stat.kind == FileType::Directory && ignore.may_reinclude_below(&path) {
+                dirs.push((path, matched));
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// Devices are no part of a context.
+pub(crate) fn is_left_out(kind: FileType) -> bool {
+    let kinds =
+        [FileType::RegularFile, FileType::Directory, FileType::Symlink, FileType::Fifo, FileType::Socket];
+    !kinds.contains(&kind)
 }
 
 fn entry_of(root: &Root, path: TreePath, stat: &Stat) -> Result<Option<Entry>, LayerError> {

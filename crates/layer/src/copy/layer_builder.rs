@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::copy::sorted_nodes::Nodes;
 use crate::tree::stack::{Step, resolve_with};
-use crate::{Entry, EntryKind, Files, Mtime, ResolveError, Stack, Tree, TreePath};
+use crate::{Entry, EntryKind, Files, Found, Mtime, ResolveError, Stack, Tree, TreePath};
 
 /// See the module.
 #[derive(Debug)]
@@ -18,10 +18,10 @@ pub(crate) struct Draft<'a> {
 /// One entry and where its bytes come from.
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
-    /// Hardlinks are `File`s with the same group.
+    /// Never a `Hardlink`: those are nodes of the same kind with the same group.
     pub(crate) entry: Entry,
     pub(crate) bytes: Bytes,
-    /// Files of one group become hardlinks of each other.
+    /// Nodes of one group become hardlinks of each other.
     pub(crate) group: Option<u64>,
 }
 
@@ -50,10 +50,18 @@ impl<'a> Draft<'a> {
 
     /// What the layer on its parent shows at exactly this path.
     pub(crate) fn look(&self, path: &TreePath) -> Option<&Entry> {
-        if let Some(node) = self.nodes.get(path) {
-            return Some(&node.entry).filter(|entry| entry.kind != EntryKind::Whiteout);
+        match self.nodes.get(path) {
+            Some(node) => Some(&node.entry).filter(|entry| entry.kind != EntryKind::Whiteout),
+            None => self.below(path),
         }
-        self.below(path)
+    }
+
+    /// The kind of what [`Draft::look`] finds; never a hardlink.
+    pub(crate) fn look_kind(&self, path: &TreePath) -> Option<&EntryKind> {
+        match self.nodes.get(path) {
+            Some(node) => Some(&node.entry.kind).filter(|kind| **kind != EntryKind::Whiteout),
+            None => self.found_below(path).map(|found| found.kind()),
+        }
     }
 
     /// The node that this layer itself has.
@@ -63,13 +71,17 @@ impl<'a> Draft<'a> {
 
     /// What the parent shows there, unless this layer hides it from above.
     fn below(&self, path: &TreePath) -> Option<&Entry> {
+        self.found_below(path).map(|found| found.entry)
+    }
+
+    fn found_below(&self, path: &TreePath) -> Option<Found<'_>> {
         // First, since a copy onto nothing asks this of each of its files.
         let found = self.parent?.lookup(path)?;
         let hides = |node: &Node| node.entry.kind != EntryKind::Dir { opaque: false };
         if path.ancestors().any(|above| self.nodes.get(&above).is_some_and(hides)) {
             return None;
         }
-        Some(found.entry)
+        Some(found)
     }
 
     /// Follows a path with a directory as the root, as [`Stack::resolve`] does.
@@ -79,7 +91,7 @@ impl<'a> Draft<'a> {
         path: &[u8],
         follow_last: bool,
     ) -> Result<TreePath, ResolveError> {
-        resolve_with(root, path, follow_last, |path| match self.look(path).map(|entry| &entry.kind) {
+        resolve_with(root, path, follow_last, |path| match self.look_kind(path) {
             None => Step::Missing,
             Some(EntryKind::Dir { .. }) => Step::Dir,
             Some(EntryKind::Symlink { target }) => Step::Link(target.clone()),
@@ -111,18 +123,27 @@ impl<'a> Draft<'a> {
         if self.nodes.has_directory_of(path) {
             return;
         }
-        let mut missing: Vec<TreePath> = Vec::new();
+        let mut missing: Vec<(TreePath, bool)> = Vec::new();
         for above in path.ancestors() {
-            // What this layer has, has its directories.
-            if above.is_root() || self.nodes.contains(&above) {
-                break;
+            let own = self.nodes.get(&above).map(|node| node.entry.kind == EntryKind::Whiteout);
+            // What this layer has, has its directories. A directory takes the place of a whiteout.
+            match own {
+                _ if above.is_root() => break,
+                Some(false) => break,
+                Some(true) => missing.push((above, true)),
+                None => missing.push((above, false)),
             }
-            missing.push(above);
         }
-        for above in missing.into_iter().rev() {
-            let entry = match self.below(&above).filter(|entry| entry.is_dir()) {
-                Some(entry) => Entry { kind: EntryKind::Dir { opaque: false }, ..entry.clone() },
-                None => Entry { path: above.clone(), ..implied.clone() },
+        for (above, was_hidden) in missing.into_iter().rev() {
+            let below = self.below(&above).filter(|entry| entry.is_dir());
+            let entry = match below {
+                Some(entry) if !was_hidden => {
+                    Entry { kind: EntryKind::Dir { opaque: false }, ..entry.clone() }
+                }
+                below => {
+                    let kind = EntryKind::Dir { opaque: below.is_some() };
+                    Entry { path: above.clone(), kind, ..implied.clone() }
+                }
             };
             self.nodes.put(Node { entry, bytes: Bytes::None, group: None });
         }
@@ -130,12 +151,13 @@ impl<'a> Draft<'a> {
 
     /// What the parent shows at a path, as a node of this layer: the same once more.
     pub(crate) fn copy_from_below(&self, path: &TreePath) -> Option<Node> {
-        self.below(path)?;
-        let found = self.parent?.lookup(path)?;
-        let mut entry = found.entry.clone();
+        let found = self.found_below(path)?;
+        let mut entry = Entry { kind: found.kind().clone(), ..found.entry.clone() };
+        if let EntryKind::Dir { opaque } = &mut entry.kind {
+            *opaque = false;
+        }
         let mut bytes = Bytes::None;
         if let Some(file) = found.file() {
-            entry.kind = file.entry.kind.clone();
             let files = Arc::new(self.parent?.layers().get(found.layer)?.files.clone());
             let (files, path) = Files::origin(&files, &file.entry.path);
             let linkable = matches!(*files, Files::Snapshot(_));
@@ -150,14 +172,27 @@ impl<'a> Draft<'a> {
         self.groups
     }
 
-    /// Makes a file one of a group of hardlinks.
+    /// Makes a node one of a group of hardlinks.
     pub(crate) fn set_group(&mut self, path: &TreePath, group: u64) {
         if let Some(node) = self.nodes.get_mut(path) {
             node.group = Some(group);
         }
     }
 
-    /// Changes a directory that this layer has.
+    /// Gives all names of a group the metadata of one.
+    pub(crate) fn set_meta_of_group(&mut self, group: u64, meta: &Entry) {
+        for node in self.nodes.iter_mut().filter(|node| node.group == Some(group)) {
+            let Entry { path: _, kind: _, mode, uid, gid, mtime, xattrs } = meta.clone();
+            let entry = &mut node.entry;
+            (entry.mode, entry.uid, entry.gid, entry.mtime, entry.xattrs) = (mode, uid, gid, mtime, xattrs);
+            // A file that is linked from elsewhere has the metadata that it has there.
+            if let Bytes::Layer { linkable, .. } = &mut node.bytes {
+                *linkable = false;
+            }
+        }
+    }
+
+    /// Changes an entry that this layer has.
     pub(crate) fn change(&mut self, path: &TreePath, change: impl FnOnce(&mut Entry)) {
         if let Some(node) = self.nodes.get_mut(path) {
             change(&mut node.entry);

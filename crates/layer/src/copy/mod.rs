@@ -18,8 +18,8 @@ use crate::copy::layer_builder::{Bytes, Draft, Node, now};
 use crate::copy::select::{Match, Selected};
 use crate::disk::materialize::place;
 use crate::{
-    Borrowed, CopyError, DiskForm, Entry, EntryKind, Files, ResolveError, Selection, Stack, StackLayer, Tree,
-    TreePath, UnpackLimits,
+    Borrowed, CopyError, DestinationConflict, DiskForm, Entry, EntryKind, Files, ResolveError, Selection,
+    Stack, StackLayer, Tree, TreePath, UnpackLimits,
 };
 
 /// What a COPY or ADD does.
@@ -190,7 +190,7 @@ struct Copier<'a> {
     earlier: Option<(&'a Tree, Arc<Files>)>,
     /// What a directory is that is made on the way to the destination.
     made_dir: Entry,
-    /// The files with several names of the current source that were met, with their groups.
+    /// What has several names in the current source and was met, with its group.
     groups: HashMap<(usize, TreePath), u64>,
     /// Files of archives that wait in the spool.
     spooled: u64,
@@ -315,12 +315,13 @@ impl Copier<'_> {
         let as_there = Entry { path, kind: item.kind.clone(), ..item.entry.clone() };
         let mut entry = as_there.clone();
         self.own(&mut entry);
-        let Some((layer, path)) = item.file else { return Node { entry, bytes: Bytes::None, group: None } };
-        let files = &files[layer];
         let draft = &mut self.draft;
+        let (layer, first) = item.first_name;
         let group = item
             .has_links
-            .then(|| *self.groups.entry((layer, path.clone())).or_insert_with(|| draft.new_group()));
+            .then(|| *self.groups.entry((layer, first.clone())).or_insert_with(|| draft.new_group()));
+        let Some((layer, path)) = item.file else { return Node { entry, bytes: Bytes::None, group } };
+        let files = &files[layer];
         let earlier = match &self.earlier {
             Some((tree, earlier)) if matches!(**files, Files::Live(_)) => {
                 tree.get(&entry.path).filter(|known| **known == entry).map(|known| (known, earlier))
@@ -356,7 +357,7 @@ impl Copier<'_> {
             return Ok(());
         }
         if self.draft.look(path).is_some_and(Entry::is_dir) {
-            let why = "there is a directory, which a file does not replace";
+            let why = DestinationConflict::Directory;
             return Err(CopyError::Destination { path: path.clone(), why });
         }
         self.draft.put(node, &self.made_dir);
@@ -370,7 +371,12 @@ impl Copier<'_> {
         entry.kind = EntryKind::Dir { opaque: false };
         match existing {
             Some(existing) if !existing.is_dir() => {
-                let why = "there is something that is no directory, where the source has one";
+                let why = match &existing.kind {
+                    EntryKind::Symlink { target } => {
+                        DestinationConflict::Link { target: String::from_utf8_lossy(target).into_owned() }
+                    }
+                    _ => DestinationConflict::File,
+                };
                 return Err(CopyError::Destination { path: entry.path, why });
             }
             // A directory that is only led through changes the mode of one that exists, and nothing else.

@@ -19,6 +19,8 @@ pub struct SelectOptions {
     pub exclude: Vec<String>,
     /// Source paths keep their parents, from the root or from a `/./` (`--parents`).
     pub parents: bool,
+    /// The path is a name, whatever characters it has, as the source of a mount is.
+    pub literal: bool,
 }
 
 /// A COPY or ADD that cannot be done.
@@ -60,11 +62,28 @@ pub enum CopyError {
         /// Where.
         path: TreePath,
         /// Why not.
-        why: &'static str,
+        why: DestinationConflict,
     },
     /// Reading or writing failed.
     #[error("{0}")]
     Layer(#[from] LayerError),
+}
+
+/// What stands in the way of a copy.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DestinationConflict {
+    /// The source has a file.
+    #[error("a directory stands there, which a file does not replace")]
+    Directory,
+    /// The source has a directory. Links are followed on the way to the destination, not inside a tree that is copied.
+    #[error("a symlink to `{target}` stands there, where the source has a directory")]
+    Link {
+        /// Where it leads, as written.
+        target: String,
+    },
+    /// The source has a directory.
+    #[error("a file stands there, where the source has a directory")]
+    File,
 }
 
 impl From<ResolveError> for CopyError {
@@ -97,7 +116,7 @@ pub(crate) struct Item {
     layer: u32,
     /// Where in the layer's index; `None` for a root that is in none.
     at: Option<u32>,
-    /// The item of the same match that is another name of the same file, if there is one before this.
+    /// The item of the same match that is another name of the same, if there is one before this.
     linked_to: Option<u32>,
     has_links: bool,
     only_parent: bool,
@@ -112,9 +131,11 @@ pub(crate) struct Selected<'a> {
     pub(crate) entry: &'a Entry,
     /// Of the entry; a hardlink has the kind of its file.
     pub(crate) kind: &'a EntryKind,
-    /// Which file of the source it is: its layer and its first path there.
+    /// Which file of the source it is, if it is one: its layer and its first path there.
     pub(crate) file: Option<(usize, &'a TreePath)>,
-    /// The match may have more names of the file.
+    /// What it is one name of: its layer and the first path there.
+    pub(crate) first_name: (usize, &'a TreePath),
+    /// The match may have more names of it.
     pub(crate) has_links: bool,
     /// A directory that is there only because something below it is.
     pub(crate) only_parent: bool,
@@ -158,7 +179,7 @@ pub fn select(source: &Stack, path: &str, options: &SelectOptions) -> Result<Sel
         false => (path, None, false),
     };
     let mut matches = Vec::new();
-    for named in named_paths(source, base)? {
+    for named in named_paths(source, base, options.literal)? {
         let resolved = source.resolve(named.as_bytes(), true)?;
         let Some(found) = resolved.found else {
             return Err(not_found(source, &String::from_utf8_lossy(named.as_bytes())));
@@ -180,10 +201,11 @@ pub fn select(source: &Stack, path: &str, options: &SelectOptions) -> Result<Sel
 }
 
 /// The paths that a source means, wildcards expanded and symlinks at the end not followed.
-fn named_paths(source: &Stack, path: &str) -> Result<Vec<TreePath>, CopyError> {
+fn named_paths(source: &Stack, path: &str, literal: bool) -> Result<Vec<TreePath>, CopyError> {
     let clean = TreePath::clean(path.as_bytes()).map_err(ResolveError::from)?;
     let components: Vec<&[u8]> = clean.components().collect();
-    let Some(first) = components.iter().position(|component| glob::has_wildcards(component)) else {
+    let is_pattern = |component: &&[u8]| !literal && glob::has_wildcards(component);
+    let Some(first) = components.iter().position(is_pattern) else {
         require(source, path, clean.as_bytes(), true)?;
         return Ok(vec![clean]);
     };
@@ -297,18 +319,19 @@ fn item(rel: TreePath, found: &Found<'_>, only_parent: bool) -> Item {
     }
 }
 
-/// Finds the names that are hard links of each other. Files with one name are not looked at.
+/// Finds the names that are hard links of each other. What has one name is not looked at.
 fn link(source: &Stack, items: &mut [Item]) {
     let is_link = |item: &&Item| matches!(look(source, item).entry.kind, EntryKind::Hardlink { .. });
-    let files: HashSet<_> = items.iter().filter(is_link).filter_map(|item| look(source, item).file).collect();
-    if files.is_empty() {
+    let linked: HashSet<_> = items.iter().filter(is_link).map(|item| look(source, item).first_name).collect();
+    if linked.is_empty() {
         return;
     }
     let mut first = HashMap::new();
     let mut links = Vec::new();
     for (at, item) in (0..).zip(items.iter()) {
-        if let Some(file) = look(source, item).file.filter(|file| files.contains(file)) {
-            let first = *first.entry(file).or_insert(at);
+        let name = look(source, item).first_name;
+        if linked.contains(&name) {
+            let first = *first.entry(name).or_insert(at);
             links.push((at as usize, (first != at).then_some(first)));
         }
     }
@@ -321,11 +344,11 @@ fn look<'a>(source: &'a Stack, item: &'a Item) -> Selected<'a> {
     let layer = item.layer as usize;
     let tree = source.layers().get(layer).map(|layer| &*layer.tree);
     let found = item.at.and_then(|at| Found::at(tree?, layer, at as usize)).unwrap_or_else(Found::plain_root);
-    let file = found.file();
-    let kind = file.as_ref().map_or(&found.entry.kind, |file| &file.entry.kind);
-    let file = file.map(|file| (layer, &file.entry.path));
-    let Item { rel, has_links, only_parent, .. } = item;
-    Selected { rel, entry: found.entry, kind, file, has_links: *has_links, only_parent: *only_parent }
+    let (first, kind) = (found.first_name(), found.kind());
+    let first_name = (layer, &first.path);
+    let file = matches!(kind, EntryKind::File { .. }).then_some(first_name);
+    let (has_links, only_parent) = (item.has_links, item.only_parent);
+    Selected { rel: &item.rel, entry: found.entry, kind, file, first_name, has_links, only_parent }
 }
 
 impl Selection {
@@ -435,13 +458,10 @@ impl<S: Deref<Target = Selection>> ExactSizeIterator for SelectedItems<S> {}
 fn described(named: &TreePath, item: &Selected<'_>, linked_to: Option<&TreePath>) -> SelectedItem {
     let entry = item.entry;
     let mut content = None;
-    let (kind, mut rest) = match item.kind {
+    let (mut kind, mut rest) = match item.kind {
         EntryKind::File { content: digest, .. } => {
             content = Some(*digest);
-            match linked_to {
-                Some(first) => ("hardlink", format!("{} to {}", digest.hex(), escaped(first.as_bytes()))),
-                None => ("file", digest.hex()),
-            }
+            ("file", digest.hex())
         }
         EntryKind::Dir { .. } if item.only_parent => ("parent", String::new()),
         EntryKind::Dir { .. } => ("dir", String::new()),
@@ -451,6 +471,11 @@ fn described(named: &TreePath, item: &Selected<'_>, linked_to: Option<&TreePath>
         EntryKind::BlockDevice { major, minor } => ("block", format!("{major}:{minor}")),
         EntryKind::Hardlink { .. } | EntryKind::Whiteout => ("none", String::new()),
     };
+    if let Some(first) = linked_to {
+        // Of a file there are only the digest and the name that it shares.
+        let what = if kind == "file" { String::new() } else { format!("{kind} ") };
+        (kind, rest) = ("hardlink", format!("{what}{rest} to {}", escaped(first.as_bytes())));
+    }
     for (name, value) in &entry.xattrs {
         let value: String = value.iter().map(|byte| format!("{byte:02x}")).collect();
         let space = if rest.is_empty() { "" } else { " " };

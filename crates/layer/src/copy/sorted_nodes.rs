@@ -32,10 +32,6 @@ impl Nodes {
         }
     }
 
-    pub(crate) fn contains(&self, path: &TreePath) -> bool {
-        self.appended(path).is_some() || self.inserted.contains_key(path)
-    }
-
     /// Whether the last one that was appended lies in the same directory: then all directories above are here.
     pub(crate) fn has_directory_of<'a>(&'a self, path: &'a TreePath) -> bool {
         let last = self.appended.last().filter(|_| !self.removed.contains(&(self.appended.len() - 1)));

@@ -54,7 +54,7 @@ struct Writer<'a> {
     root: Root,
     sources: Vec<Option<Opened>>,
     options: &'a WriteOptions,
-    /// Where the first name of each file was written.
+    /// Where the first name of each thing that is no directory was written.
     first: HashMap<(usize, TreePath), TreePath>,
     notes: Vec<String>,
 }
@@ -71,14 +71,21 @@ impl Writer<'_> {
             return make_dir(&dir, name).map_err(failed);
         }
         self.clear(&dir, name).map_err(failed)?;
-        match &entry.kind {
-            EntryKind::File { .. } | EntryKind::Hardlink { .. } => self.file(&dir, found)?,
+        let key = (found.layer, found.first_name().path.clone());
+        if let Some(first) = self.first.get(&key) {
+            rustix::fs::linkat(self.root.fd(), first.as_path(), &dir, TEMPORARY, AtFlags::empty())
+                .map_err(failed)?;
+            return rustix::fs::renameat(&dir, TEMPORARY, &dir, name).map_err(failed);
+        }
+        let kind = found.kind();
+        match kind {
+            EntryKind::File { .. } => self.file(&dir, found)?,
             EntryKind::Symlink { target } => {
                 rustix::fs::symlinkat(&**target, &dir, TEMPORARY).map_err(failed)?;
             }
             EntryKind::Fifo => self.node(&dir, FileType::Fifo, (0, 0)).map_err(failed)?,
             EntryKind::CharDevice { major, minor } | EntryKind::BlockDevice { major, minor } => {
-                let kind = match entry.kind {
+                let kind = match kind {
                     EntryKind::CharDevice { .. } => FileType::CharacterDevice,
                     _ => FileType::BlockDevice,
                 };
@@ -91,12 +98,15 @@ impl Writer<'_> {
                     other => other.map_err(failed)?,
                 }
             }
-            EntryKind::Dir { .. } | EntryKind::Whiteout => return Ok(()),
+            EntryKind::Dir { .. } | EntryKind::Hardlink { .. } | EntryKind::Whiteout => return Ok(()),
         }
-        if !matches!(entry.kind, EntryKind::File { .. } | EntryKind::Hardlink { .. }) {
-            self.finish_at(&dir, entry).map_err(failed)?;
+        if !matches!(kind, EntryKind::File { .. }) {
+            let as_first = Entry { kind: kind.clone(), ..entry.clone() };
+            self.finish_at(&dir, &as_first).map_err(failed)?;
         }
-        rustix::fs::renameat(&dir, TEMPORARY, &dir, name).map_err(failed)
+        rustix::fs::renameat(&dir, TEMPORARY, &dir, name).map_err(failed)?;
+        self.first.insert(key, entry.path.clone());
+        Ok(())
     }
 
     fn node(&self, dir: &OwnedFd, kind: FileType, (major, minor): (u32, u32)) -> Result<(), Errno> {
@@ -119,11 +129,6 @@ impl Writer<'_> {
     fn file(&mut self, dir: &OwnedFd, found: &Found<'_>) -> Result<(), LayerError> {
         let full = self.root.full(&found.entry.path);
         let Some(file) = found.file() else { return Ok(()) };
-        let key = (found.layer, file.entry.path.clone());
-        if let Some(first) = self.first.get(&key) {
-            return rustix::fs::linkat(self.root.fd(), first.as_path(), dir, TEMPORARY, AtFlags::empty())
-                .map_err(LayerError::io("write", &full));
-        }
         let source = self.sources.get(found.layer).and_then(Option::as_ref);
         let source = source.ok_or(LayerError::NotUnpacked { path: file.entry.path.clone() })?;
         let (source, path) = source.at(&file.entry.path)?;
@@ -136,7 +141,6 @@ impl Writer<'_> {
         if copied != file.size || stat.size != file.size {
             return Err(source.damaged(&file.entry.path, "it has another size"));
         }
-        self.first.insert(key, found.entry.path.clone());
         self.finish(&to, found.entry)
     }
 

@@ -1,10 +1,10 @@
 //! What a RUN wrote: an overlayfs upper directory as an index.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use dbuild_digest::ContentDigest;
-use rustix::fs::{AtFlags, FileType};
+use rustix::fs::{AtFlags, FileType, Gid, Uid};
 use rustix::io::Errno;
 
 use crate::disk::hash::hash_bytes;
@@ -25,24 +25,25 @@ pub fn prepare_upper(upper: &Path, lower: &Stack, form: impl Into<DiskForm>) -> 
 
 /// Indexes an overlayfs upper directory after a RUN, when nothing is mounted on it any more. What is the same
 /// as in `lower` (a file that was opened for writing and not changed, a directory in which nothing is left, a whiteout of
-/// nothing) is removed from it, and so are sockets, which no layer can hold.
+/// nothing) is removed from it. Sockets, which no layer can hold, become whiteouts.
 ///
 /// Of extended attributes only `security.capability` is kept. The root of the file system is not part of the layer (as in
-/// BuildKit): a RUN that changes its mode changes it for itself.
+/// BuildKit): a RUN that changes its mode changes it for itself, but its owner, which the index then has, holds for the
+/// steps after it.
 ///
 /// With [`Ownership::BestEffort`] an owner on disk may stand for another: a file that lies below with an owner that the
 /// disk could not have, and that was copied up with the same owner on disk, keeps the owner of the lower layer's index.
 pub fn scan_upper(upper: &Path, lower: &Stack, form: impl Into<DiskForm>) -> Result<Tree, LayerError> {
     let form = form.into();
     let scan = Scan { root: Root::open(upper, false)?, lower, form, lower_roots: open_all(lower, form)? };
-    let mut found = scan.collect()?;
+    let (mut found, sockets) = scan.collect()?;
     found.sort_unstable_by(|a, b| a.entry.path.cmp(&b.entry.path));
     scan.read_files(&mut found)?;
-    let kept = scan.prune(found)?;
-    disk::set_meta(scan.root.fd(), &root_of(lower), form)
-        .map_err(LayerError::io("set the metadata of", upper))?;
+    let kept = scan.prune(found, sockets)?;
+    let root = scan.root().map_err(LayerError::io("set the metadata of", upper))?;
     let mut entries: Vec<Entry> = kept.into_iter().map(|found| found.entry).collect();
     fix_groups(&mut entries);
+    entries.extend(root);
     Ok(Tree::from_entries(entries)?)
 }
 
@@ -74,6 +75,15 @@ struct Scan<'a> {
 struct InUpper {
     entry: Entry,
     stat: Stat,
+    /// A directory above it in the upper directory hides all that lower layers have here.
+    hidden: bool,
+}
+
+impl InUpper {
+    /// Whether it has several names. Whiteouts share one inode, which says nothing.
+    fn is_linked(&self) -> bool {
+        self.stat.nlink > 1 && !self.entry.is_dir() && self.entry.kind != EntryKind::Whiteout
+    }
 }
 
 /// What reading a file or directory gave.
@@ -85,8 +95,10 @@ struct Read {
 }
 
 impl Scan<'_> {
-    fn collect(&self) -> Result<Vec<InUpper>, LayerError> {
+    /// Everything in the upper directory, in no order, and the directories from which sockets were removed.
+    fn collect(&self) -> Result<(Vec<InUpper>, HashSet<TreePath>), LayerError> {
         let mut found = Vec::new();
+        let mut sockets = HashSet::new();
         let mut todo = vec![TreePath::root()];
         while let Some(dir) = todo.pop() {
             for (name, stat) in self.root.list(&dir)? {
@@ -104,7 +116,13 @@ impl Scan<'_> {
                     FileType::BlockDevice => EntryKind::BlockDevice { major, minor },
                     _ => {
                         self.remove(&path, AtFlags::empty())?;
-                        continue;
+                        sockets.insert(dir.clone());
+                        // What it took the place of must not come back.
+                        if self.lower.lookup(&path).is_none() {
+                            continue;
+                        }
+                        self.hide(&path)?;
+                        EntryKind::Whiteout
                     }
                 };
                 if stat.kind == FileType::Directory {
@@ -121,26 +139,32 @@ impl Scan<'_> {
                         ..Entry::new_dir(path)
                     },
                 };
-                found.push(InUpper { entry, stat });
+                found.push(InUpper { entry, stat, hidden: false });
             }
         }
-        Ok(found)
+        Ok((found, sockets))
+    }
+
+    /// What lower layers show at a path of the upper directory.
+    fn below(&self, one: &InUpper) -> Option<Found<'_>> {
+        if one.hidden { None } else { self.lower.lookup(&one.entry.path) }
     }
 
     /// Fills in contents, attributes, opaqueness, hardlinks and owners.
     fn read_files(&self, found: &mut [InUpper]) -> Result<(), LayerError> {
         let mut first: HashMap<u64, TreePath> = HashMap::new();
-        for InUpper { entry, stat } in found.iter_mut() {
-            if stat.kind == FileType::RegularFile && stat.nlink > 1 {
-                match first.get(&stat.ino) {
-                    Some(target) => entry.kind = EntryKind::Hardlink { target: target.clone() },
-                    None => drop(first.insert(stat.ino, entry.path.clone())),
-                }
+        for one in found.iter_mut().filter(|one| one.is_linked()) {
+            match first.get(&one.stat.ino) {
+                Some(target) => one.entry.kind = EntryKind::Hardlink { target: target.clone() },
+                None => drop(first.insert(one.stat.ino, one.entry.path.clone())),
             }
         }
         let read = disk::parallel(found, |one| self.read(one))?;
+        mark_hidden(found, &read);
         let mut attributes: HashMap<TreePath, (u64, Xattrs)> = HashMap::new();
-        for (InUpper { entry, stat }, read) in found.iter_mut().zip(read) {
+        for (one, read) in found.iter_mut().zip(read) {
+            let below = self.below(one);
+            let InUpper { entry, stat, .. } = one;
             match &mut entry.kind {
                 EntryKind::File { size, content } => {
                     if let Some(read) = read.content {
@@ -157,14 +181,13 @@ impl Scan<'_> {
                 }
                 EntryKind::Dir { opaque } => {
                     // New directories are marked too, which means nothing where nothing is below.
-                    *opaque = read.opaque
-                        && self.lower.lookup(&entry.path).is_some_and(|found| found.entry.is_dir());
+                    *opaque = read.opaque && below.is_some_and(|found| found.entry.is_dir());
                     entry.xattrs = read.xattrs;
                 }
                 _ => {}
             }
             if self.form.ownership == Ownership::BestEffort {
-                self.recover_owner(entry, stat, read.copied_up)?;
+                self.recover_owner(entry, stat, below.filter(|_| read.copied_up))?;
             }
         }
         Ok(())
@@ -217,14 +240,16 @@ impl Scan<'_> {
     }
 
     /// See [`scan_upper`]: the owner that the disk could not have.
-    fn recover_owner(&self, entry: &mut Entry, stat: &Stat, copied_up: bool) -> Result<(), LayerError> {
-        let Some(found) = self.lower.lookup(&entry.path).filter(|_| copied_up) else { return Ok(()) };
+    fn recover_owner(
+        &self,
+        entry: &mut Entry,
+        stat: &Stat,
+        copied_up: Option<Found<'_>>,
+    ) -> Result<(), LayerError> {
+        let Some(found) = copied_up else { return Ok(()) };
         let below = found.entry;
-        let same_kind = match entry.kind {
-            EntryKind::File { .. } | EntryKind::Hardlink { .. } => found.file().is_some(),
-            _ => entry.kind.tag() == below.kind.tag(),
-        };
-        if !same_kind || (below.uid, below.gid) == (stat.uid, stat.gid) {
+        // Another name takes the owner of the first, see `fix_groups`.
+        if entry.kind.tag() != found.kind().tag() || (below.uid, below.gid) == (stat.uid, stat.gid) {
             return Ok(());
         }
         let Some(Some(root)) = self.lower_roots.get(found.layer) else { return Ok(()) };
@@ -239,29 +264,29 @@ impl Scan<'_> {
 
     /// Removes from disk, and from the list, what says nothing. From the bottom up, so that a directory is looked at
     /// when all in it was.
-    fn prune(&self, found: Vec<InUpper>) -> Result<Vec<InUpper>, LayerError> {
+    /// The directories that stay keep their times, also those in `touched`, from which something was removed before.
+    fn prune(&self, found: Vec<InUpper>, mut touched: HashSet<TreePath>) -> Result<Vec<InUpper>, LayerError> {
         let mut kept: Vec<InUpper> = Vec::with_capacity(found.len());
         for one in found.into_iter().rev() {
             let path = &one.entry.path;
             // Entries come last to first, so what is kept of a directory was kept just before it.
             let holds_something = kept.last().is_some_and(|last| last.entry.path.starts_with(path));
-            let below = self.lower.lookup(path);
-            let says_nothing = match (&one.entry.kind, &below) {
-                (EntryKind::Whiteout, None) => true,
-                (EntryKind::Whiteout, Some(_)) => false,
-                (EntryKind::Dir { .. }, Some(below)) => {
-                    !holds_something && one.entry.same_but_path_and_time(&plain_dir(below.entry))
-                }
+            let says_nothing = match (&one.entry.kind, self.below(&one)) {
+                (EntryKind::Whiteout, below) => below.is_none(),
+                (EntryKind::Dir { .. }, Some(below)) => !holds_something && is_same(&one.entry, &below),
                 // One name of several cannot be told apart by itself: they are kept together.
-                (EntryKind::Hardlink { .. }, _) => false,
-                (EntryKind::File { .. }, _) if one.stat.nlink > 1 => false,
-                (_, Some(below)) => is_same(&one.entry, below),
+                _ if one.is_linked() => false,
+                (_, Some(below)) => is_same(&one.entry, &below),
                 (_, None) => false,
             };
             if says_nothing {
                 let flags = if one.entry.is_dir() { AtFlags::REMOVEDIR } else { AtFlags::empty() };
                 self.remove(path, flags)?;
+                touched.extend(path.parent());
                 continue;
+            }
+            if touched.contains(path) {
+                self.restore_time(&one.entry)?;
             }
             if one.entry.kind == (EntryKind::Dir { opaque: false }) {
                 self.unmark(path)?;
@@ -270,6 +295,38 @@ impl Scan<'_> {
         }
         kept.reverse();
         Ok(kept)
+    }
+
+    /// Gives a directory the time that the RUN left it with.
+    fn restore_time(&self, entry: &Entry) -> Result<(), LayerError> {
+        let dir = self.root.open_dir(&entry.path)?;
+        rustix::fs::futimens(&dir, &disk::times(entry.mtime))
+            .map_err(LayerError::io("set the time of", self.root.full(&entry.path)))
+    }
+
+    /// Gives the root mode and time of the lower layers' once more, and an entry if the RUN gave it another owner.
+    fn root(&self) -> Result<Option<Entry>, Errno> {
+        let lower = root_of(self.lower);
+        let stat = disk::stat_fd(self.root.fd())?;
+        let ids = |(uid, gid)| (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+        let (uid, gid) = ids((lower.uid, lower.gid));
+        // What `prepare_upper` could give it: all others are the RUN's doing.
+        let prepared = match rustix::fs::fchown(self.root.fd(), uid, gid) {
+            Ok(()) => (lower.uid, lower.gid),
+            Err(Errno::INVAL | Errno::PERM) if self.form.ownership == Ownership::BestEffort => {
+                disk::own_ids()
+            }
+            Err(errno) => return Err(errno),
+        };
+        disk::set_meta(self.root.fd(), &lower, self.form)?;
+        if (stat.uid, stat.gid) == prepared {
+            return Ok(None);
+        }
+        let (uid, gid) = ids((stat.uid, stat.gid));
+        rustix::fs::fchown(self.root.fd(), uid, gid)?;
+        // Changing the owner takes bits of the mode away.
+        disk::set_meta(self.root.fd(), &Entry { uid: stat.uid, gid: stat.gid, ..lower.clone() }, self.form)?;
+        Ok(Some(Entry { kind: EntryKind::Dir { opaque: false }, uid: stat.uid, gid: stat.gid, ..lower }))
     }
 
     /// The disk says what the index says: a directory that hides nothing is not marked.
@@ -281,50 +338,60 @@ impl Scan<'_> {
         }
     }
 
+    fn hide(&self, path: &TreePath) -> Result<(), LayerError> {
+        let (kind, mode) = (FileType::CharacterDevice, rustix::fs::Mode::empty());
+        rustix::fs::mknodat(self.root.fd(), path.as_path(), kind, mode, 0)
+            .map_err(LayerError::io("hide", self.root.full(path)))
+    }
+
     fn remove(&self, path: &TreePath, flags: AtFlags) -> Result<(), LayerError> {
         rustix::fs::unlinkat(self.root.fd(), path.as_path(), flags)
             .map_err(LayerError::io("remove", self.root.full(path)))
     }
 }
 
-fn plain_dir(entry: &Entry) -> Entry {
-    match entry.kind {
-        EntryKind::Dir { .. } => Entry { kind: EntryKind::Dir { opaque: false }, ..entry.clone() },
-        _ => entry.clone(),
+/// Marks what is hidden, in the order of paths, by what was read of the directories above.
+fn mark_hidden(found: &mut [InUpper], read: &[Read]) {
+    let mut opaque: Option<TreePath> = None;
+    for (one, read) in found.iter_mut().zip(read) {
+        match &opaque {
+            Some(above) if one.entry.path.starts_with(above) => one.hidden = true,
+            _ if read.opaque => opaque = Some(one.entry.path.clone()),
+            _ => {}
+        }
     }
 }
 
 fn is_same(entry: &Entry, below: &Found<'_>) -> bool {
-    let mut below_entry = below.entry.clone();
-    if let Some(file) = below.file() {
-        below_entry.kind = file.entry.kind.clone();
+    let mut below_entry = Entry { kind: below.kind().clone(), ..below.entry.clone() };
+    if let EntryKind::Dir { opaque } = &mut below_entry.kind {
+        *opaque = false;
     }
     // Other attributes of a base image do not reach new layers, and do not make a file another.
     below_entry.xattrs.retain(|(name, _)| **name == *disk::CAPABILITY.as_bytes());
     entry.mtime == below_entry.mtime && entry.same_but_path_and_time(&below_entry)
 }
 
-/// Owners and attributes of a group are those of its file.
+/// The owner of a group is that of its first name.
 fn fix_groups(entries: &mut [Entry]) {
-    let mut files: HashMap<TreePath, (u32, u32)> = HashMap::new();
+    let mut firsts: HashMap<TreePath, (u32, u32)> = HashMap::new();
     for entry in entries.iter() {
         if let EntryKind::Hardlink { target } = &entry.kind {
-            files.insert(target.clone(), (0, 0));
+            firsts.insert(target.clone(), (0, 0));
         }
     }
     for entry in entries.iter_mut() {
         match &entry.kind {
-            EntryKind::File { .. } => {
-                if let Some(owner) = files.get_mut(&entry.path) {
-                    *owner = (entry.uid, entry.gid);
-                }
-            }
             EntryKind::Hardlink { target } => {
-                if let Some(owner) = files.get(target) {
+                if let Some(owner) = firsts.get(target) {
                     (entry.uid, entry.gid) = *owner;
                 }
             }
-            _ => {}
+            _ => {
+                if let Some(owner) = firsts.get_mut(&entry.path) {
+                    *owner = (entry.uid, entry.gid);
+                }
+            }
         }
     }
 }

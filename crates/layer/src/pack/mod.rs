@@ -333,28 +333,58 @@ impl<'a> Blocks<'a> {
     }
 }
 
+/// Writes several stacks as one tar, each in a directory of its own, which must be different; see [`crate::Stack::write_tar`].
+pub fn write_tars(
+    parts: &[(TreePath, &crate::Stack)],
+    mut out: impl Write,
+    clamp_mtime: Option<i64>,
+) -> Result<(), LayerError> {
+    let mut out = &mut out;
+    let mut out = Blocks::new(&mut out);
+    for (dir, stack) in parts {
+        let entry = Entry::new_dir(dir.clone());
+        if !dir.is_root() {
+            let member = Member { entry: &entry, kind: &entry.kind, link: None, clamp: clamp_mtime };
+            tar_writer::header(&member, &mut out.buffer);
+        }
+        stack.write_members(dir, &mut out, clamp_mtime)?;
+    }
+    tar_writer::end(&mut out.buffer);
+    out.pass(true)
+}
+
 impl crate::Stack {
     /// Writes all files of the stack as one uncompressed tar, without whiteouts, in the order of their paths. Times
     /// after `clamp_mtime` seconds since 1970 become it.
-    pub fn write_tar(&self, mut out: impl Write, clamp_mtime: Option<i64>) -> Result<(), LayerError> {
+    pub fn write_tar(&self, out: impl Write, clamp_mtime: Option<i64>) -> Result<(), LayerError> {
+        write_tars(&[(TreePath::root(), self)], out, clamp_mtime)
+    }
+
+    fn write_members(
+        &self,
+        dir: &TreePath,
+        out: &mut Blocks<'_>,
+        clamp_mtime: Option<i64>,
+    ) -> Result<(), LayerError> {
         let opened: Vec<Option<Opened>> =
             self.layers().iter().map(|layer| layer.files.open()).collect::<Result<_, _>>()?;
-        let mut first: HashMap<(usize, &crate::TreePath), &crate::TreePath> = HashMap::new();
-        let mut out = &mut out;
-        let mut out = Blocks::new(&mut out);
+        let mut first_met: HashMap<(usize, &crate::TreePath), &crate::TreePath> = HashMap::new();
         for found in self.walk(&crate::TreePath::root()) {
             let entry = found.entry;
             if entry.path.is_root() {
                 continue;
             }
             let file = found.file();
-            // A file may stand under another name first, or its first name may be hidden.
-            let link = file
-                .as_ref()
-                .map(|file| *first.entry((found.layer, &file.entry.path)).or_insert(&entry.path));
-            let link = link.filter(|first| **first != entry.path);
-            let kind = file.as_ref().map_or(&entry.kind, |file| &file.entry.kind);
-            tar_writer::header(&Member { entry, kind, link, clamp: clamp_mtime }, &mut out.buffer);
+            // It may stand under another name first, or its first name may be hidden.
+            let first = found.first_name();
+            let link = (!entry.is_dir())
+                .then(|| *first_met.entry((found.layer, &first.path)).or_insert(&entry.path))
+                .filter(|met| **met != entry.path);
+            let moved = Entry { path: dir.join(&entry.path), ..entry.clone() };
+            let link_to = link.map(|link| dir.join(link));
+            let member =
+                Member { entry: &moved, kind: &first.kind, link: link_to.as_ref(), clamp: clamp_mtime };
+            tar_writer::header(&member, &mut out.buffer);
             if let (Some(file), None) = (file, link)
                 && file.size > 0
             {
@@ -364,8 +394,7 @@ impl crate::Stack {
             }
             out.pass(false)?;
         }
-        tar_writer::end(&mut out.buffer);
-        out.pass(true)
+        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! The form in which a [`Tree`] is kept in a file.
 //!
-//! A magic text and a version byte; the number of entries; the entries in order, each path as the length that it
+//! A magic text and a version byte (2 where something else than a file has several names, which version 1 does not know); the number of entries; the entries in order, each path as the length that it
 //! shares with the one before and the rest; the blake3 digest of all bytes before it. Numbers are LEB128, signed
 //! ones zigzag.
 
@@ -10,6 +10,7 @@ use crate::{Entry, EntryKind, Mtime, Tree, TreeError, TreePath, Xattrs};
 
 const MAGIC: &[u8] = b"dbuild tree\n";
 const VERSION: u8 = 1;
+const VERSION_WITH_OTHER_LINKS: u8 = 2;
 const CHECKSUM: usize = 32;
 
 impl Tree {
@@ -17,7 +18,7 @@ impl Tree {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.entries().len() * 64 + 64);
         out.extend_from_slice(MAGIC);
-        out.push(VERSION);
+        out.push(if self.links_only_files() { VERSION } else { VERSION_WITH_OTHER_LINKS });
         number(&mut out, self.entries().len() as u64);
         let mut before: &[u8] = b"";
         for entry in self.entries() {
@@ -37,7 +38,7 @@ impl Tree {
     pub fn decode(encoded: &[u8]) -> Result<Self, TreeError> {
         let rest = encoded.strip_prefix(MAGIC).ok_or(TreeError::Damaged("it does not begin like one"))?;
         let version = *rest.first().ok_or(TreeError::Damaged("it is cut"))?;
-        if version != VERSION {
+        if !matches!(version, VERSION | VERSION_WITH_OTHER_LINKS) {
             return Err(TreeError::Version(version));
         }
         let body_end = encoded.len().checked_sub(CHECKSUM).ok_or(TreeError::Damaged("it is cut"))?;
@@ -64,6 +65,11 @@ impl Tree {
             return Err(TreeError::Damaged("something follows its end"));
         }
         Self::from_entries(entries)
+    }
+
+    fn links_only_files(&self) -> bool {
+        let is_link = |entry: &&Entry| matches!(entry.kind, EntryKind::Hardlink { .. });
+        self.entries().iter().filter(is_link).all(|link| self.file_of(link).is_some())
     }
 }
 

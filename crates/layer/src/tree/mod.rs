@@ -53,9 +53,10 @@ pub enum EntryKind {
         /// Of its bytes.
         content: ContentDigest,
     },
-    /// One more name of a file in the same layer. Its mode, owner, time and attributes repeat the file's.
+    /// One more name of something in the same layer that is no directory. Its mode, owner, time and attributes
+    /// repeat the target's.
     Hardlink {
-        /// The first path of the group, in order: a `File`.
+        /// The first path of the group, in order; it has the kind of the group.
         target: TreePath,
     },
     /// A directory.
@@ -97,7 +98,7 @@ pub enum TreeError {
     /// The directory of a path is missing, or is no directory.
     #[error("{0} has no directory above it in a layer's index")]
     NoParent(TreePath),
-    /// A hardlink whose file is missing or comes after it.
+    /// A hardlink whose target is missing, comes after it, or cannot have several names.
     #[error("{0} is a hard link to nothing before it in a layer's index")]
     NoTarget(TreePath),
     /// A mode, time or kind that cannot be.
@@ -154,13 +155,17 @@ impl Tree {
         start..start + length
     }
 
+    /// The first name of what an entry is: itself, or what its hardlink leads to.
+    pub fn first_name<'a>(&'a self, entry: &'a Entry) -> &'a Entry {
+        match &entry.kind {
+            EntryKind::Hardlink { target } => self.get(target).unwrap_or(entry),
+            _ => entry,
+        }
+    }
+
     /// The file that an entry is, itself or through its hardlink.
     pub fn file_of<'a>(&'a self, entry: &'a Entry) -> Option<&'a Entry> {
-        match &entry.kind {
-            EntryKind::File { .. } => Some(entry),
-            EntryKind::Hardlink { target } => self.get(target),
-            _ => None,
-        }
+        Some(self.first_name(entry)).filter(|first| matches!(first.kind, EntryKind::File { .. }))
     }
 
     /// The digest of everything but times. Two layers with the same digest do the same to what is below them.
@@ -216,8 +221,8 @@ impl Tree {
             match &entry.kind {
                 EntryKind::Dir { .. } => directories.push(&entry.path),
                 EntryKind::Hardlink { target } => {
-                    let file = self.get(target).filter(|file| matches!(file.kind, EntryKind::File { .. }));
-                    if *target >= entry.path || file.is_none() {
+                    let first = self.get(target).filter(|first| first.kind.can_be_linked());
+                    if *target >= entry.path || first.is_none() {
                         return Err(TreeError::NoTarget(entry.path.clone()));
                     }
                 }
@@ -298,6 +303,11 @@ impl Entry {
 }
 
 impl EntryKind {
+    /// Whether it can be the first of several names.
+    pub(crate) const fn can_be_linked(&self) -> bool {
+        !matches!(self, Self::Dir { .. } | Self::Hardlink { .. } | Self::Whiteout)
+    }
+
     /// The number of the kind, in digests and in encoded indexes.
     pub(crate) const fn tag(&self) -> u8 {
         match self {

@@ -12,7 +12,7 @@ use dbuild_digest::ContentDigest;
 use crate::{Borrowed, Entry, EntryKind, LayerError, ResolveError, Tree, TreePath};
 
 /// Links that may be followed on the way to one path (as many as Docker follows).
-const MAX_LINKS: usize = 255;
+pub(crate) const MAX_LINKS: usize = 255;
 
 static PLAIN_ROOT: LazyLock<Entry> = LazyLock::new(|| Entry::new_dir(TreePath::root()));
 
@@ -110,7 +110,7 @@ impl Stack {
         follow_last: bool,
     ) -> Result<Resolved<'_>, ResolveError> {
         let path = resolve_with(root, path, follow_last, |path| {
-            self.lookup(path).map_or(Step::Missing, |found| match &found.entry.kind {
+            self.lookup(path).map_or(Step::Missing, |found| match found.kind() {
                 EntryKind::Dir { .. } => Step::Dir,
                 EntryKind::Symlink { target } => Step::Link(target.clone()),
                 _ => Step::Other,
@@ -233,18 +233,25 @@ impl<'a> Found<'a> {
         Self { entry: &PLAIN_ROOT, layer: 0, tree: None }
     }
 
+    /// The first name of what stands here. Two finds of one layer with the same first name are hard links of
+    /// each other.
+    pub fn first_name(&self) -> &'a Entry {
+        self.tree.map_or(self.entry, |(tree, _)| tree.first_name(self.entry))
+    }
+
+    /// What stands here; never a hardlink, but what it leads to.
+    pub fn kind(&self) -> &'a EntryKind {
+        &self.first_name().kind
+    }
+
     /// Where in the layer's index the entry is; `None` for a root that is in none.
     pub(crate) fn index(&self) -> Option<usize> {
         self.tree.map(|(_, at)| at)
     }
 
-    /// The file that stands here, if it is one. Two finds of one layer with the same `entry.path` in it are hard
-    /// links of each other.
+    /// The file that stands here, if it is one.
     pub fn file(&self) -> Option<FoundFile<'a>> {
-        let file = match self.tree {
-            Some((tree, _)) => tree.file_of(self.entry)?,
-            None => self.entry,
-        };
+        let file = self.first_name();
         match file.kind {
             EntryKind::File { size, content } => Some(FoundFile { entry: file, size, content }),
             _ => None,

@@ -38,8 +38,8 @@ const SETTINGS: [(&str, &str); 13] = [
     ("gc.auto", "0"),
     ("maintenance.auto", "false"),
     ("fetch.recurseSubmodules", "false"),
-    // A server that is silent for a minute.
-    ("http.lowSpeedLimit", "1"),
+    // A server that brings less than this many bytes a second for a minute.
+    ("http.lowSpeedLimit", "1024"),
     ("http.lowSpeedTime", "60"),
     ("http.userAgent", concat!("git/dbuild-", env!("CARGO_PKG_VERSION"))),
 ];

@@ -22,7 +22,11 @@ async fn server(handler: impl Fn(&Seen, usize) -> Option<Reply> + Send + Sync + 
 async fn download(what: &Download<'_>) -> (Result<Downloaded, String>, String) {
     let mut file = tempfile::tempfile().unwrap();
     let done = Remotes::new(limits(), "git").download(what, &file, &|_, _| ()).await;
-    (done.map_err(|error| error.to_string()), text_of(&mut file))
+    let told = |error: dbuild_scheduler::BlobSourceError| {
+        let hint = error.downcast_ref::<crate::RemoteError>().and_then(crate::RemoteError::hint);
+        format!("{error}\n  help: {}", hint.unwrap_or_default())
+    };
+    (done.map_err(told), text_of(&mut file))
 }
 
 fn text_of(file: &mut File) -> String {

@@ -12,7 +12,7 @@ use super::fake::{Content, Fake, Reply, Seen};
 use super::{Bench, amd64, words};
 use crate::PullPolicy::CheckTag;
 use crate::resolve::with_retries;
-use crate::{Limits, Problem};
+use crate::{Config, Credentials, HostConfig, Limits, Problem, Unreachable};
 
 /// Pulls `app` from a registry that answers some requests in its own way; gives the error's words, if there is one.
 async fn pull(
@@ -266,4 +266,156 @@ async fn redirects_are_followed_but_not_in_circles() {
     cannot pull a layer (286aab53bbc3) of HOST/app:latest: HOST: it redirects more than 5 times
       help: the registry or something on the way to it is broken or lies; nothing of this was kept
     ");
+}
+
+/// What a mirror that is down may say to everything.
+fn answers_of_a_dead_mirror() -> Vec<(&'static str, Reply)> {
+    let page = "<html>portal</html>";
+    let statuses = [503, 403, 404, 401, 500, 429, 418].map(|status| (page, Reply::new(status, page)));
+    let pages = [
+        ("a page", Reply::new(200, page).with("Content-Type", "text/html")),
+        ("an empty document", Reply::new(200, "{}").with("Content-Type", "application/json")),
+        ("nothing", Reply::new(200, "")),
+        ("a closed connection", Reply { cut: Some(0), ..Reply::new(200, page) }),
+        ("a redirect to nowhere", Reply::new(302, "").with("Location", "gopher://x")),
+    ];
+    statuses.into_iter().chain(pages).collect()
+}
+
+#[tokio::test]
+async fn a_mirror_that_answers_anything_else_is_passed_over() {
+    for (what, reply) in answers_of_a_dead_mirror() {
+        let dead = Fake::new(Content::default(), move |_, _| Some(reply.clone())).await;
+        let good = Fake::good(app()).await;
+        let bench = Bench::with_mirrors("up.localhost:1", &[&dead.host, &good.host]);
+        let image = bench.registry.pull("up.localhost:1/app", &amd64(), CheckTag, &|_, _| {}).await;
+        assert_eq!(image.unwrap().layers[0].digest, layer(), "{what}");
+        assert!(bench.store.has_blob(&layer()).is_some(), "{what}");
+    }
+}
+
+#[tokio::test]
+async fn each_host_that_was_asked_is_named_with_what_it_did() {
+    let dead = Fake::new(Content::default(), |_, _| Some(Reply::new(200, "<html>"))).await;
+    let upstream = Fake::good(Content::default()).await;
+    let bench = Bench::with_mirrors(&upstream.host, &[&dead.host]);
+    let error = bench.registry.resolve(&upstream.app(), &amd64(), CheckTag).await.unwrap_err();
+    insta::assert_snapshot!(words(error, &[(&dead.host, "MIRROR"), (&upstream.host, "HOST")]), @r"
+    cannot pull HOST/app:latest
+      MIRROR: its manifest is broken: expected value at line 1 column 1
+      HOST: it does not have `latest`
+      help: check the spelling of the name and the tag
+    ");
+    // What a mirror gave is its fault, not the registry's.
+    let odd = Fake::good(Content::several(&["s390x"])).await;
+    let bench = Bench::with_mirrors("up.localhost:1", &[&odd.host]);
+    let error = bench.registry.resolve("up.localhost:1/app", &amd64(), CheckTag).await.unwrap_err();
+    insta::assert_snapshot!(words(error, &[(&odd.host, "MIRROR")]), @r"
+    cannot pull up.localhost:1/app:latest: MIRROR: there is no image for linux/amd64; it has linux/s390x
+      help: pass `--platform linux/s390x`, or take another image
+    ");
+}
+
+#[tokio::test]
+async fn what_to_try_comes_from_the_cause() {
+    let (gone, plain) = (super::fake::nobody().await, Fake::good(app()).await);
+    for (host, http, cause) in [
+        ("no-such-host.invalid", None, Unreachable::NoAddress),
+        (&*gone, None, Unreachable::Refused),
+        (&*plain.host, Some(false), Unreachable::NotTls),
+    ] {
+        let settings = HostConfig { http, ..HostConfig::default() };
+        let bench =
+            Bench::with(Config { registry: [(host.to_owned(), settings)].into() }, Credentials::none());
+        let error = bench.registry.resolve(&format!("{host}/app"), &amd64(), CheckTag).await.unwrap_err();
+        let hint = error.hint().unwrap();
+        let crate::RegistryError::Failed(failed) = &error else { panic!("{error}") };
+        let Some(Problem::Unreachable { cause: found, .. }) = failed.problem() else { panic!("{error}") };
+        assert_eq!(*found, cause, "{error}");
+        assert_eq!(hint.contains("http = true"), cause != Unreachable::NoAddress, "{hint}");
+    }
+}
+
+/// A server that gives a byte of the layer now and then, each time that it is asked.
+async fn drip(pause: Duration) -> (String, tokio::task::JoinHandle<()>) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    let serving = tokio::spawn(async move {
+        while let Ok((mut connection, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut asked = [0; 4096];
+                let length = connection.read(&mut asked).await.unwrap_or(0);
+                let asked = String::from_utf8_lossy(&asked[..length]).to_ascii_lowercase();
+                let from = asked.split_once("range: bytes=").and_then(|(_, rest)| rest.split_once('-'));
+                let from: usize = from.map_or(0, |(from, _)| from.parse().unwrap());
+                let length = SLOW.len();
+                let status = if from > 0 { "206 X" } else { "200 X" };
+                let head = format!(
+                    "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\nContent-Range: bytes {from}-{}/{length}\r\n\r\n",
+                    length - from,
+                    length - 1,
+                );
+                let _ = connection.write_all(head.as_bytes()).await;
+                for byte in &SLOW[from..] {
+                    if connection.write_all(&[*byte]).await.is_err() {
+                        return;
+                    }
+                    tokio::time::sleep(pause).await;
+                }
+            });
+        }
+    });
+    (host, serving)
+}
+
+const SLOW: &[u8] = &[7; 400];
+
+#[tokio::test]
+async fn a_server_that_gives_a_byte_now_and_then_is_a_stall_that_goes_on_where_it_ended() {
+    let (host, serving) = drip(Duration::from_millis(4)).await;
+    let fetch = |floor: u64, attempts: u32| {
+        let host = host.clone();
+        async move {
+            let (window, max_delay) = (Duration::from_millis(100), Duration::from_millis(1));
+            let limits = Limits { floor, attempts, window, max_delay, ..super::limits() };
+            let bench = Bench::limited(limits);
+            let (digest, size) = (BlobDigest::of(SLOW), SLOW.len() as u64);
+            let furthest = AtomicUsize::new(0);
+            let tell = |bytes: u64| {
+                furthest.fetch_max(bytes as usize, Ordering::Relaxed);
+            };
+            let fetched =
+                bench.registry.fetch(&format!("{host}/app"), &digest, size, "x/y", None, &tell).await;
+            (fetched.map_err(|error| error.to_string()), furthest.load(Ordering::Relaxed))
+        }
+    };
+    let (fetched, furthest) = fetch(1 << 20, 2).await;
+    let error = fetched.unwrap_err();
+    assert!(error.contains("it sends too slowly") && error.contains(&host), "{error}");
+    assert!((10..400).contains(&furthest), "two windows of a hundred milliseconds: {furthest}");
+    assert_eq!(fetch(1, 1).await.0, Ok(()), "slow, and above the floor");
+    // Each attempt goes on where the last one ended, so that enough of them come to the end.
+    assert_eq!(fetch(1 << 20, 60).await.0, Ok(()));
+    serving.abort();
+}
+
+#[tokio::test]
+async fn a_layer_of_an_unknown_media_type_is_refused_by_its_name() {
+    let with = |media_type: &str| {
+        let text = String::from_utf8(app().manifest("latest")).unwrap();
+        let mut content = app();
+        let text = text.replace("application/vnd.oci.image.layer.v1.tar", media_type);
+        content.tag("latest", "application/vnd.oci.image.manifest.v1+json", text.into_bytes());
+        pull(content, |_, _| None)
+    };
+    for known in [
+        "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+        "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd",
+        "application/vnd.docker.image.rootfs.diff.tar",
+    ] {
+        assert!(with(known).await.is_ok(), "{known}");
+    }
+    insta::assert_snapshot!(with("application/vnd.oci.image.layer.v1.tar+encrypted").await.unwrap_err(), @"cannot pull HOST/app:latest: HOST: its layer sha256: is of the unknown media type `application/vnd.oci.image.layer.v1.tar+encrypted`");
+    assert!(with("application/vnd.example.squashfs").await.is_err());
 }

@@ -7,6 +7,7 @@ mod faults;
 mod pull;
 mod push;
 mod real;
+mod tls;
 
 use std::time::Duration;
 
@@ -60,6 +61,14 @@ impl Bench {
         self.dir.path().display().to_string()
     }
 
+    /// With other bounds.
+    fn limited(limits: Limits) -> Self {
+        let mut bench = Self::new();
+        bench.registry =
+            Registry::with_limits(Config::default(), Credentials::none(), bench.store.clone(), limits);
+        bench
+    }
+
     fn inside(dir: tempfile::TempDir, config: Config, credentials: Credentials) -> Self {
         let store = Store::open(&dir.path().join("store"), OverlayFlavor::Trusted).unwrap();
         let registry = Registry::with_limits(config, credentials, store.clone(), limits());
@@ -81,9 +90,15 @@ fn amd64() -> Platform {
     Platform { os: "linux".to_owned(), architecture: "amd64".to_owned(), variant: None }
 }
 
-/// An error's text with what differs from run to run replaced.
-fn words(error: impl std::fmt::Display, hosts: &[(&str, &str)]) -> String {
-    let text = hosts.iter().fold(error.to_string(), |text, (host, name)| text.replace(host, name));
+/// An error with what to try, with what differs from run to run replaced.
+fn words(error: crate::RegistryError, hosts: &[(&str, &str)]) -> String {
+    let hint = error.hint().map(|hint| format!("\n  help: {hint}")).unwrap_or_default();
+    text(format!("{error}{hint}"), hosts)
+}
+
+/// A text with what differs from run to run replaced.
+fn text(text: String, hosts: &[(&str, &str)]) -> String {
+    let text = hosts.iter().fold(text, |text, (host, name)| text.replace(host, name));
     let mut out = String::new();
     for part in text.split_inclusive("sha256:") {
         let digits = part.bytes().take_while(u8::is_ascii_hexdigit).count();

@@ -8,7 +8,7 @@ use dbuild_scheduler::BlobSource;
 use dbuild_store::Descriptor;
 
 use super::fake::{Content, Fake, Reply, nobody};
-use super::{Bench, amd64, words};
+use super::{Bench, amd64, text, words};
 use crate::PullPolicy::{Always, CheckTag, PreferCached};
 use crate::{Config, Credentials, HostConfig};
 
@@ -29,7 +29,7 @@ async fn what_is_pulled_once_is_only_checked() {
 
     let cached = bench.registry.pull(&fake.app(), &amd64(), PreferCached, &|_, _| {}).await.unwrap();
     assert_eq!(fake.take_requests(), [""; 0]);
-    insta::assert_snapshot!(words(cached.from_cache.unwrap(), &[(&fake.host, "HOST")]), @"HOST/app:latest: not checked for updates, using the copy in the store");
+    insta::assert_snapshot!(text(cached.from_cache.unwrap(), &[(&fake.host, "HOST")]), @"HOST/app:latest: not checked for updates, using the copy in the store");
 
     let pinned = format!("{}@{}", fake.app(), image.digest);
     let pinned = bench.registry.resolve(&pinned, &amd64(), Always).await.unwrap();
@@ -80,7 +80,7 @@ async fn without_an_answer_the_copy_is_used_and_said() {
     let app = format!("{host}/app");
     let cached = bench.registry.resolve(&app, &amd64(), CheckTag).await.unwrap();
     assert_eq!(cached.digest, image.digest);
-    insta::assert_snapshot!(words(cached.from_cache.unwrap(), &[(&host, "HOST")]), @"HOST/app:latest: HOST cannot be reached; using the copy in the store");
+    insta::assert_snapshot!(text(cached.from_cache.unwrap(), &[(&host, "HOST")]), @"HOST/app:latest: HOST cannot be reached; using the copy in the store");
     let error = bench.registry.resolve(&app, &amd64(), Always).await.unwrap_err();
     insta::assert_snapshot!(words(error, &[(&host, "HOST")]), @r"
     cannot pull HOST/app:latest: HOST: it cannot be reached: Connection refused (os error 111)
@@ -89,7 +89,7 @@ async fn without_an_answer_the_copy_is_used_and_said() {
     let error = bench.registry.resolve(&format!("{host}/other"), &amd64(), CheckTag).await.unwrap_err();
     insta::assert_snapshot!(words(error, &[(&host, "HOST")]), @r#"
     cannot pull HOST/other:latest: HOST: it cannot be reached: Connection refused (os error 111)
-      help: check the network and the name `HOST`; if it speaks plain http, set `[registry."HOST"] http = true` in the configuration
+      help: check that `HOST` runs and listens on this port; if it speaks plain http, set `[registry."HOST"] http = true` in the configuration
     "#);
 }
 
@@ -101,7 +101,7 @@ async fn a_registry_that_fails_counts_as_no_answer_but_a_clear_no_does_not() {
     let bench = Bench::new();
     bench.registry.resolve(&fake.app(), &amd64(), CheckTag).await.unwrap();
     let cached = bench.registry.resolve(&fake.app(), &amd64(), CheckTag).await.unwrap();
-    insta::assert_snapshot!(words(cached.from_cache.unwrap(), &[(&fake.host, "HOST")]), @"HOST/app:latest: HOST: it failed with status 503; using the copy in the store");
+    insta::assert_snapshot!(text(cached.from_cache.unwrap(), &[(&fake.host, "HOST")]), @"HOST/app:latest: HOST: it failed with status 503; using the copy in the store");
     let gone = Fake::good(Content::app(b"layer")).await;
     bench.registry.resolve(&gone.app(), &amd64(), CheckTag).await.unwrap();
     *gone.content.lock().unwrap() = Content::default();
@@ -134,7 +134,7 @@ async fn an_image_that_was_built_here_needs_no_registry() {
     let built = bench.registry.resolve(&app, &amd64(), CheckTag).await.unwrap();
     assert_eq!((built.digest, built.from_cache), (digest, None));
     let built = bench.registry.resolve(&app, &amd64(), Always).await.unwrap();
-    insta::assert_snapshot!(words(built.from_cache.unwrap(), &[(&host, "HOST")]), @"HOST/app:latest: HOST cannot be reached; using the image that was built here");
+    insta::assert_snapshot!(text(built.from_cache.unwrap(), &[(&host, "HOST")]), @"HOST/app:latest: HOST cannot be reached; using the image that was built here");
 }
 
 #[tokio::test]
@@ -214,7 +214,8 @@ async fn https_is_spoken_unless_the_host_is_this_machine_or_said_not_to_be() {
     let fake = Fake::good(Content::app(b"layer")).await;
     let secure = HostConfig { http: Some(false), ..HostConfig::default() };
     let bench = Bench::with(Config { registry: [(fake.host.clone(), secure)].into() }, Credentials::none());
-    let error = bench.registry.resolve(&fake.app(), &amd64(), CheckTag).await.unwrap_err().to_string();
-    assert!(error.contains("http = true"), "{error}");
+    let error = bench.registry.resolve(&fake.app(), &amd64(), CheckTag).await.unwrap_err();
+    let hint = error.hint().unwrap();
+    assert!(hint.contains("http = true"), "{error} {hint}");
     assert_eq!(fake.requests(), [""; 0], "nothing was said in the clear");
 }

@@ -52,14 +52,15 @@ impl<'a> Check<'a> {
         let home = if who.home.is_empty() { "/".to_owned() } else { who.home.clone() };
         env.entry("HOME".to_owned()).or_insert(home);
         let view = View::new(files, who);
-        let workdir = if config.working_dir.is_empty() { "/" } else { &config.working_dir };
+        // The text may hold `..`, and is entered clean.
+        let workdir = entered(&config.working_dir);
         let libc = Libc::of_image(&view);
         let mut check = Self {
             view,
             env,
             architecture: platform.architecture.clone(),
             libc,
-            workdir: workdir.to_owned(),
+            workdir,
             findings: Vec::new(),
             unknown: BTreeSet::new(),
         };
@@ -96,6 +97,7 @@ impl<'a> Check<'a> {
                 Finding::new("workdir", Severity::MayFail, text)
             }
             Ok(_) => return,
+            Err(Broken::AtRunTime(_)) => return,
             Err(Broken::Missing { .. }) => {
                 let text = format!(
                     "WORKDIR {path} is not in the image: Docker makes it when it starts, others refuse"
@@ -130,6 +132,7 @@ impl<'a> Check<'a> {
             worst: Severity::WillNotStart,
             by: None,
             by_shell: false,
+            shell: None,
             depth: 0,
         }
     }
@@ -191,4 +194,17 @@ impl Finding {
         self.wants = Some(want);
         self
     }
+}
+
+/// Where a container starts whose config has this WORKDIR.
+fn entered(workdir: &str) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for name in workdir.split('/') {
+        match name {
+            "" | "." => {}
+            ".." => drop(names.pop()),
+            name => names.push(name),
+        }
+    }
+    format!("/{}", names.join("/"))
 }

@@ -29,6 +29,8 @@ pub(super) struct Elf {
     pub(super) interpreter: Option<String>,
     /// Libraries, by the names under which the loader looks for them.
     pub(super) needed: Vec<String>,
+    /// `DT_SONAME`: the name by which a library is known once it is loaded.
+    pub(super) soname: Option<String>,
     /// `DT_RPATH`; of no effect beside a runpath.
     pub(super) rpath: Vec<String>,
     /// `DT_RUNPATH`.
@@ -136,6 +138,7 @@ struct Reader<'a> {
 #[derive(Default)]
 struct Dynamic {
     needed: Vec<u64>,
+    soname: Option<u64>,
     rpath: Option<u64>,
     runpath: Option<u64>,
     strings: u64,
@@ -173,7 +176,11 @@ impl Reader<'_> {
             let segment = segments.iter().find(of).ok_or(ElfError::Damaged)?;
             segment.offset.checked_add(address - segment.address).ok_or(ElfError::Damaged)
         };
-        if found.needed.is_empty() && found.needs.is_none() && found.provides.is_none() {
+        if found.needed.is_empty()
+            && found.soname.is_none()
+            && found.needs.is_none()
+            && found.provides.is_none()
+        {
             return Ok(());
         }
         let at = offset_of(found.strings)?;
@@ -184,6 +191,7 @@ impl Reader<'_> {
         for name in &found.needed {
             elf.needed.push(self.string(&strings, *name)?);
         }
+        elf.soname = found.soname.map(|name| self.string(&strings, name)).transpose()?;
         let list = |place: Option<u64>| -> Result<Vec<String>, ElfError> {
             let Some(place) = place else { return Ok(Vec::new()) };
             let text = self.string(&strings, place)?;
@@ -214,6 +222,7 @@ impl Reader<'_> {
                 1 => found.needed.push(value),
                 5 => found.strings = value,
                 10 => found.strings_size = value,
+                14 => found.soname = Some(value),
                 15 => found.rpath = Some(value),
                 29 => found.runpath = Some(value),
                 0x6fff_fffc => found.provides = Some(value),

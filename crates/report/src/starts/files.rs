@@ -74,6 +74,8 @@ pub(super) enum Broken {
     Missing { path: String, link: Option<String> },
     /// It stands where a directory should.
     NotADirectory(String),
+    /// It is below a directory that is filled when the image runs: `/proc`, `/dev`, `/sys`.
+    AtRunTime(String),
     /// Links in a circle.
     Loop(String),
     /// A directory that the user may not enter.
@@ -121,6 +123,10 @@ impl<'a> View<'a> {
             }
             let next = format!("{at}/{name}");
             let Some(found) = self.lookup(&next) else {
+                let is_there_later = |dir: &&&str| next == ***dir || next.starts_with(&format!("{dir}/"));
+                if let Some(dir) = ["/proc", "/dev", "/sys"].iter().find(is_there_later) {
+                    return Err(Broken::AtRunTime((*dir).to_owned()));
+                }
                 let rest = pending.iter().rev().map(|name| format!("/{name}"));
                 return Err(Broken::Missing { path: rest.fold(next, |path, name| path + &name), link });
             };

@@ -16,9 +16,11 @@ mod program;
 mod python;
 mod shell;
 mod stages;
+mod strings;
 #[cfg(test)]
 mod tests;
 mod text;
+mod wrappers;
 
 use dbuild_events::{Event, StartFinding};
 use serde::Serialize;

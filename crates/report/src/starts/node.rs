@@ -18,52 +18,123 @@ const BUILT_IN: &str = "assert async_hooks buffer child_process cluster console 
     querystring readline repl sqlite stream string_decoder sys test timers tls trace_events tty url util v8 vm wasi \
     worker_threads zlib";
 
+/// Words of a file that can change how modules are found.
+const CHANGES: [&str; 12] = [
+    "_resolveFilename",
+    "_load",
+    "_extensions",
+    "require.extensions",
+    "require.cache",
+    "module-alias",
+    "app-module-path",
+    "NODE_PATH",
+    "proxyquire",
+    "globalPaths",
+    "module.register",
+    "module.paths",
+];
+/// Options of node itself that do the same.
+const HOOKS: [&str; 9] = [
+    "-r",
+    "--require",
+    "--import",
+    "--loader",
+    "--experimental-loader",
+    "--preserve-symlinks",
+    "--preserve-symlinks-main",
+    "--experimental-specifier-resolution",
+    "-C",
+];
+
+/// How modules are found.
+struct Resolution {
+    /// Directories that are searched for every `require`.
+    global: Vec<String>,
+    /// Something can change that.
+    is_open: bool,
+}
+
 impl Check<'_> {
-    /// `node …`.
-    pub(super) fn run_node(&mut self, words: &[String], scope: &Scope) {
-        let mut scope = scope.clone();
+    /// `node …`; `program` is its path without links.
+    pub(super) fn run_node(&mut self, program: &str, words: &[String], scope: &Scope) {
+        let options = self.env.get("NODE_OPTIONS").cloned().unwrap_or_default();
+        let hooks = |option: &str| HOOKS.iter().any(|hook| option.split('=').next() == Some(hook));
+        let mut resolution = Resolution {
+            global: self.node_global(program, scope),
+            is_open: options.split_whitespace().any(hooks),
+        };
         let mut words = words.iter();
+        let mut option = None;
         while let Some(word) = words.next() {
             match word.as_str() {
-                "-e" | "--eval" | "-p" | "--print" | "-i" | "--interactive" | "--test" | "--run" => return,
-                option if WITH_VALUE.contains(&option) => {
-                    // It can change how modules are found.
-                    scope.worst = scope.worst.min(Severity::MayFail);
-                    words.next();
+                "-e" | "--eval" | "-p" | "--print" | "-pe" | "-i" | "--interactive" | "--test" | "--run"
+                | "inspect" | "debug" | "-" | "-v" | "--version" | "-h" | "--help" => return,
+                "--" => option = None,
+                word if word.starts_with('-') => {
+                    resolution.is_open |= hooks(word);
+                    option = Some(word);
+                    if WITH_VALUE.contains(&word) {
+                        words.next();
+                        option = None;
+                    }
                 }
-                option if option.starts_with('-') => {}
                 script => {
+                    // Whether an option takes the next word is known of the usual ones.
+                    if let Some(option) = option.filter(|option| !option.contains('='))
+                        && self.node_file(&join(&scope.cwd, script)).is_none()
+                    {
+                        return self
+                            .unknown(format!("what node is to run: `{script}` can belong to {option}"));
+                    }
                     let rest: Vec<String> = words.cloned().collect();
-                    return self.run_node_script(script, &rest, &scope);
+                    return self.run_node_script(script, &rest, &resolution, scope);
                 }
             }
         }
     }
 
-    fn run_node_script(&mut self, script: &str, words: &[String], scope: &Scope) {
+    /// NODE_PATH, and what node searches of itself.
+    fn node_global(&self, program: &str, scope: &Scope) -> Vec<String> {
+        let told = self.env.get("NODE_PATH").cloned().unwrap_or_default();
+        let told = told.split(':').filter(|dir| !dir.is_empty()).map(|dir| join(&scope.cwd, dir));
+        let home = self.env.get("HOME").map_or("/", String::as_str);
+        let own = [
+            join(home, ".node_modules"),
+            join(home, ".node_libraries"),
+            join(parent(parent(program)), "lib/node"),
+        ];
+        // Debian's own looks where its packages are.
+        let debian = ["/usr/share/nodejs", "/usr/lib/nodejs"].map(str::to_owned);
+        let multiarch = self.view.names("/usr/lib").into_iter().filter(|name| name.contains("-linux-gnu"));
+        let multiarch = multiarch.map(|name| format!("/usr/lib/{name}/nodejs"));
+        told.chain(own).chain(debian).chain(multiarch).collect()
+    }
+
+    fn run_node_script(&mut self, script: &str, words: &[String], resolution: &Resolution, scope: &Scope) {
         let path = join(&scope.cwd, script);
         let Some(file) = self.node_file(&path) else {
             self.script_there(script, "node", scope);
             return;
         };
         match base_name(&file) {
-            "npm-cli.js" | "yarn.js" | "pnpm.cjs" => self.run_npm(words, base_name(&file), scope),
+            "npm-cli.js" | "yarn.js" | "pnpm.cjs" => self.run_npm(words, resolution, base_name(&file), scope),
             _ if file.contains("/node_modules/") => {}
-            _ => self.node_imports(&file, scope),
+            _ => self.node_imports(&file, resolution, scope),
         }
     }
 
     /// `npm start`, `npm run NAME`, and what is like it.
-    fn run_npm(&mut self, words: &[String], program: &str, scope: &Scope) {
+    fn run_npm(&mut self, words: &[String], resolution: &Resolution, program: &str, scope: &Scope) {
         let manager = program.split(['-', '.']).next().unwrap_or("npm").to_owned();
         let plain: Vec<&str> =
             words.iter().map(String::as_str).filter(|word| !word.starts_with('-')).collect();
-        if words
-            .iter()
-            .any(|word| matches!(word.as_str(), "--prefix" | "-C" | "--cwd" | "--dir" | "-w" | "--workspace"))
-        {
+        let elsewhere = ["--prefix", "-C", "--cwd", "--dir", "-w", "--workspace", "--workspaces", "-ws"];
+        let told = words.iter().any(|word| elsewhere.contains(&word.split('=').next().unwrap_or_default()));
+        let settings = ["npm_config_prefix", "npm_config_local_prefix", "npm_config_workspace"];
+        if told || self.env.keys().any(|key| settings.contains(&key.to_ascii_lowercase().as_str())) {
             return self.unknown(format!("what {manager} starts in another directory"));
         }
+        let is_optional = words.iter().any(|word| word == "--if-present");
         let name = match plain[..] {
             ["run" | "run-script", name, ..] => name,
             [name @ ("start" | "test"), ..] => name,
@@ -95,20 +166,24 @@ impl Check<'_> {
             depth: scope.depth + 1,
             ..scope.clone()
         };
+        let before = self.env.insert("PATH".to_owned(), scope.path.clone());
+        let mut scope = scope;
+        if let Some(line) = json["scripts"][format!("pre{name}")].as_str() {
+            self.run_line(line, &scope);
+            // It may make what the script itself needs.
+            scope.worst = scope.worst.min(Severity::MayFail);
+        }
+        let has_server = name == "start" && self.view.file(&join(dir, "server.js")).is_some();
         match json["scripts"][name].as_str() {
-            Some(line) => {
-                let before = self.env.insert("PATH".to_owned(), scope.path.clone());
-                self.run_line(line, &scope);
-                before.into_iter().for_each(|path| drop(self.env.insert("PATH".to_owned(), path)));
-            }
-            None if name == "start" && self.view.file(&join(dir, "server.js")).is_some() => {
-                self.run_node_script("server.js", &[], &scope);
-            }
+            Some(line) => self.run_line(line, &scope),
+            None if has_server => self.run_node_script("server.js", &[], resolution, &scope),
+            None if is_optional => {}
             None => {
                 let text = format!("{manifest} has no script `{name}`, which `{said}` starts");
                 self.find(Finding::new("script-missing", scope.worst, text).at(manifest));
             }
         }
+        before.into_iter().for_each(|path| drop(self.env.insert("PATH".to_owned(), path)));
     }
 
     /// The file that a path means: itself, with an ending, or a directory's.
@@ -131,12 +206,13 @@ impl Check<'_> {
         main.or_else(|| with(&join(&dir, "index")))
     }
 
-    fn node_imports(&mut self, entry: &str, scope: &Scope) {
+    fn node_imports(&mut self, entry: &str, resolution: &Resolution, scope: &Scope) {
         if ancestors(parent(entry)).any(|dir| self.view.file(&join(dir, ".pnp.cjs")).is_some()) {
             return;
         }
         let mut open = VecDeque::from([entry.to_owned()]);
         let mut seen = BTreeSet::new();
+        let (mut missing, mut is_open) = (Vec::new(), resolution.is_open);
         while let Some(path) = open.pop_front() {
             if seen.len() >= MAX_FILES || !seen.insert(path.clone()) {
                 continue;
@@ -145,8 +221,11 @@ impl Check<'_> {
                 self.unknown(format!("{path}: its bytes are not at hand"));
                 continue;
             };
+            is_open |= CHANGES.iter().any(|word| text.contains(word));
             for module in loaded(&text) {
                 let module = module.strip_prefix("node:").unwrap_or(&module).to_owned();
+                // What is loaded for what it does to others.
+                is_open |= ["register", "hook", "alias", "preload"].iter().any(|word| module.contains(word));
                 if module.starts_with('.') {
                     match self.node_file(&join(parent(&path), &module)) {
                         Some(file) if file.ends_with("js") && !file.contains("/node_modules/") => {
@@ -162,18 +241,25 @@ impl Check<'_> {
                         }
                     }
                 } else if let Some(package) = package(&module) {
-                    self.node_package(&path, package, scope);
+                    missing.push((path.clone(), package.to_owned()));
                 }
             }
         }
+        let worst = if is_open { scope.worst.min(Severity::MayFail) } else { scope.worst };
+        let scope = Scope { worst, ..scope.clone() };
+        for (by, package) in missing {
+            self.node_package(&by, &package, resolution, &scope);
+        }
     }
 
-    fn node_package(&mut self, by: &str, package: &str, scope: &Scope) {
-        let told = self.env.get("NODE_PATH").cloned().unwrap_or_default();
-        let told = told.split(':').filter(|dir| !dir.is_empty()).map(str::to_owned);
+    fn node_package(&mut self, by: &str, package: &str, resolution: &Resolution, scope: &Scope) {
         let mut places: Vec<String> = ancestors(parent(by)).map(|dir| join(dir, "node_modules")).collect();
-        places.extend(told);
-        if places.iter().any(|dir| self.view.walk(&join(dir, package)).is_ok()) {
+        places.extend(resolution.global.iter().cloned());
+        let is_there = |dir: &String| {
+            let path = join(dir, package);
+            self.view.walk(&path).is_ok() || self.node_file(&path).is_some()
+        };
+        if places.iter().any(is_there) || self.is_own_package(by, package) {
             return;
         }
         let there = places.iter().find(|dir| self.view.dir(dir).is_some());
@@ -190,6 +276,14 @@ impl Check<'_> {
         self.find(
             finding.help("install the packages that run time needs in this stage (RUN npm ci --omit=dev)"),
         );
+    }
+
+    /// A package can load itself by its own name.
+    fn is_own_package(&self, by: &str, package: &str) -> bool {
+        let manifest = ancestors(parent(by)).map(|dir| join(dir, "package.json"));
+        let text = manifest.filter_map(|path| self.view.text(&path, MAX_SOURCE)).next().unwrap_or_default();
+        let json = serde_json::from_str::<serde_json::Value>(&text).unwrap_or_default();
+        json["name"] == package && !json["exports"].is_null()
     }
 }
 
@@ -215,46 +309,147 @@ fn package(module: &str) -> Option<&str> {
 /// What a file loads at its margin: `require("x")` in a statement of its own, `import … from "x"`.
 fn loaded(text: &str) -> Vec<String> {
     let mut all = Vec::new();
-    let (mut comment, mut template, mut tried) = (false, false, false);
-    for line in text.lines() {
-        // What is tried may be missing, at the margin too.
-        if tried {
-            tried = !line.starts_with('}');
-            continue;
-        }
-        if line.starts_with("try {") || line.starts_with("try{") {
-            tried = !line.trim_end().ends_with('}');
-            continue;
-        }
-        if comment {
-            comment = !line.contains("*/");
-            continue;
-        }
-        let was_template = template;
-        template ^= line.matches('`').count() % 2 == 1;
-        if was_template {
-            continue;
-        }
-        if line.starts_with("/*") {
-            comment = !line.contains("*/");
-            continue;
-        }
+    let mut has_ended = false;
+    for statement in margin(text) {
+        let line = statement.text.as_str();
         let starts = |words: &[&str]| words.iter().any(|word| line.starts_with(word));
-        if starts(&["const ", "let ", "var ", "require("])
-            && !line.contains("=>")
-            && !line.contains("function")
-        {
-            all.extend(quoted_after(line, "require(").filter(|_| is_certain(line)));
+        has_ended |= starts(&["process.exit(", "process.abort(", "return", "throw ", "process.kill("]);
+        // After `if (x)` a bare call belongs to that; a declaration cannot stand there.
+        let is_call = line.starts_with("require(") && !statement.is_governed;
+        if starts(&["const ", "let ", "var "]) || is_call {
+            if !has_ended && !line.contains("=>") && !line.contains("function") {
+                all.extend(quoted_after(line, "require(").filter(|_| is_certain(line)));
+            }
         } else if starts(&["import \"", "import '"]) {
             all.extend(quoted_after(line, "import "));
-        } else if starts(&["import ", "export ", "} from "])
-            && !line.starts_with("import(")
-            && !line.starts_with("import type ")
+        } else if starts(&["import ", "export "])
+            && !starts(&[
+                "import(",
+                "import type ",
+                "export type ",
+                "export const ",
+                "export let ",
+                "export var ",
+            ])
         {
             all.extend(quoted_after(line, " from "));
         }
     }
     all
+}
+
+/// A statement at the margin of a file.
+#[derive(Debug, Default)]
+struct Statement {
+    text: String,
+    /// What stands before it can decide whether it is run: `if (x)`, `else`.
+    is_governed: bool,
+}
+
+/// The statements at the margin, without comments; what stands in braces is left out, but for those of a declaration.
+fn margin(text: &str) -> Vec<Statement> {
+    let mut all: Vec<Statement> = Vec::new();
+    let (mut statement, mut depth) = (Statement::default(), 0_usize);
+    let mut before = ' ';
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let is_plain =
+            ["import", "export", "const", "let", "var"].iter().any(|word| statement.text.starts_with(word));
+        let mut used = c.len_utf8();
+        let was_at_margin = depth == 0;
+        let mut put = "";
+        match c {
+            '/' if rest.starts_with("//") => used = rest.find('\n').unwrap_or(rest.len()),
+            '/' if rest.starts_with("/*") => used = rest.find("*/").map_or(rest.len(), |end| end + 2),
+            '/' if !(before.is_alphanumeric()
+                || matches!(before, ')' | ']' | '}' | '_' | '$' | '"' | '\'')) =>
+            {
+                used = regex_length(rest);
+            }
+            '"' | '\'' => {
+                used = string_length(rest, c);
+                // Only the names of modules matter.
+                let names = ["require(", "from", "import"];
+                let text = statement.text.trim_end();
+                put = if names.iter().any(|word| text.ends_with(word)) { &rest[..used] } else { "''" };
+            }
+            '`' => used = string_length(rest, c),
+            '(' | '[' | '{' => {
+                put = &rest[..used];
+                depth += 1;
+            }
+            ')' | ']' | '}' => {
+                put = &rest[..used];
+                depth = depth.saturating_sub(1);
+            }
+            '\n' | ';' if depth == 0 => {}
+            _ => put = &rest[..used],
+        }
+        let ends = depth == 0 && (matches!(c, '\n' | ';') || c == '}' && !is_plain);
+        if was_at_margin || depth == 0 || is_plain || statement.text.starts_with("require(") {
+            if statement.text.is_empty() {
+                put = put.trim_start();
+                let last = all.last().map_or("", |last| last.text.trim_end());
+                statement.is_governed = last.ends_with(')') && !last.contains(';') || last.ends_with("else");
+            }
+            statement.text.push_str(put);
+        }
+        if ends && !statement.text.is_empty() {
+            if c == ';' {
+                statement.text.push(';');
+            }
+            all.push(std::mem::take(&mut statement));
+        }
+        if !c.is_whitespace() {
+            before = rest[..used].chars().next_back().unwrap_or(c);
+        }
+        rest = &rest[used..];
+    }
+    all.push(statement);
+    all
+}
+
+/// The length of the string or template that a text begins with.
+fn string_length(text: &str, quote: char) -> usize {
+    let mut chars = text.char_indices().skip(1);
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '\\' => drop(chars.next()),
+            '\n' if quote != '`' => return at,
+            '$' if quote == '`' && text[at + 1..].starts_with('{') => {
+                // A template in a template: rare, and what follows is then taken for text.
+                let mut depth = 0_usize;
+                for (_, c) in chars.by_ref() {
+                    match c {
+                        '{' => depth += 1,
+                        '}' if depth <= 1 => break,
+                        '}' => depth -= 1,
+                        _ => {}
+                    }
+                }
+            }
+            c if c == quote => return at + 1,
+            _ => {}
+        }
+    }
+    text.len()
+}
+
+/// The length of the regular expression that a text begins with; of a lone slash, its own.
+fn regex_length(text: &str) -> usize {
+    let line = &text[..text.find('\n').unwrap_or(text.len())];
+    let (mut escaped, mut in_class) = (false, false);
+    for (at, c) in line.char_indices().skip(1) {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '[' => in_class = true,
+            ']' => in_class = false,
+            '/' if !in_class => return at + 1,
+            _ => {}
+        }
+    }
+    1
 }
 
 /// Whether a line loads what it names whatever happens: nothing before it decides or catches.
@@ -282,6 +477,23 @@ mod tests {
                     let l; try { l = require('l') } catch {}\nconst m = x ? require('m') : 0;\nconst n = global.n || require('n');\n\
                     try {\nrequire('o');\n} catch {}\ntry { require('p') } catch {}\nconst q = require('q');\n";
         assert_eq!(loaded(text), ["a", "c", "d", "./e.js", "h", "q"]);
+    }
+
+    #[test]
+    fn what_is_not_surely_loaded() {
+        for (text, expected) in [
+            ("const a = require('a')\nconst b = require('b')\nrequire('c')\n", &["a", "b"][..]),
+            ("if (x)\nrequire('a');\nelse\nrequire('b');\n", &[]),
+            ("f(() => {\nrequire('a');\n});\nrequire('b');\n", &["b"]),
+            ("const a = 1;\nprocess.exit(0);\nconst b = require('b');\n", &[]),
+            (
+                "const a = 'x \\\nrequire(\"a\") \\\n';\nconst r = /['\"`]/;\nconst b = require('b');\n",
+                &["b"],
+            ),
+            ("const a = `${`x`}`;\nconst {\n  b,\n} = require('b');\n", &["b"]),
+        ] {
+            assert_eq!(loaded(text), expected, "{text}");
+        }
     }
 
     #[test]

@@ -4,7 +4,10 @@ use super::check::Check;
 use super::command::UNKNOWN_WORD;
 use super::elf::{Elf, ElfError};
 use super::files::{Broken, Place, base_name, join};
-use super::loader::{Libc, Loaded, load, read_elf};
+use super::loader::{Libc, Loaded, Surroundings, load, read_elf};
+use super::shell;
+use super::strings;
+use super::wrappers::{Env, WRAPPERS, read_env};
 use super::{Finding, Severity, Want};
 
 /// Programs that start programs that start programs: no real image goes further.
@@ -24,16 +27,32 @@ pub(super) struct Scope {
     pub(super) by: Option<String>,
     /// A shell starts it: it runs files without a shebang itself.
     pub(super) by_shell: bool,
+    /// That shell, without links.
+    pub(super) shell: Option<String>,
     pub(super) depth: usize,
 }
 
-/// Programs that start the rest of their words, after options and a `--`.
-const WRAPPERS: [&str; 8] =
-    ["tini", "dumb-init", "docker-init", "nohup", "catatonit", "tini-static", "setsid", "exec"];
-/// The same, after a user.
-const USER_WRAPPERS: [&str; 2] = ["gosu", "su-exec"];
+/// A file whose libraries are looked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Object<'a> {
+    /// Without links.
+    pub(super) path: &'a str,
+    /// What it is called in sentences.
+    pub(super) named: &'a str,
+    /// The program that loads it, without links; `None` of a program.
+    pub(super) host: Option<&'a str>,
+}
+
 /// Shells that read a file, or a line after `-c`.
 const SHELLS: [&str; 7] = ["sh", "bash", "dash", "ash", "zsh", "ksh", "mksh"];
+
+/// A shell that is started.
+struct Shell<'a> {
+    /// The path by which it is called.
+    named: &'a str,
+    /// Without links.
+    real: &'a str,
+}
 
 impl Check<'_> {
     /// Starts a program, as `execvp` would.
@@ -104,6 +123,10 @@ impl Check<'_> {
                 };
                 Finding::new("program-missing", worst, text).wants(Want::Path(missing))
             }
+            Err(Broken::AtRunTime(at)) => {
+                self.unknown(format!("what {path} is: {at} is there only when it runs"));
+                return None;
+            }
             Err(Broken::Denied(dir)) => {
                 let text =
                     format!("{path} cannot be reached: user {} may not enter {dir}{by}", self.view.who.uid);
@@ -124,7 +147,17 @@ impl Check<'_> {
         None
     }
 
+    /// Whether a shell may know a name without a file of it: busybox has the programs that it is made of inside.
+    fn is_inside(&self, name: &str, scope: &Scope) -> bool {
+        let Some(shell) = scope.shell.as_ref().filter(|_| scope.by_shell) else { return false };
+        strings::has_applet(&self.view, shell, name).unwrap_or(true)
+    }
+
     fn program_missing(&mut self, name: &str, by: &str, scope: &Scope) {
+        if self.is_inside(name, scope) {
+            return self
+                .unknown(format!("whether the shell has `{name}` inside: no directory of PATH has it"));
+        }
         let mut finding =
             Finding::new("program-missing", scope.worst, format!("{name} is in no directory of PATH{by}"))
                 .wants(Want::Program(name.to_owned()));
@@ -219,21 +252,17 @@ impl Check<'_> {
             Scope { by: Some(format!("the shebang of {named}")), depth: scope.depth + 1, ..scope.clone() };
         scope.by_shell = false;
         let rest = std::iter::once(named.to_owned()).chain(argv.iter().skip(1).cloned());
-        let mut words = vec![interpreter.to_owned()];
         if base_name(interpreter) == "env" {
             let Some(argument) = argument else { return };
             if self.find_program(interpreter, &scope).is_none() {
                 return;
             }
-            words = match argument.strip_prefix("-S") {
-                Some(split) => split.split_whitespace().map(str::to_owned).collect(),
-                None => vec![argument.to_owned()],
-            };
-            words.retain(|word| !word.contains('=') && !word.starts_with('-'));
-        } else {
-            words.extend(argument.map(str::to_owned));
+            // Linux hands it over as one word.
+            let words: Vec<String> = std::iter::once(argument.to_owned()).chain(rest).collect();
+            return self.run_env(&words, &scope);
         }
-        words.extend(rest);
+        let words: Vec<String> =
+            std::iter::once(interpreter.to_owned()).chain(argument.map(str::to_owned)).chain(rest).collect();
         if interpreter.starts_with('/')
             && self.view.file(interpreter).is_none()
             && base_name(interpreter).starts_with("python")
@@ -280,7 +309,7 @@ impl Check<'_> {
             return true;
         };
         let Some(libc) = self.loader_there(&loader, named, worst) else { return false };
-        self.libraries(&place.path, named, elf, libc, scope)
+        self.libraries(&Object { path: &place.path, named, host: None }, elf, libc, scope)
     }
 
     fn loader_there(&mut self, loader: &str, named: &str, worst: Severity) -> Option<Libc> {
@@ -318,14 +347,29 @@ impl Check<'_> {
     }
 
     /// Whether all libraries of a program (or of a module that a program loads) are there.
-    pub(super) fn libraries(&mut self, path: &str, named: &str, elf: Elf, libc: Libc, scope: &Scope) -> bool {
-        let library_path = self.env.get("LD_LIBRARY_PATH").cloned().unwrap_or_default();
-        let Loaded { missing, uncached, versions, unknown, .. } =
-            load(&self.view, path, elf, libc, &library_path);
+    pub(super) fn libraries(&mut self, object: &Object<'_>, elf: Elf, libc: Libc, scope: &Scope) -> bool {
+        let Object { path, named, host } = *object;
+        let variable = |name: &str| self.env.get(name).cloned().unwrap_or_default();
+        let interpreter = match host {
+            Some(host) => read_elf(&self.view, host).ok().and_then(|elf| elf.interpreter),
+            None => elf.interpreter.clone(),
+        };
+        let around = Surroundings {
+            cwd: scope.cwd.clone(),
+            library_path: variable("LD_LIBRARY_PATH"),
+            preload: variable("LD_PRELOAD"),
+            loader: interpreter.and_then(|loader| Some(self.view.file(&loader)?.path)),
+            host: host.map(str::to_owned),
+        };
+        let Loaded { missing, uncached, perhaps, versions, unknown, .. } =
+            load(&self.view, path, elf, libc, &around);
         let fine = missing.is_empty() && uncached.is_empty() && versions.is_empty();
         let whose = |by: String| if by == path { named.to_owned() } else { by };
         for path in unknown {
             self.unknown(format!("{path}: its bytes are not at hand"));
+        }
+        for (library, at) in perhaps {
+            self.unknown(format!("{named}: it needs {library}, which is only at {at}: for some processors"));
         }
         for (library, by) in missing {
             let text = format!("{} needs the library {library}, which is not in the image", whose(by));
@@ -369,21 +413,36 @@ impl Check<'_> {
         if super::python::is_python(name) || super::python::is_python(real) {
             self.run_python(named, rest, &inner);
         } else if name == "node" || name == "nodejs" {
-            self.run_node(rest, &inner);
+            self.run_node(&place.path, rest, &inner);
         } else if name == "java" {
             self.run_java(rest, &inner);
         } else if SHELLS.contains(&name) {
-            self.run_shell(named, rest, &inner);
-        } else if WRAPPERS.contains(&name) || USER_WRAPPERS.contains(&name) {
-            let rest: Vec<String> = rest.iter().skip_while(|word| word.starts_with('-')).cloned().collect();
-            let rest =
-                if USER_WRAPPERS.contains(&name) { rest.get(1..).unwrap_or_default() } else { &rest[..] };
+            self.run_shell(&Shell { named, real: &place.path }, rest, &inner);
+        } else if let ("busybox", Some((applet, words))) = (name, rest.split_first())
+            && SHELLS.contains(&applet.as_str())
+        {
+            self.run_shell(&Shell { named: applet, real: &place.path }, words, &inner);
+        } else if let Some(wrapper) = WRAPPERS.iter().find(|wrapper| wrapper.name == name) {
+            let rest = wrapper.rest(rest).get(wrapper.skips..).unwrap_or_default();
             self.run(rest, &Scope { by_shell: false, ..inner });
         } else if name == "env" {
-            let rest: Vec<String> =
-                rest.iter().skip_while(|word| word.contains('=') || word.starts_with('-')).cloned().collect();
-            self.run(&rest, &Scope { by_shell: false, ..inner });
+            self.run_env(rest, &Scope { by_shell: false, ..inner });
         }
+    }
+
+    /// `env`, as a command or in a shebang.
+    pub(super) fn run_env(&mut self, words: &[String], scope: &Scope) {
+        let Env { words, path, is_elsewhere, is_empty } = match read_env(words) {
+            Some(env) => env,
+            None => return self.unknown("what `env` starts".to_owned()),
+        };
+        if is_elsewhere {
+            return self.unknown("what `env` starts in another directory".to_owned());
+        }
+        let mut scope = scope.clone();
+        // Without a PATH the C library has one of its own.
+        scope.path = path.unwrap_or(if is_empty { "/bin:/usr/bin".to_owned() } else { scope.path });
+        self.run(&words, &scope);
     }
 
     /// `java -jar`.
@@ -394,14 +453,34 @@ impl Check<'_> {
         }
     }
 
-    fn run_shell(&mut self, shell: &str, words: &[String], scope: &Scope) {
-        let flags = words.iter().take_while(|word| word.starts_with('-') && word.len() > 1).count();
-        let says_line = words[..flags].iter().any(|flag| !flag.starts_with("--") && flag.contains('c'));
-        let Some(word) = words.get(flags) else { return };
-        if says_line {
-            return self.run_line(word, scope);
+    fn run_shell(&mut self, shell: &Shell<'_>, words: &[String], scope: &Scope) {
+        let Some(call) = shell::read_options(words) else { return };
+        let name = base_name(shell.named);
+        // Files that are read first, and functions that come in variables, can make anything of a name.
+        let reads = call.is_login
+            || name == "bash"
+                && self.env.keys().any(|key| key == "BASH_ENV" || key.starts_with("BASH_FUNC_"));
+        let mut scope = scope.clone();
+        if reads {
+            scope.worst = scope.worst.min(Severity::Advice);
+            self.unknown(format!("what {name} reads before it begins"));
         }
-        let Some(path) = self.script_there(word, base_name(shell), scope) else { return };
+        scope.shell = Some(shell.real.to_owned());
+        if call.has_line {
+            return call.word.map_or((), |line| self.run_line(line, &scope));
+        }
+        let Some(word) = call.word else { return };
+        let mut file = word.to_owned();
+        // Bash and others look in PATH for what is not in the working directory.
+        if !word.contains('/') && !matches!(name, "sh" | "dash" | "ash") {
+            let here = join(&scope.cwd, word);
+            if self.view.file(&here).is_none()
+                && let Some(path) = self.in_path(word, &scope)
+            {
+                file = path;
+            }
+        }
+        let Some(path) = self.script_there(&file, name, &scope) else { return };
         let Some(text) = self.view.text(&path, 64 << 10) else {
             return self.unknown(format!("{path}: its bytes are not at hand"));
         };
@@ -414,7 +493,7 @@ impl Check<'_> {
             );
             self.find(finding.at(path.clone()).help("save it with Unix line ends"));
         }
-        self.script_execs(&path, &text, &words[flags + 1..], scope);
+        self.script_execs(&path, &text, call.rest, &scope);
     }
 
     /// What a script ends as: the lines at its margin that say `exec`.
@@ -427,12 +506,14 @@ impl Check<'_> {
             depth: scope.depth + 1,
             ..scope.clone()
         };
+        // Another program can be started in a branch, and its lines can change what the last one starts.
+        const DECIDES: [&str; 9] =
+            ["set -- ", "shift", "case ", "cd ", "PATH=", "exit", ". /", "source ", "eval "];
         let mut decided = false;
         for line in text.lines() {
-            // In a branch: another program can be started there, or other arguments be set for the last line.
-            decided |= line.starts_with([' ', '\t'])
-                && !line.trim_start().starts_with('#')
-                && ["exec ", "set -- "].iter().any(|word| line.contains(word));
+            let said = line.trim_start();
+            let is_inner = said.len() < line.len() && said.contains("exec ");
+            decided |= !said.starts_with('#') && (is_inner || DECIDES.iter().any(|word| said.contains(word)));
             let Some(line) = line.strip_prefix("exec ").map(str::trim) else { continue };
             if matches!(line, "\"$@\"" | "$@") {
                 // The arguments are CMD's; a word with a dash is an option for what the script puts before it.
@@ -447,14 +528,20 @@ impl Check<'_> {
                 && line.chars().next().is_some_and(|c| !c.is_ascii_digit())
             {
                 let line = line.replace("\"$@\"", "");
-                let script = super::shell::parse(&line, &self.env);
+                let script = shell::parse(&line, &self.env);
                 if !script.cut
                     && script
                         .commands
                         .first()
                         .is_some_and(|simple| simple.words.first().is_some_and(Option::is_some))
                 {
+                    let told = self.told();
                     self.run_line(&line, &inner);
+                    if decided && self.forget_since(told) {
+                        self.unknown(format!("what {path} starts in the end"));
+                    }
+                    // Nothing after it is run.
+                    return;
                 }
             }
         }
@@ -473,6 +560,10 @@ impl Check<'_> {
                 let text = format!("{reader} is to read {path}, which user {} may not", self.view.who.uid);
                 Finding::new("no-permission", scope.worst, text)
                     .help(format!("COPY it with --chown or --chmod, or RUN chmod o+r {path}"))
+            }
+            Err(Broken::AtRunTime(_)) => {
+                self.unknown(format!("what {reader} reads from {path}"));
+                return None;
             }
             Err(Broken::Denied(dir)) => {
                 let text =

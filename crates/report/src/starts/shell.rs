@@ -37,9 +37,9 @@ pub(super) enum Then {
 }
 
 /// Words that begin what is not simple.
-const RESERVED: [&str; 16] = [
-    "if", "for", "while", "until", "case", "select", "function", "{", "}", "!", "[[", "then", "do", "done",
-    "fi", "esac",
+const RESERVED: [&str; 18] = [
+    "time", "coproc", "if", "for", "while", "until", "case", "select", "function", "{", "}", "!", "[[",
+    "then", "do", "done", "fi", "esac",
 ];
 
 /// Reads it with these variables.
@@ -63,6 +63,46 @@ pub(super) fn parse(text: &str, env: &BTreeMap<String, String>) -> Script {
             }
         }
     }
+}
+
+/// What a shell is told by its words.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Options<'w> {
+    /// `word` is a line; else it is a file.
+    pub(super) has_line: bool,
+    /// It reads the files of a login first.
+    pub(super) is_login: bool,
+    pub(super) word: Option<&'w str>,
+    pub(super) rest: &'w [String],
+}
+
+/// Reads the words after a shell's name; `None` where it reads standard input.
+pub(super) fn read_options(words: &[String]) -> Option<Options<'_>> {
+    let mut options = Options::default();
+    let mut rest = words;
+    while let [word, after @ ..] = rest {
+        let sign = word.chars().next().filter(|c| matches!(c, '-' | '+'));
+        let Some(letters) = sign.and_then(|sign| word.strip_prefix(sign)) else { break };
+        rest = after;
+        match letters {
+            "" | "-" => break,
+            "-login" => options.is_login = true,
+            "-rcfile" | "-init-file" => rest = rest.get(1..).unwrap_or_default(),
+            _ if letters.starts_with('-') => {}
+            _ => {
+                options.has_line |= letters.contains('c') && sign == Some('-');
+                options.is_login |= letters.contains('l');
+                if letters.contains('s') && !options.has_line {
+                    return None;
+                }
+                let with_value = letters.chars().filter(|c| matches!(c, 'o' | 'O')).count();
+                rest = rest.get(with_value..).unwrap_or_default();
+            }
+        }
+    }
+    options.word = rest.first().map(String::as_str);
+    options.rest = rest.get(1..).unwrap_or_default();
+    Some(options)
 }
 
 struct Reader<'a> {
@@ -141,6 +181,8 @@ impl Reader<'_> {
     /// A word: its value if it is known now. The outer `None` is what is not simple.
     fn word(&mut self) -> Option<Option<String>> {
         let (mut text, mut known) = (String::new(), true);
+        // A home directory, which not only HOME decides.
+        known &= !self.rest.starts_with('~');
         while let Some(c) = self.rest.chars().next() {
             match c {
                 ' ' | '\t' | '\n' | '\r' | '&' | '|' | ';' | '<' | '>' => break,
@@ -162,7 +204,18 @@ impl Reader<'_> {
                     }
                     self.rest = rest.as_str();
                 }
-                '$' => known &= self.variable(&mut text)?,
+                '$' => {
+                    let before = text.len();
+                    known &= self.variable(&mut text)?;
+                    // Outside of quotes a value is cut into words, and one that is empty is none.
+                    known &=
+                        text.len() > before && !text[before..].contains([' ', '\t', '\n', '*', '?', '[']);
+                }
+                '{' | '[' if self.is_pattern(c) => {
+                    known = false;
+                    text.push(c);
+                    self.rest = &self.rest[1..];
+                }
                 '*' | '?' => {
                     known = false;
                     self.rest = &self.rest[1..];
@@ -174,6 +227,13 @@ impl Reader<'_> {
             }
         }
         Some(known.then_some(text))
+    }
+
+    /// Whether a bracket makes several words of one, or stands for others: `{a,b}`, `[ab]`.
+    fn is_pattern(&self, open: char) -> bool {
+        let close = if open == '{' { '}' } else { ']' };
+        let word = self.rest.split([' ', '\t', '\n', ';', '&', '|']).next().unwrap_or_default();
+        word.len() > 2 && word.contains(close)
     }
 
     fn quoted(&mut self, text: &mut String) -> Option<bool> {
@@ -267,7 +327,7 @@ fn is_number(word: &str) -> bool {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::{Then, parse};
+    use super::{Then, parse, read_options};
 
     /// The commands as text: words that are not known are `?`, what is cut ends in `…`.
     fn shown(text: &str) -> String {
@@ -310,5 +370,40 @@ mod tests {
         ] {
             assert_eq!(shown(text), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_not_one_known_word() {
+        for (text, expected) in [
+            ("~/run", "?"),
+            ("/bin/{a,b}", "?"),
+            ("[ -f x ]", "[·-f·x·]"),
+            ("run [ab]", "run·?"),
+            ("time run", " …"),
+            ("run \"$PORT\" $PORT", "run·80·80"),
+        ] {
+            assert_eq!(shown(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn options_of_a_shell() {
+        for (line, has_line, is_login, word) in [
+            ("-c run", true, false, Some("run")),
+            ("-eo pipefail -c run", true, false, Some("run")),
+            ("-o pipefail +e -c run", true, false, Some("run")),
+            ("-lc run", true, true, Some("run")),
+            ("--rcfile x -- run", false, false, Some("run")),
+            ("--init-file x", false, false, None),
+        ] {
+            let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            let options = read_options(&words).unwrap();
+            assert_eq!(
+                (options.has_line, options.is_login, options.word),
+                (has_line, is_login, word),
+                "{line}"
+            );
+        }
+        assert_eq!(read_options(&["-s".to_owned()]), None);
     }
 }

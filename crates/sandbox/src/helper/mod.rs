@@ -19,6 +19,7 @@ mod standard;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
+use points::MadePoint;
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
@@ -29,7 +30,6 @@ use serde::{Deserialize, Serialize};
 use crate::cgroup::StepCgroup;
 use crate::spec::{Rootfs, Spec};
 use crate::{Exit, SandboxError, sys, wire};
-use points::MadePoint;
 pub(crate) use standard::processes_can_be_limited;
 
 /// The private `argv[0]` of a helper.
@@ -52,6 +52,8 @@ pub(crate) enum Request {
     Run { spec: Box<Spec> },
     /// Try what this machine offers.
     Probe,
+    /// Try an overlay on this directory, which is empty but for what the caller made there.
+    ProbeStore { dir: std::path::PathBuf },
 }
 
 /// What a helper answers: to `Run` with `Started` and `Exited`, or with `Failed` alone.
@@ -89,6 +91,24 @@ pub(crate) fn try_overlay() -> Result<(), SandboxError> {
     rootfs::Overlay { lower: &[lower], dirs: Some((&upper, &work)) }.mount(&mut stage).map(drop)
 }
 
+/// Whether an overlay on directories of this one can be mounted and written to, also to delete what is below; for a process in
+/// a mount namespace of its own.
+pub(crate) fn try_overlay_in(dir: &std::path::Path) -> Result<(), SandboxError> {
+    let made = |error: io::Error| SandboxError::setup(format!("write to {}", dir.display()), error);
+    let [lower, upper, work] = ["lower", "upper", "work"].map(|name| dir.join(name));
+    for place in [&lower, &upper, &work] {
+        std::fs::create_dir(place).map_err(made)?;
+    }
+    std::fs::write(lower.join("below"), "").map_err(made)?;
+    let mut stage =
+        stage::Stage::new().map_err(|error| SandboxError::setup("mount a file system in memory", error))?;
+    let mount = rootfs::Overlay { lower: &[lower], dirs: Some((&upper, &work)) }.mount(&mut stage)?;
+    let use_it = |error| SandboxError::setup("write to an overlay on this file system", error);
+    rustix::fs::unlinkat(&mount, "below", rustix::fs::AtFlags::empty()).map_err(use_it)?;
+    let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;
+    rustix::fs::openat(&mount, "above", flags, Mode::from_raw_mode(0o644)).map(drop).map_err(use_it)
+}
+
 fn serve() -> io::Result<()> {
     sys::block_signals()?;
     sys::close_from(3)?;
@@ -113,6 +133,9 @@ fn serve() -> io::Result<()> {
                 Err(error) => Reply::Failed(error),
             };
             wire::send(&socket, &reply, &[])
+        }
+        Request::ProbeStore { dir } => {
+            wire::send(&socket, &Reply::Probed(vec![crate::probe_store::in_helper(&dir)]), &[])
         }
         Request::Probe => wire::send(&socket, &Reply::Probed(crate::probe::in_helper()), &[]),
     }

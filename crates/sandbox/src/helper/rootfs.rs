@@ -83,7 +83,10 @@ impl Overlay<'_> {
         result.map_err(|(error, words)| {
             let what = format!("mount an overlay of {} directories", self.lower.len());
             let failure = SandboxError::setup(what, error);
+            let unfit = self.dirs.and_then(|(upper, _)| crate::unfit_for_overlay(upper));
             match error {
+                _ if unfit.is_some() => failure
+                    .advise(format!("{}: name another directory with --store", unfit.unwrap_or_default())),
                 _ if !words.is_empty() => failure.advise(words),
                 Errno::NODEV => failure.advise("this kernel has no overlayfs: try modprobe overlay"),
                 Errno::INVAL => failure.advise(

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use dbuild_digest::BlobDigest;
 use dbuild_events::Collector;
 use dbuild_layer::{
-    Compression, Files, Ignore, NoContentIndex, NoMembers, OverlayFlavor, PackOptions, Packed, pack,
-    walk_context,
+    Compression, Files, Ignore, NoContentIndex, NoMembers, OverlayFlavor, PackOptions, Packed, Stack,
+    UnpackLimits, decompress, pack, unpack, walk_context,
 };
 use dbuild_oci::{ImageConfig, Platform};
 use dbuild_plan::{BaseImage, LayerDescriptor, StepId};
@@ -311,4 +311,80 @@ fn a_layer_that_fails_ends_the_others() {
     let error = bases.layers(StepId(0), &image(&layers)).unwrap_err();
     assert!(format!("{error:?}").contains("it is not there"), "{error:?}");
     assert_eq!((bench.count("tmp"), bench.count("snapshots")), (before, 0));
+}
+
+/// A layer's blob that claims the content of another one.
+fn lie(blob: &Layer, content: &Layer) -> Layer {
+    let packed = Packed { diff_id: content.packed.diff_id, ..blob.packed };
+    Layer { bytes: blob.bytes.clone(), packed }
+}
+
+#[track_caller]
+fn is_refused(error: &StepError) {
+    let text = error.to_string();
+    assert!(text.contains("its content is") && text.contains("the image's config says"), "{text}");
+}
+
+#[test]
+fn an_image_that_claims_a_layer_which_is_unpacked_here_over_other_bytes_is_refused() {
+    for is_here in [true, false] {
+        let bench = Bench::new();
+        let layer = bench.layer(Compression::Gzip);
+        bench.bring_freely(&layer, vec![Attempt::Whole(layer.bytes.clone())]).unwrap();
+        let lie = lie(&bench.layer_with(Compression::Gzip, "other"), &layer);
+        let attempts = match is_here {
+            true => {
+                bench.store.put_blob(&lie.bytes).unwrap();
+                Vec::new()
+            }
+            false => vec![Attempt::Whole(lie.bytes.clone())],
+        };
+        is_refused(&bench.bring_freely(&lie, attempts).unwrap_err());
+        // Its blob is here now, and what it holds is no secret any more.
+        is_refused(&bench.bring_freely(&lie, Vec::new()).unwrap_err());
+        let (_canceller, cancel) = Canceller::new();
+        let source = Holder { store: bench.store.clone(), blobs: Vec::new(), missing: None };
+        is_refused(&bench.bases(source, cancel).ensure_blobs(StepId(0), &image([&lie])).unwrap_err());
+        let layers = bench.bring_freely(&layer, Vec::new()).unwrap();
+        is_whole(&bench, &layer, &layers);
+    }
+}
+
+#[test]
+fn an_image_whose_files_nobody_needs_is_verified_before_it_is_exported() {
+    let bench = Bench::new();
+    let (layer, other) = (bench.layer(Compression::Gzip), bench.layer_with(Compression::Gzip, "other"));
+    let lie = lie(&other, &layer);
+    let ensure = |layer: &Layer| {
+        let blobs = vec![layer.bytes.clone()];
+        let (_canceller, cancel) = Canceller::new();
+        let source = Holder { store: bench.store.clone(), blobs, missing: None };
+        bench.bases(source, cancel).ensure_blobs(StepId(0), &image([layer]))
+    };
+    is_refused(&ensure(&lie).unwrap_err());
+    assert_eq!(bench.store.diff_id(&lie.packed.digest), None);
+    ensure(&layer).unwrap();
+    assert_eq!(bench.store.diff_id(&layer.packed.digest), Some(layer.packed.diff_id));
+    assert_eq!(bench.count("snapshots"), 0);
+}
+
+#[test]
+fn a_layer_that_an_earlier_version_unpacked_is_verified_when_it_is_used() {
+    let bench = Bench::new();
+    let layer = bench.layer(Compression::Gzip);
+    let draft = bench.store.new_snapshot().unwrap();
+    let unpacked = unpack(
+        decompress(&*layer.bytes).unwrap(),
+        &draft.fs_dir(),
+        OverlayFlavor::User,
+        &UnpackLimits::default(),
+    );
+    let made = unpacked.unwrap().complete(&Stack::default()).unwrap();
+    bench.store.publish_base_snapshot(draft, &layer.packed.diff_id, made.tree).unwrap();
+    bench.store.put_blob(&layer.bytes).unwrap();
+    assert_eq!(bench.store.diff_id(&layer.packed.digest), None);
+    let layers = bench.bring_freely(&layer, Vec::new()).unwrap();
+    is_whole(&bench, &layer, &layers);
+    assert_eq!(bench.store.diff_id(&layer.packed.digest), Some(layer.packed.diff_id));
+    assert_eq!(bench.count("snapshots"), 1, "it was not unpacked again");
 }

@@ -1,5 +1,6 @@
 //! Blobs: bytes by sha256, as OCI layouts keep them.
 
+pub(crate) mod diff_ids;
 pub(crate) mod gzip_blocks;
 pub(crate) mod incoming;
 pub(crate) mod packed_layers;
@@ -211,7 +212,7 @@ impl Store {
         })
     }
 
-    fn forget_blob(&self, digest: &BlobDigest) {
+    pub(crate) fn forget_blob(&self, digest: &BlobDigest) {
         let _ = self.inner.db.write(|db| {
             delete_hashed(db, digest)?;
             db.execute("DELETE FROM blobs WHERE digest=?1", [digest.as_bytes()])

@@ -6,6 +6,7 @@ use dbuild_digest::{BlobDigest, SnapshotId};
 use rusqlite::OptionalExtension as _;
 use serde::{Deserialize, Serialize};
 
+use crate::blobs::diff_ids::put_diff_id;
 use crate::db::{read_back, seal};
 use crate::{Store, StoreError};
 
@@ -57,7 +58,8 @@ impl Store {
         keys.ok()?.iter().find_map(|key| self.packed(snapshot, key))
     }
 
-    /// Remembers a snapshot's layer in this form; its blob must be in the store.
+    /// Remembers a snapshot's layer in this form; its blob must be in the store, and both of its digests computed
+    /// here.
     pub fn put_packed(
         &self,
         snapshot: &SnapshotId,
@@ -76,6 +78,7 @@ impl Store {
                 &body,
                 seal_of(snapshot, key, &body),
             ))?;
+            put_diff_id(db, &layer.digest, &layer.diff_id)?;
             read_back(db, "SELECT 1 FROM packed WHERE snapshot=?1 AND pack=?2", (snapshot.as_str(), &key.0))
         })
     }

@@ -8,6 +8,7 @@ pub(crate) mod after_build;
 pub(crate) mod disk_usage;
 pub(crate) mod last_used;
 pub(crate) mod leases;
+pub(crate) mod repair;
 pub(crate) mod reserve;
 pub(crate) mod verify;
 
@@ -114,6 +115,7 @@ impl Store {
             self.remove(free, &mut pruned, &in_time)?;
             if options.all {
                 self.forget_builds(now_ms())?;
+                self.forget_diff_ids()?;
             }
         }
         self.shrink_database(deadline.is_some(), &in_time);

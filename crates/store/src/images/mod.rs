@@ -118,6 +118,16 @@ impl Store {
         Ok(names)
     }
 
+    /// Takes one entry away.
+    pub(crate) fn forget_image(&self, image: &ImageEntry) -> Result<(), StoreError> {
+        let digest = image.descriptor.digest().to_string();
+        self.change_index(|manifests| {
+            manifests.retain(|old| name_of(old) != image.name || old["digest"] != digest.as_str());
+        })?;
+        let _ = self.inner.db.write(|db| db.execute("DELETE FROM tags WHERE name=?1", [&image.name]));
+        Ok(())
+    }
+
     /// All images that have an entry, in the order in which they were tagged.
     pub fn images(&self) -> Result<Vec<ImageEntry>, StoreError> {
         let manifests = match self.read_index()? {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use dbuild_cache::{Ingredient, IngredientKind};
 use dbuild_digest::{BlobDigest, SnapshotId};
-use dbuild_layer::Tree;
+use dbuild_layer::{LayerError, Stack, Tree, TreePath};
 
 use super::{Space, image, ingredient, key, publish, record};
 use crate::{PackKey, PackedLayer, Record, ResolvedReference, Store};
@@ -267,4 +267,50 @@ fn a_database_that_is_damaged_under_a_running_build_is_replaced() {
     let again = fill(&store);
     assert_eq!(check(&store, &again, "the running build"), 9);
     assert_eq!(check(&other, &again, "another process"), 9);
+}
+
+/// Damages the only file of a snapshot, and looks for what a command that stood on it may have met.
+fn found_below(damage: impl Fn(&Path), executed: &[&str]) -> Option<&'static str> {
+    let space = Space::new();
+    let store = space.open();
+    let snapshot = publish(&store, "file", "content");
+    let file = snapshot.dir.as_ref().unwrap().join("file");
+    fs::File::options().write(true).open(&file).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+    // The index is written when the files are complete.
+    let index = file.parent().unwrap().parent().unwrap().join("index");
+    let later = std::time::SystemTime::now() + std::time::Duration::from_secs(60);
+    let written = fs::File::options().write(true).open(&index).unwrap();
+    written.set_modified(later).unwrap();
+    damage(&file);
+    let executed = executed.iter().map(|path| TreePath::from_bytes(path.as_bytes()).unwrap()).collect();
+    let stack = Stack::new(vec![snapshot.layer()]);
+    match store.damage_below(&stack, &[], &executed) {
+        None => None,
+        Some(LayerError::Damaged { path, why, .. }) => {
+            assert_eq!(path.to_string(), "/file");
+            Some(why)
+        }
+        Some(other) => panic!("{other}"),
+    }
+}
+
+#[test]
+fn damage_below_a_command_is_found_by_a_look_and_by_the_content_of_what_is_suspect_or_executed() {
+    let flip = flip(1, 2);
+    let silently = |path: &Path| {
+        flip(path);
+        fs::File::options().write(true).open(path).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+    };
+    assert_eq!(found_below(|_| {}, &["file"]), None);
+    assert_eq!(found_below(|path| fs::remove_file(path).unwrap(), &[]), Some("it is gone"));
+    assert_eq!(found_below(|path| fs::write(path, "cont").unwrap(), &[]), Some("it has another size"));
+    assert_eq!(found_below(&flip, &[]), Some("its content changed"));
+    // Nothing but its bytes tell.
+    assert_eq!(found_below(silently, &[]), None);
+    assert_eq!(found_below(silently, &["file"]), Some("its content changed"));
+    let replace = |path: &Path| {
+        fs::remove_file(path).unwrap();
+        fs::create_dir(path).unwrap();
+    };
+    assert_eq!(found_below(replace, &[]), Some("it has another type"));
 }

@@ -7,6 +7,7 @@ mod cache_mounts;
 mod chains;
 mod content_cache;
 mod damage;
+mod diff_ids;
 mod downloads;
 mod gc;
 mod gzip_blocks;

@@ -1,9 +1,12 @@
 //! The shape of `docker buildx build --call=check,format=json`. Lines count from 1, characters from 0; the end of a
 //! range is the first character that does not belong to it. (Docker names lines alone.)
 
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use dbuild_frontend::{Diagnostic, Findings, Rule, Source, Span};
+use dbuild_frontend::{Diagnostic, Findings, Rule, Severity, Source, Span};
 use serde::Serialize;
 
 #[derive(Serialize)]
@@ -28,7 +31,7 @@ struct Warning<'a> {
 
 #[derive(Serialize)]
 struct BuildError<'a> {
-    message: &'a str,
+    message: Cow<'a, str>,
     location: Location,
 }
 
@@ -69,11 +72,24 @@ pub(super) fn report<'a>(findings: &'a Findings, source: &'a Source) -> Report<'
     Report {
         warnings: warnings.collect(),
         sources: [SourceText { filename: &source.name, data: base64(source), language: "Dockerfile" }],
-        build_error: findings.errors.first().map(|error| BuildError {
-            message: &error.message,
-            location: place(error).map_or(Location { ranges: Vec::new() }, |span| location(span, source)),
-        }),
+        build_error: build_error(findings, source),
     }
+}
+
+/// What keeps the file from being built: an error, or findings that `error=true` makes one.
+fn build_error<'a>(findings: &'a Findings, source: &Source) -> Option<BuildError<'a>> {
+    if let Some(error) = findings.errors.first() {
+        let location = place(error).map_or(Location { ranges: Vec::new() }, |span| location(span, source));
+        return Some(BuildError { message: Cow::Borrowed(&error.message), location });
+    }
+    let is_error = |finding: &Diagnostic| finding.severity == Severity::Error;
+    let found = super::of_rules(findings).filter(|(_, finding)| is_error(finding));
+    let rules: BTreeSet<&str> = found.map(|(rule, _)| rule.name).collect();
+    let rules: Vec<&str> = rules.into_iter().collect();
+    // In BuildKit's words: scripts look at them.
+    let message = format!("lint violation found for rules: {}", rules.join(", "));
+    (!rules.is_empty())
+        .then(|| BuildError { message: Cow::Owned(message), location: Location { ranges: Vec::new() } })
 }
 
 fn warning<'a>(rule: &'static Rule, finding: &'a Diagnostic, source: &Source) -> Option<Warning<'a>> {

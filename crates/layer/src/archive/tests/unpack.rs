@@ -147,13 +147,49 @@ fn symlinks_of_lower_layers_are_followed_within_the_root() {
 }
 
 #[test]
-fn hardlinks_into_lower_layers_become_files() {
+fn hardlinks_into_lower_layers_bring_what_they_lead_to() {
     let space = Space::new();
     let lower = space.layer("lower", &["d/f 0600 = below", "d/s -> f"]);
-    let bytes = tar().hardlink("d/g", "d/f").hardlink("t", "d/s").end();
+    let bytes = tar().hardlink("d/g", "d/f").hardlink("d/t", "d/s").end();
     let (made, stack) = on(&space, &lower, "out", &bytes).unwrap();
-    assert_eq!(show(&made.tree), ["d0755 0:0 d", "f0600 0:0 d/g 5", "l0777 0:0 t -> f"]);
+    assert_eq!(
+        show(&made.tree),
+        [
+            "d0755 0:0 d",
+            "f0644 0:0 d/f 5",
+            "h0644 0:0 d/g => d/f",
+            "l0777 0:0 d/s -> f",
+            "h0777 0:0 d/t => d/s"
+        ]
+    );
     assert_eq!(text(&stack, "d/g"), "below");
+    assert_eq!(text(&stack, "d/t"), "below", "a link that has two names leads on");
+}
+
+/// 43: whatever the headers before it say.
+#[test]
+fn the_last_header_of_a_hard_link_counts_for_all_names() {
+    let later = |kind, name: &str, link: &str| {
+        crate::testing::raw_header(kind, name, link, 0, |block| {
+            block[100..108].copy_from_slice(b"0000751\0");
+            block[108..116].copy_from_slice(b"0000007\0");
+        })
+    };
+    let link = later(b'1', "c", "b");
+    check(
+        &[],
+        tar().file("a", b"1").hardlink("b", "a").raw(&link).member(b'6', "p", "", b"").hardlink("o", "p"),
+        &["f0751 7:0 a 1", "h0751 7:0 b => a", "h0751 7:0 c => a", "p0644 0:0 o", "h0644 0:0 p => o"],
+    );
+}
+
+#[test]
+fn a_directory_takes_the_place_of_a_whiteout() {
+    check(
+        &["d/x = 1", "f = 1"],
+        tar().file(".wh.d", b"").file("d/e/own", b"").file(".wh.f", b"").file("f/in", b""),
+        &["o0755 0:0 d", "d0755 0:0 d/e", "f0644 0:0 d/e/own 0", "d0755 0:0 f", "f0644 0:0 f/in 0"],
+    );
 }
 
 #[test]

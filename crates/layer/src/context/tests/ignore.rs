@@ -89,12 +89,39 @@ fn bom_crlf_comments_and_white_space_say_nothing() {
 #[test]
 fn malformed_patterns_are_errors_that_name_them() {
     for (text, message) in [
-        ("a\n!\n", "`!` is not a pattern: nothing follows the `!`"),
-        ("x[", "`x[` is not a pattern: a `[` in it is not closed, or is empty"),
-        ("x\\", "`x\\` is not a pattern: it ends in a backslash"),
+        ("a\n!\n", "line 2: `!` is not a pattern: nothing follows the `!`"),
+        (
+            "x[",
+            "line 1: `x[` is not a pattern: a `[` in it is not closed, is empty, or has a `-` without two ends",
+        ),
+        ("x\\", "line 1: `x\\` is not a pattern: it ends in a backslash"),
     ] {
         assert_eq!(Ignore::parse(text.as_bytes()).unwrap_err().to_string(), message);
     }
+    // As Go's `filepath.Match` and moby's patterns have it.
+    for text in ["[a-]", "[-a]", "[]a]", "a/[a-b-c]", "[z-a]", "!/", "! //", "!/."] {
+        let error = Ignore::parse(format!("# comment\n{text}").as_bytes()).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("line 2: `{text}` is not a pattern: ")), "{text}: {error}");
+    }
+    for text in ["[a-]", "[z-a]", "!/"] {
+        assert!(Ignore::from_patterns(&[text]).is_err(), "{text}");
+    }
+    for text in ["[a-c]", "[\\-a]", "/", "!.", "!a/..", "[^a]"] {
+        assert!(Ignore::parse(text.as_bytes()).is_ok(), "{text}");
+    }
+    for text in [&b"\xff\xfea\0"[..], b"\xfe\xff\0a", b"a\0\n\0", b"\0a\0b"] {
+        assert!(Ignore::parse(text).unwrap_err().to_string().contains("UTF-16"));
+    }
+}
+
+#[test]
+fn the_pattern_that_decides_is_known() {
+    let ignore = Ignore::parse(b"\xef\xbb\xbf# all\n*\r\n!src\nsrc/**/x\n").unwrap();
+    let line = |path: &str| ignore.deciding_pattern(&at(path)).map(|by| (by.line, by.text));
+    assert_eq!(line("a"), Some((2, "*".to_owned())));
+    assert_eq!(line("a/b"), Some((2, "*".to_owned())));
+    assert_eq!(line("src/a"), None);
+    assert_eq!(line("src/a/x"), Some((4, "src/**/x".to_owned())));
 }
 
 #[test]

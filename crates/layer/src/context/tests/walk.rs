@@ -70,9 +70,10 @@ fn only_what_is_wanted_is_walked_through_symlinks_too() {
     );
     assert_eq!(walk(&dir, "", Some(&["loop/y"])), ["loop -> loop/x"]);
     assert_eq!(walk(&dir, "", Some(&["lib/**/f"])), ["lib", "lib/v1", "lib/v1/f 1", "lib/v2", "lib/v2/f 1"]);
-    assert!(
-        walk(&dir, "", Some(&["src/*.x", "lib/*/f/x", "src/a.c/x"])).is_empty(),
-        "nor what only leads on"
+    assert_eq!(
+        walk(&dir, "", Some(&["src/*.x", "lib/*/f/x", "src/a.c/x"])),
+        ["lib", "lib/v1", "lib/v1/f 1", "lib/v2", "lib/v2/f 1", "src", "src/a.c 1"],
+        "what is on the way is there"
     );
     assert_eq!(walk(&dir, "", Some(&["."])).len(), walk(&dir, "", None).len());
     assert!(walk(&dir, "", Some(&[])).is_empty());
@@ -81,6 +82,53 @@ fn only_what_is_wanted_is_walked_through_symlinks_too() {
         ["up -> ../c/src"],
         "what leads above the context ends at its root"
     );
+}
+
+/// A directory that one source takes as a whole does not hide what another one goes through.
+#[test]
+fn links_in_a_directory_that_is_walked_as_a_whole_are_followed_for_other_sources() {
+    let space = Space::new();
+    let dir = space.files(
+        "c",
+        &[
+            "pkg/shared -> ../shared",
+            "pkg/main = m",
+            "pkg/out -> /other/./../other",
+            "pkg/via -> ../way/../shared/b",
+            "way -> far/away",
+            "far/shared/b = f",
+            "shared/b = b",
+            "shared/c = c",
+            "other/x = x",
+        ],
+    );
+    let all = |sources: &[&str]| walk(&dir, "", Some(sources));
+    let pkg = [
+        "pkg",
+        "pkg/main 1",
+        "pkg/out -> /other/./../other",
+        "pkg/shared -> ../shared",
+        "pkg/via -> ../way/../shared/b",
+    ];
+    assert_eq!(all(&["pkg"]), pkg);
+    assert_eq!(all(&["pkg", "pkg/shared"])[5..], ["shared", "shared/b 1", "shared/c 1"]);
+    assert_eq!(all(&["pkg", "pkg/*"])[..2], ["far", "far/shared"]);
+    assert_eq!(all(&["pkg/out", "pkg"])[..2], ["other", "other/x 1"]);
+    assert_eq!(
+        all(&["pkg/via"])[..3],
+        ["far", "far/shared", "far/shared/b 1"],
+        "`..` after a link is the link's"
+    );
+}
+
+/// What leads to a source is there if it would be in the whole context.
+#[test]
+fn an_ignored_directory_on_the_way_appears_as_in_the_whole_context() {
+    let space = Space::new();
+    let dir = space.files("c", &["d/keep/x = 1", "d/drop = 1", "e/drop = 1"]);
+    let ignore = "d\n!d/keep\ne\n!e/none";
+    assert_eq!(walk(&dir, ignore, Some(&["d/*.x", "e/*.x"])), ["d"]);
+    assert_eq!(walk(&dir, ignore, Some(&["d/drop"])), ["d"]);
 }
 
 #[derive(Default)]

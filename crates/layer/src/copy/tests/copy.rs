@@ -42,6 +42,7 @@ impl Case<'_> {
         let options = SelectOptions {
             exclude: self.exclude.iter().map(ToString::to_string).collect(),
             parents: self.parents,
+            literal: false,
         };
         let selections: Vec<Selection> =
             self.sources.iter().map(|path| select(&context, path, &options)).collect::<Result<_, _>>()?;
@@ -248,10 +249,10 @@ fn a_symlink_in_the_merged_tree_where_the_source_has_a_directory_is_an_error() {
     let case =
         Case { context: &["s/sub/a = 1"], sources: &["s"], parent: &["d/sub -> /x"], dest: "/d", ..CASE };
     case.check_error(
-        "cannot copy to /d/sub: there is something that is no directory, where the source has one",
+        "cannot copy to /d/sub: a symlink to `/x` stands there, where the source has a directory",
     );
     Case { context: &["s/sub = file"], parent: &["d/sub/x = 1"], ..case }
-        .check_error("cannot copy to /d/sub: there is a directory, which a file does not replace");
+        .check_error("cannot copy to /d/sub: a directory stands there, which a file does not replace");
     Case { context: &["s/sub = file"], parent: &["d/sub -> /x"], ..case }
         .check(&["d0755 0:0 d", "f0644 0:0 d/sub 4"]);
 }

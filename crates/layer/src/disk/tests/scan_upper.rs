@@ -117,7 +117,7 @@ fn assert_mount_agrees(stack: &Stack, form: DiskForm) {
         .iter()
         .map(|found| {
             let path = String::from_utf8_lossy(found.entry.path.as_bytes());
-            let (letter, target) = match &found.entry.kind {
+            let (letter, target) = match found.kind() {
                 crate::EntryKind::Dir { .. } => ("d", String::new()),
                 crate::EntryKind::Symlink { target } => ("l", String::from_utf8_lossy(target).into_owned()),
                 crate::EntryKind::Fifo => ("p", String::new()),
@@ -136,8 +136,60 @@ fn what_changes_nothing_leaves_nothing() {
     check("true", &[]);
     check("cat f d/a > /dev/null; touch t; rm t; mkdir m; rmdir m", &[]);
     check("chmod 600 d/a; chmod 644 d/a", &[]);
-    check(": >> f; touch -r d/b same/; chmod 0711 same", &[]);
-    check("echo -n stub > d/stub; rm d/stub", &[]);
+    check(": >> f; chmod 0700 same; chmod 0711 same", &[]);
+    check(": >> d/a; chmod 700 d/sub; chmod 755 d/sub", &[]);
+}
+
+/// 40: also where nothing else of the directory changed.
+#[test]
+fn a_directory_keeps_its_time() {
+    check("touch -d @5 same", &["d0711 0:0 same"]);
+    check("echo -n stub > d/stub; rm d/stub", &["d0755 0:0 d"]);
+    check("echo -n stub > d/sub/stub; rm d/sub/stub", &["d0755 0:0 d", "d0755 0:0 d/sub"]);
+}
+
+/// On disk as in the index, whatever was taken out of a directory.
+#[test]
+fn what_is_removed_from_an_upper_directory_leaves_no_time_behind() {
+    let space = Space::new();
+    let lower = space.layer("lower", LOWER);
+    let socket = "python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"d/sub/s\")'";
+    let script = format!(": >> d/a; : >> d/sub/x; {socket}; touch -d @77 d d/sub");
+    if !run(&space, &lower, USER, &script) {
+        return;
+    }
+    let tree = scan_upper(&space.path("upper"), &lower, USER).unwrap();
+    assert_eq!(show(&tree), ["d0755 0:0 d", "d0755 0:0 d/sub"]);
+    for dir in ["d", "d/sub"] {
+        let meta = std::fs::metadata(space.path("upper").join(dir)).unwrap();
+        let on_disk = std::os::unix::fs::MetadataExt::mtime(&meta);
+        assert_eq!((on_disk, tree.get(&testing::at(dir)).unwrap().mtime.secs), (77, 77), "{dir}");
+    }
+}
+
+/// The owner of the root holds, its mode does not.
+#[test]
+fn the_owner_of_the_root_is_kept() {
+    check("chown 0:0 .; chmod 700 .", &[]);
+    if !is_root() {
+        return;
+    }
+    let space = Space::new();
+    let lower = space.layer("lower", LOWER);
+    let upper = space.path("upper");
+    if !run(&space, &lower, ROOT, "chmod 711 .; chown 5:6 .") {
+        return;
+    }
+    let tree = scan_upper(&upper, &lower, ROOT).unwrap();
+    assert_eq!(show(&tree), ["d0755 5:6 "]);
+    assert_eq!(scan_upper(&upper, &lower, ROOT).unwrap(), tree, "a second look sees the same");
+    let stack = lower.with(snapshot(tree, &upper));
+    let later = space.dir("later");
+    prepare_upper(&later, &stack, ROOT).unwrap();
+    assert_eq!(show(&scan_upper(&later, &stack, ROOT).unwrap()), [""; 0]);
+    prepare_upper(&later, &stack, ROOT).unwrap();
+    rustix::fs::chown(&later, Some(rustix::fs::Uid::ROOT), Some(rustix::fs::Gid::ROOT)).unwrap();
+    assert_eq!(show(&scan_upper(&later, &stack, ROOT).unwrap()), ["d0755 0:0 "], "given back to root");
 }
 
 #[test]
@@ -162,6 +214,16 @@ fn removals_are_whiteouts() {
 fn replaced_directories_hide_what_was_in_them_and_new_ones_are_plain() {
     check("rm -r d; mkdir d; echo -n 1 > d/new", &["o0755 0:0 d", "f0644 0:0 d/new 1"]);
     check("rm -r d; echo -n 1 > d", &["f0644 0:0 d 1"]);
+    // What is made again as it was is there again.
+    check(
+        "cp -a d ../copy-$$; rm -r d; mv ../copy-$$ d",
+        &["o0755 0:0 d", "f0644 0:0 d/a 3", "f0644 0:0 d/b 3", "d0755 0:0 d/sub", "f0644 0:0 d/sub/x 4"],
+    );
+    check("rm -r d; mkdir -p d/sub; touch -d @5 d d/sub", &["o0755 0:0 d", "d0755 0:0 d/sub"]);
+    check(
+        "cp -a d k; rm -r d; ln -s k d; rm d; mv k d",
+        &["o0755 0:0 d", "f0644 0:0 d/a 3", "f0644 0:0 d/b 3", "d0755 0:0 d/sub", "f0644 0:0 d/sub/x 4"],
+    );
     check("rm f; mkdir f; echo -n 1 > f/x", &["d0755 0:0 f", "f0644 0:0 f/x 1"]);
     check(
         "mkdir -p n/m; mkdir d/sub/k",
@@ -174,6 +236,17 @@ fn hardlinks_that_a_run_makes_are_links_and_those_below_come_apart() {
     check("echo -n 1 > n; ln n m", &["f0644 0:0 m 1", "h0644 0:0 n => m"]);
     check("echo -n changed > h1", &["f0644 0:0 h1 7"]);
     check("ln f g", &["f0600 0:0 f 4", "h0600 0:0 g => f"]);
+    check(
+        "ln -s a n; ln n m; mkfifo p; chmod 644 p; ln p q; ln l k; touch -h -d @7 k",
+        &[
+            "l0777 0:0 k -> f",
+            "h0777 0:0 l => k",
+            "l0777 0:0 m -> a",
+            "h0777 0:0 n => m",
+            "p0644 0:0 p",
+            "h0644 0:0 q => p",
+        ],
+    );
 }
 
 /// 6
@@ -205,6 +278,11 @@ fn sockets_are_removed() {
     let tree = scan_upper(&upper, &Stack::default(), testing::form()).unwrap();
     assert_eq!(tree.entries().iter().map(|entry| entry.path.clone()).collect::<Vec<_>>(), [testing::at("d")]);
     assert!(!upper.join("d/s").exists());
+    // The link of the lower layers is gone, as the command saw it.
+    let socket =
+        |at: &str| format!("python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"{at}\")'");
+    check(&format!("rm l; {}", socket("l")), &["w l"]);
+    check(&format!("rm -r d; mkdir d; {}", socket("d/a")), &["o0755 0:0 d"]);
 }
 
 #[test]

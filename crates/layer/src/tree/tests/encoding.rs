@@ -54,7 +54,7 @@ fn tree() -> impl Strategy<Value = Tree> {
                     (Some(target), true) => EntryKind::Hardlink { target: target.clone() },
                     _ => entry.kind.clone(),
                 };
-                if file.is_none() && matches!(kind, EntryKind::File { .. }) {
+                if file.is_none() && kind != EntryKind::Whiteout {
                     file = Some(path.clone());
                 }
                 made.push(Entry { path, kind, ..entry });
@@ -98,6 +98,19 @@ fn another_version_is_told_apart_from_damage() {
     encoded[12] = 9;
     assert_eq!(Tree::decode(&encoded), Err(TreeError::Version(9)));
     assert!(Tree::decode(&Tree::default().encode()).unwrap().is_empty());
+}
+
+/// What an earlier dbuild cannot read it does not take for damage.
+#[test]
+fn only_links_to_something_else_than_files_need_the_second_version() {
+    let content = dbuild_digest::ContentDigest::of(b"");
+    for (kind, version) in [(EntryKind::File { size: 0, content }, 1), (EntryKind::Fifo, 2)] {
+        let first = Entry { kind, ..Entry::new_dir(at("a")) };
+        let link = Entry { kind: EntryKind::Hardlink { target: at("a") }, ..Entry::new_dir(at("b")) };
+        let tree = Tree::from_entries(vec![first, link]).unwrap();
+        assert_eq!(tree.encode()[12], version);
+        assert_eq!(Tree::decode(&tree.encode()), Ok(tree));
+    }
 }
 
 /// Stores hold such bytes: they change only with the version.

@@ -14,32 +14,116 @@ pub(super) struct Import {
     pub(super) names: Vec<String>,
 }
 
-/// Reads them. What stands in strings, or deeper than the margin (in `try`, `if`, functions), is none.
+/// Words of a file that can change where modules are found.
+const CHANGES: [&str; 11] = [
+    "sys.path",
+    "sys.modules",
+    "meta_path",
+    "path_hooks",
+    "addsitedir",
+    "importlib",
+    "__import__",
+    "exec(",
+    "zipimport",
+    "pkgutil",
+    "execfile",
+];
+/// How a statement begins after which nothing is certain any more.
+const ENDS: [&str; 8] =
+    ["sys.exit(", "exit(", "quit(", "os._exit(", "os.exec", "raise", "os.kill(", "sys.stdout.close("];
+
+/// Whether a file can change where modules are found.
+pub(super) fn changes_search(text: &str) -> bool {
+    CHANGES.iter().any(|word| text.contains(word))
+}
+
+/// Whether a statement at the margin does it.
+pub(super) fn is_moving(line: &str) -> bool {
+    let moves = ["sys.path.", "sys.path[", "sys.path =", "sys.path+", "sys.path +", "site.addsitedir"];
+    line.contains("meta_path")
+        || line.contains("path_hooks")
+        || moves.iter().any(|start| line.starts_with(start))
+}
+
+/// Reads them. What stands in strings, or deeper than the margin (in `try`, `if`, functions), is none; nor is what comes after the
+/// program has ended.
 pub(super) fn imports(text: &str) -> Vec<Import> {
     let mut all = Vec::new();
-    let mut string: Option<&str> = None;
-    let mut lines = text.lines();
-    while let Some(line) = lines.next() {
-        if let Some(quotes) = string {
-            if line.matches(quotes).count() % 2 == 1 {
-                string = None;
-            }
-            continue;
+    for line in margin(text) {
+        if ENDS.iter().any(|end| line.starts_with(end)) {
+            break;
         }
         if line.starts_with("import ") || line.starts_with("from ") {
-            let mut statement = uncommented(line).to_owned();
-            while statement.ends_with('\\') || statement.contains('(') && !statement.contains(')') {
-                let Some(next) = lines.next() else { break };
-                statement.truncate(statement.trim_end_matches('\\').len());
-                statement.push(' ');
-                statement.push_str(uncommented(next).trim());
-            }
-            statement.split(';').for_each(|part| read(part.trim(), &mut all));
-            continue;
+            line.split(';').for_each(|part| read(part.trim(), &mut all));
         }
-        string = opened(line);
     }
     all
+}
+
+/// The statements at the margin, each on a line, without comments and without what stands in strings.
+pub(super) fn margin(text: &str) -> Vec<String> {
+    let mut all = Vec::new();
+    let mut line = String::new();
+    let mut depth = 0_usize;
+    let mut rest = text.trim_start_matches('\u{feff}');
+    while let Some(c) = rest.chars().next() {
+        let mut used = c.len_utf8();
+        match c {
+            '#' => used = rest.find('\n').unwrap_or(rest.len()),
+            '"' | '\'' => {
+                used = string_length(rest);
+                line.push_str("\"\"");
+            }
+            '\\' if rest[1..].starts_with(['\n', '\r']) => {
+                used = rest.find('\n').map_or(rest.len(), |end| end + 1);
+                line.push(' ');
+            }
+            '\n' if depth == 0 => {
+                if line.starts_with(|c: char| !c.is_whitespace()) {
+                    all.push(line.trim_end().to_owned());
+                }
+                line.clear();
+            }
+            '\n' | '\r' => line.push(' '),
+            _ => {
+                match c {
+                    '(' | '[' | '{' => depth += 1,
+                    ')' | ']' | '}' => depth = depth.saturating_sub(1),
+                    _ => {}
+                }
+                line.push(c);
+            }
+        }
+        rest = &rest[used..];
+    }
+    if line.starts_with(|c: char| !c.is_whitespace()) {
+        all.push(line.trim_end().to_owned());
+    }
+    all
+}
+
+/// The length of the string that a text begins with; one that is never closed goes to the end of its line, or of the text.
+fn string_length(text: &str) -> usize {
+    let quote = &text[..1];
+    let long = [quote, quote, quote].concat();
+    let is_long = text.starts_with(&long);
+    let close = if is_long { long.as_str() } else { quote };
+    let mut at = close.len();
+    while at < text.len() {
+        let rest = &text[at..];
+        if rest.starts_with(close) {
+            return at + close.len();
+        }
+        let c = rest.chars().next().unwrap_or_default();
+        if c == '\n' && !is_long {
+            return at;
+        }
+        at += c.len_utf8();
+        if c == '\\' {
+            at += text[at..].chars().next().map_or(0, char::len_utf8);
+        }
+    }
+    text.len()
 }
 
 fn read(statement: &str, all: &mut Vec<Import>) {
@@ -62,28 +146,6 @@ fn read(statement: &str, all: &mut Vec<Import>) {
 
 fn is_module(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '.'))
-}
-
-fn uncommented(line: &str) -> &str {
-    line.split('#').next().unwrap_or_default().trim_end()
-}
-
-/// The quotes of a long string that begins on a line and does not end on it.
-fn opened(line: &str) -> Option<&'static str> {
-    let mut rest = line;
-    loop {
-        let next =
-            ["\"\"\"", "'''"].into_iter().filter_map(|quotes| Some((rest.find(quotes)?, quotes))).min()?;
-        let (at, quotes) = next;
-        if rest[..at].contains('#') {
-            return None;
-        }
-        let inside = &rest[at + 3..];
-        match inside.find(quotes) {
-            None => return Some(quotes),
-            Some(end) => rest = &inside[end + 3..],
-        }
-    }
 }
 
 /// Modules that come with every Python since 3.7.
@@ -111,7 +173,7 @@ const STANDARD: &str = "\
     termios textwrap this threading time timeit tkinter token tokenize tomllib trace traceback \
     tracemalloc tty turtle turtledemo types typing unicodedata unittest urllib uu uuid venv warnings \
     wave weakref webbrowser winreg winsound wsgiref xdrlib xml xmlrpc zipapp zipfile zipimport zlib \
-    zoneinfo";
+    xxlimited xxlimited_35 xxsubtype zoneinfo";
 
 #[cfg(test)]
 mod tests {
@@ -121,7 +183,7 @@ mod tests {
     fn only_what_is_always_imported() {
         let text = "\"\"\"Doc.\nimport in_doc\n\"\"\"\nimport a, b.c as d  # import e\nfrom .f import (\n    g,\n    h as i,\n)\n\
                     from . import j; import k\nfrom l.m import n \\\n    , o\ntry:\n    import p\nexcept ImportError:\n    pass\n\
-                    x = '''\nimport q\n'''\nimport r\nfrom __future__ import s\nimportant = 1\n";
+                    x = '''\nimport q\n'''; y = \"#'\"\nimport r\nfrom __future__ import s\nimportant = 1\n";
         let shown: Vec<String> = imports(text)
             .into_iter()
             .map(|import| format!("{}{}:{}", ".".repeat(import.level), import.module, import.names.join("+")))

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::super::Want;
 use super::super::files::{View, base_name, join, parent};
 use super::super::loader::{Libc, read_elf};
+use super::library::{Environment, Library, Program, Starts, environment};
 
 /// An interpreter of an image.
 #[derive(Clone, Debug)]
@@ -27,70 +28,92 @@ pub(super) struct Interpreter {
     pub(super) abi: Option<String>,
     /// The C library that it is linked to.
     pub(super) libc: Option<Libc>,
+    /// The program itself, without links.
+    pub(super) program: String,
+    /// Something in the search that cannot be looked into.
+    pub(super) opaque: Option<String>,
+}
+
+/// How an interpreter is called.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Call {
+    /// `-E` or `-I`: variables of the environment do not count.
+    pub(super) no_env: bool,
+    /// `-S`: no directories of packages.
+    pub(super) no_site: bool,
+    /// `-P` or `-I`: the script's own directory is not searched.
+    pub(super) safe_path: bool,
+    /// The working directory.
+    pub(super) cwd: String,
+}
+
+/// What became of the search for an interpreter's library.
+#[derive(Debug)]
+pub(super) enum Found {
+    Interpreter(Box<Interpreter>),
+    /// It is nowhere where this interpreter looks: a directory, or (of a program that does not say its version) one in a
+    /// directory.
+    NoLibrary(Want),
+    /// Why it cannot be told.
+    Unknown(String),
 }
 
 impl Interpreter {
     /// The one that is called by this path.
-    pub(super) fn at(view: &View<'_>, named: &str, env: &BTreeMap<String, String>) -> Option<Self> {
-        let real = view.file(named)?.path;
-        let prefix = parent(parent(&real)).to_owned();
-        let (version, library) = library(view, &prefix, &real)?;
+    pub(super) fn at(view: &View<'_>, named: &str, env: &BTreeMap<String, String>, call: &Call) -> Found {
+        let Some(real) = view.file(named).map(|place| place.path) else {
+            return Found::Unknown(format!("{named} leads nowhere"));
+        };
+        let variable = |name: &str| env.get(name).filter(|value| !call.no_env && !value.is_empty());
+        let program = Program::of(view, &real);
+        let environment = environment(view, named);
+        let home = variable("PYTHONHOME").map(|home| home.split(':').next().unwrap_or_default().to_owned());
+        let starts = match (&home, &environment) {
+            (Some(home), _) => Starts::Only(home.clone()),
+            (None, Some(Environment { home: Some(home), .. })) => Starts::Up(home.clone()),
+            _ => Starts::Up(parent(&real).to_owned()),
+        };
+        let told: Vec<String> = variable("PYTHONPATH")
+            .map(|dirs| {
+                dirs.split(':').filter(|dir| !dir.is_empty()).map(|dir| join(&call.cwd, dir)).collect()
+            })
+            .unwrap_or_default();
+        let library = match program.library(view, &starts, &told) {
+            Library::At(library) => library,
+            Library::InArchive(archive) => {
+                return Found::Unknown(format!("the modules of {named}: they are in the archive {archive}"));
+            }
+            Library::Nowhere => return Found::NoLibrary(program.wanted(&starts)),
+            Library::Unknown => {
+                return Found::Unknown(format!("where {named} has its library: its bytes are not at hand"));
+            }
+        };
+        let prefix = parent(parent(&library.path)).to_owned();
         let named_version = base_name(&real).strip_prefix("python").unwrap_or_default().to_owned();
-        let versions = [&version, &named_version];
-        let environment = parent(parent(named)).to_owned();
-        let config = view.text(&join(&environment, "pyvenv.cfg"), 16 << 10);
         let mut python = Self {
-            named_for: named_for(view, &library),
-            abi: abi(view, &library)
+            named_for: named_for(view, &library.real),
+            abi: abi(view, &library.real)
                 .or_else(|| Some(named_version.replace('.', "")).filter(|abi| abi.len() > 1)),
             libc: libc(view, &real),
-            version: base_name(&library).strip_prefix("python").unwrap_or(&version).to_owned(),
-            environment: config.is_some().then_some(environment.clone()),
-            search: Vec::new(),
+            version: base_name(&library.real).strip_prefix("python").unwrap_or(&library.version).to_owned(),
+            program: real,
+            environment: environment.as_ref().map(|environment| environment.dir.clone()),
+            search: told,
             sites: Vec::new(),
+            opaque: None,
             finders: false,
-            library: library.clone(),
+            library: library.real.clone(),
         };
-        let told = env.get("PYTHONPATH").map(String::as_str).unwrap_or_default();
-        python.search.extend(told.split(':').filter(|dir| dir.starts_with('/')).map(str::to_owned));
-        python.search.extend([library.clone(), join(&library, "lib-dynload")]);
-        let mut sites = Vec::new();
-        if config.is_some() {
-            sites.extend(versions.map(|version| format!("{environment}/lib/python{version}/site-packages")));
-        }
-        let global = config.as_ref().is_none_or(|text| {
-            let line = text.lines().find(|line| line.starts_with("include-system-site-packages"));
-            line.is_some_and(|line| line.ends_with("true"))
-        });
-        if global {
-            if let Some(home) = env.get("HOME") {
-                sites.extend(
-                    versions.map(|version| format!("{home}/.local/lib/python{version}/site-packages")),
-                );
+        python.search.extend([library.real.clone(), join(&library.real, "lib-dynload")]);
+        if !call.no_site {
+            let versions = [&library.version, &named_version];
+            for site in sites(environment.as_ref(), &prefix, &versions, env) {
+                python.site(view, &site);
             }
-            for version in versions {
-                sites.push(format!("{prefix}/lib/python{version}/site-packages"));
-                sites.push(format!("{prefix}/lib64/python{version}/site-packages"));
-                sites.push(format!("/usr/local/lib/python{version}/dist-packages"));
-            }
-            sites.push("/usr/lib/python3/dist-packages".to_owned());
         }
-        for site in sites {
-            python.site(view, &site);
-        }
-        Some(python)
-    }
-
-    /// What is missing where there is no library: a directory, or (of a program that does not say its version) one in a
-    /// directory.
-    pub(super) fn missing_library(view: &View<'_>, named: &str) -> Option<Want> {
-        let real = view.file(named)?.path;
-        let lib = join(parent(parent(&real)), "lib");
-        let version = base_name(&real).strip_prefix("python").unwrap_or_default();
-        Some(match version.contains('.') {
-            true => Want::Path(format!("{lib}/python{version}")),
-            false => Want::PythonLibrary(lib),
-        })
+        // An archive in the place of a directory can hold any module.
+        python.opaque = python.search.iter().find(|dir| view.file(dir).is_some()).cloned();
+        Found::Interpreter(Box::new(python))
     }
 
     /// Whether a compiled module of this file name is looked at: `x.so`, `x.abi3.so`, `x.cpython-311-x86_64-linux-gnu.so`.
@@ -118,30 +141,40 @@ impl Interpreter {
                 if line.starts_with("import ") {
                     self.finders |= name != "distutils-precedence.pth" && !name.contains("nspkg");
                 } else if !line.is_empty() && !line.starts_with('#') {
-                    self.search.extend(view.dir(&join(&dir, line)));
+                    let place = view.walk(&join(&dir, line)).map(|place| place.path);
+                    self.search.extend(place);
                 }
             }
         }
     }
 }
 
-/// The version and directory of the library: by the program's name, else the one that there is.
-fn library(view: &View<'_>, prefix: &str, real: &str) -> Option<(String, String)> {
-    let lib = join(prefix, "lib");
-    let is_library = |version: &str| {
-        let os =
-            ["os.py", "os.pyc"].into_iter().find_map(|os| view.file(&format!("{lib}/python{version}/{os}")));
-        os.map(|os| parent(&os.path).to_owned())
-    };
-    if let Some(version) = base_name(real).strip_prefix("python").filter(|version| version.contains('.'))
-        && let Some(dir) = is_library(version)
-    {
-        return Some((version.to_owned(), dir));
+/// Directories of packages.
+fn sites(
+    environment: Option<&Environment>,
+    prefix: &str,
+    versions: &[&String; 2],
+    env: &BTreeMap<String, String>,
+) -> Vec<String> {
+    let mut sites = Vec::new();
+    if let Some(Environment { dir, .. }) = environment {
+        for lib in ["lib", "lib64"] {
+            sites.extend(versions.map(|version| format!("{dir}/{lib}/python{version}/site-packages")));
+        }
     }
-    let names = view.names(&lib);
-    let mut versions =
-        names.iter().filter_map(|name| name.strip_prefix("python3.").map(|minor| format!("3.{minor}")));
-    versions.find_map(|version| is_library(&version).map(|dir| (version, dir)))
+    if environment.is_none_or(|environment| environment.has_system) {
+        if let Some(home) = env.get("HOME") {
+            sites.extend(versions.map(|version| format!("{home}/.local/lib/python{version}/site-packages")));
+        }
+        for version in versions {
+            sites.push(format!("{prefix}/lib/python{version}/site-packages"));
+            sites.push(format!("{prefix}/lib64/python{version}/site-packages"));
+            sites.push(format!("{prefix}/local/lib/python{version}/dist-packages"));
+            sites.push(format!("/usr/local/lib/python{version}/dist-packages"));
+        }
+        sites.push("/usr/lib/python3/dist-packages".to_owned());
+    }
+    sites
 }
 
 /// The names of compiled modules end as those of the library do.

@@ -2,14 +2,16 @@
 
 mod imports;
 mod interpreter;
+mod library;
 mod modules;
+
+use interpreter::{Call, Found, Interpreter};
+use modules::Walk;
 
 use super::check::Check;
 use super::files::{base_name, join, parent};
 use super::program::Scope;
 use super::{Finding, Severity, Want};
-use interpreter::Interpreter;
-use modules::Walk;
 
 /// Scripts are read so far.
 const MAX_SOURCE: usize = 512 << 10;
@@ -24,12 +26,71 @@ pub(super) fn is_python(name: &str) -> bool {
     }
 }
 
+/// What an interpreter is to run.
+enum Words {
+    Module(String, Vec<String>),
+    Code(String),
+    Script(String, Vec<String>),
+    /// Standard input.
+    Nothing,
+}
+
+/// Reads the words after `python`; `None` where it runs nothing of the image.
+fn read_words(words: &[String]) -> Option<(Call, Words)> {
+    let mut call = Call::default();
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        let Some(letters) = word.strip_prefix('-') else {
+            return Some((call, Words::Script(word.clone(), words.cloned().collect())));
+        };
+        if letters == "-check-hash-based-pycs" {
+            words.next();
+            continue;
+        }
+        if letters.is_empty() {
+            break;
+        }
+        // `--help` and its like end at once.
+        if letters.starts_with('-') {
+            return None;
+        }
+        for (at, letter) in letters.char_indices() {
+            let rest = &letters[at + letter.len_utf8()..];
+            let mut value = || match rest {
+                "" => words.next().cloned(),
+                rest => Some(rest.to_owned()),
+            };
+            match letter {
+                'c' => return Some((call, Words::Code(value()?))),
+                'm' => return Some((call, Words::Module(value()?, words.cloned().collect()))),
+                'W' | 'X' => {
+                    value()?;
+                    break;
+                }
+                'V' | 'h' | '?' => return None,
+                'E' => call.no_env = true,
+                'I' => (call.no_env, call.safe_path) = (true, true),
+                'P' => call.safe_path = true,
+                'S' => call.no_site = true,
+                _ => {}
+            }
+        }
+    }
+    Some((call, Words::Nothing))
+}
+
 impl Check<'_> {
     /// `python …`: `named` is the path by which it is called, which says in which environment it is.
     pub(super) fn run_python(&mut self, named: &str, words: &[String], scope: &Scope) {
-        let home = self.env.contains_key("PYTHONHOME");
-        let Some(python) = Interpreter::at(&self.view, named, &self.env) else {
-            if !home && let Some(want) = Interpreter::missing_library(&self.view, named) {
+        let Some((mut call, program)) = read_words(words) else { return };
+        call.cwd.clone_from(&scope.cwd);
+        if !call.no_env && self.env.get("PYTHONSAFEPATH").is_some_and(|value| !value.is_empty()) {
+            call.safe_path = true;
+        }
+        let python = match Interpreter::at(&self.view, named, &self.env, &call) {
+            Found::Interpreter(python) => python,
+            Found::Unknown(why) => return self.unknown(why),
+            Found::NoLibrary(want) => {
                 let path = match &want {
                     Want::PythonLibrary(lib) => format!("{lib}/python3.*"),
                     Want::Path(path) | Want::Program(path) | Want::Library(path) | Want::Module(path, _) => {
@@ -37,31 +98,22 @@ impl Check<'_> {
                     }
                 };
                 let text = format!("{named} has no library: {path} is not in the image");
-                self.find(Finding::new("module-missing", scope.worst, text).at(named).wants(want));
+                return self.find(Finding::new("module-missing", scope.worst, text).at(named).wants(want));
             }
-            return;
         };
         self.environment(&python, scope);
-        let mut words = words.iter();
-        while let Some(word) = words.next() {
-            match word.as_str() {
-                "-m" => {
-                    let Some(module) = words.next() else { return };
-                    let rest: Vec<String> = words.cloned().collect();
-                    return self.run_module(&python, module, &rest, scope);
-                }
-                "-c" => {
-                    let code = words.next().cloned().unwrap_or_default();
-                    Walk::new(self, &python, &scope.cwd, scope).text("the command", &code);
-                    return;
-                }
-                "-W" | "-X" => drop(words.next()),
-                word if word.starts_with('-') && word.len() > 1 => {}
-                script => {
-                    let rest: Vec<String> = words.cloned().collect();
-                    return self.run_python_script(&python, script, &rest, scope);
-                }
+        if let Some(archive) = &python.opaque {
+            self.unknown(format!("which modules are in {archive}"));
+        }
+        let own = |dir: &str| (!call.safe_path).then(|| dir.to_owned());
+        match program {
+            Words::Module(module, rest) => {
+                Walk::new(self, &python, own(&scope.cwd), scope).module(&module);
+                self.run_server(&python, &module, &rest, scope);
             }
+            Words::Code(code) => Walk::new(self, &python, own(&scope.cwd), scope).text("the command", &code),
+            Words::Nothing => {}
+            Words::Script(script, rest) => self.run_python_script(&python, &call, &script, &rest, scope),
         }
     }
 
@@ -84,28 +136,36 @@ impl Check<'_> {
         }
     }
 
-    fn run_python_script(&mut self, python: &Interpreter, script: &str, words: &[String], scope: &Scope) {
+    fn run_python_script(
+        &mut self,
+        python: &Interpreter,
+        call: &Call,
+        script: &str,
+        words: &[String],
+        scope: &Scope,
+    ) {
         let Some(path) = self.script_there(script, "python", scope) else { return };
         let Ok(place) = self.view.walk(&path) else { return };
         if place.node.is_dir() {
             let main = join(&place.path, "__main__.py");
-            Walk::new(self, python, &place.path, scope).file(&main);
+            // The directory is what is run, and always searched.
+            Walk::new(self, python, Some(place.path.clone()), scope).file(&main);
             return;
         }
-        let dir = parent(&place.path).to_owned();
-        Walk::new(self, python, &dir, scope).file(&place.path);
+        let dir = (!call.safe_path).then(|| parent(&place.path).to_owned());
+        Walk::new(self, python, dir, scope).file(&place.path);
         self.run_server(python, base_name(&path), words, scope);
-    }
-
-    fn run_module(&mut self, python: &Interpreter, module: &str, words: &[String], scope: &Scope) {
-        Walk::new(self, python, &scope.cwd, scope).module(module);
-        self.run_server(python, module, words, scope);
     }
 
     /// The module that a server is told to serve.
     fn run_server(&mut self, python: &Interpreter, name: &str, words: &[String], scope: &Scope) {
         let elsewhere = ["--chdir", "--app-dir", "--pythonpath", "-c", "--config"];
-        if words.iter().any(|word| elsewhere.iter().any(|flag| word.starts_with(flag))) {
+        let told = words.iter().any(|word| elsewhere.iter().any(|flag| word.starts_with(flag)));
+        // The same in variables, and in files that are read unasked.
+        let prefix = format!("{}_", name.to_ascii_uppercase());
+        let told = told || self.env.keys().any(|key| key.starts_with(&prefix) && key != "FLASK_APP");
+        let files = ["gunicorn.conf.py", ".flaskenv", ".env"].map(|file| join(&scope.cwd, file));
+        if told || files.iter().any(|file| self.view.file(file).is_some()) {
             return;
         }
         let identifier = |text: &str| text.starts_with(|c: char| c.is_alphabetic() || c == '_');
@@ -136,7 +196,7 @@ impl Check<'_> {
             None
         };
         if let Some(module) = named {
-            Walk::new(self, python, &scope.cwd, scope).imported(name, &module);
+            Walk::new(self, python, Some(scope.cwd.clone()), scope).imported(name, &module);
         }
     }
 

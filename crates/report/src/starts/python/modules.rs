@@ -6,10 +6,10 @@ use super::super::check::Check;
 use super::super::elf::ElfError;
 use super::super::files::{base_name, join, parent};
 use super::super::loader::{Libc, read_elf};
-use super::super::program::Scope;
+use super::super::program::{Object, Scope};
 use super::super::{Finding, Severity, Want};
 use super::MAX_SOURCE;
-use super::imports::{Import, imports, is_standard};
+use super::imports::{Import, changes_search, imports, is_moving, is_standard, margin};
 use super::interpreter::Interpreter;
 
 /// So many files are read for their imports; what is further away is taken to be there.
@@ -26,6 +26,8 @@ pub(super) struct Walk<'c, 'v> {
     open: VecDeque<String>,
     /// A file changed where modules are looked for.
     moved: bool,
+    /// Modules that were not found: (who imports it, module).
+    missing: Vec<(String, String)>,
 }
 
 /// A module in a directory.
@@ -41,14 +43,22 @@ enum Module {
 }
 
 impl<'c, 'v> Walk<'c, 'v> {
+    /// `dir` is searched first: the script's own directory, or the working directory.
     pub(super) fn new(
         check: &'c mut Check<'v>,
         python: &'c Interpreter,
-        dir: &str,
+        dir: Option<String>,
         scope: &'c Scope,
     ) -> Self {
-        let search = std::iter::once(dir.to_owned()).chain(python.search.iter().cloned()).collect();
-        Self { check, python, search, scope, seen: BTreeSet::new(), open: VecDeque::new(), moved: false }
+        let search: Vec<String> = dir.into_iter().chain(python.search.iter().cloned()).collect();
+        let (seen, open) = (BTreeSet::new(), VecDeque::new());
+        let mut walk = Self { check, python, search, scope, seen, open, moved: false, missing: Vec::new() };
+        // It is run before anything else, and can change where modules are looked for; directories of packages are searched anyway.
+        let custom = walk.search.iter().map(|dir| join(dir, "sitecustomize.py"));
+        let custom = custom.filter_map(|path| walk.check.view.text(&path, MAX_SOURCE)).next();
+        let foreign = |line: &str| changes_search(line) && !line.contains("-packages");
+        walk.moved = custom.is_some_and(|text| text.lines().any(foreign));
+        walk
     }
 
     /// A script, and what it imports.
@@ -91,10 +101,20 @@ impl<'c, 'v> Walk<'c, 'v> {
                 None => self.check.unknown(format!("{path}: its bytes are not at hand")),
             }
         }
+        // Only now is known whether a file that was read changes the search.
+        for (by, module) in std::mem::take(&mut self.missing) {
+            if !(self.moved && self.is_nearby(&module)) {
+                self.report(&by, &module);
+            }
+        }
     }
 
     fn source(&mut self, path: &str, text: &str) {
-        self.moved |= text.contains("sys.path") && !self.is_installed(path);
+        self.moved |= match self.is_installed(path) {
+            // What a package does in its functions, others would have to call.
+            true => !path.ends_with("/six.py") && margin(text).iter().any(|line| is_moving(line)),
+            false => changes_search(text),
+        };
         for Import { level, module, names } in imports(text) {
             if level == 0 {
                 if module == "__future__" {
@@ -150,9 +170,7 @@ impl<'c, 'v> Walk<'c, 'v> {
             }
         }
         let Some(dir) = found else {
-            if !(self.moved && self.is_nearby(&top)) {
-                self.missing(by, &top);
-            }
+            self.missing.push((by.to_owned(), top));
             return None;
         };
         let mut package = self.enter(by, &dir, &top);
@@ -192,7 +210,10 @@ impl<'c, 'v> Walk<'c, 'v> {
                 self.foreign(by, name, &path);
                 None
             }
-            Module::Bytecode => None,
+            Module::Bytecode => {
+                self.moved |= !self.is_installed(dir);
+                None
+            }
         }
     }
 
@@ -235,7 +256,11 @@ impl<'c, 'v> Walk<'c, 'v> {
         if firm { self.scope.worst } else { self.scope.worst.min(Severity::MayFail) }
     }
 
-    fn missing(&mut self, by: &str, module: &str) {
+    fn report(&mut self, by: &str, module: &str) {
+        if self.python.opaque.is_some() {
+            // It can be in there: that was said.
+            return;
+        }
         let site =
             self.python.sites.first().cloned().unwrap_or_else(|| join(&self.python.library, "site-packages"));
         let what =
@@ -353,6 +378,7 @@ impl<'c, 'v> Walk<'c, 'v> {
             let finding = Finding::new("wrong-libc", self.scope.worst.min(Severity::MayFail), text);
             return self.check.find(finding.at(path));
         }
-        self.check.libraries(path, path, elf, libc, self.scope);
+        let object = Object { path, named: path, host: Some(&self.python.program) };
+        self.check.libraries(&object, elf, libc, self.scope);
     }
 }

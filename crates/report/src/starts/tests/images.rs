@@ -80,7 +80,7 @@ fn shell_forms() {
     check(&form("./gone"), "!program-missing");
     check(&form("cd /gone && ./app"), "!file-missing");
     check(&form("./app && ./gone"), "?program-missing");
-    check(&form("./gone || ./app"), "");
+    check(&form("./gone || ./app"), "~what `./gone || ./app` starts if a command of it fails");
     check(
         &form("for a in 1 2; do ./gone; done"),
         "~what `for a in 1 2; do ./gone; done` starts: its shell has to say",

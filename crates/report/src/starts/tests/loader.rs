@@ -1,13 +1,14 @@
 use super::super::accounts::Who;
 use super::super::files::View;
 use super::super::tests::{ElfFile, Image};
-use super::{Libc, load, read_cache, read_elf};
+use super::search::read_cache;
+use super::{Libc, Surroundings, load, read_elf};
 
 /// What becomes of the libraries of `/app/app`.
 fn shown(image: &Image, libc: Libc) -> String {
     let view = View::new(image, Who::default());
     let elf = read_elf(&view, "/app/app").unwrap();
-    let loaded = load(&view, "/app/app", elf, libc, "");
+    let loaded = load(&view, "/app/app", elf, libc, &Surroundings::default());
     let found = loaded.found.iter().map(|(name, path)| format!("{name}={path}"));
     let missing = loaded.missing.iter().map(|(name, by)| format!("!{name} for {by}"));
     let uncached = loaded.uncached.iter().map(|(name, path, _)| format!("?{name}={path}"));
@@ -98,4 +99,27 @@ fn a_damaged_cache_is_empty() {
     let mut many = whole.clone();
     many[20..24].fill(0xff);
     assert!(read_cache(&many).len() <= 2);
+}
+
+#[test]
+fn relative_and_empty_directories_and_kinds_of_processors() {
+    let image = Image::glibc(&["app"])
+        .program("/app/app", &ElfFile::glibc(&["liba.so", "libb.so", "libc.so.6"]))
+        .program("/app/liba.so", &library(&[]))
+        .program("/app/lib/glibc-hwcaps/x86-64-v2/libb.so", &library(&[]));
+    let view = View::new(&image, Who::default());
+    let load = |library_path: &str| {
+        let around = Surroundings {
+            cwd: "/app".to_owned(),
+            library_path: library_path.to_owned(),
+            ..Surroundings::default()
+        };
+        let loaded = load(&view, "/app/app", read_elf(&view, "/app/app").unwrap(), Libc::Glibc, &around);
+        let missing: Vec<String> = loaded.missing.into_iter().map(|(name, _)| name).collect();
+        let perhaps: Vec<String> = loaded.perhaps.into_iter().map(|(name, _)| name).collect();
+        format!("missing {missing:?}, perhaps {perhaps:?}")
+    };
+    assert_eq!(load(""), r#"missing ["liba.so", "libb.so"], perhaps []"#);
+    assert_eq!(load("/x:"), r#"missing ["libb.so"], perhaps []"#);
+    assert_eq!(load("lib:$ORIGIN"), r#"missing [], perhaps ["libb.so"]"#);
 }

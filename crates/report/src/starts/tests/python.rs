@@ -220,3 +220,64 @@ fn what_an_interpreter_needs_is_brought_with_it() {
           COPY --from=builder /usr/lib/python3.11 /usr/lib/python3.11"]
     );
 }
+
+/// Debian's interpreter, which was built for `/usr`, at a path; its library is where Debian has it.
+fn debian(path: &str, cmd: &[&str]) -> Image {
+    let elf = [ElfFile::glibc(&["libc.so.6"]).bytes(), b"\0/usr\0lib/python3.11\0".to_vec()].concat();
+    Image::glibc(cmd)
+        .script(path, elf)
+        .file("/usr/lib/python3.11/os.py", "")
+        .file("/app/app.py", "import json\n")
+}
+
+#[test]
+fn an_interpreter_finds_the_library_that_it_was_built_with() {
+    for path in ["/usr/bin/python3.11", "/usr/local/bin/python", "/opt/x/bin/python3", "/python3"] {
+        let image = debian(path, &[path, "app.py"]);
+        check(&image, "");
+        check(&image.clone().without("/usr/lib/python3.11"), "!module-missing");
+        check(&image.clone().file("/opt/h/lib/python3.11/os.py", "").env("PYTHONHOME=/opt/h"), "");
+        check(&image.clone().env("PYTHONHOME=/nowhere"), "!module-missing");
+        let apart = image.without("/usr/lib/python3.11").file("/data/os.py", "");
+        check(&apart.clone().env("PYTHONPATH=/data"), "");
+        let archive = apart.file("/usr/lib/python311.zip", "PK");
+        check(&archive, &format!("~the modules of {path}: they are in the archive /lib/python311.zip"));
+    }
+    // An environment is searched from where it was made.
+    let environment = debian("/usr/local/bin/python3", &["/v/bin/python", "app.py"])
+        .link("/v/bin/python", "/usr/local/bin/python3")
+        .file("/v/pyvenv.cfg", "home = /usr/local/bin\n");
+    check(&environment, "");
+    check(&debian("/python3", &["/python3"]).without("/usr/lib/python3.11"), "!module-missing");
+}
+
+#[test]
+fn words_of_the_interpreter() {
+    let app =
+        |words: &[&str]| slim(&[&["python"], words].concat(), "3.11").file("/app/app.py", "import mine\n");
+    let beside = |words: &[&str]| app(words).file("/app/mine.py", "");
+    check(&beside(&["-bB", "app.py"]), "");
+    check(&beside(&["-Pu", "app.py"]), "!module-missing");
+    check(&beside(&["-I", "app.py"]).env("PYTHONPATH=/app"), "!module-missing");
+    check(&beside(&["-W", "ignore", "-Xutf8", "app.py"]), "");
+    check(&beside(&["-bc", "import mine"]), "");
+    check(&beside(&["-cimport gone"]), "!module-missing");
+    check(&beside(&["-um", "mine"]), "");
+    check(&app(&["-"]), "");
+    check(&app(&["--version", "gone.py"]), "");
+    check(&app(&["app.py"]).file("/app/lib/mine.py", "").env("PYTHONPATH=lib"), "");
+    check(&app(&["app.py"]).file("/m.zip", "PK").env("PYTHONPATH=/m.zip"), "~which modules are in /m.zip");
+}
+
+#[test]
+fn what_changes_the_search_or_ends_before() {
+    let app = |text: &str| slim(&["python", "app.py"], "3.11").file("/app/app.py", text);
+    check(&app("import sys\nsys.exit(0)\nimport gone\n"), "");
+    check(
+        &app("import helper\nimport gone\n").file("/app/helper.py", "import sys; sys.path.append('x')\n"),
+        "?module-missing",
+    );
+    check(&app("import sys\nsys.modules['gone'] = sys\nimport gone\n"), "?module-missing");
+    check(&app("x = 'a\\\nimport gone\\\n'\n"), "");
+    check(&app("x = '\"\"\"'\nimport gone\n"), "!module-missing");
+}
