@@ -107,6 +107,28 @@ fn sources() -> Vec<(PathBuf, String)> {
     found
 }
 
+/// Every document of the project, with its text.
+fn documents() -> Vec<(PathBuf, String)> {
+    fn visit(dir: &Path, found: &mut Vec<(PathBuf, String)>) {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                visit(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "md") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                found.push((path.strip_prefix(workspace()).unwrap().to_owned(), text));
+            }
+        }
+    }
+    let mut found = Vec::new();
+    visit(&workspace().join("docs"), &mut found);
+    for name in ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"] {
+        found.push((name.into(), std::fs::read_to_string(workspace().join(name)).unwrap()));
+    }
+    assert!(found.len() > 20, "the documents were found");
+    found
+}
+
 #[test]
 fn crates_depend_on_each_other_as_designed() {
     let table: BTreeMap<&str, &[&str]> = TABLE.into_iter().collect();
@@ -132,6 +154,44 @@ fn no_crate_passes_on_the_names_of_another() {
         });
         assert!(passed_on.is_none(), "{}: `{}`", path.display(), passed_on.unwrap_or_default());
     }
+}
+
+/// Documents and comments name files as `layer/src/copy/mod.rs`, and tests as `layer/tests/it/alone.rs`.
+#[test]
+fn files_that_are_named_exist() {
+    let is_path = |c: char| c.is_ascii_alphanumeric() || "_/.-".contains(c);
+    let mut gone = Vec::new();
+    for (path, text) in sources().into_iter().chain(documents()) {
+        for word in text.split(|c| !is_path(c)).filter(|word| word.ends_with(".rs")) {
+            let mut parts = word.split('/');
+            let folder = parts.next().filter(|folder| !folder.starts_with('.')).unwrap_or_default();
+            let is_named = !folder.is_empty()
+                && matches!(parts.next(), Some("src" | "tests" | "benches"))
+                && workspace().join("crates").join(folder).is_dir();
+            if is_named && !workspace().join("crates").join(word).exists() {
+                gone.push(format!("{}: {word}", path.display()));
+            }
+        }
+    }
+    assert!(gone.is_empty(), "files that are named and not there:\n{}", gone.join("\n"));
+}
+
+#[test]
+fn links_of_documents_lead_somewhere() {
+    let mut broken = Vec::new();
+    for (path, text) in documents() {
+        let dir = path.parent().unwrap_or(Path::new(""));
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let target = link.split('#').next().unwrap_or_default();
+            if target.is_empty() || target.contains("://") || target.contains(' ') {
+                continue;
+            }
+            if !workspace().join(dir).join(target).exists() {
+                broken.push(format!("{}: {link}", path.display()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "links that lead nowhere:\n{}", broken.join("\n"));
 }
 
 #[test]
