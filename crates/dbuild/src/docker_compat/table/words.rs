@@ -245,7 +245,7 @@ pub(super) const BUILD_ARGUMENTS: &[Entry] = &[
     argument(Verdict::Warned, "BUILDKIT_INLINE_CACHE", &["1"])
         .unless(OFF)
         .says("has no effect yet: the cache is not written into images"),
-    argument_done("BUILDKIT_MULTI_PLATFORM", &["1"], "platforms.rs: several_platforms_are_one_index"),
+    argument_done("BUILDKIT_MULTI_PLATFORM", &["1"], "image_config.rs: one_platform_can_be_an_index"),
     argument_done("BUILDKIT_SANDBOX_HOSTNAME", &["x"], "build_args.rs: the_host_name_can_be_given")
         .says("part of the key of a RUN, which can ask for its host name"),
     argument(Verdict::Silent, "BUILDKIT_SBOM_SCAN_CONTEXT", &["true"]).says("there are no attestations"),
