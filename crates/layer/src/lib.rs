@@ -17,7 +17,8 @@ mod testing;
 mod tree;
 
 pub use archive::decompress::decompress;
-pub use archive::unpack::{UnpackLimits, Unpacked, unpack};
+pub use archive::limits::UnpackLimits;
+pub use archive::unpack::{Unpacked, unpack};
 pub use context::absence::{Absence, AbsenceReason, explain_absence, is_ignored};
 pub use context::content_cache::{AskedFile, ContentIndex, FileStat, LearnedFile, NoContentIndex};
 pub use context::glob::PatternError;
@@ -27,15 +28,16 @@ pub use copy::select::{
     CopyError, DestinationConflict, SelectOptions, SelectedItem, Selection, items_of_selection, select,
 };
 pub use copy::users;
-pub use copy::{CopyRequest, Made, Source, borrow, copy, make_dir};
+pub use copy::{CopyRequest, Source, borrow, copy, make_dir};
 pub use disk::export::WriteOptions;
+pub use disk::materialize::Made;
 pub use disk::overlay_format::{DiskForm, OverlayFlavor, Ownership};
 pub use disk::scan_upper::{prepare_upper, scan_upper};
 pub use error::{ArchiveError, LayerError, ResolveError};
 pub use pack::estargz::TocInfo;
 pub use pack::gzip_blocks::{Members, NoMembers, WrittenMember};
 pub use pack::{Compression, PackOptions, Packed, pack, repack, write_tars};
+pub use tree::layer_files::{Borrowed, Files};
 pub use tree::path::{MAX_PATH, PathError, TreePath};
-pub use tree::stack::{Files, Found, FoundFile, Resolved, Stack, StackLayer};
-pub use tree::unwritten::Borrowed;
+pub use tree::stack::{Found, FoundFile, Resolved, Stack, StackLayer};
 pub use tree::{Entry, EntryKind, Mtime, Tree, TreeError, Xattrs};

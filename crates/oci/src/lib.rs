@@ -7,6 +7,7 @@
 mod chain_id;
 mod config;
 mod descriptor;
+mod error;
 mod manifest;
 pub mod media_type;
 mod platform;
@@ -15,7 +16,8 @@ mod reference;
 pub use chain_id::chain_ids;
 pub use config::{DEFAULT_PATH, Healthcheck, HistoryEntry, ImageConfig, PortSet};
 pub use descriptor::Descriptor;
-pub use manifest::{ConfigFacts, Document, Manifest, ManifestError};
+pub use error::ManifestError;
+pub use manifest::{ConfigFacts, Document, Manifest};
 pub use media_type::MediaTypes;
 pub use platform::{Platform, PlatformError};
 pub use reference::{Reference, ReferenceError};

@@ -1,14 +1,12 @@
 //! Manifests, indexes and configs: read with suspicion, since they come from somebody else.
 
-use std::fmt;
-
 use dbuild_digest::BlobDigest;
 use dbuild_support::escape::one_line;
 use oci_spec::image::{ImageIndex, ImageManifest};
 use serde::Deserialize;
 
 use crate::media_type::{DOCKER_CONFIG, DOCKER_MANIFEST, OCI_CONFIG, OCI_MANIFEST};
-use crate::{Descriptor, Platform};
+use crate::{Descriptor, ManifestError, Platform};
 
 /// What the bytes of a manifest are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,23 +35,6 @@ pub struct ConfigFacts {
     pub platform: Platform,
     /// The digests of the layers' uncompressed tars, lowest first.
     pub diff_ids: Vec<BlobDigest>,
-}
-
-/// A manifest or config that cannot be used. The text is one line and completes *`docker.io`: …*.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ManifestError {
-    /// It breaks the specification.
-    #[error("{0}")]
-    Malformed(String),
-    /// It is well-formed, and something else than an image that dbuild can use.
-    #[error("{0}")]
-    Unsupported(String),
-}
-
-impl ManifestError {
-    pub(crate) fn broken(error: &dyn fmt::Display) -> Self {
-        Self::Malformed(format!("its manifest is broken: {}", one_line(&error.to_string())))
-    }
 }
 
 #[derive(Deserialize)]

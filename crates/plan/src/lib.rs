@@ -6,16 +6,18 @@
 //! of the frontend, keyed by [`StepId`]).
 
 mod dag;
+mod ids;
 mod image;
 mod remote;
 mod stage;
 mod step;
 
 pub use dag::{Plan, PlanBuilder, PlanError};
+pub use ids::{StageId, StepId};
 pub use image::{BaseImage, LayerDescriptor};
 pub use remote::{is_commit_id, shown_url};
-pub use stage::{Stage, StageId, Target};
+pub use stage::{Stage, Target};
 pub use step::{
     CacheSharing, ContextStep, CopySource, CopyStep, FetchStep, GitStep, HostEntry, ImageStep, InlineFile,
-    Mount, MountKind, NetworkMode, RunStep, ScriptFile, SecurityMode, Step, StepId, StepKind, WorkdirStep,
+    Mount, MountKind, NetworkMode, RunStep, ScriptFile, SecurityMode, Step, StepKind, WorkdirStep,
 };

@@ -3,19 +3,7 @@
 use dbuild_oci::{HistoryEntry, ImageConfig, Platform};
 use serde::{Deserialize, Serialize};
 
-use crate::StepId;
-
-/// Names a stage within one plan: its position in [`crate::Plan::stages`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct StageId(pub u32);
-
-impl StageId {
-    /// The position of this stage in [`crate::Plan::stages`].
-    pub const fn index(self) -> usize {
-        self.0 as usize
-    }
-}
+use crate::{StageId, StepId};
 
 /// A stage that the target reaches (or, with `last: None`, one that it does not reach and that is only
 /// shown).

@@ -4,20 +4,7 @@
 use dbuild_digest::BlobDigest;
 use serde::{Deserialize, Serialize};
 
-use crate::{BaseImage, StageId};
-
-/// Names a step within one plan. Ids are dense and follow the Dockerfile's order, and every step's
-/// inputs have smaller ids than the step itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct StepId(pub u32);
-
-impl StepId {
-    /// The position of this step in [`crate::Plan::steps`].
-    pub const fn index(self) -> usize {
-        self.0 as usize
-    }
-}
+use crate::{BaseImage, StageId, StepId};
 
 /// One unit of work. Its output is a file system: the parent's with one more layer, or a tree that
 /// other steps take files from.

@@ -12,12 +12,12 @@ use std::path::{Path, PathBuf};
 
 use dbuild_digest::Framed;
 use dbuild_plan::CacheSharing;
+use dbuild_support::lock;
 use dbuild_support::time::now_ms;
 
 use crate::db::{int, uint};
 use crate::error::Context;
 use crate::gc::disk_usage::size_while;
-use crate::locks::{is_at, open_lock_file, try_lock};
 use crate::publish::remove_tree;
 use crate::{Store, StoreError};
 
@@ -87,7 +87,7 @@ impl Store {
                         // The kernel may let a collector in between.
                         lock.lock_shared().on("lock", &lock_path)?;
                     }
-                    if is_at(&lock, &lock_path) {
+                    if lock::is_at(&lock, &lock_path) {
                         // Its time is that of the last use.
                         fs::write(home.join("id"), id).on("write", &home)?;
                         self.note_mount(&home);
@@ -192,8 +192,8 @@ impl Store {
         path: &Path,
         in_time: &dyn Fn() -> bool,
     ) -> Result<bool, StoreError> {
-        let lock = open_lock_file(&path.join("lock"))?;
-        if !try_lock(&lock).on("lock", path)? {
+        let lock = lock::open(&path.join("lock")).on("lock", &path.join("lock"))?;
+        if !lock::try_lock(&lock).on("lock", path)? {
             return Ok(false);
         }
         let trash = self.to_trash(path)?;
@@ -207,7 +207,7 @@ impl Store {
 impl CacheMountEntry {
     /// Whether nobody is in it.
     pub(crate) fn is_free(&self) -> bool {
-        open_lock_file(&self.path.join("lock")).is_ok_and(|lock| try_lock(&lock).unwrap_or(false))
+        lock::open(&self.path.join("lock")).is_ok_and(|lock| lock::try_lock(&lock).unwrap_or(false))
     }
 }
 
@@ -229,11 +229,11 @@ fn take(home: &Path, id: &str, sharing: CacheSharing) -> Result<Taken, StoreErro
         other => other.on("make", home)?,
     }
     let path = home.join("lock");
-    let lock = match open_lock_file(&path) {
-        Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+    let lock = match lock::open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Ok(Taken::Gone);
         }
-        other => other?,
+        other => other.on("lock", &path)?,
     };
     match sharing {
         CacheSharing::Shared if home.join("ready").exists() && home.join("data").is_dir() => {
@@ -243,12 +243,12 @@ fn take(home: &Path, id: &str, sharing: CacheSharing) -> Result<Taken, StoreErro
         CacheSharing::Shared => lock.lock().on("lock", &path)?,
         CacheSharing::Locked => lock.lock().on("lock", &path)?,
         CacheSharing::Private => {
-            if !try_lock(&lock).on("lock", &path)? {
+            if !lock::try_lock(&lock).on("lock", &path)? {
                 return Ok(Taken::Busy);
             }
         }
     }
-    if !is_at(&lock, &path) {
+    if !lock::is_at(&lock, &path) {
         return Ok(Taken::Gone);
     }
     // Needed for listings even if filling fails.

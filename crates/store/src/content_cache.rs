@@ -22,11 +22,10 @@
 //! come from a file system that keeps none, and get [`COARSE_TICK_NS`].
 
 use std::cmp::Ordering;
-use std::collections::HashMap;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use dbuild_digest::{ContentDigest, Framed};
@@ -45,10 +44,6 @@ const KEPT_DAYS: u32 = 30;
 
 const MAGIC: &[u8] = b"dbuild contents 2\n";
 const CHECKSUM: usize = 32;
-
-/// When the first look-up began, by the roots of the indexes that were looked into and not written since.
-#[derive(Debug, Default)]
-pub(crate) struct Contexts(Mutex<HashMap<PathBuf, i64>>);
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
@@ -74,14 +69,14 @@ impl ContentIndex for Store {
             (entry.stat == stat && is_past(&stat, entry.looked_ns)).then_some(entry.digest)
         });
         let answers = answers.collect();
-        let mut looked = self.inner.contexts.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut looked = self.inner.context_lookups.lock().unwrap_or_else(PoisonError::into_inner);
         // Of two look-ups at once the earlier time is the safe one.
         looked.entry(root.to_owned()).or_insert(now);
         answers
     }
 
     fn put_many<'a>(&self, root: &Path, files: &mut dyn Iterator<Item = LearnedFile<'a>>) {
-        let looked = self.inner.contexts.0.lock().unwrap_or_else(PoisonError::into_inner).remove(root);
+        let looked = self.inner.context_lookups.lock().unwrap_or_else(PoisonError::into_inner).remove(root);
         // Without a look-up nobody knows when the files were read.
         let Some(since_ns) = looked else { return };
         let mut files = files.peekable();

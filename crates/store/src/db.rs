@@ -11,11 +11,11 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use dbuild_digest::Framed;
+use dbuild_support::lock;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
 use crate::error::Context;
-use crate::locks::open_lock_file;
 use crate::{FORMAT, StoreError};
 
 /// A pool of connections to one database file.
@@ -229,7 +229,7 @@ impl Db {
     /// the build goes on.
     fn recover(&self, failed: u64, error: &rusqlite::Error) -> Result<(), StoreError> {
         let path = self.path.with_file_name("lock");
-        let lock = open_lock_file(&path)?;
+        let lock = lock::open(&path).on("lock", &path)?;
         if !self.opening.load(Ordering::Acquire) {
             lock.lock().on("lock", &path)?;
         }
@@ -414,7 +414,7 @@ fn is_damage(error: &rusqlite::Error) -> bool {
 
 /// Moves a database aside, says so, and makes a new one.
 fn replace(path: &Path, reason: &str, warnings: &mut Vec<String>) -> Result<Connection, StoreError> {
-    let aside = with_suffix(path, &format!(".damaged-{}", crate::store::unique()));
+    let aside = with_suffix(path, &format!(".damaged-{}", crate::ids::unique()));
     for suffix in ["-wal", "-shm", ""] {
         let from = with_suffix(path, suffix);
         if from.exists() {

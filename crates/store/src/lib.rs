@@ -14,15 +14,17 @@ mod compare;
 mod content_cache;
 mod db;
 mod error;
+mod format;
 mod gc;
+mod ids;
 mod images;
 mod locks;
+mod open;
 mod publish;
 mod records;
+mod scratch;
 mod snapshots;
 mod store;
-#[cfg(test)]
-mod tests;
 
 pub use blobs::gzip_blocks::MemberIndex;
 pub use blobs::incoming::{Awaited, Incoming, IncomingReader};
@@ -31,6 +33,7 @@ pub use blobs::{BlobReader, BlobWriter};
 pub use builds::journal::{BuildInfo, BuildSummary, JournalWriter};
 pub use cache_mounts::{CacheMount, CacheMountEntry};
 pub use error::StoreError;
+pub use format::FORMAT;
 pub use gc::after_build::{Upkeep, UpkeepLimits};
 pub use gc::disk_usage::{DiskUsage, UsageEntry, UsageKind};
 pub use gc::leases::Lease;
@@ -44,6 +47,9 @@ pub use publish::{Replacement, remove_tree, replace_file};
 pub use records::nearest::{Earlier, Nearest, Wanted};
 pub use records::{Record, RecordEntry};
 pub use snapshots::{Snapshot, SnapshotDraft};
-pub use store::{FORMAT, Store};
+pub use store::Store;
 
 pub use oci_spec::image::Descriptor;
+
+#[cfg(test)]
+mod tests;

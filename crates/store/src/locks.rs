@@ -9,13 +9,12 @@
 //! removes, and only while it holds; so of all who hold a lock on *some* file of a key, exactly one holds the file
 //! at the path.
 
-use std::fs::{self, File, TryLockError};
-use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::fs::{self, File};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use dbuild_digest::StepKey;
+use dbuild_support::lock;
 
 use crate::error::Context;
 use crate::{Store, StoreError};
@@ -39,9 +38,9 @@ impl Store {
     pub fn lock_key(&self, key: &StepKey) -> Result<KeyLock, StoreError> {
         let path = self.lock_path(key);
         loop {
-            let file = open_lock_file(&path)?;
+            let file = lock::open(&path).on("lock", &path)?;
             file.lock().on("lock", &path)?;
-            if is_at(&file, &path) {
+            if lock::is_at(&file, &path) {
                 return Ok(KeyLock { path, _file: file });
             }
         }
@@ -51,11 +50,11 @@ impl Store {
     pub fn try_lock_key(&self, key: &StepKey) -> Result<Option<KeyLock>, StoreError> {
         let path = self.lock_path(key);
         loop {
-            let file = open_lock_file(&path)?;
-            if !try_lock(&file).on("lock", &path)? {
+            let file = lock::open(&path).on("lock", &path)?;
+            if !lock::try_lock(&file).on("lock", &path)? {
                 return Ok(None);
             }
-            if is_at(&file, &path) {
+            if lock::is_at(&file, &path) {
                 return Ok(Some(KeyLock { path, _file: file }));
             }
         }
@@ -82,28 +81,5 @@ impl Store {
 
     fn lock_path(&self, key: &StepKey) -> PathBuf {
         self.room("locks").join(key.hex())
-    }
-}
-
-/// Opens a file to lock it.
-pub(crate) fn open_lock_file(path: &Path) -> Result<File, StoreError> {
-    File::options().read(true).write(true).create(true).truncate(false).open(path).on("lock", path)
-}
-
-/// Takes a lock if it is free.
-pub(crate) fn try_lock(file: &File) -> io::Result<bool> {
-    match file.try_lock() {
-        Ok(()) => Ok(true),
-        Err(TryLockError::WouldBlock) => Ok(false),
-        Err(TryLockError::Error(error)) => Err(error),
-    }
-}
-
-/// Whether an open file is the one at a path.
-pub(crate) fn is_at(file: &File, path: &Path) -> bool {
-    let id = |meta: fs::Metadata| (meta.dev(), meta.ino());
-    match (file.metadata(), fs::metadata(path)) {
-        (Ok(held), Ok(there)) => id(held) == id(there),
-        _ => false,
     }
 }

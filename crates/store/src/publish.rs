@@ -205,7 +205,7 @@ fn keep_access(file: &File, place: &Path) {
 /// A name beside a place for what is not whole yet.
 fn beside(place: &Path) -> PathBuf {
     let name = place.file_name().unwrap_or_default().to_string_lossy();
-    place.with_file_name(format!(".{name}.{}.tmp", crate::store::unique()))
+    place.with_file_name(format!(".{name}.{}.tmp", crate::ids::unique()))
 }
 
 /// The directory that a place is in; of a bare name, the current one.

@@ -19,8 +19,8 @@ use rusqlite::{OptionalExtension as _, Transaction};
 use crate::db::{int, read_back, seal, uint};
 use crate::error::Context;
 use crate::gc::last_used::Used;
+use crate::ids::unique;
 use crate::publish::{Durability, publish, remove_tree};
-use crate::store::unique;
 use crate::{Store, StoreError};
 
 /// The file of a snapshot's index.
@@ -316,7 +316,7 @@ impl Store {
     /// an orphan. Collectors hold it exclusively.
     pub(crate) fn publishing(&self) -> Result<fs::File, StoreError> {
         let path = self.room("publish.lock");
-        let file = crate::locks::open_lock_file(&path)?;
+        let file = dbuild_support::lock::open(&path).on("lock", &path)?;
         file.lock_shared().on("lock", &path)?;
         Ok(file)
     }
@@ -458,10 +458,6 @@ pub(crate) fn delete_snapshot_rows(db: &Transaction<'_>, id: &str) -> rusqlite::
     db.prepare_cached("DELETE FROM packed WHERE snapshot=?1")?.execute([id])?;
     db.prepare_cached("DELETE FROM chains WHERE snapshot=?1")?.execute([id])?;
     db.prepare_cached("DELETE FROM snapshots WHERE id=?1")?.execute([id])
-}
-
-pub(crate) fn touch_snapshot(db: &Transaction<'_>, id: &str, now: i64) -> rusqlite::Result<usize> {
-    db.prepare_cached("UPDATE snapshots SET last_used_ms=?2 WHERE id=?1")?.execute((id, now))
 }
 
 /// The snapshot that a chain has, whether it is whole or not.

@@ -6,4 +6,5 @@
 pub mod csv;
 pub mod edit_distance;
 pub mod escape;
+pub mod lock;
 pub mod time;

@@ -8,25 +8,14 @@ use std::path::Path;
 
 use dbuild_digest::{ContentDigest, ContentHasher};
 
+use crate::archive::estargz_entries;
+use crate::archive::operation::Operation;
 use crate::archive::tar_reader::{self, Header};
-use crate::copy::layer_builder::{Bytes, Draft, Node};
 use crate::disk::materialize::{SPOOL, spooled};
-use crate::pack::estargz;
+use crate::tree::layer_builder::Draft;
+use crate::tree::layer_files::Bytes;
+use crate::tree::sorted_nodes::Node;
 use crate::{ArchiveError, Entry, EntryKind, LayerError, Mtime, ResolveError, TreePath, UnpackLimits};
-
-/// One entry of an archive.
-#[derive(Debug)]
-pub(crate) enum Operation {
-    /// An entry of its own; with the number of its bytes in the spool.
-    Put(Entry, Option<u64>),
-    /// One more name for what is at `target`. The entry says its path, and the metadata that all names have from
-    /// now on; its kind says nothing.
-    Link { entry: Entry, target: TreePath },
-    /// `.wh.x`: `x` of lower layers is hidden.
-    Hide(TreePath),
-    /// `.wh..wh..opq`: all that lower layers have in a directory is hidden.
-    HideContents(TreePath),
-}
 
 /// An archive that was read to its end.
 #[derive(Debug)]
@@ -87,7 +76,7 @@ pub(crate) fn read(
     }
     reader.drain()?;
     if purpose == Purpose::Layer {
-        estargz::leave_out_own(&mut archive.operations);
+        estargz_entries::leave_out(&mut archive.operations);
     }
     Ok(archive)
 }

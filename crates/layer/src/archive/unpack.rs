@@ -6,26 +6,12 @@ use std::sync::mpsc;
 
 use dbuild_digest::{BlobDigest, BlobHasher};
 
+use crate::archive::chunks::Chunks;
 use crate::archive::extract::{self, Applied, Archive, Purpose};
-use crate::copy::layer_builder::Draft;
+use crate::archive::limits::UnpackLimits;
 use crate::disk::materialize::place;
+use crate::tree::layer_builder::Draft;
 use crate::{DiskForm, Entry, LayerError, Made, Stack, Tree, TreePath};
-
-/// How large an archive may be.
-#[derive(Clone, Copy, Debug)]
-pub struct UnpackLimits {
-    /// Bytes of the uncompressed archive.
-    pub bytes: u64,
-    /// Entries.
-    pub entries: u64,
-}
-
-impl Default for UnpackLimits {
-    /// 1 TiB and 20 million entries: more than any image has, and an end.
-    fn default() -> Self {
-        Self { bytes: 1 << 40, entries: 20_000_000 }
-    }
-}
 
 /// A layer that was read, and waits for the layers below it: hardlinks may lead into them, and so may symlinks
 /// on the way to an entry.
@@ -108,34 +94,6 @@ fn feed(mut reader: impl Read, full: &mpsc::SyncSender<std::io::Result<Vec<u8>>>
             let _ = full.send(Err(error));
             return hasher;
         }
-    }
-}
-
-/// Reads what another thread sends in pieces; an error that it sends is the reader's.
-pub(crate) struct Chunks {
-    chunks: mpsc::Receiver<std::io::Result<Vec<u8>>>,
-    current: Vec<u8>,
-    at: usize,
-}
-
-impl Chunks {
-    pub(crate) fn new(chunks: mpsc::Receiver<std::io::Result<Vec<u8>>>) -> Self {
-        Self { chunks, current: Vec::new(), at: 0 }
-    }
-}
-
-impl Read for Chunks {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        while self.at == self.current.len() {
-            match self.chunks.recv() {
-                Ok(chunk) => (self.current, self.at) = (chunk?, 0),
-                Err(mpsc::RecvError) => return Ok(0),
-            }
-        }
-        let length = buffer.len().min(self.current.len() - self.at);
-        buffer[..length].copy_from_slice(&self.current[self.at..self.at + length]);
-        self.at += length;
-        Ok(length)
     }
 }
 

@@ -7,7 +7,7 @@ use rustix::fs::FileType;
 use crate::context::ignore::DecidingPattern;
 use crate::context::walk::{holds_anything, is_left_out};
 use crate::disk::{self, Root, Stat};
-use crate::tree::stack::{Step, resolve_with};
+use crate::tree::resolve::{Step, resolve_with};
 use crate::{Ignore, LayerError, TreePath};
 
 /// The place where a path ends that is not in a context.

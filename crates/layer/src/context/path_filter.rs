@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use crate::context::glob;
 use crate::disk::{self, Root};
-use crate::tree::stack::MAX_LINKS;
+use crate::tree::resolve::MAX_LINKS;
 use crate::{Ignore, LayerError, TreePath};
 
 /// Paths without symlinks, as a tree of names.

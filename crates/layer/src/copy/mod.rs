@@ -1,9 +1,7 @@
 //! COPY, ADD and WORKDIR: first decided in memory on the trees alone, then written.
 
 pub(crate) mod chmod;
-pub(crate) mod layer_builder;
 pub(crate) mod select;
-pub(crate) mod sorted_nodes;
 pub mod users;
 
 use std::collections::HashMap;
@@ -14,9 +12,11 @@ use dbuild_digest::ContentDigest;
 
 use crate::archive::extract::{self, Applied, Purpose};
 use crate::copy::chmod::ModeChange;
-use crate::copy::layer_builder::{Bytes, Draft, Node, now};
 use crate::copy::select::{Match, Selected};
-use crate::disk::materialize::place;
+use crate::disk::materialize::{Made, place};
+use crate::tree::layer_builder::{Draft, now};
+use crate::tree::layer_files::Bytes;
+use crate::tree::sorted_nodes::Node;
 use crate::{
     Borrowed, CopyError, DestinationConflict, DiskForm, Entry, EntryKind, Files, ResolveError, Selection,
     Stack, StackLayer, Tree, TreePath, UnpackLimits,
@@ -66,18 +66,6 @@ pub enum Source<'a> {
         /// Its bytes.
         content: &'a [u8],
     },
-}
-
-/// A layer that was made.
-#[derive(Clone, Debug)]
-pub struct Made {
-    /// Its index.
-    pub tree: Tree,
-    /// Files of a context that were not, while they were copied, what they had been when the context was walked; as
-    /// paths of the layer. The index tells what was copied.
-    pub changed: Vec<TreePath>,
-    /// What people should know: device nodes that are in the layer but could not be made on disk here, say.
-    pub notes: Vec<String>,
 }
 
 /// Copies into an empty directory, which becomes the layer in overlayfs' form, and gives its index.

@@ -8,7 +8,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::disk::{self, Root};
-use crate::tree::unwritten::Opened;
+use crate::tree::layer_files::Opened;
 use crate::{DiskForm, Entry, EntryKind, Found, LayerError, OverlayFlavor, Ownership, Stack, TreePath};
 
 /// How files are written outside of the store.

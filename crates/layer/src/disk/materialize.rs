@@ -9,11 +9,12 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::copy::layer_builder::{Bytes, Draft};
 use crate::disk::hash::hash_bytes;
 use crate::disk::{self, Root};
-use crate::tree::unwritten::Opened;
-use crate::{DiskForm, Entry, EntryKind, Files, LayerError, Made, Tree, TreePath};
+use crate::tree::layer_builder::Draft;
+use crate::tree::layer_files::Bytes;
+use crate::tree::layer_files::Opened;
+use crate::{DiskForm, Entry, EntryKind, Files, LayerError, Tree, TreePath};
 
 /// The directory, in the layer's own, in which bytes wait that came before their place was known. An archive
 /// cannot hold an entry of this name (it would be a whiteout).
@@ -22,6 +23,18 @@ pub(crate) const SPOOL: &str = ".wh..dbuild-spool";
 /// The file in the spool with this number.
 pub(crate) fn spooled(number: u64) -> String {
     format!("{SPOOL}/{number}")
+}
+
+/// A layer that was made.
+#[derive(Clone, Debug)]
+pub struct Made {
+    /// Its index.
+    pub tree: Tree,
+    /// Files of a context that were not, while they were copied, what they had been when the context was walked; as
+    /// paths of the layer. The index tells what was copied.
+    pub changed: Vec<TreePath>,
+    /// What people should know: device nodes that are in the layer but could not be made on disk here, say.
+    pub notes: Vec<String>,
 }
 
 struct Placer<'a> {

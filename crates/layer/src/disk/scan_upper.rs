@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use crate::disk::hash::hash_bytes;
 use crate::disk::{self, Root, Stat};
-use crate::tree::unwritten::Opened;
+use crate::tree::layer_files::Opened;
 use crate::{
     DiskForm, Entry, EntryKind, Found, LayerError, OverlayFlavor, Ownership, Stack, Tree, TreePath, Xattrs,
 };

@@ -12,10 +12,10 @@ use std::sync::mpsc;
 
 use dbuild_digest::{BlobDigest, BlobHasher, ContentDigest};
 
-use crate::archive::extract::Operation;
+use crate::archive::chunks::Chunks;
+use crate::archive::estargz_entries::{LANDMARKS, TOC};
 use crate::archive::tar_reader::{self, Header};
 use crate::archive::tar_writer::{self, Member};
-use crate::archive::unpack::Chunks;
 use crate::pack::estargz_toc::{self, Chunk, Toc};
 use crate::pack::gzip::{self, Feeder, Sink};
 use crate::{Entry, EntryKind, LayerError, Members, TreePath, UnpackLimits};
@@ -23,10 +23,6 @@ use crate::{Entry, EntryKind, LayerError, Members, TreePath, UnpackLimits};
 /// How many bytes of a file are one member. Small enough that the blocks of all threads fit into little memory, and that a
 /// reader who wants a few bytes does not have to fetch many.
 const CHUNK: usize = 1 << 20;
-/// The table of contents, in the root.
-const TOC: &str = "stargz.index.json";
-/// The entry that says that there is nothing to fetch in advance, and the one that says how far that goes.
-const LANDMARKS: [&str; 2] = [".no.prefetch.landmark", ".prefetch.landmark"];
 const LANDMARK: &[u8] = &[0xf];
 /// How much is passed on at once.
 const PIECE: usize = 256 << 10;
@@ -263,19 +259,6 @@ impl Sink for Passing {}
 fn is_own(name: &[u8]) -> bool {
     let is = |own: &str| TreePath::clean(name).is_ok_and(|path| path.as_bytes() == own.as_bytes());
     is(TOC) || LANDMARKS.into_iter().any(is)
-}
-
-/// Leaves the table and the landmarks of an eStargz layer out of what it is made of: they are no files of the image, and who
-/// reads the layer file by file does not show them either. Of other layers nothing is left out.
-pub(crate) fn leave_out_own(operations: &mut Vec<Operation>) {
-    let path_is = |operation: &Operation, own: &str| match operation {
-        Operation::Put(entry, Some(_)) => entry.path.as_bytes() == own.as_bytes(),
-        _ => false,
-    };
-    let is_landmark = |operation: &Operation| LANDMARKS.into_iter().any(|own| path_is(operation, own));
-    if operations.last().is_some_and(|last| path_is(last, TOC)) && operations.iter().any(is_landmark) {
-        operations.retain(|operation| !path_is(operation, TOC) && !is_landmark(operation));
-    }
 }
 
 /// Appends the header of a file that the format asks for.

@@ -20,7 +20,7 @@ use crate::archive::tar_writer::{self, Member};
 use crate::disk;
 use crate::pack::estargz::TocInfo;
 use crate::pack::gzip::{Fill, Sink};
-use crate::tree::unwritten::Opened;
+use crate::tree::layer_files::Opened;
 use crate::{Entry, EntryKind, Files, LayerError, Members, Tree, TreePath};
 
 /// How a layer is compressed.

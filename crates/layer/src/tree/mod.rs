@@ -1,9 +1,12 @@
 //! The index of one layer.
 
 pub(crate) mod encoding;
+pub(crate) mod layer_builder;
+pub(crate) mod layer_files;
 pub(crate) mod path;
+pub(crate) mod resolve;
+pub(crate) mod sorted_nodes;
 pub(crate) mod stack;
-pub(crate) mod unwritten;
 
 use std::ops::Range;
 use std::sync::OnceLock;

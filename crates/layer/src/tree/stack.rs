@@ -4,30 +4,14 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read as _;
 use std::ops::Range;
-use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 
 use dbuild_digest::ContentDigest;
 
-use crate::{Borrowed, Entry, EntryKind, LayerError, ResolveError, Tree, TreePath};
-
-/// Links that may be followed on the way to one path (as many as Docker follows).
-pub(crate) const MAX_LINKS: usize = 255;
+use crate::tree::resolve::{Step, resolve_with};
+use crate::{Entry, EntryKind, Files, LayerError, ResolveError, Tree, TreePath};
 
 static PLAIN_ROOT: LazyLock<Entry> = LazyLock::new(|| Entry::new_dir(TreePath::root()));
-
-/// Where the files of a layer are.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Files {
-    /// Not unpacked: only the index is known.
-    Absent,
-    /// In a directory in overlayfs' form that nobody changes any more: its files may be hardlinked.
-    Snapshot(PathBuf),
-    /// In a directory of the user's (a build context), which can change at any moment.
-    Live(PathBuf),
-    /// In directories of the user's, each at a place of its own.
-    Borrowed(Arc<Borrowed>),
-}
 
 /// One layer of a [`Stack`].
 #[derive(Clone, Debug)]
@@ -263,63 +247,6 @@ impl<'a> Found<'a> {
 fn hides_below(tree: &Tree, path: &TreePath) -> bool {
     let hides = |entry: &Entry| entry.kind != EntryKind::Dir { opaque: false };
     path.ancestors().any(|above| tree.get(&above).is_some_and(hides))
-}
-
-/// What a path component is, for [`resolve_with`].
-pub(crate) enum Step {
-    Missing,
-    Dir,
-    Link(Box<[u8]>),
-    Other,
-}
-
-/// The one place that knows how a path is followed; `look` says what stands at a path without symlinks.
-pub(crate) fn resolve_with(
-    root: &TreePath,
-    path: &[u8],
-    follow_last: bool,
-    mut look: impl FnMut(&TreePath) -> Step,
-) -> Result<TreePath, ResolveError> {
-    let name = || TreePath::clean(path).unwrap_or_default();
-    let mut pending: Vec<Box<[u8]>> = Vec::new();
-    push_components(&mut pending, path);
-    let mut at = root.clone();
-    let mut links = 0;
-    while let Some(component) = pending.pop() {
-        match &*component {
-            b"." => continue,
-            b".." => {
-                if at != *root {
-                    at = at.parent().unwrap_or_default();
-                }
-                continue;
-            }
-            _ => {}
-        }
-        let next = at.child(&component)?;
-        match look(&next) {
-            Step::Link(target) if follow_last || !pending.is_empty() => {
-                links += 1;
-                if links > MAX_LINKS {
-                    return Err(ResolveError::TooManyLinks(name()));
-                }
-                if target.first() == Some(&b'/') {
-                    at = root.clone();
-                }
-                push_components(&mut pending, &target);
-            }
-            Step::Other | Step::Link(_) if !pending.is_empty() => {
-                return Err(ResolveError::NotADirectory(next));
-            }
-            _ => at = next,
-        }
-    }
-    Ok(at)
-}
-
-fn push_components(pending: &mut Vec<Box<[u8]>>, path: &[u8]) {
-    let components = path.split(|byte| *byte == b'/').filter(|component| !component.is_empty());
-    pending.extend(components.rev().map(Into::into));
 }
 
 #[cfg(test)]

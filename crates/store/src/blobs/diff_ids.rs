@@ -8,7 +8,6 @@
 use dbuild_digest::BlobDigest;
 use rusqlite::{OptionalExtension as _, Transaction};
 
-use crate::blobs::packed_layers::PackedLayer;
 use crate::db::seal;
 use crate::{Store, StoreError};
 
@@ -30,28 +29,6 @@ impl Store {
     /// Remembers that a blob's uncompressed content has this digest. The caller has computed both.
     pub fn put_diff_id(&self, blob: &BlobDigest, diff_id: &BlobDigest) -> Result<(), StoreError> {
         self.inner.db.write(|db| put_diff_id(db, blob, diff_id))
-    }
-
-    /// A store of an earlier version has pairs only where it packed a layer.
-    fn diff_id_of_packed(&self, blob: &BlobDigest) -> Option<BlobDigest> {
-        let rows = self.inner.db.read(|db| {
-            let mut query =
-                db.prepare_cached("SELECT snapshot, pack, body, seal FROM packed WHERE digest=?1")?;
-            let rows = query.query_map([blob.as_bytes()], |row| {
-                Ok((
-                    row.get::<_, String>(0)?,
-                    row.get::<_, String>(1)?,
-                    row.get::<_, Vec<u8>>(2)?,
-                    row.get::<_, Vec<u8>>(3)?,
-                ))
-            })?;
-            rows.collect::<Result<Vec<_>, _>>()
-        });
-        let whole = rows.ok()?.into_iter().find_map(|(snapshot, pack, body, sealed)| {
-            let expected = seal("packed", &[snapshot.as_bytes(), pack.as_bytes()], &body);
-            (sealed == expected).then(|| serde_json::from_slice::<PackedLayer>(&body).ok()).flatten()
-        });
-        whole.map(|layer| layer.diff_id)
     }
 
     /// Forgets the pairs of blobs that are gone.

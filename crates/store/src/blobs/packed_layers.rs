@@ -82,6 +82,28 @@ impl Store {
             read_back(db, "SELECT 1 FROM packed WHERE snapshot=?1 AND pack=?2", (snapshot.as_str(), &key.0))
         })
     }
+
+    /// A store of an earlier version has pairs only where it packed a layer.
+    pub(crate) fn diff_id_of_packed(&self, blob: &BlobDigest) -> Option<BlobDigest> {
+        let rows = self.inner.db.read(|db| {
+            let mut query =
+                db.prepare_cached("SELECT snapshot, pack, body, seal FROM packed WHERE digest=?1")?;
+            let rows = query.query_map([blob.as_bytes()], |row| {
+                Ok((
+                    row.get::<_, String>(0)?,
+                    row.get::<_, String>(1)?,
+                    row.get::<_, Vec<u8>>(2)?,
+                    row.get::<_, Vec<u8>>(3)?,
+                ))
+            })?;
+            rows.collect::<Result<Vec<_>, _>>()
+        });
+        let whole = rows.ok()?.into_iter().find_map(|(snapshot, pack, body, sealed)| {
+            let expected = seal("packed", &[snapshot.as_bytes(), pack.as_bytes()], &body);
+            (sealed == expected).then(|| serde_json::from_slice::<PackedLayer>(&body).ok()).flatten()
+        });
+        whole.map(|layer| layer.diff_id)
+    }
 }
 
 fn seal_of(snapshot: &SnapshotId, key: &PackKey, body: &[u8]) -> Vec<u8> {

@@ -144,7 +144,7 @@ impl Store {
         let files = self.inner.db.files();
         let database = files.iter().filter_map(|file| fs::metadata(file).ok());
         let blocks: u64 = indexes.chain(database).map(|meta| meta.blocks() * 512).sum();
-        Ok(known + mounts + blocks + crate::gc::reserve::BYTES)
+        Ok(known + mounts + blocks + crate::format::RESERVE_BYTES)
     }
 
     pub(crate) fn snapshot_rows(&self) -> Result<Vec<SnapshotRow>, StoreError> {

@@ -18,9 +18,8 @@ use std::time::Duration;
 use dbuild_digest::{BlobDigest, SnapshotId, StepKey};
 use rusqlite::Transaction;
 
+use crate::StoreError;
 use crate::db::{Db, int};
-use crate::snapshots::touch_snapshot;
-use crate::{Store, StoreError};
 
 /// The longest that a use waits to be written.
 const PATIENCE: Duration = Duration::from_millis(20);
@@ -119,25 +118,26 @@ impl Uses {
             }
         }
     }
-}
 
-impl Store {
-    /// Opens the window of a look-up; must come before it.
-    pub(crate) fn window(&self) -> Result<Window, StoreError> {
-        if let Some(open) = self.inner.uses.lock().windows.last() {
+    /// The window of a look-up; must come before it. `open` opens one where none is open.
+    pub(crate) fn window(
+        self: &Arc<Self>,
+        db: &Arc<Db>,
+        open: impl FnOnce() -> Result<File, StoreError>,
+    ) -> Result<Window, StoreError> {
+        if let Some(open) = self.lock().windows.last() {
             return Ok(Arc::clone(open));
         }
-        let opened = Arc::new(self.publishing()?);
-        let mut gathered = self.inner.uses.lock();
+        let opened = Arc::new(open()?);
+        let mut gathered = self.lock();
         gathered.windows.push(Arc::clone(&opened));
-        self.write_later(&mut gathered);
+        self.write_later(&mut gathered, db);
         Ok(opened)
     }
 
     /// Notes a use of what was found within a window.
-    pub(crate) fn note(&self, used: &Used<'_>, window: &Window) {
-        let now_ms = self.stamp();
-        let mut gathered = self.inner.uses.lock();
+    pub(crate) fn note(self: &Arc<Self>, db: &Arc<Db>, used: &Used<'_>, now_ms: u64, window: &Window) {
+        let mut gathered = self.lock();
         gathered.now_ms = now_ms;
         match used {
             Used::Record(key) => drop(gathered.records.entry(**key).or_default()),
@@ -149,24 +149,19 @@ impl Store {
         if !gathered.windows.iter().any(|open| Arc::ptr_eq(open, window)) {
             gathered.windows.insert(0, Arc::clone(window));
         }
-        self.write_later(&mut gathered);
+        self.write_later(&mut gathered, db);
         if gathered.len() >= BATCH {
             drop(gathered);
-            self.flush_uses();
+            self.flush(db);
         }
-    }
-
-    /// Writes what was noted. Called before anybody reads uses or removes what is unused, and at the end of a build.
-    pub fn flush_uses(&self) {
-        self.inner.uses.flush(&self.inner.db);
     }
 
     /// Sees to it that somebody writes soon.
-    fn write_later(&self, gathered: &mut Gathered) {
+    fn write_later(self: &Arc<Self>, gathered: &mut Gathered, db: &Arc<Db>) {
         if gathered.awaited {
             return;
         }
-        let (uses, db) = (Arc::downgrade(&self.inner.uses), Arc::downgrade(&self.inner.db));
+        let (uses, db) = (Arc::downgrade(self), Arc::downgrade(db));
         let thread = std::thread::Builder::new().name("uses".to_owned()).spawn(move || {
             std::thread::sleep(PATIENCE);
             if let (Some(uses), Some(db)) = (uses.upgrade(), db.upgrade()) {
@@ -175,4 +170,9 @@ impl Store {
         });
         gathered.awaited = thread.is_ok();
     }
+}
+
+/// Notes in a transaction that a snapshot was used.
+pub(crate) fn touch_snapshot(db: &Transaction<'_>, id: &str, now: i64) -> rusqlite::Result<usize> {
+    db.prepare_cached("UPDATE snapshots SET last_used_ms=?2 WHERE id=?1")?.execute((id, now))
 }

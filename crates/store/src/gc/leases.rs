@@ -18,12 +18,12 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::PathBuf;
 
+use dbuild_support::lock;
 use dbuild_support::time::now_ms;
 
 use crate::error::Context;
-use crate::locks::try_lock;
+use crate::ids::unique;
 use crate::publish::create_new;
-use crate::store::unique;
 use crate::{Store, StoreError};
 
 /// Protects what its store handle (and the handle's clones) uses, until it is dropped.
@@ -56,7 +56,7 @@ impl Store {
         for entry in fs::read_dir(&dir).on("read", &dir)? {
             let path = entry.on("read", &dir)?.path();
             let Ok(file) = File::open(&path) else { continue };
-            if try_lock(&file).on("lock", &path)? {
+            if lock::try_lock(&file).on("lock", &path)? {
                 let _ = fs::remove_file(&path);
                 continue;
             }

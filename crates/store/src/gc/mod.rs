@@ -362,7 +362,7 @@ impl Store {
         // One's own window would be waited for.
         self.flush_uses();
         let path = self.room("publish.lock");
-        let file = crate::locks::open_lock_file(&path)?;
+        let file = dbuild_support::lock::open(&path).on("lock", &path)?;
         file.lock().on("lock", &path)?;
         Ok(file)
     }

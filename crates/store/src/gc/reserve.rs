@@ -9,19 +9,16 @@ use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
+use dbuild_support::lock;
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
 use crate::error::Context;
+use crate::format::{RESERVE, RESERVE_BYTES};
 use crate::gc::disk_usage::size_of;
-use crate::locks::open_lock_file;
 use crate::publish::{create_new, remove_tree};
-use crate::store::dead_scratch;
+use crate::scratch::dead_scratch;
 use crate::{Store, StoreError};
 
-/// The directory of the reserve.
-pub(crate) const RESERVE: &str = "reserve";
-/// What all files of the reserve take: a first deletion of rows, and the part of SQLite's log that is mapped.
-pub(crate) const BYTES: u64 = 1 << 20;
 /// Each of them is an inode that a collection can have.
 const FILES: u64 = 16;
 
@@ -29,11 +26,11 @@ impl Store {
     /// Gives the reserve of the store in a directory back to the file system, with what dead processes left in `tmp/`, if there
     /// is no space or no inode left. To be called before the store is opened, by who is going to collect.
     pub fn make_room(dir: &Path) -> Result<(), StoreError> {
-        if !dir.join("format").exists() || has_free(dir, BYTES, FILES)? {
+        if !dir.join("format").exists() || has_free(dir, RESERVE_BYTES, FILES)? {
             return Ok(());
         }
         let lock_path = dir.join("lock");
-        let lock = open_lock_file(&lock_path)?;
+        let lock = lock::open(&lock_path).on("lock", &lock_path)?;
         lock.lock().on("lock", &lock_path)?;
         let reserve = dir.join(RESERVE);
         remove_tree(&reserve).on("remove", &reserve)?;
@@ -46,7 +43,7 @@ impl Store {
     /// Makes the reserve where there is none and space enough; whether it did. The store can do without.
     pub(crate) fn keep_reserve(&self) -> bool {
         let place = self.room(RESERVE);
-        if place.exists() || !matches!(has_free(self.root(), 8 * BYTES, 8 * FILES), Ok(true)) {
+        if place.exists() || !matches!(has_free(self.root(), 8 * RESERVE_BYTES, 8 * FILES), Ok(true)) {
             return false;
         }
         let draft = self.scratch_path();
@@ -72,7 +69,7 @@ fn fill(dir: &Path) -> std::io::Result<()> {
     DirBuilder::new().mode(0o700).create(dir)?;
     for number in 0..FILES {
         let file = create_new(&dir.join(number.to_string()))?;
-        fallocate(&file, FallocateFlags::empty(), 0, BYTES / FILES)?;
+        fallocate(&file, FallocateFlags::empty(), 0, RESERVE_BYTES / FILES)?;
     }
     Ok(())
 }

@@ -12,12 +12,12 @@ use std::io;
 use std::path::Path;
 
 use dbuild_digest::BlobDigest;
+use dbuild_support::lock;
 use oci_spec::image::{Descriptor, ImageManifest};
 use serde_json::{Value, json};
 
 use crate::db::seal;
 use crate::error::Context;
-use crate::locks::open_lock_file;
 use crate::publish::{Durability, publish_bytes};
 use crate::{Store, StoreError};
 
@@ -335,7 +335,7 @@ impl Store {
 
     fn lock_index(&self) -> Result<fs::File, StoreError> {
         let path = self.room("index.lock");
-        let file = open_lock_file(&path)?;
+        let file = lock::open(&path).on("lock", &path)?;
         file.lock().on("lock", &path)?;
         Ok(file)
     }

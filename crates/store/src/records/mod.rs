@@ -13,11 +13,10 @@ use rusqlite::{OptionalExtension as _, Row};
 use serde::{Deserialize, Serialize};
 
 use crate::db::{int, read_back, seal, uint};
-use crate::gc::last_used::{Used, Window};
+use crate::gc::last_used::{Used, Window, touch_snapshot};
 use crate::records::ingredient_chunks::{
     ChunkId, chunks_of, missing_chunks, pack_chunks, read_chunks, write_chunks,
 };
-use crate::snapshots::touch_snapshot;
 use crate::{Snapshot, Store, StoreError};
 
 /// What a key led to.

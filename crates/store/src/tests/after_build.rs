@@ -118,7 +118,7 @@ fn a_use_that_cannot_be_written_protects_everything_until_its_lease_ends() {
 fn a_reserve_is_kept_and_made_again_whoever_took_it() {
     let space = Space::new();
     let store = space.open();
-    let reserve = store.room(crate::gc::reserve::RESERVE);
+    let reserve = store.room(crate::format::RESERVE);
     let blocks = || fs::read_dir(&reserve).unwrap().count();
     assert_eq!(blocks(), 16);
     // There is space, so it stays.

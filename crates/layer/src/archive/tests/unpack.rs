@@ -283,7 +283,7 @@ proptest! {
     /// Whatever a draft can hold: packed, compressed, read back, it is the same tree.
     #[test]
     fn packing_and_unpacking_agree(entries in entries(), compression in 0..3_u8) {
-        let mut draft = crate::copy::layer_builder::Draft::new(None);
+        let mut draft = crate::tree::layer_builder::Draft::new(None);
         let implied = Entry::new_dir(crate::TreePath::root());
         let mut group = None;
         for (name, kind, bytes, mode, id, secs) in entries {
@@ -292,7 +292,7 @@ proptest! {
                 continue;
             }
             let mut entry = Entry { mode, uid: id, gid: id / 2, mtime: Mtime { secs, nanos: 0 }, ..Entry::new_dir(path) };
-            let mut content = crate::copy::layer_builder::Bytes::None;
+            let mut content = crate::tree::layer_files::Bytes::None;
             let mut of_group = None;
             match kind {
                 0 => {}
@@ -304,17 +304,17 @@ proptest! {
                 _ => {
                     let (size, digest) = (bytes.len() as u64, dbuild_digest::ContentDigest::of(&bytes));
                     entry.kind = crate::EntryKind::File { size, content: digest };
-                    content = crate::copy::layer_builder::Bytes::Inline(bytes.into());
+                    content = crate::tree::layer_files::Bytes::Inline(bytes.into());
                     of_group = (kind == 5).then(|| draft.new_group());
                 }
             }
-            let node = crate::copy::layer_builder::Node { entry, bytes: content, group: of_group };
+            let node = crate::tree::sorted_nodes::Node { entry, bytes: content, group: of_group };
             if kind == 5 {
                 group = Some(node.clone());
             } else if let (4, Some(one)) = (kind, &group) {
                 // One more name for the last file of a group.
                 let entry = Entry { path: node.entry.path.clone(), ..one.entry.clone() };
-                draft.put(crate::copy::layer_builder::Node { entry, ..one.clone() }, &implied);
+                draft.put(crate::tree::sorted_nodes::Node { entry, ..one.clone() }, &implied);
                 continue;
             }
             draft.put(node, &implied);

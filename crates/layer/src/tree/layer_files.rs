@@ -6,11 +6,42 @@
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::copy::layer_builder::Bytes;
 use crate::disk::Root;
-use crate::{Entry, Files, LayerError, Tree, TreePath};
+use crate::{Entry, LayerError, Tree, TreePath};
+
+/// Where the files of a layer are.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Files {
+    /// Not unpacked: only the index is known.
+    Absent,
+    /// In a directory in overlayfs' form that nobody changes any more: its files may be hardlinked.
+    Snapshot(PathBuf),
+    /// In a directory of the user's (a build context), which can change at any moment.
+    Live(PathBuf),
+    /// In directories of the user's, each at a place of its own.
+    Borrowed(Arc<Borrowed>),
+}
+
+/// Where a regular file's bytes come from.
+#[derive(Clone, Debug)]
+pub(crate) enum Bytes {
+    /// It is no regular file.
+    None,
+    /// From another layer or a context.
+    Layer {
+        files: Arc<Files>,
+        path: TreePath,
+        /// The file there has the same mode, owner, time and attributes, and never changes.
+        linkable: bool,
+    },
+    /// From memory.
+    Inline(Arc<[u8]>),
+    /// From the spool, under this number.
+    Spool(u64),
+}
 
 /// The files of a layer that was decided and not written.
 pub struct Borrowed {
@@ -128,5 +159,5 @@ impl Files {
 }
 
 #[cfg(test)]
-#[path = "tests/unwritten.rs"]
+#[path = "tests/layer_files.rs"]
 mod tests;

@@ -3,8 +3,18 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use crate::TreePath;
-use crate::copy::layer_builder::Node;
+use crate::tree::layer_files::Bytes;
+use crate::{Entry, TreePath};
+
+/// One entry and where its bytes come from.
+#[derive(Clone, Debug)]
+pub(crate) struct Node {
+    /// Never a `Hardlink`: those are nodes of the same kind with the same group.
+    pub(crate) entry: Entry,
+    pub(crate) bytes: Bytes,
+    /// Nodes of one group become hardlinks of each other.
+    pub(crate) group: Option<u64>,
+}
 
 /// See the module. A path stands in one of both at most.
 #[derive(Debug, Default)]

@@ -1,7 +1,8 @@
 use std::collections::BTreeMap;
 
 use super::Nodes;
-use crate::copy::layer_builder::{Bytes, Node};
+use crate::tree::layer_files::Bytes;
+use crate::tree::sorted_nodes::Node;
 use crate::{Entry, TreePath};
 
 fn path(text: &str) -> TreePath {

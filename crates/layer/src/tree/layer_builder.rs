@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::copy::sorted_nodes::Nodes;
-use crate::tree::stack::{Step, resolve_with};
+use crate::tree::layer_files::Bytes;
+use crate::tree::resolve::{Step, resolve_with};
+use crate::tree::sorted_nodes::{Node, Nodes};
 use crate::{Entry, EntryKind, Files, Found, Mtime, ResolveError, Stack, Tree, TreePath};
 
 /// See the module.
@@ -13,34 +14,6 @@ pub(crate) struct Draft<'a> {
     parent: Option<&'a Stack>,
     nodes: Nodes,
     groups: u64,
-}
-
-/// One entry and where its bytes come from.
-#[derive(Clone, Debug)]
-pub(crate) struct Node {
-    /// Never a `Hardlink`: those are nodes of the same kind with the same group.
-    pub(crate) entry: Entry,
-    pub(crate) bytes: Bytes,
-    /// Nodes of one group become hardlinks of each other.
-    pub(crate) group: Option<u64>,
-}
-
-/// Where a regular file's bytes come from.
-#[derive(Clone, Debug)]
-pub(crate) enum Bytes {
-    /// It is no regular file.
-    None,
-    /// From another layer or a context.
-    Layer {
-        files: Arc<Files>,
-        path: TreePath,
-        /// The file there has the same mode, owner, time and attributes, and never changes.
-        linkable: bool,
-    },
-    /// From memory.
-    Inline(Arc<[u8]>),
-    /// From the spool, under this number.
-    Spool(u64),
 }
 
 impl<'a> Draft<'a> {
