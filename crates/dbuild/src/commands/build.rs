@@ -17,16 +17,16 @@ use dbuild_scheduler::{
 };
 use dbuild_store::{BuildInfo, Store, UpkeepLimits};
 
-use super::build_error::{render_step, shell_command};
-use super::export::{Exported, Exporting, export};
-use super::planning::{announce, cache_use, cancel_on_signal, default_jobs, prepare};
+use crate::build::error_text::{render_step, shell_command};
+use crate::build::export::{Exported, Exporting, export};
+use crate::build::inputs::{self, Inputs};
+use crate::build::prepare::{announce, cache_use, cancel_on_signal, default_jobs, prepare};
+use crate::build::resolve_images::Images;
 use crate::cli::{BuildArgs, Global, ProgressMode, Ulimit, annotations};
 use crate::docker_compat;
 use crate::error::Error;
-use crate::inputs::{self, Inputs};
 use crate::pipes;
 use crate::progress::{self, View};
-use crate::resolve::Images;
 use crate::session::Session;
 
 /// After the signal, what can be waited for is waited for so long; the rest dies with the process.
@@ -86,7 +86,7 @@ pub(super) fn check(flags: &BuildArgs) -> Result<(), Error> {
             "warning: `--on-failure shell` needs a terminal as standard input and output: no shell will be opened",
         );
     }
-    super::export::check(flags, &outputs(flags)?)?;
+    crate::build::export::check(flags, &outputs(flags)?)?;
     dbuild_cache::strategy(&flags.strategy).map(drop).map_err(Error::usage)
 }
 
@@ -237,7 +237,7 @@ impl Build<'_> {
         mut cancel: Cancel,
     ) -> Result<Result<Exported, Error>, BuildError> {
         let plan = Arc::new(lowered.plan.clone());
-        let mut begun = super::export::begin(self.session, &plan, &self.outputs);
+        let mut begun = crate::build::export::begin(self.session, &plan, &self.outputs);
         let layers = begun.as_ref().map(|(_, begun)| Arc::new(begun.listener()) as LayerListener);
         let mut request = self.request(Arc::clone(&plan), layers, Arc::clone(events), cancel.clone());
         let mut left = plan.len();
@@ -272,7 +272,7 @@ impl Build<'_> {
             };
             if self.outputs.iter().any(takes_image) && exported.is_ok() {
                 tokio::task::block_in_place(|| {
-                    crate::starts::tell(&self.session.store, &plan, &built, events)
+                    crate::build::start_check::tell(&self.session.store, &plan, &built, events)
                 });
             }
             Ok(exported)

@@ -4,15 +4,15 @@ use dbuild_events::NoEvents;
 use dbuild_frontend::{Diagnostics, Outline, Source, TargetInfo, outline, parse, targets};
 use serde_json::{Map, Value, json};
 
-use super::build_error::render_all;
 use super::findings::json::{base64, location};
-use super::planning::pull_policy;
 use super::{build, check, print, print_json};
+use crate::build::error_text::render_all;
+use crate::build::inputs;
+use crate::build::prepare::pull_policy;
+use crate::build::resolve_images::resolve;
 use crate::cli::{BuildArgs, Call, FindingsFormat, Global, Method};
 use crate::error::Error;
-use crate::inputs;
 use crate::progress;
-use crate::resolve::resolve;
 use crate::session::Session;
 
 /// Builds, or answers.

@@ -14,10 +14,10 @@ use dbuild_store::{Snapshot, Store};
 use serde_json::{Value, json};
 
 use super::{print, print_json};
+use crate::build::start_check::{StackFiles, add_remedies, copy_name};
 use crate::cli::{FindingsFormat, Global};
 use crate::error::{EXIT_FAILED, Error};
 use crate::session::Session;
-use crate::starts::{StackFiles, add_remedies, copy_name};
 
 /// So many builds are looked through for the one that made the image.
 const BUILDS: usize = 100;

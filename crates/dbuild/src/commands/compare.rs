@@ -72,7 +72,7 @@ fn known(session: &Session, args: &CompareArgs, word: &str) -> Result<Known, Err
     if session.store.image(word).is_ok() {
         return image(session, word);
     }
-    if args.file.is_some() || crate::inputs::default_dockerfile(context).is_some() {
+    if args.file.is_some() || crate::build::inputs::default_dockerfile(context).is_some() {
         let target = [file.unwrap_or_default(), words(&["--target", word])].concat();
         return built(session, &target);
     }

@@ -5,11 +5,11 @@ use dbuild_report::{Build, graph};
 use dbuild_scheduler::Canceller;
 
 use super::journal::read_build;
-use super::planning::{announce, cancel_on_signal, prepare};
 use super::{print, print_json};
+use crate::build::inputs;
+use crate::build::prepare::{announce, cancel_on_signal, prepare};
 use crate::cli::{Global, GraphArgs, GraphFormat};
 use crate::error::Error;
-use crate::inputs;
 use crate::session::Session;
 
 /// Where no terminal says how wide it is.

@@ -11,8 +11,8 @@ use dbuild_scheduler::BlobSource as _;
 use dbuild_store::{Descriptor, ImageEntry};
 use serde::Serialize;
 
-use super::export::failed;
 use super::{print, print_json};
+use crate::build::export::failed;
 use crate::cli::{Global, ListArgs, LoadArgs, SaveArgs};
 use crate::error::Error;
 use crate::pipes;

@@ -1,7 +1,6 @@
 //! The commands, one file for each family.
 
 mod build;
-pub(crate) mod build_error;
 mod cache;
 mod call;
 mod check;
@@ -9,7 +8,6 @@ mod check_image;
 mod compare;
 mod demo;
 mod doctor;
-mod export;
 mod findings;
 mod graph;
 mod images;
@@ -18,7 +16,6 @@ mod lab;
 mod lessons;
 mod past;
 mod plan;
-pub(crate) mod planning;
 mod report;
 mod run;
 mod shell;

@@ -12,9 +12,9 @@ use super::check_image::stack_of;
 use super::journal::{no_such_step, read_build};
 use super::run::{Besides, enter, find};
 use super::shell::{command, container};
+use crate::build::inputs;
 use crate::cli::ShellArgs;
 use crate::error::Error;
-use crate::inputs;
 use crate::progress;
 use crate::session::Session;
 

@@ -16,11 +16,11 @@ use dbuild_scheduler::{
 use dbuild_store::Store;
 use serde::Serialize;
 
-use super::planning::{announce, cache_use, cancel_on_signal, default_jobs, prepare};
 use super::{print, print_json};
+use crate::build::inputs::{self, Inputs};
+use crate::build::prepare::{announce, cache_use, cancel_on_signal, default_jobs, prepare};
 use crate::cli::{Global, PlanArgs};
 use crate::error::Error;
-use crate::inputs::{self, Inputs};
 use crate::progress::Notes;
 use crate::session::Session;
 

@@ -11,9 +11,9 @@ use dbuild_registry::PullPolicy;
 use dbuild_sandbox::{self as sandbox, Mount, MountSource, Rootfs, Spec, Stdin};
 use dbuild_scheduler::{Canceller, ImageFiles, Mounted, enterable, hosts_file, image_files};
 
+use crate::build::resolve_images::base_image;
 use crate::cli::{Global, RunArgs};
 use crate::error::Error;
-use crate::resolve::base_image;
 use crate::session::Session;
 
 /// Starts it, and ends as it ends.
@@ -65,7 +65,7 @@ pub(super) fn enter(
     mut besides: Besides,
     command: impl FnOnce(&ImageConfig, &Stack) -> Result<Vec<String>, Error>,
 ) -> Result<(), Error> {
-    let network = match crate::inputs::network(&args.network)? {
+    let network = match crate::build::inputs::network(&args.network)? {
         NetworkMode::None => sandbox::Network::None,
         NetworkMode::Default | NetworkMode::Host => sandbox::Network::Host,
     };

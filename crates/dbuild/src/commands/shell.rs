@@ -13,9 +13,9 @@ use dbuild_support::time::local;
 
 use super::past::{Kept, Past};
 use super::run::start;
+use crate::build::inputs;
 use crate::cli::{BuildArgs, Cli, Command, Global, RunArgs, ShellArgs};
 use crate::error::{EXIT_FAILED, Error};
-use crate::inputs;
 use crate::progress;
 use crate::session::Session;
 

@@ -23,10 +23,10 @@ use dbuild_registry::Remotes;
 use dbuild_scheduler::{BuildError, CacheUse, Canceller, ContextDir, Machine, Request};
 use dbuild_store::{Lease, Store};
 
+use crate::build::inputs;
+use crate::build::prepare::cancel_on_signal;
 use crate::cli::{BuildArgs, go_bool};
-use crate::commands::planning::cancel_on_signal;
 use crate::error::{Error, hint_of_step};
-use crate::inputs;
 use crate::pipes;
 use crate::session::Session;
 

@@ -18,13 +18,13 @@ use dbuild_plan::{HostEntry, NetworkMode, shown_url};
 use dbuild_scheduler::{ContextDir, Secret};
 use dbuild_support::csv::csv_fields;
 
+use crate::build::remote_context::{self, Brought};
+use crate::build::resolve_images::OCI_LAYOUT;
 use crate::cli::{BuildArgs, NamedContextArg, SourceArgs};
-use crate::contexts::{self, Brought};
 use crate::docker_compat;
 use crate::error::Error;
 use crate::pipes;
 use crate::progress;
-use crate::resolve::OCI_LAYOUT;
 use crate::session::Session;
 
 /// More than this is no Dockerfile, no ignore file, and no secret from a pipe.
@@ -45,7 +45,7 @@ pub(crate) struct Inputs {
 
 /// Reads them all; what is wrong with one of them is told before anything runs.
 pub(crate) fn read(session: &Session, flags: &BuildArgs) -> Result<Inputs, Error> {
-    let mut inputs = match contexts::bring(session, flags)? {
+    let mut inputs = match remote_context::bring(session, flags)? {
         Some(brought) => read_brought(brought, flags)?,
         None => read_source(&flags.context, &flags.source)?,
     };
@@ -509,7 +509,7 @@ const EPOCH: &str = "SOURCE_DATE_EPOCH";
 fn epoch(session: &Session, flags: &BuildArgs, inputs: &mut Inputs) -> Result<Option<u64>, Error> {
     let ast = parse(&inputs.source).ast;
     let told = |errors: &Diagnostics| {
-        crate::commands::build_error::render_all(errors, &inputs.source, crate::progress::color())
+        crate::build::error_text::render_all(errors, &inputs.source, crate::progress::color())
     };
     let found = source_date_epoch(&ast, &inputs.args).map_err(|errors| told(&errors))?;
     let time = match found {
@@ -520,7 +520,7 @@ fn epoch(session: &Session, flags: &BuildArgs, inputs: &mut Inputs) -> Result<Op
             Some(brought) => brought.time(session, flags)?,
             None => None,
         },
-        Some(EpochSource::Step(step)) => contexts::time_of(session, flags, *step)?,
+        Some(EpochSource::Step(step)) => remote_context::time_of(session, flags, *step)?,
     };
     let text = time.map(|time| time.to_string()).unwrap_or_default();
     inputs.args.args.insert(EPOCH.to_owned(), text);

@@ -14,9 +14,9 @@ use dbuild_plan::{Plan, Stage, StepKind};
 use dbuild_scheduler::{Built, BuiltTarget};
 use dbuild_store::Awaited;
 
+use crate::build::resolve_images::Images;
 use crate::cli::BuildArgs;
 use crate::error::Error;
-use crate::resolve::Images;
 use crate::session::Session;
 
 /// All that an export needs to know.
@@ -264,7 +264,7 @@ pub(crate) fn check(flags: &BuildArgs, outputs: &[OutputSpec]) -> Result<(), Err
 /// `BUILDKIT_MULTI_PLATFORM` says so.
 fn multi_platform(flags: &BuildArgs) -> Result<bool, Error> {
     const ARG: &str = "BUILDKIT_MULTI_PLATFORM";
-    let parsed = flags.source.platforms().map(crate::inputs::platform);
+    let parsed = flags.source.platforms().map(crate::build::inputs::platform);
     let platforms: BTreeSet<String> =
         parsed.map(|platform| platform.map(|platform| platform.to_string())).collect::<Result<_, _>>()?;
     let several = platforms.len() > 1;

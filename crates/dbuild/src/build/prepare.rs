@@ -11,16 +11,16 @@ use dbuild_registry::PullPolicy;
 use dbuild_scheduler::{CacheUse, Cancel, Canceller};
 use dbuild_support::edit_distance::nearest;
 
-use super::build_error::render_all;
+use super::error_text::render_all;
+use crate::build::inputs::Inputs;
+use crate::build::resolve_images::{Images, resolve};
 use crate::cli::BuildArgs;
 use crate::error::Error;
-use crate::inputs::Inputs;
 use crate::progress;
-use crate::resolve::{Images, resolve};
 use crate::session::Session;
 
 /// Reads the Dockerfile, finds the images that it names (of a registry's, manifests and configs alone), and lowers it.
-pub(super) async fn prepare(
+pub(crate) async fn prepare(
     session: &Session,
     flags: &BuildArgs,
     inputs: &Inputs,
@@ -56,7 +56,7 @@ fn unknown_stages(flags: &BuildArgs, plan: &Plan) -> impl Iterator<Item = Event>
 }
 
 /// What `--pull` asks for.
-pub(super) fn pull_policy(pull: Option<bool>) -> PullPolicy {
+pub(crate) fn pull_policy(pull: Option<bool>) -> PullPolicy {
     match pull {
         Some(true) => PullPolicy::Always,
         Some(false) => PullPolicy::PreferCached,
@@ -65,7 +65,7 @@ pub(super) fn pull_policy(pull: Option<bool>) -> PullPolicy {
 }
 
 /// Which steps may take a result from the cache.
-pub(super) fn cache_use(flags: &BuildArgs) -> CacheUse {
+pub(crate) fn cache_use(flags: &BuildArgs) -> CacheUse {
     if flags.no_cache {
         return CacheUse::Nothing;
     }
@@ -77,13 +77,13 @@ pub(super) fn cache_use(flags: &BuildArgs) -> CacheUse {
 
 /// Steps that wait (for a network, for a sleep) should not keep others from running, and steps that compute
 /// should not starve each other.
-pub(super) fn default_jobs() -> NonZeroUsize {
+pub(crate) fn default_jobs() -> NonZeroUsize {
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     NonZeroUsize::new((cores * 2).max(10)).unwrap_or(NonZeroUsize::MIN)
 }
 
 /// The event that tells what is going to be built.
-pub(super) fn announce(build: BuildId, lowered: &Lowered, source: &Source, strategy: &dyn Strategy) -> Event {
+pub(crate) fn announce(build: BuildId, lowered: &Lowered, source: &Source, strategy: &dyn Strategy) -> Event {
     let plan = &lowered.plan;
     let several = plan.targets().len() > 1;
     let stages = plan.stages().iter().enumerate().map(|(id, stage)| StageInfo {

@@ -9,9 +9,9 @@ use dbuild_report::starts::quoted;
 use dbuild_sandbox::SandboxError;
 use dbuild_scheduler::StepError;
 
+use crate::build::inputs;
 use crate::cli::BuildArgs;
 use crate::error::{Error, hint_of_step};
-use crate::inputs;
 use crate::session::Session;
 
 /// All that is wrong with a Dockerfile, one after the other.
