@@ -7,9 +7,11 @@ mod config;
 mod docker_compat;
 mod error;
 mod from_host;
+mod past_build;
 mod pipes;
 mod progress;
 mod session;
+mod signals;
 #[cfg(feature = "otel")]
 mod telemetry;
 

@@ -1,19 +1,17 @@
 //! What stands before a build and before a forecast of one: from the flags to the plan.
 
-use std::num::NonZeroUsize;
-
 use dbuild_cache::Strategy;
 use dbuild_events::{BuildId, Event, EventSink, RuntimeConfig, StageInfo, StepInfo};
 use dbuild_frontend::{Diagnostics, Lowered, Source, lower, parse};
 use dbuild_oci::ImageConfig;
 use dbuild_plan::{Plan, Step, StepId, StepKind, shown_url};
-use dbuild_registry::PullPolicy;
-use dbuild_scheduler::{CacheUse, Cancel, Canceller};
+use dbuild_scheduler::Cancel;
 use dbuild_support::edit_distance::nearest;
 
 use super::error_text::render_all;
-use crate::build::inputs::Inputs;
-use crate::build::resolve_images::{Images, resolve};
+use super::flags::pull_policy;
+use super::inputs::Inputs;
+use super::resolve_images::{Images, resolve};
 use crate::cli::BuildArgs;
 use crate::error::Error;
 use crate::progress;
@@ -53,33 +51,6 @@ fn unknown_stages(flags: &BuildArgs, plan: &Plan) -> impl Iterator<Item = Event>
         };
         Event::warning(format!("`--no-cache-filter {name}`: there is no such stage: {help}"))
     })
-}
-
-/// What `--pull` asks for.
-pub(crate) fn pull_policy(pull: Option<bool>) -> PullPolicy {
-    match pull {
-        Some(true) => PullPolicy::Always,
-        Some(false) => PullPolicy::PreferCached,
-        None => PullPolicy::CheckTag,
-    }
-}
-
-/// Which steps may take a result from the cache.
-pub(crate) fn cache_use(flags: &BuildArgs) -> CacheUse {
-    if flags.no_cache {
-        return CacheUse::Nothing;
-    }
-    if flags.no_cache_filter.is_empty() {
-        return CacheUse::All;
-    }
-    CacheUse::Except(flags.no_cache_filter.iter().map(|stage| stage.to_ascii_lowercase()).collect())
-}
-
-/// Steps that wait (for a network, for a sleep) should not keep others from running, and steps that compute
-/// should not starve each other.
-pub(crate) fn default_jobs() -> NonZeroUsize {
-    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    NonZeroUsize::new((cores * 2).max(10)).unwrap_or(NonZeroUsize::MIN)
 }
 
 /// The event that tells what is going to be built.
@@ -151,21 +122,5 @@ fn kind_name(kind: &StepKind) -> &'static str {
         StepKind::Copy(_) => "copy",
         StepKind::Run(_) => "run",
         StepKind::Workdir(_) => "workdir",
-    }
-}
-
-/// The first signal stops the build in order, the second at once.
-pub(crate) async fn cancel_on_signal(canceller: Canceller) {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        return;
-    };
-    for last in [false, true] {
-        tokio::select! { _ = int.recv() => {}, _ = term.recv() => {} }
-        if last {
-            std::process::exit(i32::from(crate::error::EXIT_INTERRUPTED));
-        }
-        canceller.cancel();
     }
 }

@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 use super::findings::json::{base64, location};
 use super::{build, check, print, print_json};
 use crate::build::error_text::render_all;
+use crate::build::flags::pull_policy;
 use crate::build::inputs;
-use crate::build::prepare::pull_policy;
 use crate::build::resolve_images::resolve;
 use crate::cli::{BuildArgs, Call, FindingsFormat, Global, Method};
 use crate::error::Error;
@@ -20,7 +20,7 @@ pub(crate) fn run(global: &Global, flags: &BuildArgs) -> Result<(), Error> {
     let Call { method, json, ignore_status } = flags.call;
     // A build says so itself.
     if method != Method::Build || flags.check == Some(true) {
-        build::say_what_is_not_done(flags)?;
+        crate::build::flags::warn_of_ignored(flags)?;
     }
     match method {
         _ if flags.check == Some(true) => {

@@ -9,8 +9,8 @@ use dbuild_frontend::{
 use dbuild_registry::PullPolicy;
 
 use super::findings;
+use crate::build::flags::pull_policy;
 use crate::build::inputs;
-use crate::build::prepare::pull_policy;
 use crate::build::resolve_images::resolve;
 use crate::cli::{CheckArgs, FindingsFormat, Global, SourceArgs};
 use crate::error::{EXIT_FAILED, Error};

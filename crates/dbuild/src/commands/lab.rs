@@ -15,12 +15,13 @@ use dbuild_scheduler::{BuildError, CacheUse, Cancel, Canceller, ContextDir, Mach
 use dbuild_store::Store;
 
 use super::{print, print_json};
-use crate::build::prepare::{cancel_on_signal, default_jobs};
+use crate::build::flags::default_jobs;
 use crate::build::resolve_images;
 use crate::cli::{Global, ReplayArgs};
 use crate::error::Error;
 use crate::progress;
 use crate::session::Session;
+use crate::signals::cancel_on_signal;
 
 /// `dbuild lab replay`.
 pub(crate) fn run(global: &Global, args: &ReplayArgs) -> Result<(), Error> {
@@ -55,7 +56,7 @@ fn show(replayed: &Replay, args: &ReplayArgs) -> Result<(), Error> {
             true => dbuild_lab::svg(replayed),
             false => dbuild_lab::html(replayed),
         };
-        crate::pipes::write_result(path, text.as_bytes()).map_err(crate::build::export::failed)?;
+        crate::pipes::write_result(path, text.as_bytes()).map_err(Error::of_export)?;
         progress::say(&format!("written: {}", path.display()));
     }
     if args.json {

@@ -14,7 +14,6 @@ mod images;
 mod journal;
 mod lab;
 mod lessons;
-mod past;
 mod plan;
 mod report;
 mod run;
