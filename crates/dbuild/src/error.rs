@@ -41,6 +41,16 @@ impl Error {
         Self::failed(cause).maybe_hint(hint_of(cause))
     }
 
+    /// An output could not be written, with what to try and the damage that is the reason.
+    pub(crate) fn of_export(error: ExportError) -> Self {
+        let failed = Self::failed(chain(&error)).maybe_hint(hint_of(&error));
+        match error {
+            ExportError::Interrupted => Self::interrupted(),
+            ExportError::Layer(damage @ LayerError::Damaged { .. }) => failed.by_damage(damage),
+            _ => failed,
+        }
+    }
+
     /// The command line, or a file that it names as configuration, is wrong.
     pub(crate) fn usage(message: impl fmt::Display) -> Self {
         Self { code: EXIT_USAGE, ..Self::failed(message) }
@@ -183,7 +193,7 @@ fn words_of(error: std::io::Error) -> String {
 }
 
 /// The words of an error and of every cause below it, each said once.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -1,18 +1,17 @@
 //! The command line of dbuild: flags, rendering and wiring.
 
+mod build;
 mod cli;
 mod commands;
 mod config;
-mod contexts;
 mod docker_compat;
 mod error;
 mod from_host;
-mod inputs;
+mod past_build;
 mod pipes;
 mod progress;
-mod resolve;
 mod session;
-mod starts;
+mod signals;
 #[cfg(feature = "otel")]
 mod telemetry;
 

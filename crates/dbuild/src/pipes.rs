@@ -1,14 +1,19 @@
 //! Waiting for the other end of a pipe, as the user sees it: one line that says so, and Ctrl-C ends it.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, Once, mpsc};
 
-use dbuild_exporter::{ExportError, Waiting};
+use dbuild_exporter::{ExportError, Waiting, read_input};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::error::Error;
 use crate::progress;
+
+/// Largest Dockerfile, ignore file or secret from a pipe that is read, in bytes.
+pub(crate) const LARGEST: u64 = 16 << 20;
 
 /// A signal came since a pipe was waited for.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
@@ -31,6 +36,25 @@ pub(crate) fn waiting_and(tell: impl Fn(&str) + Send + Sync + 'static) -> Waitin
         }
         !INTERRUPTED.load(Ordering::Relaxed)
     })
+}
+
+/// Says what is read from standard input where that is a terminal: else a build would wait there without a word.
+pub(crate) fn say_if_typed(what: &str) {
+    if std::io::stdin().is_terminal() {
+        progress::say(&format!("note: {what} is read from standard input; Ctrl-D ends it"));
+    }
+}
+
+/// All that a pipe gives. It gives it once, and is asked several times: for the context, for the build, for a shell after a failure.
+pub(crate) fn read_once(path: &Path) -> std::io::Result<Vec<u8>> {
+    static READ: Mutex<BTreeMap<PathBuf, Vec<u8>>> = Mutex::new(BTreeMap::new());
+    let mut read = READ.lock().map_err(|_| std::io::Error::other("it was not read to its end"))?;
+    if let Some(bytes) = read.get(path) {
+        return Ok(bytes.clone());
+    }
+    let bytes = read_input(path, LARGEST, &waiting())?;
+    read.insert(path.to_owned(), bytes.clone());
+    Ok(bytes)
 }
 
 /// What is said where an input cannot be read.

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::spec::Limits;
+use crate::sys;
 
 const PREFIX: &str = "dbuild-";
 
@@ -18,7 +19,7 @@ impl StepCgroup {
     pub(crate) fn for_limits(limits: &Limits, notes: &mut Vec<String>) -> Option<StepCgroup> {
         let mut group = StepCgroup { directories: Vec::new() };
         // Where process ids can be limited per namespace, that is simpler.
-        let pids = limits.pids.filter(|_| !crate::helper::processes_can_be_limited());
+        let pids = limits.pids.filter(|_| !sys::pid_limit_is_per_namespace());
         let wanted = [
             ("memory", limits.memory, "memory.max", "memory.limit_in_bytes"),
             ("pids", pids.map(u64::from), "pids.max", "pids.max"),

@@ -22,12 +22,15 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("dbuild's sandbox is made of Linux namespaces");
 
+mod capability;
 mod cgroup;
 mod emulation;
 mod error;
+mod exit;
 mod helper;
 mod probe;
 mod probe_store;
+mod protocol;
 pub mod rootless;
 mod seccomp;
 mod spawn;
@@ -38,12 +41,14 @@ mod sys;
 pub mod terminal;
 mod wire;
 
+pub use capability::Capability;
 pub use emulation::Emulation;
 pub use error::{ExecError, ExecErrorKind, SandboxError};
+pub use exit::{Exit, ExitStatus, Usage};
 pub use helper::dispatch_helper;
-pub use probe::{Capability, probe};
+pub use probe::probe;
 pub use probe_store::{probe_store, unfit_for_overlay};
-pub use spawn::{Exit, ExitStatus, Killer, Running, Usage, spawn};
+pub use spawn::{Killer, Running, spawn};
 pub use spec::{
     Contents, Limits, Mount, MountSource, Network, Output, OverlayDirs, Rootfs, Security, Spec, Stdin,
     TerminalSize, Ulimit,

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, Mode, OFlags, XattrFlags};
 
 use crate::SandboxError;
-use crate::helper::{Reply, Request};
-use crate::probe::{Capability, no, yes};
+use crate::capability::Capability;
+use crate::protocol::{Reply, Request};
 use crate::rootless::in_user_namespace;
 use crate::spawn::Helper;
 
@@ -30,7 +30,10 @@ pub fn probe_store(dir: &Path) -> Vec<Capability> {
     let place = dir.join(format!(".doctor-{}", std::process::id()));
     let found = match fs::create_dir(&place) {
         Ok(()) => probe_in(&place),
-        Err(error) => vec![no("store", SandboxError::setup(format!("write to {}", dir.display()), error))],
+        Err(error) => vec![Capability::missing(
+            "store",
+            SandboxError::setup(format!("write to {}", dir.display()), error),
+        )],
     };
     let _ = fs::remove_dir_all(&place);
     found
@@ -40,8 +43,8 @@ fn probe_in(place: &Path) -> Vec<Capability> {
     let mut found = Vec::new();
     let mut tried = |name: &str, works: &str, advice: &str, result: io::Result<()>| {
         found.push(match result {
-            Ok(()) => yes(name, works),
-            Err(error) => no(name, SandboxError::setup(works, error).advise(advice)),
+            Ok(()) => Capability::present(name, works),
+            Err(error) => Capability::missing(name, SandboxError::setup(works, error).advise(advice)),
         });
     };
     let another = "name a store on another file system with --store";
@@ -99,17 +102,8 @@ fn overlay(place: &Path) -> Capability {
     let asked =
         Helper::start().and_then(|mut helper| helper.ask(&Request::ProbeStore { dir: PathBuf::from(place) }));
     match asked {
-        Ok(Reply::Probed(found)) => found.into_iter().next().unwrap_or_else(|| yes(name, "")),
-        Ok(Reply::Failed(error)) | Err(error) => no(name, error),
-        Ok(_) => no(name, SandboxError::HelperDied("answered something else".to_owned())),
-    }
-}
-
-/// The part that needs a mount namespace of its own.
-pub(crate) fn in_helper(dir: &Path) -> Capability {
-    let name = "store overlay";
-    match crate::probe::enter_mount_namespace().and_then(|()| crate::helper::try_overlay_in(dir)) {
-        Ok(()) => yes(name, "layers of this store can be stacked and written to"),
-        Err(error) => no(name, error),
+        Ok(Reply::Probed(found)) => found.into_iter().next().unwrap_or_else(|| Capability::present(name, "")),
+        Ok(Reply::Failed(error)) | Err(error) => Capability::missing(name, error),
+        Ok(_) => Capability::missing(name, SandboxError::HelperDied("answered something else".to_owned())),
     }
 }

@@ -7,14 +7,13 @@ use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use rustix::fs::CWD;
 use rustix::mount::{MountAttrFlags, OpenTreeFlags};
 use rustix::process::Signal;
-use serde::{Deserialize, Serialize};
 
-use crate::helper::{HELPER_NAME, Reply, Request};
+use crate::exit::Exit;
+use crate::protocol::{HELPER_NAME, Reply, Request};
 use crate::spec::{MountSource, Output, Rootfs, Spec, Stdin};
 use crate::{SandboxError, sys, wire};
 
@@ -141,53 +140,6 @@ impl Killer {
             let _ = rustix::process::pidfd_send_signal(pidfd, Signal::KILL);
         }
         let _ = self.inner.socket.shutdown(std::net::Shutdown::Write);
-    }
-}
-
-/// How a process ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Exit {
-    /// Its status.
-    pub status: ExitStatus,
-    /// What it used, with all children that were waited for.
-    pub usage: Usage,
-    /// Its memory limit was reached and the kernel killed something.
-    pub out_of_memory: bool,
-}
-
-/// The status of a process that ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ExitStatus {
-    /// It exited.
-    Code(i32),
-    /// A signal killed it.
-    Signal(i32),
-}
-
-/// What a process used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Usage {
-    /// Time in user mode.
-    pub user: Duration,
-    /// Time in the kernel.
-    pub system: Duration,
-    /// The largest resident size of one process, in bytes.
-    pub max_rss: u64,
-}
-
-impl ExitStatus {
-    /// Whether it exited with 0.
-    pub fn success(self) -> bool {
-        self == ExitStatus::Code(0)
-    }
-
-    /// As a shell says it: signals are 128 and their number.
-    pub fn shell_code(self) -> i32 {
-        match self {
-            ExitStatus::Code(code) => code,
-            ExitStatus::Signal(signal) => 128 + signal,
-        }
     }
 }
 
@@ -372,7 +324,7 @@ fn validate(spec: &Spec) -> Result<(), SandboxError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{ExitStatus, validate};
+    use super::validate;
     use crate::{Mount, MountSource, Rootfs, SandboxError, Spec};
 
     #[test]
@@ -407,12 +359,5 @@ mod tests {
         };
         let mount = rustix::fs::fstatvfs(file).unwrap();
         assert!(mount.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY));
-    }
-
-    #[test]
-    fn signals_are_said_as_shells_say_them() {
-        assert_eq!(ExitStatus::Signal(9).shell_code(), 137);
-        assert_eq!(ExitStatus::Code(3).shell_code(), 3);
-        assert!(ExitStatus::Code(0).success() && !ExitStatus::Signal(15).success());
     }
 }

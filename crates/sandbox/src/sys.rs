@@ -9,6 +9,8 @@ use rustix::mount::MountAttrFlags;
 use rustix::process::Pid;
 use rustix::thread::UnshareFlags;
 
+use crate::exit::{ExitStatus, Usage};
+
 /// What [`fork`] returned in.
 pub(crate) enum Forked {
     /// The new process.
@@ -198,7 +200,7 @@ pub(crate) fn loopback_up() -> io::Result<()> {
 }
 
 /// Waits for a child; says how it ended and what it used.
-pub(crate) fn wait_with_usage(pid: Pid) -> io::Result<(crate::ExitStatus, crate::Usage)> {
+pub(crate) fn wait_with_usage(pid: Pid) -> io::Result<(ExitStatus, Usage)> {
     let mut status = 0;
     // SAFETY: zeroes are a valid `rusage`.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
@@ -214,9 +216,9 @@ pub(crate) fn wait_with_usage(pid: Pid) -> io::Result<(crate::ExitStatus, crate:
         }
     }
     let status = if libc::WIFSIGNALED(status) {
-        crate::ExitStatus::Signal(libc::WTERMSIG(status))
+        ExitStatus::Signal(libc::WTERMSIG(status))
     } else {
-        crate::ExitStatus::Code(libc::WEXITSTATUS(status))
+        ExitStatus::Code(libc::WEXITSTATUS(status))
     };
     let time = |time: libc::timeval| {
         std::time::Duration::new(
@@ -225,9 +227,37 @@ pub(crate) fn wait_with_usage(pid: Pid) -> io::Result<(crate::ExitStatus, crate:
         )
     };
     let max_rss = u64::try_from(usage.ru_maxrss).unwrap_or(0) * 1024;
-    Ok((status, crate::Usage { user: time(usage.ru_utime), system: time(usage.ru_stime), max_rss }))
+    Ok((status, Usage { user: time(usage.ru_utime), system: time(usage.ru_stime), max_rss }))
 }
 
 fn check(result: libc::c_long) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Major and minor version of the running kernel.
+pub(crate) fn kernel_version() -> (u32, u32) {
+    parse_version(&rustix::system::uname().release().to_string_lossy())
+}
+
+/// Whether the limit of process ids belongs to a PID namespace; before Linux 6.14 it is that of the whole machine.
+pub(crate) fn pid_limit_is_per_namespace() -> bool {
+    kernel_version() >= (6, 14)
+}
+
+fn parse_version(release: &str) -> (u32, u32) {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_version;
+
+    #[test]
+    fn versions_are_read() {
+        assert_eq!(parse_version("6.18.44-fc-v669"), (6, 18));
+        assert_eq!(parse_version("5.4"), (5, 4));
+        assert_eq!(parse_version("6.1-rc3"), (6, 1));
+        assert_eq!(parse_version("odd"), (0, 0));
+    }
 }

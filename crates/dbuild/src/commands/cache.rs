@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use dbuild_events::Origin;
 use dbuild_report::{Bytes, Seconds};
-use dbuild_store::{PruneOptions, Pruned, RecordEntry, Store, Upkeep};
+use dbuild_store::{PruneOptions, Pruned, RecordEntry, Store};
 use dbuild_support::time::local;
 use serde_json::json;
 
@@ -64,23 +64,6 @@ pub(crate) fn prune(global: &Global, args: &PruneArgs) -> Result<(), Error> {
     print(&format!(
         "would free about {freed} ({snapshots} results, {blobs} blobs, {cache_mounts} cache mounts); about {left} would be left"
     ))
-}
-
-/// The line about a collection after a build.
-pub(super) fn collected(upkeep: &Upkeep) -> String {
-    let Upkeep { pruned, keep_size, unfinished } = upkeep;
-    let count = |count: u64, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
-    let removed = [
-        (pruned.snapshots, count(pruned.snapshots, "result")),
-        (pruned.blobs, count(pruned.blobs, "blob")),
-        (pruned.cache_mounts, count(pruned.cache_mounts, "cache mount")),
-    ];
-    let removed: Vec<String> =
-        removed.into_iter().filter_map(|(count, words)| (count > 0).then_some(words)).collect();
-    let removed = removed.join(", ");
-    let (freed, left, limit) = (Bytes(pruned.freed), Bytes(pruned.remaining), Bytes(*keep_size));
-    let rest = if *unfinished { "; the rest goes after the next build" } else { "" };
-    format!("cache: removed {removed} ({freed}); the store takes {left} of {limit}{rest}")
 }
 
 /// `dbuild cache ls`.

@@ -4,15 +4,15 @@ use dbuild_events::NoEvents;
 use dbuild_frontend::{Diagnostics, Outline, Source, TargetInfo, outline, parse, targets};
 use serde_json::{Map, Value, json};
 
-use super::build_error::render_all;
 use super::findings::json::{base64, location};
-use super::planning::pull_policy;
 use super::{build, check, print, print_json};
+use crate::build::error_text::render_all;
+use crate::build::flags::pull_policy;
+use crate::build::inputs;
+use crate::build::resolve_images::resolve;
 use crate::cli::{BuildArgs, Call, FindingsFormat, Global, Method};
 use crate::error::Error;
-use crate::inputs;
 use crate::progress;
-use crate::resolve::resolve;
 use crate::session::Session;
 
 /// Builds, or answers.
@@ -20,7 +20,7 @@ pub(crate) fn run(global: &Global, flags: &BuildArgs) -> Result<(), Error> {
     let Call { method, json, ignore_status } = flags.call;
     // A build says so itself.
     if method != Method::Build || flags.check == Some(true) {
-        build::say_what_is_not_done(flags)?;
+        crate::build::flags::warn_of_ignored(flags)?;
     }
     match method {
         _ if flags.check == Some(true) => {

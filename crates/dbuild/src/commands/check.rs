@@ -9,11 +9,11 @@ use dbuild_frontend::{
 use dbuild_registry::PullPolicy;
 
 use super::findings;
-use super::planning::pull_policy;
+use crate::build::flags::pull_policy;
+use crate::build::inputs;
+use crate::build::resolve_images::resolve;
 use crate::cli::{CheckArgs, FindingsFormat, Global, SourceArgs};
 use crate::error::{EXIT_FAILED, Error};
-use crate::inputs;
-use crate::resolve::resolve;
 use crate::session::Session;
 
 /// A directory is a build context; what is none is an image.

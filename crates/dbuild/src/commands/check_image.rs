@@ -5,19 +5,20 @@ use std::sync::Arc;
 
 use dbuild_digest::BlobDigest;
 use dbuild_events::{NoEvents, Outcome};
-use dbuild_layer::{Stack, StackLayer};
 use dbuild_oci::Reference;
 use dbuild_report::Build;
 use dbuild_report::starts::{self, Severity, Start, Verdict};
-use dbuild_scheduler::{Canceller, image_files, with_files};
-use dbuild_store::{Snapshot, Store};
+use dbuild_scheduler::{Canceller, image_files};
+use dbuild_store::Store;
 use serde_json::{Value, json};
 
 use super::{print, print_json};
+use crate::build::resolve_images::image_named;
+use crate::build::start_check::{StackFiles, add_remedies, copy_name};
 use crate::cli::{FindingsFormat, Global};
 use crate::error::{EXIT_FAILED, Error};
+use crate::past_build::stack_of;
 use crate::session::Session;
-use crate::starts::{StackFiles, add_remedies, copy_name};
 
 /// So many builds are looked through for the one that made the image.
 const BUILDS: usize = 100;
@@ -26,7 +27,7 @@ const BUILDS: usize = 100;
 pub(super) fn run(global: &Global, name: &str, format: FindingsFormat) -> Result<(), Error> {
     let session = Session::open(global)?;
     let _lease = session.store.lease().map_err(Error::failed)?;
-    let image = session.runtime.block_on(super::run::find(&session, name)).map_err(|error| {
+    let image = session.runtime.block_on(image_named(&session, name)).map_err(|error| {
         error.hint(format!(
             "`{name}` is no directory either; a context is usually `.`, and `dbuild images` lists the images"
         ))
@@ -76,27 +77,6 @@ fn stages_of(store: &Store, digest: &BlobDigest, reference: &str) -> Option<Vec<
         Some((copy_name(&stage.name, u32::try_from(index).ok()?), StackFiles::new(stack)))
     });
     Some(others.collect())
-}
-
-/// A step's file system, from what the journal says of its layers.
-pub(super) fn stack_of(store: &Store, build: &Build, step: u32) -> Option<Stack> {
-    let mut layers = Vec::new();
-    for step in build.chain(step).into_iter().rev() {
-        let of_image = step.image.iter().flat_map(|image| &image.layers);
-        for layer in of_image {
-            let snapshot = store.base_snapshot(&layer.chain)?;
-            layers.push(written(store, snapshot, &layers)?);
-        }
-        if let Some(snapshot) = &step.snapshot {
-            let snapshot = store.snapshot(snapshot)?;
-            layers.push(written(store, snapshot, &layers)?);
-        }
-    }
-    Some(Stack::new(layers))
-}
-
-fn written(store: &Store, snapshot: Snapshot, below: &[StackLayer]) -> Option<StackLayer> {
-    with_files(store, snapshot, &Stack::new(below.to_vec())).ok().map(|snapshot| snapshot.layer())
 }
 
 /// For editors and CI: the image stands where a file would.

@@ -12,10 +12,11 @@ use dbuild_report::{Build, Comparison, Contents, Inventory, image_files};
 use dbuild_scheduler::Canceller;
 use dbuild_store::Store;
 
-use super::journal::read_build;
 use super::{print, print_json};
+use crate::build::{self, dockerfile::default_dockerfile, resolve_images::image_named};
 use crate::cli::{Cli, Command, CompareArgs, Global};
 use crate::error::Error;
+use crate::past_build::read_build;
 use crate::session::Session;
 
 /// One side: what is known of its build, and what its image holds.
@@ -72,7 +73,7 @@ fn known(session: &Session, args: &CompareArgs, word: &str) -> Result<Known, Err
     if session.store.image(word).is_ok() {
         return image(session, word);
     }
-    if args.file.is_some() || crate::inputs::default_dockerfile(context).is_some() {
+    if args.file.is_some() || default_dockerfile(context).is_some() {
         let target = [file.unwrap_or_default(), words(&["--target", word])].concat();
         return built(session, &target);
     }
@@ -85,8 +86,8 @@ fn built(session: &Session, words: &[String]) -> Result<Known, Error> {
     let words = ["dbuild", "build"].into_iter().map(str::to_owned).chain(words.iter().cloned());
     let cli = Cli::try_parse_from(words).map_err(Error::usage)?;
     let Command::Build(flags) = cli.command else { return Err(Error::usage("only builds are compared")) };
-    super::build::check(&flags)?;
-    let (id, done) = super::build::run_in(session, &flags);
+    build::check(&flags)?;
+    let (id, done) = build::run_in(session, &flags);
     done?;
     let id = id.ok_or_else(|| Error::failed("a build left no journal"))?;
     let (_, build) = read_build(&session.store, Some(id.as_str()))?;
@@ -95,7 +96,7 @@ fn built(session: &Session, words: &[String]) -> Result<Known, Error> {
 
 /// An image of the store: what it holds, and nothing of how it was built.
 fn image(session: &Session, name: &str) -> Result<Known, Error> {
-    let image = session.runtime.block_on(super::run::find(session, name))?;
+    let image = session.runtime.block_on(image_named(session, name))?;
     let image_bytes = image.layers.iter().map(|layer| layer.size).sum();
     let (_canceller, cancel) = Canceller::new();
     let blobs = Arc::new(session.registry.clone());

@@ -4,20 +4,21 @@ use dbuild_events::{Event, NoEvents, Stamped};
 use dbuild_report::{Build, graph};
 use dbuild_scheduler::Canceller;
 
-use super::journal::read_build;
-use super::planning::{announce, cancel_on_signal, prepare};
 use super::{print, print_json};
+use crate::build::inputs;
+use crate::build::prepare::{announce, prepare};
 use crate::cli::{Global, GraphArgs, GraphFormat};
 use crate::error::Error;
-use crate::inputs;
+use crate::past_build::read_build;
 use crate::session::Session;
+use crate::signals::cancel_on_signal;
 
 /// Where no terminal says how wide it is.
 const WIDTH: usize = 100;
 
 /// `dbuild graph`.
 pub(crate) fn run(global: &Global, args: &GraphArgs) -> Result<(), Error> {
-    super::build::say_what_is_not_done(&args.flags)?;
+    crate::build::flags::warn_of_ignored(&args.flags)?;
     let session = Session::open(global)?;
     let build = match &args.build {
         Some(id) => read_build(&session.store, Some(id))?.1,

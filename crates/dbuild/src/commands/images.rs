@@ -11,7 +11,6 @@ use dbuild_scheduler::BlobSource as _;
 use dbuild_store::{Descriptor, ImageEntry};
 use serde::Serialize;
 
-use super::export::failed;
 use super::{print, print_json};
 use crate::cli::{Global, ListArgs, LoadArgs, SaveArgs};
 use crate::error::Error;
@@ -92,7 +91,7 @@ pub(crate) fn remove(global: &Global, images: &[String]) -> Result<(), Error> {
 pub(crate) fn inspect(global: &Global, image: &str) -> Result<(), Error> {
     let session = Session::open(global)?;
     let entry = session.store.image(image).map_err(Error::failed)?;
-    print_json(&dbuild_exporter::inspect(&session.store, &image_of(&entry)?).map_err(failed)?)
+    print_json(&dbuild_exporter::inspect(&session.store, &image_of(&entry)?).map_err(Error::of_export)?)
 }
 
 /// `dbuild save`.
@@ -114,7 +113,7 @@ pub(crate) fn save(global: &Global, args: &SaveArgs) -> Result<(), Error> {
     let entry = session.store.image(&args.image).map_err(Error::failed)?;
     let names: Vec<Reference> = entry.name.parse().into_iter().collect();
     write_archive(&session.store, &image_of(&entry)?, &names, &dest, docker, &pipes::waiting())
-        .map_err(failed)?;
+        .map_err(Error::of_export)?;
     Ok(())
 }
 
@@ -123,7 +122,8 @@ pub(crate) fn load(global: &Global, args: &LoadArgs) -> Result<(), Error> {
     let session = Session::open(global)?;
     let _lease = session.store.lease().map_err(Error::failed)?;
     let input = args.input.clone().unwrap_or_else(|| "-".into());
-    let loaded = dbuild_exporter::load(&session.store, &input, &pipes::waiting()).map_err(failed)?;
+    let loaded =
+        dbuild_exporter::load(&session.store, &input, &pipes::waiting()).map_err(Error::of_export)?;
     for one in &loaded {
         let mut names = one.names.clone();
         if let (Some(tag), true) = (&args.tag, names.is_empty() && loaded.len() == 1) {
@@ -194,7 +194,7 @@ pub(crate) fn push(global: &Global, name: &str) -> Result<(), Error> {
         &[],
         &|_, _| {},
     ));
-    pushed.map_err(failed)?;
+    pushed.map_err(Error::of_export)?;
     print(&format!("pushed {}@{}", names[0], image.digest))
 }
 

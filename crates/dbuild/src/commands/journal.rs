@@ -3,36 +3,16 @@
 use std::time::Duration;
 
 use dbuild_events::Outcome;
-use dbuild_report::{Build, NoSuchStep, Seconds, State, Step};
-use dbuild_store::{BuildSummary, Store};
+use dbuild_report::{Seconds, State, Step};
+use dbuild_store::BuildSummary;
 use dbuild_support::time::local;
 use serde::Serialize;
 
 use super::{print, print_json};
 use crate::cli::{Global, HistoryArgs, LogsArgs};
 use crate::error::Error;
+use crate::past_build::{no_such_step, read_build};
 use crate::session::Session;
-
-/// A build that the journal has, by its id, the beginning of its id, `latest`, or nothing for the latest.
-pub(crate) fn read_build(store: &Store, id: Option<&str>) -> Result<(BuildSummary, Build), Error> {
-    let id = id.filter(|id| *id != "latest");
-    let summary = store.build(id).map_err(|error| {
-        let hint = match id {
-            Some(_) => "`dbuild history` lists the builds",
-            None => "build something first: `dbuild build .`",
-        };
-        Error::failed(error).hint(hint)
-    })?;
-    let events = store.events(&summary.id).map_err(Error::failed)?;
-    let build = Build { id: summary.id.to_string(), started_ms: summary.started_ms, ..Build::of(&events) };
-    Ok((summary, build))
-}
-
-/// A text that names no step, with what would.
-pub(crate) fn no_such_step(error: NoSuchStep) -> Error {
-    let stages = error.stages.join(", ");
-    Error::failed(&error).hint(format!("name a step by its number, or by its stage ({stages})"))
-}
 
 /// `dbuild history`.
 pub(crate) fn history(global: &Global, args: &HistoryArgs) -> Result<(), Error> {

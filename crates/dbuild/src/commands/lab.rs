@@ -14,13 +14,14 @@ use dbuild_registry::{PullPolicy, Remotes};
 use dbuild_scheduler::{BuildError, CacheUse, Cancel, Canceller, ContextDir, Machine, Request};
 use dbuild_store::Store;
 
-use super::planning::{cancel_on_signal, default_jobs};
 use super::{print, print_json};
+use crate::build::flags::default_jobs;
+use crate::build::resolve_images;
 use crate::cli::{Global, ReplayArgs};
 use crate::error::Error;
 use crate::progress;
-use crate::resolve;
 use crate::session::Session;
+use crate::signals::cancel_on_signal;
 
 /// `dbuild lab replay`.
 pub(crate) fn run(global: &Global, args: &ReplayArgs) -> Result<(), Error> {
@@ -55,7 +56,7 @@ fn show(replayed: &Replay, args: &ReplayArgs) -> Result<(), Error> {
             true => dbuild_lab::svg(replayed),
             false => dbuild_lab::html(replayed),
         };
-        crate::pipes::write_result(path, text.as_bytes()).map_err(super::export::failed)?;
+        crate::pipes::write_result(path, text.as_bytes()).map_err(Error::of_export)?;
         progress::say(&format!("written: {}", path.display()));
     }
     if args.json {
@@ -154,7 +155,8 @@ impl FindBase for Found<'_> {
 }
 
 fn find(session: &Session, request: &ImageRequest, policy: PullPolicy) -> Result<BaseImage, String> {
-    let found = session.runtime.block_on(resolve::find(&session.store, &session.registry, request, policy));
+    let found =
+        session.runtime.block_on(resolve_images::find(&session.store, &session.registry, request, policy));
     found.map(|(_, base)| base).map_err(|error| error.message)
 }
 

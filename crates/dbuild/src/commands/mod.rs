@@ -1,7 +1,6 @@
 //! The commands, one file for each family.
 
 mod build;
-pub(crate) mod build_error;
 mod cache;
 mod call;
 mod check;
@@ -9,16 +8,13 @@ mod check_image;
 mod compare;
 mod demo;
 mod doctor;
-mod export;
 mod findings;
 mod graph;
 mod images;
 mod journal;
 mod lab;
 mod lessons;
-mod past;
 mod plan;
-pub(crate) mod planning;
 mod report;
 mod run;
 mod shell;

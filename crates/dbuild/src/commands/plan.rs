@@ -16,13 +16,15 @@ use dbuild_scheduler::{
 use dbuild_store::Store;
 use serde::Serialize;
 
-use super::planning::{announce, cache_use, cancel_on_signal, default_jobs, prepare};
 use super::{print, print_json};
+use crate::build::flags::{cache_use, default_jobs};
+use crate::build::inputs::{self, Inputs};
+use crate::build::prepare::{announce, prepare};
 use crate::cli::{Global, PlanArgs};
 use crate::error::Error;
-use crate::inputs::{self, Inputs};
 use crate::progress::Notes;
 use crate::session::Session;
+use crate::signals::cancel_on_signal;
 
 /// So many differences of a step are shown.
 const MOST_REASONS: usize = 8;
@@ -90,7 +92,7 @@ impl State {
 /// Says what `dbuild build` with the same flags would do.
 pub(crate) fn run(global: &Global, args: &PlanArgs) -> Result<(), Error> {
     let flags = &args.build;
-    super::build::say_what_is_not_done(flags)?;
+    crate::build::flags::warn_of_ignored(flags)?;
     let strategy = dbuild_cache::strategy(&flags.strategy).map_err(Error::usage)?;
     let session = Session::open(global)?;
     let inputs = inputs::read(&session, flags)?;

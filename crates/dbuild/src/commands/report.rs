@@ -1,19 +1,15 @@
 //! `dbuild report`: one HTML file about a build, or about two.
 
-use std::io::Write as _;
 use std::path::Path;
 
-use dbuild_events::BuildId;
-use dbuild_exporter::ExportError;
-use dbuild_report::{Build, Contents, compare_page, page};
-use dbuild_store::Store;
+use dbuild_report::compare_page;
 
 use super::compare::compare_builds;
-use super::journal::read_build;
 use super::print;
+use crate::build::outcome::{report_html, write_page};
 use crate::cli::{Global, ReportArgs};
 use crate::error::Error;
-use crate::pipes;
+use crate::past_build::read_build;
 use crate::session::Session;
 
 /// `dbuild report`.
@@ -27,35 +23,12 @@ pub(crate) fn report(global: &Global, args: &ReportArgs) -> Result<(), Error> {
         }
         _ => {
             let (_, build) = read_build(&session.store, args.build.as_deref())?;
-            html(&session.store, &build)
+            report_html(&session.store, &build)
         }
     };
     if args.output == Path::new("-") {
         return print(&html);
     }
-    write(&args.output, &html)?;
+    write_page(&args.output, &html)?;
     print(&format!("wrote {}", args.output.display()))
-}
-
-/// The report of a build that has just ended.
-pub(crate) fn write_report(store: &Store, id: &BuildId, file: &Path) -> Result<(), Error> {
-    let (_, build) = read_build(store, Some(id.as_str()))?;
-    let html = html(store, &build);
-    if file == Path::new("-") {
-        let written = std::io::stdout().write_all(html.as_bytes());
-        return written.map_err(|error| Error::failed(format!("cannot write the report: {error}")));
-    }
-    write(file, &html)
-}
-
-fn html(store: &Store, build: &Build) -> String {
-    page(build, &Contents::of(build, store))
-}
-
-fn write(path: &Path, html: &str) -> Result<(), Error> {
-    pipes::write_result(path, html.as_bytes()).map_err(|error| match error {
-        ExportError::Interrupted => Error::interrupted(),
-        error => Error::failed(format!("the report cannot be written: {error}"))
-            .hint("name another file with -o FILE"),
-    })
 }

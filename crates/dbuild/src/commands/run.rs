@@ -5,15 +5,14 @@ use std::sync::Arc;
 
 use dbuild_events::NoEvents;
 use dbuild_layer::{Stack, TreePath, users};
-use dbuild_oci::{DEFAULT_PATH, ImageConfig, Platform};
+use dbuild_oci::{DEFAULT_PATH, ImageConfig};
 use dbuild_plan::{HostEntry, NetworkMode};
-use dbuild_registry::PullPolicy;
 use dbuild_sandbox::{self as sandbox, Mount, MountSource, Rootfs, Spec, Stdin};
 use dbuild_scheduler::{Canceller, ImageFiles, Mounted, enterable, hosts_file, image_files};
 
+use crate::build::resolve_images::image_named;
 use crate::cli::{Global, RunArgs};
 use crate::error::Error;
-use crate::resolve::base_image;
 use crate::session::Session;
 
 /// Starts it, and ends as it ends.
@@ -34,7 +33,7 @@ pub(super) fn start(
     command: impl FnOnce(&ImageConfig, &Stack) -> Result<Vec<String>, Error>,
 ) -> Result<(), Error> {
     let _lease = session.store.lease().map_err(Error::failed)?;
-    let image = session.runtime.block_on(find(session, image_name))?;
+    let image = session.runtime.block_on(image_named(session, image_name))?;
     let config = image.config.clone();
     let (_canceller, cancel) = Canceller::new();
     let blobs = Arc::new(session.registry.clone());
@@ -65,7 +64,7 @@ pub(super) fn enter(
     mut besides: Besides,
     command: impl FnOnce(&ImageConfig, &Stack) -> Result<Vec<String>, Error>,
 ) -> Result<(), Error> {
-    let network = match crate::inputs::network(&args.network)? {
+    let network = match crate::build::flags::network(&args.network)? {
         NetworkMode::None => sandbox::Network::None,
         NetworkMode::Default | NetworkMode::Host => sandbox::Network::Host,
     };
@@ -106,21 +105,6 @@ pub(super) fn enter(
     let code = wait(session, &spec)?;
     drop(draft);
     if code == 0 { Ok(()) } else { Err(Error::exit_code(code)) }
-}
-
-/// An image of the store, or of a registry where the store has none.
-pub(super) async fn find(session: &Session, name: &str) -> Result<dbuild_plan::BaseImage, Error> {
-    let name = match session.store.image(name) {
-        Ok(entry) if !entry.name.is_empty() => entry.name,
-        _ => name.to_owned(),
-    };
-    let found = session.registry.resolve(&name, &Platform::host(), PullPolicy::PreferCached).await;
-    let image = found.map_err(|error| {
-        let text = format!("the store has no image `{name}`, and {error}");
-        Error::failed(text).hint("`dbuild images` lists what the store has")
-    })?;
-    base_image(&image)
-        .map_err(|error| Error::failed(format!("{name}: its config cannot be understood: {error}")))
 }
 
 fn command(

@@ -4,18 +4,21 @@
 use std::path::Path;
 
 use clap::Parser as _;
-use dbuild_events::BuildId;
+use dbuild_events::{BuildId, MountInfo, MountType};
 use dbuild_frontend::parse;
 use dbuild_layer::{EntryKind, Stack};
 use dbuild_oci::ImageConfig;
+use dbuild_plan::CacheSharing;
+use dbuild_report::State;
 use dbuild_sandbox::terminal::is_interactive;
+use dbuild_scheduler::{ImageFiles, Mounted, Mounter, StepError};
 use dbuild_support::time::local;
 
-use super::past::{Kept, Past};
-use super::run::start;
+use super::run::{Besides, enter, start};
+use crate::build::{self, dockerfile, flags, inputs};
 use crate::cli::{BuildArgs, Cli, Command, Global, RunArgs, ShellArgs};
 use crate::error::{EXIT_FAILED, Error};
-use crate::inputs;
+use crate::past_build::{Kept, PastBuild, Place};
 use crate::progress;
 use crate::session::Session;
 
@@ -39,7 +42,7 @@ pub(crate) fn run(global: &Global, args: &ShellArgs) -> Result<(), Error> {
         return in_past(global, args);
     }
     if let Some(flags) = stage(args)? {
-        let name = build(global, &args.subject, flags)?;
+        let name = build_stage(global, &args.subject, flags)?;
         let session = Session::open(global)?;
         let entered = in_image(&session, &name, args);
         // Its steps stay cached; the name was only for this.
@@ -52,11 +55,11 @@ pub(crate) fn run(global: &Global, args: &ShellArgs) -> Result<(), Error> {
     nothing_to_give(args)?;
     let session = Session::open(global)?;
     if session.store.image(&args.subject).is_err() {
-        let latest = Past::read(&session, None).ok();
+        let latest = PastBuild::read(&session, None).ok();
         let named = latest.and_then(|past| past.named(&args.subject).map(|place| (past, place)));
         if let Some((past, place)) = named {
             let _lease = session.store.lease().map_err(Error::failed)?;
-            return past.enter(&session, place, args);
+            return enter_step(&past, &session, place, args);
         }
     }
     in_image(&session, &args.subject, args)
@@ -71,7 +74,7 @@ fn is_step(subject: &str) -> bool {
 }
 
 /// Secrets and agents are of use where a command failed, and where a stage is built.
-pub(super) fn nothing_to_give(args: &ShellArgs) -> Result<(), Error> {
+fn nothing_to_give(args: &ShellArgs) -> Result<(), Error> {
     if args.secret.is_empty() && args.ssh.is_empty() && args.allow.is_empty() {
         return Ok(());
     }
@@ -87,9 +90,9 @@ fn in_image(session: &Session, name: &str, args: &ShellArgs) -> Result<(), Error
 fn in_past(global: &Global, args: &ShellArgs) -> Result<(), Error> {
     let session = Session::open(global)?;
     let _lease = session.store.lease().map_err(Error::failed)?;
-    let past = Past::read(&session, args.of.as_deref())?;
+    let past = PastBuild::read(&session, args.of.as_deref())?;
     let place = past.find(&args.subject)?;
-    past.enter(&session, place, args)
+    enter_step(&past, &session, place, args)
 }
 
 /// How many builds are looked through for one whose command failed.
@@ -103,7 +106,7 @@ fn failed(global: &Global, args: &ShellArgs) -> Result<(), Error> {
     let _lease = store.lease().map_err(Error::failed)?;
     let (past, kept) = match &args.of {
         Some(id) => {
-            let past = Past::read(&session, Some(id))?;
+            let past = PastBuild::read(&session, Some(id))?;
             let kept = past.kept(None).ok_or_else(|| {
                 Error::failed(format!("build {} has no command that failed and is kept", past.build.id))
                     .hint("`dbuild history` lists the builds")
@@ -126,11 +129,11 @@ fn failed(global: &Global, args: &ShellArgs) -> Result<(), Error> {
             (past, kept)
         }
     };
-    past.enter_kept(&session, &kept, args)
+    enter_kept(&past, &session, &kept, args)
 }
 
-fn kept_of(session: &Session, id: &BuildId) -> Option<(Past, Kept)> {
-    let past = Past::read(session, Some(id.as_str())).ok()?;
+fn kept_of(session: &Session, id: &BuildId) -> Option<(PastBuild, Kept)> {
+    let past = PastBuild::read(session, Some(id.as_str())).ok()?;
     past.kept(None).map(|kept| (past, kept))
 }
 
@@ -149,7 +152,7 @@ pub(super) fn after_failure(session: &Session, id: &BuildId, flags: &BuildArgs, 
         ..ShellArgs::default()
     };
     // How the shell ended is not how the build ended.
-    if let Err(trouble) = past.enter_kept(session, &kept, &args) {
+    if let Err(trouble) = enter_kept(&past, session, &kept, &args) {
         let text = trouble.to_string();
         if !text.is_empty() {
             progress::say(&text);
@@ -158,19 +161,110 @@ pub(super) fn after_failure(session: &Session, id: &BuildId, flags: &BuildArgs, 
     Error::exit_code(EXIT_FAILED)
 }
 
+/// A shell in what a step or a stage gave; where it failed, in what it had written.
+fn enter_step(past: &PastBuild, session: &Session, place: Place, args: &ShellArgs) -> Result<(), Error> {
+    let id = place.step;
+    let step = past.build.step(id).ok_or_else(|| Error::failed(format!("the build has no step #{id}")))?;
+    if let Some(kept) = past.kept(Some(id)) {
+        return enter_kept(past, session, &kept, args);
+    }
+    nothing_to_give(args)?;
+    let has_result = matches!(step.state, State::Cached | State::Done) || step.kind == "image";
+    if !has_result || step.kind == "context" {
+        return Err(past.no_result(step));
+    }
+    let stack = past.files(session, id).ok_or_else(|| past.gone(step))?;
+    progress::say(&format!("{} {} (build {})", step.label, step.text, past.build.id));
+    let of_stage = place.stage.and_then(|stage| past.setting_of_stage(stage));
+    let setting = of_stage.or_else(|| past.setting(id));
+    if setting.is_none() && past.steps().iter().all(|step| step.setting.is_none()) {
+        progress::say("an older dbuild made this build: its variables, user and directory are not known");
+    }
+    let setting = setting.cloned().unwrap_or_default();
+    let config = ImageConfig {
+        env: setting.env,
+        user: setting.user,
+        working_dir: setting.workdir,
+        shell: Some(setting.shell).filter(|words| !words.is_empty()),
+        ..ImageConfig::default()
+    };
+    let files = ImageFiles::new(&session.store, stack).map_err(Error::failed)?;
+    enter(session, files, &config, &container(args), Besides::default(), |config, files| {
+        command(config, files, "the step", args)
+    })
+}
+
+/// A shell in the files before the command, on them what it had written, and in them its mounts.
+fn enter_kept(past: &PastBuild, session: &Session, kept: &Kept, args: &ShellArgs) -> Result<(), Error> {
+    let store = &session.store;
+    let gone =
+        || Error::failed("what the command had written was collected").hint("build again: it is kept anew");
+    let step = past.build.step(kept.step).ok_or_else(gone)?;
+    let below = past.files(session, step.inputs.first().copied().ok_or_else(gone)?).ok_or_else(gone)?;
+    let stack = below.with(store.snapshot(&kept.snapshot).ok_or_else(gone)?.layer());
+    let files = ImageFiles::new(store, stack).map_err(Error::failed)?;
+    progress::say(&format!("{} {}", step.label, step.text));
+    let allowed = args.allow.iter().any(|word| word == "security.insecure");
+    if kept.insecure && !allowed {
+        progress::say(
+            "it ran with --security=insecure, and this shell does not: `--allow security.insecure` lets it",
+        );
+    }
+    let besides = Besides {
+        mounted: mount(past, session, kept, args)?,
+        hosts: kept.hosts.clone(),
+        insecure: kept.insecure && allowed,
+    };
+    let mut container = container(args);
+    if kept.no_network {
+        container.network = "none".to_owned();
+    }
+    enter(session, files, &kept.config, &container, besides, |config, files| {
+        command(config, files, "the stage", args)
+    })
+}
+
+/// What can be mounted of what the command had; the rest is said, a line each.
+fn mount(past: &PastBuild, session: &Session, kept: &Kept, args: &ShellArgs) -> Result<Mounted, Error> {
+    for words in &kept.only_words {
+        progress::say(&format!("not mounted: {words}: an older dbuild did not keep what it was"));
+    }
+    let (secrets, ssh) = (flags::secrets(&args.secret)?, flags::agents(&args.ssh)?);
+    let files = |from: u32| {
+        let known = past.build.step(from).and_then(|_| past.files(session, from));
+        known.ok_or_else(|| StepError::Needs("its files are no longer in the store: build again".to_owned()))
+    };
+    let mounter = Mounter {
+        store: &session.store,
+        runtime: session.runtime.handle(),
+        secrets: &secrets,
+        ssh: &ssh,
+        files: &files,
+        begins_anew: &|_| false,
+        waits: Some(&|info| {
+            progress::say(&format!("waiting for {}: another command has it", info.words()));
+        }),
+    };
+    let mounted = mounter.mount(&kept.mounts, &mut |info, error| {
+        progress::say(&format!("not mounted: {}: {error}", info.words()));
+        Ok(())
+    });
+    let locked =
+        |info: &&MountInfo| matches!(info.kind, MountType::Cache { sharing: CacheSharing::Locked, .. });
+    for info in kept.mounts.iter().filter(locked) {
+        progress::say(&format!("{} is locked: builds that want it wait until you leave", info.words()));
+    }
+    mounted.map_err(Error::failed)
+}
+
 /// What is started: a shell, and the line that it is to run.
-pub(super) fn command(
-    config: &ImageConfig,
-    files: &Stack,
-    what: &str,
-    args: &ShellArgs,
-) -> Result<Vec<String>, Error> {
+fn command(config: &ImageConfig, files: &Stack, what: &str, args: &ShellArgs) -> Result<Vec<String>, Error> {
     let line = args.command.iter().flat_map(|line| ["-c".to_owned(), line.clone()]);
     Ok(choose(config, files, what)?.into_iter().chain(line).collect())
 }
 
 /// How it is started.
-pub(super) fn container(args: &ShellArgs) -> RunArgs {
+fn container(args: &ShellArgs) -> RunArgs {
     RunArgs {
         image_and_command: Vec::new(),
         entrypoint: None,
@@ -188,7 +282,7 @@ pub(super) fn container(args: &ShellArgs) -> RunArgs {
 /// The build of the stage that is meant, or nothing where no Dockerfile has such a stage.
 fn stage(args: &ShellArgs) -> Result<Option<Box<BuildArgs>>, Error> {
     let given = !args.build.is_empty();
-    if !given && inputs::default_dockerfile(Path::new(".")).is_none() {
+    if !given && dockerfile::default_dockerfile(Path::new(".")).is_none() {
         return Ok(None);
     }
     let words = ["dbuild", "build", "--target", &args.subject].map(str::to_owned).into_iter();
@@ -213,12 +307,12 @@ fn stage(args: &ShellArgs) -> Result<Option<Box<BuildArgs>>, Error> {
 }
 
 /// Builds the stage under a name of its own, uncompressed: it is not for anybody else.
-fn build(global: &Global, stage: &str, mut flags: Box<BuildArgs>) -> Result<String, Error> {
+fn build_stage(global: &Global, stage: &str, mut flags: Box<BuildArgs>) -> Result<String, Error> {
     let name = format!("dbuild.local/shell:{}-{}", stage.to_ascii_lowercase(), std::process::id());
     flags.tag = vec![name.clone()];
     flags.output = vec!["type=image,compression=uncompressed".to_owned()];
     (flags.load, flags.push) = (false, false);
-    super::build::run(global, &flags)?;
+    build::run(global, &flags, after_failure)?;
     Ok(name)
 }
 

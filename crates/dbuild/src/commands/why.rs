@@ -1,13 +1,13 @@
-//! `dbuild why` and `build --explain`: why steps of a build ran.
+//! `dbuild why`: why steps of a build ran.
 
-use dbuild_report::{Build, Step, Why};
-use dbuild_store::Store;
+use dbuild_report::Why;
 use serde::Serialize;
 
-use super::journal::{no_such_step, read_build};
 use super::{print, print_json};
+use crate::build::outcome::steps_that_ran;
 use crate::cli::{Global, WhyArgs};
 use crate::error::Error;
+use crate::past_build::{no_such_step, read_build};
 use crate::session::Session;
 
 /// An answer, for scripts.
@@ -25,7 +25,7 @@ pub(crate) fn run(global: &Global, args: &WhyArgs) -> Result<(), Error> {
     let (_, build) = read_build(&session.store, args.build.as_deref())?;
     let steps = match &args.step {
         Some(step) => build.find(step).map_err(no_such_step)?,
-        None => ran(&build),
+        None => steps_that_ran(&build),
     };
     if args.json {
         let steps = steps.iter().copied();
@@ -47,24 +47,4 @@ pub(crate) fn run(global: &Global, args: &WhyArgs) -> Result<(), Error> {
         }
         None => Ok(()),
     }
-}
-
-/// The words of `build --explain`, after the build.
-pub(crate) fn explain(store: &Store, build: &str) -> Result<(), Error> {
-    let (_, build) = read_build(store, Some(build))?;
-    let steps = ran(&build);
-    for step in &steps {
-        crate::progress::say(&build.why(step).text(&build));
-    }
-    if steps.is_empty() {
-        crate::progress::say("no step ran: all were cached");
-    }
-    Ok(())
-}
-
-fn ran(build: &Build) -> Vec<&Step> {
-    let mut steps: Vec<&Step> = build.visible().filter(|step| build.why(step).ran).collect();
-    // Images are brought for those who need them, and have no key of their own that could differ.
-    steps.retain(|step| step.kind != "image");
-    steps
 }

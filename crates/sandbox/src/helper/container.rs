@@ -8,10 +8,15 @@ use rustix::mount::{MountPropagationFlags, UnmountFlags};
 use rustix::process::Signal;
 use rustix::thread::UnshareFlags;
 
+use super::child_report::ChildReport;
 use super::device::Terminal;
+use super::mounts;
 use super::points::{MadePoint, MountPoints};
-use super::stage::Stage;
-use super::{ChildReport, mounts, privileges, program, rootfs, standard};
+use super::privileges;
+use super::program;
+use super::rootfs;
+use super::staging::Staging;
+use super::standard;
 use crate::cgroup::StepCgroup;
 use crate::spec::{Network, Output, Rootfs, Security, Spec};
 use crate::{SandboxError, rootless, sys, wire};
@@ -110,13 +115,13 @@ impl Child<'_> {
 
     fn build_filesystem(&mut self) -> Result<Option<Terminal>, SandboxError> {
         let spec = self.spec;
-        let mut stage =
-            Stage::new().map_err(|error| SandboxError::setup("mount a file system in memory", error))?;
-        let root = rootfs::mount(spec, &mut stage)?;
+        let mut staging =
+            Staging::new().map_err(|error| SandboxError::setup("mount a file system in memory", error))?;
+        let root = rootfs::mount(spec, &mut staging)?;
         let read_only = matches!(spec.rootfs, Rootfs::ReadonlyOverlay { .. });
         let mut points = MountPoints::new(root)
             .map_err(|error| SandboxError::setup("look at the root file system", error))?;
-        let result = self.fill(&mut points, &mut stage);
+        let result = self.fill(&mut points, &mut staging);
         if read_only && result.is_ok() {
             standard::make_read_only(points.root())?;
         }
@@ -133,19 +138,19 @@ impl Child<'_> {
     fn fill(
         &mut self,
         points: &mut MountPoints,
-        stage: &mut Stage,
+        staging: &mut Staging,
     ) -> Result<Option<Terminal>, SandboxError> {
-        let terminal = standard::mount(self.spec, points, stage)?;
+        let terminal = standard::mount(self.spec, points, staging)?;
         // Older kernels need a control group for this, and the helper has seen to that.
         if let Some(most) = self.spec.limits.pids
-            && standard::processes_can_be_limited()
+            && sys::pid_limit_is_per_namespace()
             && let Err(error) = standard::limit_processes(points, most)
         {
             self.notes.push(format!("the limit of {most} processes is not enforced: {error}"));
         }
-        mounts::mount(self.spec, points, stage)?;
+        mounts::mount(self.spec, points, staging)?;
         if self.spec.security == Security::Default {
-            standard::protect(points, stage)?;
+            standard::protect(points, staging)?;
         }
         Ok(terminal)
     }
@@ -155,7 +160,7 @@ impl Child<'_> {
 /// host's file system.
 fn enter_root() -> Result<(), SandboxError> {
     let enter = || -> rustix::io::Result<bool> {
-        // The host's root then lies over the new one, and the stage over that: two mounts to take away, each
+        // The host's root then lies over the new one, and the staging over that: two mounts to take away, each
         // the topmost at ".". A lookup of ".." would find them.
         rustix::process::pivot_root(".", ".")?;
         rustix::mount::unmount(".", UnmountFlags::DETACH)?;

@@ -7,7 +7,7 @@ use rustix::mount::MountAttrFlags;
 use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
 
-use super::stage::{Stage, attach_at, clone_mount, new_filesystem};
+use super::staging::{Staging, attach_at, clone_mount, new_filesystem};
 use crate::SandboxError;
 use crate::spec::{Spec, TerminalSize};
 
@@ -31,11 +31,11 @@ pub(super) struct Terminal {
 }
 
 /// Fills a fresh `/dev` that is already mounted on its place. `dev` is that file system's root.
-pub(super) fn fill(dev: &OwnedFd, spec: &Spec, stage: &mut Stage) -> Result<(), SandboxError> {
+pub(super) fn fill(dev: &OwnedFd, spec: &Spec, staging: &mut Staging) -> Result<(), SandboxError> {
     // The file system itself is mounted `nodev`: with CAP_MKNOD the process can make any node, and open none.
     for (name, major, minor) in DEVICES {
         let failed = |error| SandboxError::setup(format!("make /dev/{name}"), error);
-        let node = stage.device(name, major, minor).map_err(failed)?;
+        let node = staging.device(name, major, minor).map_err(failed)?;
         make_file(dev, name).map_err(failed)?;
         attach_at(&node, dev, name).map_err(failed)?;
     }

@@ -10,22 +10,26 @@ use rustix::mount::MountAttrFlags;
 use super::paths::open_in;
 use super::points::MountPoints;
 use super::rootfs::Overlay;
-use super::stage::{
-    Stage, attach, attach_at, clone_mounts_below, is_directory, new_filesystem, set_attributes_below,
+use super::staging::{
+    Staging, attach, attach_at, clone_mounts_below, is_directory, new_filesystem, set_attributes_below,
 };
 use crate::SandboxError;
 use crate::spec::{Mount, MountSource, OverlayDirs, Security, Spec};
 
 /// Makes those of `/etc`, then them in order: what the spec asks for may hide what every container has.
-pub(super) fn mount(spec: &Spec, points: &mut MountPoints, stage: &mut Stage) -> Result<(), SandboxError> {
+pub(super) fn mount(
+    spec: &Spec,
+    points: &mut MountPoints,
+    staging: &mut Staging,
+) -> Result<(), SandboxError> {
     let files = [("/etc/resolv.conf", &spec.resolv_conf), ("/etc/hosts", &spec.hosts)];
     for (target, contents) in files {
         let Some(contents) = contents else { continue };
-        let file = stage.file(contents, 0o644, 0, 0).map_err(|error| failed(target, error))?;
+        let file = staging.file(contents, 0o644, 0, 0).map_err(|error| failed(target, error))?;
         put(&file, target, points)?;
     }
     for mount in &spec.mounts {
-        let source = source(mount, spec.security, stage)?;
+        let source = source(mount, spec.security, staging)?;
         put(&source, &mount.target, points)?;
     }
     Ok(())
@@ -39,7 +43,7 @@ fn put(mount: &OwnedFd, target: &str, points: &mut MountPoints) -> Result<(), Sa
     attach(mount, place).map_err(|error| failed(target, error))
 }
 
-fn source(mount: &Mount, security: Security, stage: &mut Stage) -> Result<OwnedFd, SandboxError> {
+fn source(mount: &Mount, security: Security, staging: &mut Staging) -> Result<OwnedFd, SandboxError> {
     let here = |error| failed(&mount.target, error);
     let mut attributes = match security {
         Security::Default => MountAttrFlags::MOUNT_ATTR_NODEV,
@@ -64,13 +68,13 @@ fn source(mount: &Mount, security: Security, stage: &mut Stage) -> Result<OwnedF
                 .map_err(here);
         }
         MountSource::File { contents, mode, uid, gid } => {
-            return stage.file(&contents.0, *mode, *uid, *gid).map_err(here);
+            return staging.file(&contents.0, *mode, *uid, *gid).map_err(here);
         }
         MountSource::OverlayBind { lower, subpath, writable } => {
             if writable.is_none() {
                 attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
             }
-            overlay_bind(mount, lower, subpath, writable.as_ref(), stage)?
+            overlay_bind(mount, lower, subpath, writable.as_ref(), staging)?
         }
     };
     set_attributes_below(&source, attributes).map_err(here)?;
@@ -93,7 +97,7 @@ fn overlay_bind(
     lower: &[std::path::PathBuf],
     subpath: &str,
     writable: Option<&OverlayDirs>,
-    stage: &mut Stage,
+    staging: &mut Staging,
 ) -> Result<OwnedFd, SandboxError> {
     let here = |error| failed(&mount.target, error);
     let tree = match writable {
@@ -102,12 +106,12 @@ fn overlay_bind(
         }
         _ => {
             let dirs = writable.map(|dirs| -> (&Path, &Path) { (&dirs.upper, &dirs.work) });
-            Overlay { lower, dirs }.mount(stage)?
+            Overlay { lower, dirs }.mount(staging)?
         }
     };
     // A part can be cloned only from a tree that is mounted.
-    let name = stage.new_directory().map_err(here)?;
-    attach_at(&tree, stage.directory(), &name).map_err(here)?;
+    let name = staging.new_directory().map_err(here)?;
+    attach_at(&tree, staging.directory(), &name).map_err(here)?;
     let part = open_in(&tree, subpath.as_bytes(), OFlags::empty()).map_err(|error| SandboxError::Mount {
         target: mount.target.clone(),
         reason: format!("{subpath} in its source: {}", crate::error::message(error.raw_os_error())),

@@ -9,29 +9,29 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, UnmountFlags};
 
-use super::stage::{Stage, attach_at, clone_mount, clone_mounts_below, set_attributes};
+use super::staging::{Staging, attach_at, clone_mount, clone_mounts_below, set_attributes};
 use crate::spec::{Rootfs, Security, Spec};
-use crate::{SandboxError, rootless};
+use crate::{SandboxError, rootless, sys};
 
 /// The kernel reads a value of fsconfig up to this length, its end included.
 const LONGEST_VALUE: usize = 256;
 /// And the options of the classic mount up to a page.
 const LONGEST_OPTIONS: usize = 4095;
 
-/// Mounts the root file system on a directory of the stage.
-pub(super) fn mount(spec: &Spec, stage: &mut Stage) -> Result<OwnedFd, SandboxError> {
+/// Mounts the root file system on a directory of the staging.
+pub(super) fn mount(spec: &Spec, staging: &mut Staging) -> Result<OwnedFd, SandboxError> {
     let failed = |error| SandboxError::setup("mount the root file system", error);
     let root = match &spec.rootfs {
         Rootfs::Overlay { lower, upper, .. } if lower.is_empty() => bind(upper)?,
         Rootfs::Overlay { lower, upper, work } => {
-            Overlay { lower, dirs: Some((upper, work)) }.mount(stage)?
+            Overlay { lower, dirs: Some((upper, work)) }.mount(staging)?
         }
         Rootfs::ReadonlyOverlay { lower } => {
             // Mount points must be made somewhere before the root becomes read-only.
-            let names = (stage.new_directory().map_err(failed)?, stage.new_directory().map_err(failed)?);
-            let (upper, work) = (stage.path(&names.0), stage.path(&names.1));
+            let names = (staging.new_directory().map_err(failed)?, staging.new_directory().map_err(failed)?);
+            let (upper, work) = (staging.path(&names.0), staging.path(&names.1));
             let dirs = Some((Path::new(&upper), Path::new(&work)));
-            Overlay { lower, dirs }.mount(stage)?
+            Overlay { lower, dirs }.mount(staging)?
         }
         Rootfs::Dir(dir) => bind(dir)?,
     };
@@ -39,8 +39,8 @@ pub(super) fn mount(spec: &Spec, stage: &mut Stage) -> Result<OwnedFd, SandboxEr
         // A device node that a layer or the process brings cannot be opened.
         set_attributes(&root, MountAttrFlags::MOUNT_ATTR_NODEV).map_err(failed)?;
     }
-    let name = stage.new_directory().map_err(failed)?;
-    attach_at(&root, stage.directory(), &name).map_err(failed)?;
+    let name = staging.new_directory().map_err(failed)?;
+    attach_at(&root, staging.directory(), &name).map_err(failed)?;
     Ok(root)
 }
 
@@ -54,7 +54,7 @@ pub(super) struct Overlay<'a> {
 
 impl Overlay<'_> {
     /// Mounts it nowhere.
-    pub(super) fn mount(&self, stage: &mut Stage) -> Result<OwnedFd, SandboxError> {
+    pub(super) fn mount(&self, staging: &mut Staging) -> Result<OwnedFd, SandboxError> {
         for dir in self
             .lower
             .iter()
@@ -72,13 +72,13 @@ impl Overlay<'_> {
             return Err(SandboxError::Spec(text));
         }
         if self.lower.is_empty() && self.dirs.is_none() {
-            return stage.read_only_empty().map_err(|error| SandboxError::setup("mount nothing", error));
+            return staging.read_only_empty().map_err(|error| SandboxError::setup("mount nothing", error));
         }
         // Before 6.7 layers could not be named one by one.
-        let result = if crate::probe::kernel_version() >= (6, 7) {
-            self.mount_by_context(stage)
+        let result = if sys::kernel_version() >= (6, 7) {
+            self.mount_by_context(staging)
         } else {
-            self.mount_classic(stage).map_err(|error| (error, String::new()))
+            self.mount_classic(staging).map_err(|error| (error, String::new()))
         };
         result.map_err(|(error, words)| {
             let what = format!("mount an overlay of {} directories", self.lower.len());
@@ -101,20 +101,21 @@ impl Overlay<'_> {
     }
 
     /// What the stack needs below its own directories: overlayfs wants two of them, or one and an upper.
-    fn padding(&self, stage: &Stage) -> Option<String> {
-        (self.lower.is_empty() || (self.lower.len() == 1 && self.dirs.is_none())).then(|| stage.empty_path())
+    fn padding(&self, staging: &Staging) -> Option<String> {
+        (self.lower.is_empty() || (self.lower.len() == 1 && self.dirs.is_none()))
+            .then(|| staging.empty_path())
     }
 
     /// With an error come the kernel's own words, where it has some.
-    fn mount_by_context(&self, stage: &Stage) -> Result<OwnedFd, (Errno, String)> {
+    fn mount_by_context(&self, staging: &Staging) -> Result<OwnedFd, (Errno, String)> {
         let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)
             .map_err(|error| (error, String::new()))?;
-        self.configure(&context, stage).map_err(|error| (error, kernel_words(&context)))?;
+        self.configure(&context, staging).map_err(|error| (error, kernel_words(&context)))?;
         rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
             .map_err(|error| (error, String::new()))
     }
 
-    fn configure(&self, context: &OwnedFd, stage: &Stage) -> rustix::io::Result<()> {
+    fn configure(&self, context: &OwnedFd, staging: &Staging) -> rustix::io::Result<()> {
         let set = |key: &str, path: &Path| -> rustix::io::Result<()> {
             if path.as_os_str().len() < LONGEST_VALUE {
                 return rustix::mount::fsconfig_set_string(context, key, path);
@@ -126,7 +127,7 @@ impl Overlay<'_> {
         for dir in self.lower.iter().rev() {
             set("lowerdir+", dir)?;
         }
-        if let Some(padding) = self.padding(stage) {
+        if let Some(padding) = self.padding(staging) {
             set("lowerdir+", Path::new(&padding))?;
         }
         if let Some((upper, work)) = self.dirs {
@@ -143,7 +144,7 @@ impl Overlay<'_> {
     }
 
     /// One string of options, with short names of open directories: no escapes, and room for some 200 layers.
-    fn mount_classic(&self, stage: &mut Stage) -> rustix::io::Result<OwnedFd> {
+    fn mount_classic(&self, staging: &mut Staging) -> rustix::io::Result<OwnedFd> {
         let mut open = Vec::new();
         let mut name = |path: &Path| -> rustix::io::Result<String> {
             let place = open_place(path)?;
@@ -155,7 +156,7 @@ impl Overlay<'_> {
         for dir in self.lower.iter().rev() {
             lower.push(name(dir)?);
         }
-        lower.extend(self.padding(stage));
+        lower.extend(self.padding(staging));
         let mut words = vec![format!("lowerdir={}", lower.join(":"))];
         if let Some((upper, work)) = self.dirs {
             words.push(format!("upperdir={}", name(upper)?));
@@ -168,10 +169,10 @@ impl Overlay<'_> {
             return Err(Errno::NAMETOOLONG);
         }
         let words = CString::new(words).map_err(|_| Errno::INVAL)?;
-        let place = stage.new_directory()?;
-        let path = stage.path(&place);
+        let place = staging.new_directory()?;
+        let path = staging.path(&place);
         rustix::mount::mount("dbuild", &path, "overlay", MountFlags::empty(), words.as_c_str())?;
-        let mount = clone_mount(stage.directory(), &place)?;
+        let mount = clone_mount(staging.directory(), &place)?;
         rustix::mount::unmount(&path, UnmountFlags::DETACH)?;
         Ok(mount)
     }

@@ -8,8 +8,8 @@ use rustix::mount::MountAttrFlags;
 use super::device::{self, Terminal};
 use super::paths::{open_file_in, open_in};
 use super::points::MountPoints;
-use super::stage::{
-    Stage, attach, clone_mounts_below, is_directory, new_filesystem, set_attributes, set_attributes_below,
+use super::staging::{
+    Staging, attach, clone_mounts_below, is_directory, new_filesystem, set_attributes, set_attributes_below,
 };
 use crate::SandboxError;
 use crate::spec::{Security, Spec};
@@ -41,7 +41,7 @@ const ALL_OFF: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
 pub(super) fn mount(
     spec: &Spec,
     points: &mut MountPoints,
-    stage: &mut Stage,
+    staging: &mut Staging,
 ) -> Result<Option<Terminal>, SandboxError> {
     let proc = new_filesystem("proc", &[], ALL_OFF).map_err(|error| {
         SandboxError::setup("mount /proc", error).advise(
@@ -58,15 +58,15 @@ pub(super) fn mount(
     .map_err(|error| SandboxError::setup("mount /dev", error))?;
     let place = points.standard("dev").map_err(|reason| misplaced("dev", reason))?;
     attach(&dev, &place).map_err(|error| SandboxError::setup("mount /dev", error))?;
-    device::fill(&dev, spec, stage)?;
+    device::fill(&dev, spec, staging)?;
 
     put(sysfs(spec)?, points, "sys")?;
-    mount_cgroups(spec, points, stage)?;
+    mount_cgroups(spec, points, staging)?;
     spec.terminal.map(|size| device::new_terminal(&dev, size)).transpose()
 }
 
 /// Hides what is [`MASKED`] and protects what is [`READ_ONLY`].
-pub(super) fn protect(points: &MountPoints, stage: &mut Stage) -> Result<(), SandboxError> {
+pub(super) fn protect(points: &MountPoints, staging: &mut Staging) -> Result<(), SandboxError> {
     for path in READ_ONLY {
         let Ok(place) = open_in(points.root(), path.as_bytes(), OFlags::NOFOLLOW) else { continue };
         clone_mounts_below(&place, b"")
@@ -83,19 +83,14 @@ pub(super) fn protect(points: &MountPoints, stage: &mut Stage) -> Result<(), San
         let Ok(place) = open_in(points.root(), path.as_bytes(), OFlags::NOFOLLOW) else { continue };
         let mut mask = || -> rustix::io::Result<()> {
             if is_directory(&place)? {
-                attach(stage.read_only_empty()?, &place)
+                attach(staging.read_only_empty()?, &place)
             } else {
-                attach(stage.device("null", 1, 3)?, &place)
+                attach(staging.device("null", 1, 3)?, &place)
             }
         };
         mask().map_err(|error| SandboxError::setup(format!("mask /{path}"), error))?;
     }
     Ok(())
-}
-
-/// Whether [`limit_processes`] is about a PID namespace: before 6.14 its number is the whole machine's.
-pub(crate) fn processes_can_be_limited() -> bool {
-    crate::probe::kernel_version() >= (6, 14)
 }
 
 /// Limits the process ids of this PID namespace, and with them the processes.
@@ -118,14 +113,14 @@ fn sysfs(spec: &Spec) -> Result<OwnedFd, SandboxError> {
         .map_err(|error: rustix::io::Errno| SandboxError::setup("mount /sys", error))
 }
 
-fn mount_cgroups(spec: &Spec, points: &MountPoints, stage: &Stage) -> Result<(), SandboxError> {
+fn mount_cgroups(spec: &Spec, points: &MountPoints, staging: &Staging) -> Result<(), SandboxError> {
     let Ok(place) = open_in(points.root(), b"sys/fs/cgroup", OFlags::DIRECTORY) else { return Ok(()) };
     let unified = rustix::fs::statfs("/sys/fs/cgroup").is_ok_and(|fs| fs.f_type == libc::CGROUP2_SUPER_MAGIC);
     let mount = if unified { new_filesystem("cgroup2", &[], read_only_by_default(spec)).ok() } else { None };
     // An empty directory rather than the host's groups.
     match mount {
         Some(mount) => attach(mount, place.as_fd()),
-        None => stage.read_only_empty().and_then(|empty| attach(empty, place.as_fd())),
+        None => staging.read_only_empty().and_then(|empty| attach(empty, place.as_fd())),
     }
     .map_err(|error| SandboxError::setup("mount /sys/fs/cgroup", error))
 }

@@ -23,12 +23,13 @@ use dbuild_registry::Remotes;
 use dbuild_scheduler::{BuildError, CacheUse, Canceller, ContextDir, Machine, Request};
 use dbuild_store::{Lease, Store};
 
+use super::dockerfile;
+use super::flags;
 use crate::cli::{BuildArgs, go_bool};
-use crate::commands::planning::cancel_on_signal;
 use crate::error::{Error, hint_of_step};
-use crate::inputs;
 use crate::pipes;
 use crate::session::Session;
+use crate::signals::cancel_on_signal;
 
 /// What a file of a context is called while it is not unpacked; BuildKit's word.
 const CONTEXT: &str = "context";
@@ -136,7 +137,7 @@ fn from_stdin(session: &Session, flags: &BuildArgs, lease: Lease) -> Result<Brou
     if flags.source.file() == Some(Path::new("-")) {
         return Err(Error::usage("standard input cannot be both the context and the Dockerfile"));
     }
-    inputs::say_if_typed("the context, an archive or a Dockerfile,");
+    pipes::say_if_typed("the context, an archive or a Dockerfile,");
     let dir = session.store.scratch_path();
     let path = dir.join(CONTEXT);
     let written = std::fs::create_dir(&dir).and_then(|()| File::create(&path)).and_then(|mut file| {
@@ -174,8 +175,8 @@ fn from_file(
     let mut head = Vec::new();
     File::open(&path).and_then(|file| file.take(1024).read_to_end(&mut head)).map_err(cannot)?;
     if !is_archive(&head) {
-        let bytes = inputs::read_small(&path).map_err(cannot)?;
-        let dockerfile = Some(inputs::source_of(shown, &bytes)?);
+        let bytes = dockerfile::read_small(&path).map_err(cannot)?;
+        let dockerfile = Some(dockerfile::source_of(shown, &bytes)?);
         return Ok(Brought { root: dir, dockerfile, from: None, time: None, _lease: lease });
     }
     let file = ContextStep { name: None, wanted: Some(vec![CONTEXT.to_owned()]) };
@@ -229,8 +230,8 @@ fn bring_into(
         layers: None,
         leave: None,
         repack_bases: false,
-        secrets: inputs::secrets(&flags.secret)?,
-        ssh: inputs::agents(&flags.ssh)?,
+        secrets: flags::secrets(&flags.secret)?,
+        ssh: flags::agents(&flags.ssh)?,
         machine: Machine::default(),
         cancel,
     };

@@ -1,26 +1,24 @@
 //! What stands before a build and before a forecast of one: from the flags to the plan.
 
-use std::num::NonZeroUsize;
-
 use dbuild_cache::Strategy;
 use dbuild_events::{BuildId, Event, EventSink, RuntimeConfig, StageInfo, StepInfo};
 use dbuild_frontend::{Diagnostics, Lowered, Source, lower, parse};
 use dbuild_oci::ImageConfig;
 use dbuild_plan::{Plan, Step, StepId, StepKind, shown_url};
-use dbuild_registry::PullPolicy;
-use dbuild_scheduler::{CacheUse, Cancel, Canceller};
+use dbuild_scheduler::Cancel;
 use dbuild_support::edit_distance::nearest;
 
-use super::build_error::render_all;
+use super::error_text::render_all;
+use super::flags::pull_policy;
+use super::inputs::Inputs;
+use super::resolve_images::{Images, resolve};
 use crate::cli::BuildArgs;
 use crate::error::Error;
-use crate::inputs::Inputs;
 use crate::progress;
-use crate::resolve::{Images, resolve};
 use crate::session::Session;
 
 /// Reads the Dockerfile, finds the images that it names (of a registry's, manifests and configs alone), and lowers it.
-pub(super) async fn prepare(
+pub(crate) async fn prepare(
     session: &Session,
     flags: &BuildArgs,
     inputs: &Inputs,
@@ -55,35 +53,8 @@ fn unknown_stages(flags: &BuildArgs, plan: &Plan) -> impl Iterator<Item = Event>
     })
 }
 
-/// What `--pull` asks for.
-pub(super) fn pull_policy(pull: Option<bool>) -> PullPolicy {
-    match pull {
-        Some(true) => PullPolicy::Always,
-        Some(false) => PullPolicy::PreferCached,
-        None => PullPolicy::CheckTag,
-    }
-}
-
-/// Which steps may take a result from the cache.
-pub(super) fn cache_use(flags: &BuildArgs) -> CacheUse {
-    if flags.no_cache {
-        return CacheUse::Nothing;
-    }
-    if flags.no_cache_filter.is_empty() {
-        return CacheUse::All;
-    }
-    CacheUse::Except(flags.no_cache_filter.iter().map(|stage| stage.to_ascii_lowercase()).collect())
-}
-
-/// Steps that wait (for a network, for a sleep) should not keep others from running, and steps that compute
-/// should not starve each other.
-pub(super) fn default_jobs() -> NonZeroUsize {
-    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    NonZeroUsize::new((cores * 2).max(10)).unwrap_or(NonZeroUsize::MIN)
-}
-
 /// The event that tells what is going to be built.
-pub(super) fn announce(build: BuildId, lowered: &Lowered, source: &Source, strategy: &dyn Strategy) -> Event {
+pub(crate) fn announce(build: BuildId, lowered: &Lowered, source: &Source, strategy: &dyn Strategy) -> Event {
     let plan = &lowered.plan;
     let several = plan.targets().len() > 1;
     let stages = plan.stages().iter().enumerate().map(|(id, stage)| StageInfo {
@@ -151,21 +122,5 @@ fn kind_name(kind: &StepKind) -> &'static str {
         StepKind::Copy(_) => "copy",
         StepKind::Run(_) => "run",
         StepKind::Workdir(_) => "workdir",
-    }
-}
-
-/// The first signal stops the build in order, the second at once.
-pub(crate) async fn cancel_on_signal(canceller: Canceller) {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        return;
-    };
-    for last in [false, true] {
-        tokio::select! { _ = int.recv() => {}, _ = term.recv() => {} }
-        if last {
-            std::process::exit(i32::from(crate::error::EXIT_INTERRUPTED));
-        }
-        canceller.cancel();
     }
 }

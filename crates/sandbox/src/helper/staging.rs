@@ -10,27 +10,27 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, O
 
 use crate::sys;
 
-/// What [`Stage::read_only_empty`] clones, and the lowest layer of a stack that needs one.
+/// What [`Staging::read_only_empty`] clones, and the lowest layer of a stack that needs one.
 const EMPTY: &str = "empty";
 
 /// See the module.
-pub(super) struct Stage {
+pub(super) struct Staging {
     directory: OwnedFd,
     entries: u32,
 }
 
-impl Stage {
+impl Staging {
     /// Mounts it over `/` of the calling process' mount namespace: lookups from `/` do not notice.
-    pub(super) fn new() -> rustix::io::Result<Stage> {
+    pub(super) fn new() -> rustix::io::Result<Staging> {
         let directory =
             new_filesystem("tmpfs", &[("mode", "0755"), ("noswap", "")], MountAttrFlags::MOUNT_ATTR_NOSUID)?;
         let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
         rustix::mount::move_mount(&directory, "", CWD, "/", flags)?;
         rustix::fs::mkdirat(&directory, EMPTY, Mode::from_raw_mode(0o755))?;
-        Ok(Stage { directory, entries: 0 })
+        Ok(Staging { directory, entries: 0 })
     }
 
-    /// A new directory: its name, which works together with [`Stage::directory`].
+    /// A new directory: its name, which works together with [`Staging::directory`].
     pub(super) fn new_directory(&mut self) -> rustix::io::Result<String> {
         let name = self.new_name();
         rustix::fs::mkdirat(&self.directory, &name, Mode::from_raw_mode(0o755))?;

@@ -9,9 +9,9 @@ use dbuild_report::starts::quoted;
 use dbuild_sandbox::SandboxError;
 use dbuild_scheduler::StepError;
 
+use super::flags;
 use crate::cli::BuildArgs;
 use crate::error::{Error, hint_of_step};
-use crate::inputs;
 use crate::session::Session;
 
 /// All that is wrong with a Dockerfile, one after the other.
@@ -89,11 +89,11 @@ pub(crate) fn shell_command(session: &Session, flags: &BuildArgs, step: &Step) -
             _ => {}
         }
     }
-    let of = |text: &String| inputs::secrets(std::slice::from_ref(text)).unwrap_or_default();
+    let of = |text: &String| flags::secrets(std::slice::from_ref(text)).unwrap_or_default();
     for text in flags.secret.iter().filter(|text| of(text).keys().any(|id| secrets.contains(id))) {
         flag("--secret", text);
     }
-    let of = |text: &String| inputs::agents(std::slice::from_ref(text)).unwrap_or_default();
+    let of = |text: &String| flags::agents(std::slice::from_ref(text)).unwrap_or_default();
     for text in flags.ssh.iter().filter(|text| of(text).keys().any(|id| agents.contains(id))) {
         flag("--ssh", text);
     }

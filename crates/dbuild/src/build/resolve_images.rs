@@ -13,6 +13,7 @@ use dbuild_store::Store;
 use serde::Deserialize;
 use tokio::task::JoinSet;
 
+use crate::error::Error;
 use crate::session::Session;
 
 /// How the reference of an image in a layout of this machine begins.
@@ -136,4 +137,19 @@ pub(crate) fn base_image(image: &ResolvedImage) -> serde_json::Result<BaseImage>
         history: file.history.unwrap_or_default(),
         layers: layers.collect(),
     })
+}
+
+/// An image of the store, or of a registry where the store has none.
+pub(crate) async fn image_named(session: &Session, name: &str) -> Result<BaseImage, Error> {
+    let name = match session.store.image(name) {
+        Ok(entry) if !entry.name.is_empty() => entry.name,
+        _ => name.to_owned(),
+    };
+    let found = session.registry.resolve(&name, &Platform::host(), PullPolicy::PreferCached).await;
+    let image = found.map_err(|error| {
+        let text = format!("the store has no image `{name}`, and {error}");
+        Error::failed(text).hint("`dbuild images` lists what the store has")
+    })?;
+    base_image(&image)
+        .map_err(|error| Error::failed(format!("{name}: its config cannot be understood: {error}")))
 }

@@ -4,19 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dbuild_events::{Event, EventSink};
 use dbuild_exporter::{
-    Annotation, AnnotationLevel, Begun, Engine, Export, ExportError, Image, ImageParts, OutputKind,
-    OutputSpec, Waiting, assemble, assemble_index, dated, find_engine, image_id, metadata, write_iidfile,
-    write_metadata_file,
+    Annotation, AnnotationLevel, Begun, Engine, Export, Image, ImageParts, OutputKind, OutputSpec, Waiting,
+    assemble, assemble_index, dated, find_engine, image_id, metadata, write_iidfile, write_metadata_file,
 };
-use dbuild_layer::LayerError;
 use dbuild_oci::{HistoryEntry, MediaTypes, Reference};
 use dbuild_plan::{Plan, Stage, StepKind};
 use dbuild_scheduler::{Built, BuiltTarget};
 use dbuild_store::Awaited;
 
+use super::resolve_images::Images;
 use crate::cli::BuildArgs;
 use crate::error::Error;
-use crate::resolve::Images;
 use crate::session::Session;
 
 /// All that an export needs to know.
@@ -119,7 +117,7 @@ impl Exporting<'_> {
                 annotations: annotations(output, AnnotationLevel::Manifest),
                 media_types,
             };
-            let mut image = assemble(&self.session.store, &parts).map_err(failed)?;
+            let mut image = assemble(&self.session.store, &parts).map_err(Error::of_export)?;
             image.annotations = annotations(output, AnnotationLevel::ManifestDescriptor);
             images.push(image);
         }
@@ -127,8 +125,8 @@ impl Exporting<'_> {
             false => images.pop().ok_or_else(|| Error::failed("no image was made")),
             true => {
                 let on_index = annotations(output, AnnotationLevel::Index);
-                let mut index =
-                    assemble_index(&self.session.store, &images, &on_index, media_types).map_err(failed)?;
+                let mut index = assemble_index(&self.session.store, &images, &on_index, media_types)
+                    .map_err(Error::of_export)?;
                 index.annotations = annotations(output, AnnotationLevel::IndexDescriptor);
                 Ok(index)
             }
@@ -186,7 +184,7 @@ impl Exporting<'_> {
         // All that the image is made of has been looked up: what was used can be noted beside the writing, not after it.
         let store = self.session.store.clone();
         tokio::task::spawn_blocking(move || store.flush_uses());
-        tokio::task::block_in_place(|| export.write(begun)).map_err(failed)
+        tokio::task::block_in_place(|| export.write(begun)).map_err(Error::of_export)
     }
 
     async fn push(
@@ -207,7 +205,7 @@ impl Exporting<'_> {
             &quiet,
         )
         .await;
-        pushed.map_err(failed)?;
+        pushed.map_err(Error::of_export)?;
         for name in names {
             events.emit(Event::Note { text: format!("pushed {name}") });
         }
@@ -222,10 +220,11 @@ impl Exporting<'_> {
 
     fn result_files(&self, image: Option<&Image>, names: &[Reference]) -> Result<(), Error> {
         if let (Some(path), Some(image)) = (&self.flags.iidfile, image) {
-            write_iidfile(path, image, &self.waiting).map_err(failed)?;
+            write_iidfile(path, image, &self.waiting).map_err(Error::of_export)?;
         }
         if let Some(path) = &self.flags.metadata_file {
-            write_metadata_file(path, &metadata(image, names, None), &self.waiting).map_err(failed)?;
+            write_metadata_file(path, &metadata(image, names, None), &self.waiting)
+                .map_err(Error::of_export)?;
         }
         Ok(())
     }
@@ -264,7 +263,7 @@ pub(crate) fn check(flags: &BuildArgs, outputs: &[OutputSpec]) -> Result<(), Err
 /// `BUILDKIT_MULTI_PLATFORM` says so.
 fn multi_platform(flags: &BuildArgs) -> Result<bool, Error> {
     const ARG: &str = "BUILDKIT_MULTI_PLATFORM";
-    let parsed = flags.source.platforms().map(crate::inputs::platform);
+    let parsed = flags.source.platforms().map(crate::build::flags::platform);
     let platforms: BTreeSet<String> =
         parsed.map(|platform| platform.map(|platform| platform.to_string())).collect::<Result<_, _>>()?;
     let several = platforms.len() > 1;
@@ -328,7 +327,7 @@ fn engine(output: &OutputSpec) -> Result<Option<Engine>, Error> {
     if output.dest.is_some() || output.kind != (OutputKind::Docker { tar: true }) {
         return Ok(None);
     }
-    find_engine(&std::env::var_os("PATH").unwrap_or_default()).map(Some).map_err(failed)
+    find_engine(&std::env::var_os("PATH").unwrap_or_default()).map(Some).map_err(Error::of_export)
 }
 
 fn annotations(output: &OutputSpec, level: AnnotationLevel) -> BTreeMap<String, String> {
@@ -350,14 +349,5 @@ fn label(output: &OutputSpec) -> String {
         None => format!("type={kind}"),
         Some(Destination::Stdout) => format!("type={kind},dest=-"),
         Some(Destination::Path(path)) => format!("type={kind},dest={}", path.display()),
-    }
-}
-
-pub(crate) fn failed(error: ExportError) -> Error {
-    let told = Error::failed(crate::error::chain(&error)).maybe_hint(crate::error::hint_of(&error));
-    match error {
-        ExportError::Interrupted => Error::interrupted(),
-        ExportError::Layer(damage @ LayerError::Damaged { .. }) => told.by_damage(damage),
-        _ => told,
     }
 }
