@@ -11,7 +11,6 @@ mod inventory;
 mod labels;
 mod model;
 mod page;
-pub mod starts;
 mod summary;
 mod timeline;
 mod trace;

@@ -8,7 +8,7 @@ use dbuild_integration_tests::{run, workspace};
 
 /// The table of `docs/internals/architecture.md`: which crate may depend on which. An edge that is not here is a change of the
 /// design, to be argued there.
-const TABLE: [(&str, &[&str]); 16] = [
+const TABLE: [(&str, &[&str]); 17] = [
     ("support", &[]),
     ("digest", &[]),
     ("oci", &["support", "digest"]),
@@ -22,6 +22,7 @@ const TABLE: [(&str, &[&str]); 16] = [
     ("scheduler", &["support", "digest", "oci", "plan", "cache", "layer", "events", "store", "sandbox"]),
     ("registry", &["support", "digest", "oci", "store", "scheduler"]),
     ("exporter", &["support", "digest", "oci", "layer", "store", "registry"]),
+    ("startcheck", &["oci", "events"]),
     ("report", &["support", "digest", "oci", "cache", "layer", "events", "store"]),
     ("lab", &["support", "digest", "oci", "plan", "frontend", "cache", "layer", "store", "scheduler"]),
     (
@@ -40,6 +41,7 @@ const TABLE: [(&str, &[&str]); 16] = [
             "scheduler",
             "registry",
             "exporter",
+            "startcheck",
             "report",
             "lab",
         ],

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use dbuild_frontend::{Diagnostic, Diagnostics, Lowered, Source, Span, render};
 use dbuild_layer::CopyError;
 use dbuild_plan::{MountKind, SecurityMode, Step, StepId, StepKind};
-use dbuild_report::starts::quoted;
 use dbuild_sandbox::SandboxError;
 use dbuild_scheduler::StepError;
+use dbuild_startcheck::quoted;
 
 use super::flags;
 use crate::cli::BuildArgs;

@@ -9,8 +9,8 @@ use dbuild_events::{Event, EventSink};
 use dbuild_layer::{EntryKind, Found, Stack, TreePath};
 use dbuild_oci::{ImageConfig, Platform};
 use dbuild_plan::{Plan, StageId};
-use dbuild_report::starts::{self, Files, Node, NodeKind, Start};
 use dbuild_scheduler::Built;
+use dbuild_startcheck::{Files, Node, NodeKind, Start};
 use dbuild_store::Store;
 
 /// Layers on top of each other. Nothing is unpacked: files that are not, are unknown.
@@ -100,7 +100,7 @@ pub(crate) fn tell(store: &Store, plan: &Plan, built: &Built, events: &dyn Event
 fn of_build(plan: &Plan, built: &Built, target: StageId) -> Option<Start> {
     let stage = plan.stage(target);
     let files = StackFiles::new(built.stack_at_hand(stage.last?)?);
-    let mut start = starts::check(&stage.config, &stage.platform, &files);
+    let mut start = dbuild_startcheck::check(&stage.config, &stage.platform, &files);
     if start.findings.iter().any(|finding| finding.wants.is_some()) {
         let others: Vec<(String, StackFiles)> = plan
             .stages()
@@ -131,7 +131,10 @@ pub(crate) fn add_remedies(
     others: &[(String, StackFiles)],
 ) {
     // The last stages first: what they have is what was meant for the image.
-    let others: Vec<starts::Stage<'_>> =
-        others.iter().rev().map(|(name, files)| starts::Stage { name: name.clone(), files }).collect();
-    starts::add_remedies(start, config, platform, files, &others);
+    let others: Vec<dbuild_startcheck::Stage<'_>> = others
+        .iter()
+        .rev()
+        .map(|(name, files)| dbuild_startcheck::Stage { name: name.clone(), files })
+        .collect();
+    dbuild_startcheck::add_remedies(start, config, platform, files, &others);
 }

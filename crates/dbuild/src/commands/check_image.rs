@@ -7,9 +7,9 @@ use dbuild_digest::BlobDigest;
 use dbuild_events::{NoEvents, Outcome};
 use dbuild_oci::Reference;
 use dbuild_report::Build;
-use dbuild_report::starts::{self, Severity, Start, Verdict};
-use dbuild_scheduler::{Canceller, image_files};
-use dbuild_store::Store;
+use dbuild_scheduler::{Canceller, image_files, with_files};
+use dbuild_startcheck::{Severity, Start, Verdict};
+use dbuild_store::{Snapshot, Store};
 use serde_json::{Value, json};
 
 use super::{print, print_json};
@@ -41,7 +41,7 @@ pub(super) fn run(global: &Global, name: &str, format: FindingsFormat) -> Result
         .block_on(image_files(&session.store, blobs, Arc::new(NoEvents), image, cancel))
         .map_err(Error::failed)?;
     let files = StackFiles::new(unpacked.stack);
-    let mut start = starts::check(&config, &platform, &files);
+    let mut start = dbuild_startcheck::check(&config, &platform, &files);
     if start.findings.iter().any(|finding| finding.wants.is_some()) {
         let others = stages_of(&session.store, &digest, &reference).unwrap_or_default();
         add_remedies(&mut start, &config, &platform, &files, &others);

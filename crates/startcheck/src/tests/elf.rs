@@ -1,5 +1,5 @@
-use super::super::tests::ElfFile;
 use super::{ElfError, parse};
+use crate::tests::ElfFile;
 
 fn read(bytes: &[u8]) -> Result<super::Elf, ElfError> {
     parse(&|offset, len| {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Severity, Start, Verdict};
+use crate::{Severity, Start, Verdict};
 
 /// One line for the end of a build.
 pub fn line(start: &Start) -> String {

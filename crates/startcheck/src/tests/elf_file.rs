@@ -2,14 +2,14 @@
 
 /// A program or library to write, 64 bits wide, little-endian.
 #[derive(Clone, Debug)]
-pub(in super::super) struct ElfFile<'a> {
-    pub(in super::super) machine: u16,
-    pub(in super::super) interpreter: Option<&'a str>,
-    pub(in super::super) needed: &'a [&'a str],
-    pub(in super::super) runpath: Option<&'a str>,
-    pub(in super::super) rpath: Option<&'a str>,
-    pub(in super::super) needs: &'a [(&'a str, &'a [&'a str])],
-    pub(in super::super) provides: &'a [&'a str],
+pub(crate) struct ElfFile<'a> {
+    pub(crate) machine: u16,
+    pub(crate) interpreter: Option<&'a str>,
+    pub(crate) needed: &'a [&'a str],
+    pub(crate) runpath: Option<&'a str>,
+    pub(crate) rpath: Option<&'a str>,
+    pub(crate) needs: &'a [(&'a str, &'a [&'a str])],
+    pub(crate) provides: &'a [&'a str],
 }
 
 impl Default for ElfFile<'_> {
@@ -27,15 +27,15 @@ impl Default for ElfFile<'_> {
 }
 
 impl<'a> ElfFile<'a> {
-    pub(in super::super) fn glibc(needed: &'a [&'a str]) -> Self {
+    pub(crate) fn glibc(needed: &'a [&'a str]) -> Self {
         Self { interpreter: Some("/lib64/ld-linux-x86-64.so.2"), needed, ..Self::default() }
     }
 
-    pub(in super::super) fn musl(needed: &'a [&'a str]) -> Self {
+    pub(crate) fn musl(needed: &'a [&'a str]) -> Self {
         Self { interpreter: Some("/lib/ld-musl-x86_64.so.1"), needed, ..Self::default() }
     }
 
-    pub(in super::super) fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut strings = vec![0];
         let mut string = |text: &str| {
             let at = strings.len() as u64;

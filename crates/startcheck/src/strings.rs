@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::files::View;
+use crate::image_files::View;
 
 /// Programs are read so far; what is larger is not known to lack a text.
 const MAX_PROGRAM: u64 = 96 << 20;
@@ -13,7 +13,7 @@ const LONGEST: usize = 256;
 
 /// Everything in a file (a path without links) that can be an absolute path in C: `/`, then what ends with a zero byte. A compiler
 /// lets a text share the end of a longer one, so each `/` begins one. `None` where the bytes are not at hand.
-pub(super) fn paths(view: &View<'_>, file: &str) -> Option<BTreeSet<String>> {
+pub(crate) fn paths(view: &View<'_>, file: &str) -> Option<BTreeSet<String>> {
     let mut all = BTreeSet::new();
     each_text(view, file, &mut |text| {
         for (at, _) in text.match_indices('/') {
@@ -24,7 +24,7 @@ pub(super) fn paths(view: &View<'_>, file: &str) -> Option<BTreeSet<String>> {
 }
 
 /// Whether a file is a busybox that has a program of this name inside. `None` where the bytes are not at hand.
-pub(super) fn has_applet(view: &View<'_>, file: &str, name: &str) -> Option<bool> {
+pub(crate) fn has_applet(view: &View<'_>, file: &str, name: &str) -> Option<bool> {
     let (mut is_busybox, mut has_name) = (false, false);
     each_text(view, file, &mut |text| {
         is_busybox |= text.contains("BusyBox");

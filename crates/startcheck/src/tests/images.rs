@@ -1,7 +1,7 @@
 //! Images that do not start, and those like them that do.
 
-use super::super::{Stage, Verdict, add_remedies, line};
 use super::{ElfFile, Image, amd64, rules};
+use crate::{Stage, Verdict, add_remedies, line};
 
 #[track_caller]
 fn check(image: &Image, expected: &str) {

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use super::check::Check;
-use super::files::{base_name, join, parent};
-use super::program::Scope;
-use super::{Finding, Severity, Want};
+use crate::check::Check;
+use crate::image_files::{base_name, join, parent};
+use crate::program::Scope;
+use crate::{Finding, Severity, Want};
 
 const MAX_SOURCE: usize = 512 << 10;
 const MAX_FILES: usize = 100;
@@ -56,7 +56,7 @@ struct Resolution {
 
 impl Check<'_> {
     /// `node …`; `program` is its path without links.
-    pub(super) fn run_node(&mut self, program: &str, words: &[String], scope: &Scope) {
+    pub(crate) fn run_node(&mut self, program: &str, words: &[String], scope: &Scope) {
         let options = self.env.get("NODE_OPTIONS").cloned().unwrap_or_default();
         let hooks = |option: &str| HOOKS.iter().any(|hook| option.split('=').next() == Some(hook));
         let mut resolution = Resolution {

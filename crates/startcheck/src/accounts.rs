@@ -1,20 +1,20 @@
 //! Whom USER means, and what they may do.
 
-use super::files::{Files, Node, View};
+use crate::image_files::{Files, Node, View};
 
 /// A user as the kernel knows one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Who {
-    pub(super) uid: u32,
-    pub(super) gid: u32,
-    pub(super) groups: Vec<u32>,
+pub(crate) struct Who {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) groups: Vec<u32>,
     /// From passwd; empty where it is not known.
-    pub(super) home: String,
+    pub(crate) home: String,
 }
 
 /// What cannot be found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum NoAccount {
+pub(crate) enum NoAccount {
     User(String),
     Group(String),
     /// The file's bytes are not at hand.
@@ -23,7 +23,7 @@ pub(super) enum NoAccount {
 
 impl Who {
     /// Whether one of the permission bits (4 read, 2 write, 1 execute or enter) is theirs. Root may execute what anybody may.
-    pub(super) fn may(&self, node: &Node, bit: u32) -> bool {
+    pub(crate) fn may(&self, node: &Node, bit: u32) -> bool {
         if self.uid == 0 {
             return bit != 1 || node.is_dir() || node.mode & 0o111 != 0;
         }
@@ -37,7 +37,7 @@ impl Who {
 }
 
 /// Reads USER: empty, `user`, `user:group`, names or ids.
-pub(super) fn who(files: &dyn Files, words: &str) -> Result<Who, NoAccount> {
+pub(crate) fn who(files: &dyn Files, words: &str) -> Result<Who, NoAccount> {
     let (name, group) = words.split_once(':').map_or((words, None), |(name, group)| (name, Some(group)));
     let name = if name.is_empty() { "0" } else { name };
     let view = View::new(files, Who::default());

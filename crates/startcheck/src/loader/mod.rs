@@ -11,8 +11,8 @@ use std::rc::Rc;
 
 use search::{Search, Where};
 
-use super::elf::{self, Elf, ElfError};
-use super::files::{View, base_name, parent};
+use crate::elf::{self, Elf, ElfError};
+use crate::image_files::{View, base_name, parent};
 
 /// A program with more libraries than this is not followed further.
 const MAX_LIBRARIES: usize = 512;
@@ -21,42 +21,42 @@ const IN_MUSL: [&str; 8] = ["c", "pthread", "rt", "m", "dl", "util", "xnet", "re
 
 /// A C library, by its loader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Libc {
+pub(crate) enum Libc {
     Glibc,
     Musl,
 }
 
 /// What became of a program's libraries.
 #[derive(Debug, Default)]
-pub(super) struct Loaded {
+pub(crate) struct Loaded {
     /// Not found: (name, who needs it).
-    pub(super) missing: Vec<(String, String)>,
+    pub(crate) missing: Vec<(String, String)>,
     /// Found only where glibc looks after `ldconfig`: (name, path, who needs it).
-    pub(super) uncached: Vec<(String, String, String)>,
+    pub(crate) uncached: Vec<(String, String, String)>,
     /// Found only in a directory that the loader looks into on some processors: (name, path).
-    pub(super) perhaps: Vec<(String, String)>,
+    pub(crate) perhaps: Vec<(String, String)>,
     /// Versions that a library does not have.
-    pub(super) versions: Vec<MissingVersion>,
+    pub(crate) versions: Vec<MissingVersion>,
     /// Files whose bytes are not at hand, or that cannot be understood.
-    pub(super) unknown: Vec<String>,
+    pub(crate) unknown: Vec<String>,
     /// Found: path by name.
-    pub(super) found: BTreeMap<String, String>,
+    pub(crate) found: BTreeMap<String, String>,
 }
 
 /// A library that is older (or another one) than a program was linked against.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct MissingVersion {
-    pub(super) version: String,
-    pub(super) library: String,
-    pub(super) path: String,
-    pub(super) by: String,
+pub(crate) struct MissingVersion {
+    pub(crate) version: String,
+    pub(crate) library: String,
+    pub(crate) path: String,
+    pub(crate) by: String,
     /// The newest that it has, of the same name.
-    pub(super) newest: Option<String>,
+    pub(crate) newest: Option<String>,
 }
 
 impl Libc {
     /// The library whose loader this is, by its path.
-    pub(super) fn of_loader(loader: &str) -> Option<Libc> {
+    pub(crate) fn of_loader(loader: &str) -> Option<Libc> {
         let name = base_name(loader);
         if name.starts_with("ld-musl") || name.contains("gcompat") {
             Some(Libc::Musl)
@@ -68,7 +68,7 @@ impl Libc {
     }
 
     /// The one that an image has, by the loaders in the usual places.
-    pub(super) fn of_image(view: &View<'_>) -> Option<Libc> {
+    pub(crate) fn of_image(view: &View<'_>) -> Option<Libc> {
         let loaders = |dir: &str| {
             view.names(dir).into_iter().filter_map(|name| Libc::of_loader(&name)).collect::<Vec<_>>()
         };
@@ -80,7 +80,7 @@ impl Libc {
         }
     }
 
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Libc::Glibc => "glibc",
             Libc::Musl => "musl",
@@ -89,27 +89,27 @@ impl Libc {
 }
 
 /// Parses the file at a path without links.
-pub(super) fn read_elf(view: &View<'_>, path: &str) -> Result<Elf, ElfError> {
+pub(crate) fn read_elf(view: &View<'_>, path: &str) -> Result<Elf, ElfError> {
     elf::parse(&|offset, len| view.read_at(path, offset, len))
 }
 
 /// From where a program is started, as far as its loader looks at that.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Surroundings {
+pub(crate) struct Surroundings {
     /// The working directory: relative directories of a search begin there.
-    pub(super) cwd: String,
+    pub(crate) cwd: String,
     /// LD_LIBRARY_PATH.
-    pub(super) library_path: String,
+    pub(crate) library_path: String,
     /// LD_PRELOAD.
-    pub(super) preload: String,
+    pub(crate) preload: String,
     /// The loader itself, without links: it holds the directories that it was built with.
-    pub(super) loader: Option<String>,
+    pub(crate) loader: Option<String>,
     /// The program that loads a module (a path without links), where it is not a program that is looked at.
-    pub(super) host: Option<String>,
+    pub(crate) host: Option<String>,
 }
 
 /// Finds everything that `program` (a path without links) needs.
-pub(super) fn load(view: &View<'_>, program: &str, elf: Elf, libc: Libc, around: &Surroundings) -> Loaded {
+pub(crate) fn load(view: &View<'_>, program: &str, elf: Elf, libc: Libc, around: &Surroundings) -> Loaded {
     let search = Search::new(view, libc, elf.machine, around, program);
     let mut loading =
         Loading { libc, search, loaded: Loaded::default(), objects: Vec::new(), names: BTreeMap::new() };

@@ -8,19 +8,19 @@ use std::collections::BTreeMap;
 
 use dbuild_oci::{ImageConfig, Platform};
 
-pub(super) use self::elf_file::ElfFile;
+pub(crate) use self::elf_file::ElfFile;
 use super::{Files, Node, NodeKind, Start, check};
 
 /// The files of an image.
 #[derive(Clone, Default)]
-pub(super) struct Image {
+pub(crate) struct Image {
     nodes: BTreeMap<String, (Node, Option<Vec<u8>>)>,
-    pub(super) config: ImageConfig,
+    pub(crate) config: ImageConfig,
 }
 
 impl Image {
     /// With this command, in `/app`, and nothing else.
-    pub(super) fn new(cmd: &[&str]) -> Self {
+    pub(crate) fn new(cmd: &[&str]) -> Self {
         let mut image = Self::default();
         image.config.cmd = Some(cmd.iter().map(|&word| word.to_owned()).collect());
         image.config.working_dir = "/app".to_owned();
@@ -29,7 +29,7 @@ impl Image {
     }
 
     /// Debian's: a loader, a libc, a shell, env.
-    pub(super) fn glibc(cmd: &[&str]) -> Self {
+    pub(crate) fn glibc(cmd: &[&str]) -> Self {
         Self::new(cmd)
             .link("/lib64", "usr/lib64")
             .link("/lib", "usr/lib")
@@ -45,7 +45,7 @@ impl Image {
     }
 
     /// Alpine's.
-    pub(super) fn musl(cmd: &[&str]) -> Self {
+    pub(crate) fn musl(cmd: &[&str]) -> Self {
         Self::new(cmd)
             .program("/lib/ld-musl-x86_64.so.1", &ElfFile::default())
             .program("/bin/busybox", &ElfFile::musl(&["libc.musl-x86_64.so.1"]))
@@ -53,55 +53,55 @@ impl Image {
             .link("/usr/bin/env", "/bin/busybox")
     }
 
-    pub(super) fn dir(self, path: &str) -> Self {
+    pub(crate) fn dir(self, path: &str) -> Self {
         self.put(path, NodeKind::Dir, 0o755, None)
     }
 
-    pub(super) fn link(self, path: &str, target: &str) -> Self {
+    pub(crate) fn link(self, path: &str, target: &str) -> Self {
         self.put(path, NodeKind::Link(target.to_owned()), 0o777, None)
     }
 
-    pub(super) fn file(self, path: &str, text: impl AsRef<[u8]>) -> Self {
+    pub(crate) fn file(self, path: &str, text: impl AsRef<[u8]>) -> Self {
         let bytes = text.as_ref().to_vec();
         self.put(path, NodeKind::File(bytes.len() as u64), 0o644, Some(bytes))
     }
 
-    pub(super) fn script(self, path: &str, text: impl AsRef<[u8]>) -> Self {
+    pub(crate) fn script(self, path: &str, text: impl AsRef<[u8]>) -> Self {
         self.file(path, text).mode(path, 0o755)
     }
 
-    pub(super) fn program(self, path: &str, elf: &ElfFile<'_>) -> Self {
+    pub(crate) fn program(self, path: &str, elf: &ElfFile<'_>) -> Self {
         self.script(path, elf.bytes())
     }
 
-    pub(super) fn mode(mut self, path: &str, mode: u32) -> Self {
+    pub(crate) fn mode(mut self, path: &str, mode: u32) -> Self {
         self.nodes.get_mut(path).unwrap().0.mode = mode;
         self
     }
 
     /// Without a path.
-    pub(super) fn without(mut self, path: &str) -> Self {
+    pub(crate) fn without(mut self, path: &str) -> Self {
         self.nodes.retain(|other, _| other != path && !other.starts_with(&format!("{path}/")));
         self
     }
 
     /// All bytes are elsewhere: only the index is known.
-    pub(super) fn unread(mut self) -> Self {
+    pub(crate) fn unread(mut self) -> Self {
         self.nodes.values_mut().for_each(|(_, bytes)| *bytes = None);
         self
     }
 
-    pub(super) fn user(mut self, user: &str) -> Self {
+    pub(crate) fn user(mut self, user: &str) -> Self {
         self.config.user = user.to_owned();
         self
     }
 
-    pub(super) fn env(mut self, entry: &str) -> Self {
+    pub(crate) fn env(mut self, entry: &str) -> Self {
         self.config.env.push(entry.to_owned());
         self
     }
 
-    pub(super) fn check(&self) -> Start {
+    pub(crate) fn check(&self) -> Start {
         check(&self.config, &amd64(), self)
     }
 
@@ -135,17 +135,17 @@ impl Files for Image {
     }
 }
 
-pub(super) fn amd64() -> Platform {
+pub(crate) fn amd64() -> Platform {
     "linux/amd64".parse().unwrap()
 }
 
 /// The rules of what was found, the worst first, with a sign for how bad.
-pub(super) fn rules(start: &Start) -> String {
+pub(crate) fn rules(start: &Start) -> String {
     let rules = start.findings.iter().map(|finding| {
         let sign = match finding.severity {
-            super::Severity::WillNotStart => "!",
-            super::Severity::MayFail => "?",
-            super::Severity::Advice => "",
+            crate::Severity::WillNotStart => "!",
+            crate::Severity::MayFail => "?",
+            crate::Severity::Advice => "",
         };
         format!("{sign}{}", finding.rule)
     });

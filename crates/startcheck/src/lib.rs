@@ -9,26 +9,26 @@ mod accounts;
 mod check;
 mod command;
 mod elf;
-mod files;
+mod image_files;
 mod loader;
 mod node;
 mod program;
 mod python;
+mod remedies;
 mod shell;
-mod stages;
 mod strings;
 #[cfg(test)]
 mod tests;
-mod text;
+mod verdict;
 mod wrappers;
 
 use dbuild_events::{Event, StartFinding};
 use serde::Serialize;
 
 pub use check::check;
-pub use files::{Files, Node, NodeKind};
-pub use stages::{Stage, add_remedies};
-pub use text::{line, quoted};
+pub use image_files::{Files, Node, NodeKind};
+pub use remedies::{Stage, add_remedies};
+pub use verdict::{line, quoted};
 
 /// What is known of an image's start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

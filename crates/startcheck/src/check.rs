@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dbuild_oci::{DEFAULT_PATH, ImageConfig, Platform};
 
-use super::accounts::{NoAccount, Who, who};
-use super::command;
-use super::files::{Broken, View};
-use super::loader::Libc;
-use super::program::Scope;
-use super::{Files, Finding, Severity, Start, Verdict, Want};
+use crate::accounts::{NoAccount, Who, who};
+use crate::command;
+use crate::image_files::{Broken, View};
+use crate::loader::Libc;
+use crate::program::Scope;
+use crate::{Files, Finding, Severity, Start, Verdict, Want};
 
 /// Looks into an image: whether what its config starts can start in its files.
 pub fn check(config: &ImageConfig, platform: &Platform, files: &dyn Files) -> Start {
@@ -26,11 +26,11 @@ pub fn check(config: &ImageConfig, platform: &Platform, files: &dyn Files) -> St
 }
 
 /// An analysis under way.
-pub(super) struct Check<'a> {
-    pub(super) view: View<'a>,
-    pub(super) env: BTreeMap<String, String>,
-    pub(super) architecture: String,
-    pub(super) libc: Option<Libc>,
+pub(crate) struct Check<'a> {
+    pub(crate) view: View<'a>,
+    pub(crate) env: BTreeMap<String, String>,
+    pub(crate) architecture: String,
+    pub(crate) libc: Option<Libc>,
     workdir: String,
     findings: Vec<Finding>,
     unknown: BTreeSet<String>,
@@ -138,26 +138,26 @@ impl<'a> Check<'a> {
     }
 
     /// Takes a finding, once.
-    pub(super) fn find(&mut self, finding: Finding) {
+    pub(crate) fn find(&mut self, finding: Finding) {
         if !self.findings.iter().any(|known| known.text == finding.text) {
             self.findings.push(finding);
         }
     }
 
     /// How much was found so far.
-    pub(super) fn told(&self) -> usize {
+    pub(crate) fn told(&self) -> usize {
         self.findings.len()
     }
 
     /// Takes back what was found after that; whether there was anything.
-    pub(super) fn forget_since(&mut self, told: usize) -> bool {
+    pub(crate) fn forget_since(&mut self, told: usize) -> bool {
         let any = self.findings.len() > told;
         self.findings.truncate(told);
         any
     }
 
     /// Notes what cannot be known.
-    pub(super) fn unknown(&mut self, what: String) {
+    pub(crate) fn unknown(&mut self, what: String) {
         self.unknown.insert(what);
     }
 
@@ -176,21 +176,21 @@ impl<'a> Check<'a> {
 
 impl Finding {
     /// One without path, help or want.
-    pub(super) fn new(rule: &'static str, severity: Severity, text: String) -> Self {
+    pub(crate) fn new(rule: &'static str, severity: Severity, text: String) -> Self {
         Self { rule, severity, text, path: None, help: Vec::new(), wants: None }
     }
 
-    pub(super) fn help(mut self, text: impl Into<String>) -> Self {
+    pub(crate) fn help(mut self, text: impl Into<String>) -> Self {
         self.help.push(text.into());
         self
     }
 
-    pub(super) fn at(mut self, path: impl Into<String>) -> Self {
+    pub(crate) fn at(mut self, path: impl Into<String>) -> Self {
         self.path = Some(path.into());
         self
     }
 
-    pub(super) fn wants(mut self, want: Want) -> Self {
+    pub(crate) fn wants(mut self, want: Want) -> Self {
         self.wants = Some(want);
         self
     }

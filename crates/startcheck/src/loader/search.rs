@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::super::elf::{Elf, ElfError, Machine};
-use super::super::files::{View, join, parent};
-use super::super::strings;
 use super::{Libc, Surroundings, read_elf};
+use crate::elf::{Elf, ElfError, Machine};
+use crate::image_files::{View, join, parent};
+use crate::strings;
 
 /// Caches and configurations of the loader are read so far.
 const MAX_CONFIG: usize = 1 << 20;
@@ -41,7 +41,7 @@ const LEGACY: [&str; 8] = [
     "tls/haswell/x86_64",
 ];
 
-pub(super) enum Where {
+pub(crate) enum Where {
     At(String, Elf),
     /// There, on some processors.
     Perhaps(String, Elf),
@@ -50,7 +50,7 @@ pub(super) enum Where {
     Nowhere,
 }
 
-pub(super) struct Search<'a> {
+pub(crate) struct Search<'a> {
     view: &'a View<'a>,
     libc: Libc,
     machine: Machine,
@@ -62,11 +62,11 @@ pub(super) struct Search<'a> {
     configured: Vec<String>,
     defaults: Vec<String>,
     /// A file that says where libraries are looked for, and whose bytes are not at hand.
-    pub(super) unread: Option<String>,
+    pub(crate) unread: Option<String>,
 }
 
 impl<'a> Search<'a> {
-    pub(super) fn new(
+    pub(crate) fn new(
         view: &'a View<'a>,
         libc: Libc,
         machine: Machine,
@@ -165,7 +165,7 @@ impl<'a> Search<'a> {
     }
 
     /// LD_PRELOAD and `/etc/ld.so.preload`.
-    pub(super) fn preloaded(&self) -> Vec<String> {
+    pub(crate) fn preloaded(&self) -> Vec<String> {
         let file = self.view.text("/etc/ld.so.preload", MAX_CONFIG).filter(|_| self.libc == Libc::Glibc);
         let all = [self.preload.clone(), file.unwrap_or_default()].join(" ");
         let names = all.split([' ', ':', '\t', '\n']).filter(|name| !name.is_empty());
@@ -173,7 +173,7 @@ impl<'a> Search<'a> {
     }
 
     /// `chain` is the object that needs it, the one that needed that, and so on, each with its directory.
-    pub(super) fn find(&self, name: &str, chain: &[(&Elf, &str)]) -> Where {
+    pub(crate) fn find(&self, name: &str, chain: &[(&Elf, &str)]) -> Where {
         if name.contains('/') {
             return self.try_at(join(&self.cwd, name)).unwrap_or(Where::Nowhere);
         }
@@ -276,7 +276,7 @@ fn configured_nowhere(view: &View<'_>) -> bool {
 }
 
 /// `/etc/ld.so.cache` in its new form, which may stand behind one in the old form. What is damaged is as if it were empty.
-pub(super) fn read_cache(bytes: &[u8]) -> BTreeMap<String, Vec<String>> {
+pub(crate) fn read_cache(bytes: &[u8]) -> BTreeMap<String, Vec<String>> {
     const MAGIC: &[u8] = b"glibc-ld.so.cache1.1";
     let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let Some(start) = bytes.windows(MAGIC.len()).position(|window| window == MAGIC) else { return all };

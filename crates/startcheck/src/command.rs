@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use dbuild_oci::ImageConfig;
 
-use super::check::Check;
-use super::files::join;
-use super::program::Scope;
-use super::shell::{self, Simple, Then};
-use super::{Finding, Severity, Want};
+use crate::check::Check;
+use crate::image_files::join;
+use crate::program::Scope;
+use crate::shell::{self, Simple, Then};
+use crate::{Finding, Severity, Want};
 
 /// What a shell does itself, without effect on what it starts later.
 const BUILTINS: [&str; 57] = [
@@ -74,7 +74,7 @@ const BUILTINS: [&str; 57] = [
 const SUCCEEDS: [&str; 6] = [":", "true", "echo", "printf", "set", "umask"];
 
 /// The image's own command.
-pub(super) fn run_config(check: &mut Check<'_>, config: &ImageConfig, argv: &[String], scope: &Scope) {
+pub(crate) fn run_config(check: &mut Check<'_>, config: &ImageConfig, argv: &[String], scope: &Scope) {
     let entrypoint = config.entrypoint.as_deref().unwrap_or_default();
     let from = if entrypoint.is_empty() { "CMD" } else { "ENTRYPOINT" };
     let form = if entrypoint.is_empty() { config.cmd.as_deref().unwrap_or_default() } else { entrypoint };
@@ -101,7 +101,7 @@ pub(super) fn run_config(check: &mut Check<'_>, config: &ImageConfig, argv: &[St
 
 impl Check<'_> {
     /// What a shell would start for a line, one command after the other.
-    pub(super) fn run_line(&mut self, line: &str, scope: &Scope) {
+    pub(crate) fn run_line(&mut self, line: &str, scope: &Scope) {
         let script = shell::parse(line, &self.env);
         let mut shell = Shell {
             scope: Scope { by_shell: true, ..scope.clone() },
@@ -284,7 +284,7 @@ impl Check<'_> {
 }
 
 /// Stands for a word that is known only when the command runs.
-pub(super) const UNKNOWN_WORD: &str = "\u{fffd}";
+pub(crate) const UNKNOWN_WORD: &str = "\u{fffd}";
 
 /// A shell between two commands.
 struct Shell {
@@ -318,7 +318,7 @@ fn decides(simple: &Simple, after: &[Simple]) -> bool {
 }
 
 /// A line as it stands in a sentence.
-pub(super) fn shorten(line: &str) -> String {
+pub(crate) fn shorten(line: &str) -> String {
     let first = line.trim().lines().next().unwrap_or_default();
     match first.char_indices().nth(48) {
         Some((end, _)) => format!("{}…", &first[..end]),

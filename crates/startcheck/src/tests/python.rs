@@ -1,7 +1,7 @@
 //! Python: the faults of the well-known tutorials, and their mended forms.
 
-use super::super::{Stage, Verdict, add_remedies, line};
 use super::{ElfFile, Image, amd64, rules};
+use crate::{Stage, Verdict, add_remedies, line};
 
 #[track_caller]
 fn check(image: &Image, expected: &str) {

@@ -8,10 +8,10 @@ mod modules;
 use interpreter::{Call, Found, Interpreter};
 use modules::Walk;
 
-use super::check::Check;
-use super::files::{base_name, join, parent};
-use super::program::Scope;
-use super::{Finding, Severity, Want};
+use crate::check::Check;
+use crate::image_files::{base_name, join, parent};
+use crate::program::Scope;
+use crate::{Finding, Severity, Want};
 
 /// Scripts are read so far.
 const MAX_SOURCE: usize = 512 << 10;
@@ -19,7 +19,7 @@ const MAX_SOURCE: usize = 512 << 10;
 const SERVERS: [&str; 4] = ["uvicorn", "gunicorn", "hypercorn", "daphne"];
 
 /// Whether a program's name is that of an interpreter.
-pub(super) fn is_python(name: &str) -> bool {
+pub(crate) fn is_python(name: &str) -> bool {
     match name.strip_prefix("python") {
         Some(version) => version.chars().all(|c| c.is_ascii_digit() || c == '.'),
         None => false,
@@ -81,7 +81,7 @@ fn read_words(words: &[String]) -> Option<(Call, Words)> {
 
 impl Check<'_> {
     /// `python …`: `named` is the path by which it is called, which says in which environment it is.
-    pub(super) fn run_python(&mut self, named: &str, words: &[String], scope: &Scope) {
+    pub(crate) fn run_python(&mut self, named: &str, words: &[String], scope: &Scope) {
         let Some((mut call, program)) = read_words(words) else { return };
         call.cwd.clone_from(&scope.cwd);
         if !call.no_env && self.env.get("PYTHONSAFEPATH").is_some_and(|value| !value.is_empty()) {
@@ -201,7 +201,7 @@ impl Check<'_> {
     }
 
     /// A script of an environment or of another python, whose interpreter stayed where it was built.
-    pub(super) fn python_of_script_missing(&mut self, interpreter: &str, script: &str, scope: &Scope) {
+    pub(crate) fn python_of_script_missing(&mut self, interpreter: &str, script: &str, scope: &Scope) {
         let text = format!("{script} is to be run by {interpreter}, which is not in the image");
         let mut finding = Finding::new("interpreter-missing", scope.worst, text)
             .at(script)
@@ -217,7 +217,7 @@ impl Check<'_> {
     }
 
     /// The directory of packages that has an installed package with such a script.
-    pub(super) fn left_behind(&self, script: &str) -> Option<String> {
+    pub(crate) fn left_behind(&self, script: &str) -> Option<String> {
         let module = script.replace('-', "_");
         let sites = ["/usr/local/lib", "/usr/lib", "/app/venv/lib", "/venv/lib", "/opt/venv/lib"]
             .into_iter()

@@ -2,21 +2,21 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use super::super::check::Check;
-use super::super::elf::ElfError;
-use super::super::files::{base_name, join, parent};
-use super::super::loader::{Libc, read_elf};
-use super::super::program::{Object, Scope};
-use super::super::{Finding, Severity, Want};
 use super::MAX_SOURCE;
 use super::imports::{Import, changes_search, imports, is_moving, is_standard, margin};
 use super::interpreter::Interpreter;
+use crate::check::Check;
+use crate::elf::ElfError;
+use crate::image_files::{base_name, join, parent};
+use crate::loader::{Libc, read_elf};
+use crate::program::{Object, Scope};
+use crate::{Finding, Severity, Want};
 
 /// So many files are read for their imports; what is further away is taken to be there.
 const MAX_FILES: usize = 300;
 
 /// A walk through imports, from one script on.
-pub(super) struct Walk<'c, 'v> {
+pub(crate) struct Walk<'c, 'v> {
     check: &'c mut Check<'v>,
     python: &'c Interpreter,
     /// Where modules are looked for, the script's own directory first.
@@ -44,7 +44,7 @@ enum Module {
 
 impl<'c, 'v> Walk<'c, 'v> {
     /// `dir` is searched first: the script's own directory, or the working directory.
-    pub(super) fn new(
+    pub(crate) fn new(
         check: &'c mut Check<'v>,
         python: &'c Interpreter,
         dir: Option<String>,
@@ -62,19 +62,19 @@ impl<'c, 'v> Walk<'c, 'v> {
     }
 
     /// A script, and what it imports.
-    pub(super) fn file(mut self, path: &str) {
+    pub(crate) fn file(mut self, path: &str) {
         self.open.push_back(path.to_owned());
         self.go();
     }
 
     /// A program that is given as text.
-    pub(super) fn text(mut self, name: &str, text: &str) {
+    pub(crate) fn text(mut self, name: &str, text: &str) {
         self.source(name, text);
         self.go();
     }
 
     /// `python -m module`.
-    pub(super) fn module(mut self, module: &str) {
+    pub(crate) fn module(mut self, module: &str) {
         let found = self.dotted("python -m", module);
         if let Some(dir) = found {
             self.open.push_back(join(&dir, "__main__.py"));
@@ -83,7 +83,7 @@ impl<'c, 'v> Walk<'c, 'v> {
     }
 
     /// A module that a program imports at its start.
-    pub(super) fn imported(mut self, by: &str, module: &str) {
+    pub(crate) fn imported(mut self, by: &str, module: &str) {
         self.dotted(by, module);
         self.go();
     }

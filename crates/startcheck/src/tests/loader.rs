@@ -1,8 +1,8 @@
-use super::super::accounts::Who;
-use super::super::files::View;
-use super::super::tests::{ElfFile, Image};
 use super::search::read_cache;
 use super::{Libc, Surroundings, load, read_elf};
+use crate::accounts::Who;
+use crate::image_files::View;
+use crate::tests::{ElfFile, Image};
 
 /// What becomes of the libraries of `/app/app`.
 fn shown(image: &Image, libc: Libc) -> String {

@@ -3,19 +3,19 @@
 use std::collections::VecDeque;
 
 /// A program that starts the rest of its words.
-pub(super) struct Wrapper {
-    pub(super) name: &'static str,
+pub(crate) struct Wrapper {
+    pub(crate) name: &'static str,
     /// Options that take the next word.
     with_value: &'static [&'static str],
     /// So many words come before the program: a user, a duration.
-    pub(super) skips: usize,
+    pub(crate) skips: usize,
 }
 
 const fn wrapper(name: &'static str, with_value: &'static [&'static str], skips: usize) -> Wrapper {
     Wrapper { name, with_value, skips }
 }
 
-pub(super) const WRAPPERS: [Wrapper; 11] = [
+pub(crate) const WRAPPERS: [Wrapper; 11] = [
     wrapper("tini", &["-p", "-e"], 0),
     wrapper("tini-static", &["-p", "-e"], 0),
     wrapper("docker-init", &["-p", "-e"], 0),
@@ -31,7 +31,7 @@ pub(super) const WRAPPERS: [Wrapper; 11] = [
 
 impl Wrapper {
     /// The words after its options and a `--`.
-    pub(super) fn rest<'w>(&self, mut words: &'w [String]) -> &'w [String] {
+    pub(crate) fn rest<'w>(&self, mut words: &'w [String]) -> &'w [String] {
         while let [word, after @ ..] = words
             && word.starts_with('-')
         {
@@ -48,16 +48,16 @@ impl Wrapper {
 }
 
 /// What `env` is to do.
-pub(super) struct Env {
-    pub(super) words: Vec<String>,
+pub(crate) struct Env {
+    pub(crate) words: Vec<String>,
     /// The PATH that it sets.
-    pub(super) path: Option<String>,
-    pub(super) is_elsewhere: bool,
-    pub(super) is_empty: bool,
+    pub(crate) path: Option<String>,
+    pub(crate) is_elsewhere: bool,
+    pub(crate) is_empty: bool,
 }
 
 /// Reads the words of `env`; `None` for what only it can understand.
-pub(super) fn read_env(words: &[String]) -> Option<Env> {
+pub(crate) fn read_env(words: &[String]) -> Option<Env> {
     let mut env = Env { words: Vec::new(), path: None, is_elsewhere: false, is_empty: false };
     let mut rest: VecDeque<String> = words.to_vec().into();
     while let Some(word) = rest.pop_front() {

@@ -1,14 +1,14 @@
 //! One program: found in PATH, allowed, and startable, be it ELF or a script.
 
-use super::check::Check;
-use super::command::UNKNOWN_WORD;
-use super::elf::{Elf, ElfError};
-use super::files::{Broken, Place, base_name, join};
-use super::loader::{Libc, Loaded, Surroundings, load, read_elf};
-use super::shell;
-use super::strings;
-use super::wrappers::{Env, WRAPPERS, read_env};
-use super::{Finding, Severity, Want};
+use crate::check::Check;
+use crate::command::UNKNOWN_WORD;
+use crate::elf::{Elf, ElfError};
+use crate::image_files::{Broken, Place, base_name, join};
+use crate::loader::{Libc, Loaded, Surroundings, load, read_elf};
+use crate::shell;
+use crate::strings;
+use crate::wrappers::{Env, WRAPPERS, read_env};
+use crate::{Finding, Severity, Want};
 
 /// Programs that start programs that start programs: no real image goes further.
 const MAX_DEPTH: usize = 8;
@@ -17,30 +17,30 @@ const SHEBANG: usize = 256;
 
 /// From where a program is started.
 #[derive(Clone, Debug)]
-pub(super) struct Scope {
-    pub(super) cwd: String,
+pub(crate) struct Scope {
+    pub(crate) cwd: String,
     /// PATH.
-    pub(super) path: String,
+    pub(crate) path: String,
     /// What is missing here is no worse than this.
-    pub(super) worst: Severity,
+    pub(crate) worst: Severity,
     /// Who starts it, for the sentence: `the shebang of /app/run`.
-    pub(super) by: Option<String>,
+    pub(crate) by: Option<String>,
     /// A shell starts it: it runs files without a shebang itself.
-    pub(super) by_shell: bool,
+    pub(crate) by_shell: bool,
     /// That shell, without links.
-    pub(super) shell: Option<String>,
-    pub(super) depth: usize,
+    pub(crate) shell: Option<String>,
+    pub(crate) depth: usize,
 }
 
 /// A file whose libraries are looked for.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Object<'a> {
+pub(crate) struct Object<'a> {
     /// Without links.
-    pub(super) path: &'a str,
+    pub(crate) path: &'a str,
     /// What it is called in sentences.
-    pub(super) named: &'a str,
+    pub(crate) named: &'a str,
     /// The program that loads it, without links; `None` of a program.
-    pub(super) host: Option<&'a str>,
+    pub(crate) host: Option<&'a str>,
 }
 
 /// Shells that read a file, or a line after `-c`.
@@ -56,7 +56,7 @@ struct Shell<'a> {
 
 impl Check<'_> {
     /// Starts a program, as `execvp` would.
-    pub(super) fn run(&mut self, argv: &[String], scope: &Scope) {
+    pub(crate) fn run(&mut self, argv: &[String], scope: &Scope) {
         let Some(name) = argv.first() else { return };
         if scope.depth > MAX_DEPTH {
             return self.unknown(format!("what {name} starts in the end"));
@@ -75,7 +75,7 @@ impl Check<'_> {
     }
 
     /// Where a program's name leads in PATH, executable or not.
-    pub(super) fn in_path(&self, name: &str, scope: &Scope) -> Option<String> {
+    pub(crate) fn in_path(&self, name: &str, scope: &Scope) -> Option<String> {
         let dirs = scope.path.split(':').map(|dir| join(&scope.cwd, dir));
         let all: Vec<String> =
             dirs.map(|dir| join(&dir, name)).filter(|path| self.view.file(path).is_some()).collect();
@@ -199,7 +199,7 @@ impl Check<'_> {
     }
 
     /// Starts a file that was found. `named` is the path by which it was called, which programs go by.
-    pub(super) fn start(&mut self, place: &Place, named: &str, argv: &[String], scope: &Scope) {
+    pub(crate) fn start(&mut self, place: &Place, named: &str, argv: &[String], scope: &Scope) {
         let Some(head) = self.view.read_at(&place.path, 0, SHEBANG) else {
             return self.unknown(format!("{named}: its bytes are not at hand"));
         };
@@ -347,7 +347,7 @@ impl Check<'_> {
     }
 
     /// Whether all libraries of a program (or of a module that a program loads) are there.
-    pub(super) fn libraries(&mut self, object: &Object<'_>, elf: Elf, libc: Libc, scope: &Scope) -> bool {
+    pub(crate) fn libraries(&mut self, object: &Object<'_>, elf: Elf, libc: Libc, scope: &Scope) -> bool {
         let Object { path, named, host } = *object;
         let variable = |name: &str| self.env.get(name).cloned().unwrap_or_default();
         let interpreter = match host {
@@ -410,7 +410,7 @@ impl Check<'_> {
         let (name, real) = (base_name(named), base_name(&place.path));
         let inner = Scope { depth: scope.depth + 1, by: None, ..scope.clone() };
         let rest = argv.get(1..).unwrap_or_default();
-        if super::python::is_python(name) || super::python::is_python(real) {
+        if crate::python::is_python(name) || crate::python::is_python(real) {
             self.run_python(named, rest, &inner);
         } else if name == "node" || name == "nodejs" {
             self.run_node(&place.path, rest, &inner);
@@ -431,7 +431,7 @@ impl Check<'_> {
     }
 
     /// `env`, as a command or in a shebang.
-    pub(super) fn run_env(&mut self, words: &[String], scope: &Scope) {
+    pub(crate) fn run_env(&mut self, words: &[String], scope: &Scope) {
         let Env { words, path, is_elsewhere, is_empty } = match read_env(words) {
             Some(env) => env,
             None => return self.unknown("what `env` starts".to_owned()),
@@ -548,7 +548,7 @@ impl Check<'_> {
     }
 
     /// The file that an interpreter is to read, if it is there and may be read.
-    pub(super) fn script_there(&mut self, file: &str, reader: &str, scope: &Scope) -> Option<String> {
+    pub(crate) fn script_there(&mut self, file: &str, reader: &str, scope: &Scope) -> Option<String> {
         if file.contains(UNKNOWN_WORD) {
             self.unknown(format!("what {reader} is to read: it is known only when it runs"));
             return None;

@@ -2,54 +2,54 @@
 
 use std::collections::BTreeMap;
 
-use super::super::Want;
-use super::super::files::{View, base_name, join, parent};
-use super::super::loader::{Libc, read_elf};
 use super::library::{Environment, Library, Program, Starts, environment};
+use crate::Want;
+use crate::image_files::{View, base_name, join, parent};
+use crate::loader::{Libc, read_elf};
 
 /// An interpreter of an image.
 #[derive(Clone, Debug)]
-pub(super) struct Interpreter {
+pub(crate) struct Interpreter {
     /// `3.11`: of its library.
-    pub(super) version: String,
+    pub(crate) version: String,
     /// The directory of its standard library, without links.
-    pub(super) library: String,
+    pub(crate) library: String,
     /// The virtual environment in which it was called.
-    pub(super) environment: Option<String>,
+    pub(crate) environment: Option<String>,
     /// Where it looks for modules after the script's own directory; the library first.
-    pub(super) search: Vec<String>,
+    pub(crate) search: Vec<String>,
     /// Those of them that hold installed packages.
-    pub(super) sites: Vec<String>,
+    pub(crate) sites: Vec<String>,
     /// A file of a site directory runs code that can find modules anywhere.
-    pub(super) finders: bool,
+    pub(crate) finders: bool,
     /// The C library that compiled modules must be named for.
-    pub(super) named_for: Option<Libc>,
+    pub(crate) named_for: Option<Libc>,
     /// `311`: what compiled modules must be named for.
-    pub(super) abi: Option<String>,
+    pub(crate) abi: Option<String>,
     /// The C library that it is linked to.
-    pub(super) libc: Option<Libc>,
+    pub(crate) libc: Option<Libc>,
     /// The program itself, without links.
-    pub(super) program: String,
+    pub(crate) program: String,
     /// Something in the search that cannot be looked into.
-    pub(super) opaque: Option<String>,
+    pub(crate) opaque: Option<String>,
 }
 
 /// How an interpreter is called.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Call {
+pub(crate) struct Call {
     /// `-E` or `-I`: variables of the environment do not count.
-    pub(super) no_env: bool,
+    pub(crate) no_env: bool,
     /// `-S`: no directories of packages.
-    pub(super) no_site: bool,
+    pub(crate) no_site: bool,
     /// `-P` or `-I`: the script's own directory is not searched.
-    pub(super) safe_path: bool,
+    pub(crate) safe_path: bool,
     /// The working directory.
-    pub(super) cwd: String,
+    pub(crate) cwd: String,
 }
 
 /// What became of the search for an interpreter's library.
 #[derive(Debug)]
-pub(super) enum Found {
+pub(crate) enum Found {
     Interpreter(Box<Interpreter>),
     /// It is nowhere where this interpreter looks: a directory, or (of a program that does not say its version) one in a
     /// directory.
@@ -60,7 +60,7 @@ pub(super) enum Found {
 
 impl Interpreter {
     /// The one that is called by this path.
-    pub(super) fn at(view: &View<'_>, named: &str, env: &BTreeMap<String, String>, call: &Call) -> Found {
+    pub(crate) fn at(view: &View<'_>, named: &str, env: &BTreeMap<String, String>, call: &Call) -> Found {
         let Some(real) = view.file(named).map(|place| place.path) else {
             return Found::Unknown(format!("{named} leads nowhere"));
         };
@@ -117,7 +117,7 @@ impl Interpreter {
     }
 
     /// Whether a compiled module of this file name is looked at: `x.so`, `x.abi3.so`, `x.cpython-311-x86_64-linux-gnu.so`.
-    pub(super) fn loads(&self, file: &str) -> bool {
+    pub(crate) fn loads(&self, file: &str) -> bool {
         let Some((_, suffix)) = file.split_once('.') else { return false };
         let Some(tag) = suffix.strip_suffix("so").map(|tag| tag.trim_end_matches('.')) else { return false };
         let Some(abi) = tag.strip_prefix("cpython-") else { return matches!(tag, "" | "abi3") };

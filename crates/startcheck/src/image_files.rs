@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use super::accounts::Who;
+use crate::accounts::Who;
 
 /// As many links as Linux follows on the way to one path.
 const MAX_LINKS: usize = 40;
@@ -51,25 +51,25 @@ pub enum NodeKind {
 }
 
 /// The files as somebody sees them: links followed, permissions heeded, each path looked up once.
-pub(super) struct View<'a> {
+pub(crate) struct View<'a> {
     files: &'a dyn Files,
     known: RefCell<HashMap<String, Option<Rc<Node>>>>,
     listed: RefCell<HashMap<String, Rc<Vec<String>>>>,
     libraries: RefCell<HashMap<String, Rc<Vec<String>>>>,
-    pub(super) who: Who,
+    pub(crate) who: Who,
 }
 
 /// Where a path leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(crate) struct Place {
     /// Without links.
-    pub(super) path: String,
-    pub(super) node: Rc<Node>,
+    pub(crate) path: String,
+    pub(crate) node: Rc<Node>,
 }
 
 /// Why a path leads nowhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Broken {
+pub(crate) enum Broken {
     /// Nothing is at `path`; `link` is the last symbolic link that was followed to it.
     Missing { path: String, link: Option<String> },
     /// It stands where a directory should.
@@ -83,17 +83,17 @@ pub(super) enum Broken {
 }
 
 impl Node {
-    pub(super) fn is_dir(&self) -> bool {
+    pub(crate) fn is_dir(&self) -> bool {
         self.kind == NodeKind::Dir
     }
 
-    pub(super) fn is_file(&self) -> bool {
+    pub(crate) fn is_file(&self) -> bool {
         matches!(self.kind, NodeKind::File(_))
     }
 }
 
 impl<'a> View<'a> {
-    pub(super) fn new(files: &'a dyn Files, who: Who) -> Self {
+    pub(crate) fn new(files: &'a dyn Files, who: Who) -> Self {
         Self {
             files,
             known: RefCell::default(),
@@ -104,7 +104,7 @@ impl<'a> View<'a> {
     }
 
     /// Follows an absolute path, the link at its end too.
-    pub(super) fn walk(&self, path: &str) -> Result<Place, Broken> {
+    pub(crate) fn walk(&self, path: &str) -> Result<Place, Broken> {
         let mut pending: Vec<String> = components(path);
         let mut at = String::new();
         let (mut links, mut link) = (0, None);
@@ -150,17 +150,17 @@ impl<'a> View<'a> {
     }
 
     /// The regular file that a path leads to.
-    pub(super) fn file(&self, path: &str) -> Option<Place> {
+    pub(crate) fn file(&self, path: &str) -> Option<Place> {
         self.walk(path).ok().filter(|place| place.node.is_file())
     }
 
     /// The directory that a path leads to, without links.
-    pub(super) fn dir(&self, path: &str) -> Option<String> {
+    pub(crate) fn dir(&self, path: &str) -> Option<String> {
         self.walk(path).ok().filter(|place| place.node.is_dir()).map(|place| place.path)
     }
 
     /// The names in the directory that a path leads to.
-    pub(super) fn names(&self, path: &str) -> Vec<String> {
+    pub(crate) fn names(&self, path: &str) -> Vec<String> {
         let Some(dir) = self.dir(path) else { return Vec::new() };
         let mut listed = self.listed.borrow_mut();
         let names = listed.entry(dir).or_insert_with_key(|dir| Rc::new(self.files.names(dir)));
@@ -168,7 +168,7 @@ impl<'a> View<'a> {
     }
 
     /// Those of them that end in `.so`: few, where the names are many.
-    pub(super) fn libraries(&self, path: &str) -> Rc<Vec<String>> {
+    pub(crate) fn libraries(&self, path: &str) -> Rc<Vec<String>> {
         if let Some(known) = self.libraries.borrow().get(path) {
             return Rc::clone(known);
         }
@@ -179,12 +179,12 @@ impl<'a> View<'a> {
     }
 
     /// Bytes of a file that [`View::walk`] found.
-    pub(super) fn read_at(&self, path: &str, offset: u64, len: usize) -> Option<Vec<u8>> {
+    pub(crate) fn read_at(&self, path: &str, offset: u64, len: usize) -> Option<Vec<u8>> {
         self.files.read(path, offset, len.min(MAX_READ))
     }
 
     /// The first `limit` bytes of the file that a path leads to, as text; `None` where there is none or it is not at hand.
-    pub(super) fn text(&self, path: &str, limit: usize) -> Option<String> {
+    pub(crate) fn text(&self, path: &str, limit: usize) -> Option<String> {
         let bytes = self.read_at(&self.file(path)?.path, 0, limit)?;
         Some(String::from_utf8_lossy(&bytes).into_owned())
     }
@@ -200,17 +200,17 @@ impl<'a> View<'a> {
 }
 
 /// A path below a directory; an absolute one stays.
-pub(super) fn join(dir: &str, path: &str) -> String {
+pub(crate) fn join(dir: &str, path: &str) -> String {
     if path.starts_with('/') { path.to_owned() } else { format!("{}/{path}", dir.trim_end_matches('/')) }
 }
 
 /// The last name of a path.
-pub(super) fn base_name(path: &str) -> &str {
+pub(crate) fn base_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
 /// The directory of an absolute path.
-pub(super) fn parent(path: &str) -> &str {
+pub(crate) fn parent(path: &str) -> &str {
     match path.rfind('/') {
         None | Some(0) => "/",
         Some(end) => &path[..end],

@@ -5,13 +5,13 @@ use std::sync::LazyLock;
 
 /// One import.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Import {
+pub(crate) struct Import {
     /// Dots before the module: 0 is absolute.
-    pub(super) level: usize,
+    pub(crate) level: usize,
     /// The module, may be empty after dots.
-    pub(super) module: String,
+    pub(crate) module: String,
     /// What `from` takes out of it: attributes, or modules below it.
-    pub(super) names: Vec<String>,
+    pub(crate) names: Vec<String>,
 }
 
 /// Words of a file that can change where modules are found.
@@ -33,12 +33,12 @@ const ENDS: [&str; 8] =
     ["sys.exit(", "exit(", "quit(", "os._exit(", "os.exec", "raise", "os.kill(", "sys.stdout.close("];
 
 /// Whether a file can change where modules are found.
-pub(super) fn changes_search(text: &str) -> bool {
+pub(crate) fn changes_search(text: &str) -> bool {
     CHANGES.iter().any(|word| text.contains(word))
 }
 
 /// Whether a statement at the margin does it.
-pub(super) fn is_moving(line: &str) -> bool {
+pub(crate) fn is_moving(line: &str) -> bool {
     let moves = ["sys.path.", "sys.path[", "sys.path =", "sys.path+", "sys.path +", "site.addsitedir"];
     line.contains("meta_path")
         || line.contains("path_hooks")
@@ -47,7 +47,7 @@ pub(super) fn is_moving(line: &str) -> bool {
 
 /// Reads them. What stands in strings, or deeper than the margin (in `try`, `if`, functions), is none; nor is what comes after the
 /// program has ended.
-pub(super) fn imports(text: &str) -> Vec<Import> {
+pub(crate) fn imports(text: &str) -> Vec<Import> {
     let mut all = Vec::new();
     for line in margin(text) {
         if ENDS.iter().any(|end| line.starts_with(end)) {
@@ -61,7 +61,7 @@ pub(super) fn imports(text: &str) -> Vec<Import> {
 }
 
 /// The statements at the margin, each on a line, without comments and without what stands in strings.
-pub(super) fn margin(text: &str) -> Vec<String> {
+pub(crate) fn margin(text: &str) -> Vec<String> {
     let mut all = Vec::new();
     let mut line = String::new();
     let mut depth = 0_usize;
@@ -149,7 +149,7 @@ fn is_module(text: &str) -> bool {
 }
 
 /// Modules that come with every Python since 3.7.
-pub(super) fn is_standard(module: &str) -> bool {
+pub(crate) fn is_standard(module: &str) -> bool {
     static NAMES: LazyLock<HashSet<&str>> = LazyLock::new(|| STANDARD.split_ascii_whitespace().collect());
     module.starts_with('_') || NAMES.contains(module)
 }

@@ -17,42 +17,42 @@ const PT_DYNAMIC: u32 = 2;
 const PT_INTERP: u32 = 3;
 
 /// Reads at most so many bytes from an offset on; `None` where the bytes are not at hand.
-pub(super) type ReadAt<'a> = dyn Fn(u64, usize) -> Option<Vec<u8>> + 'a;
+pub(crate) type ReadAt<'a> = dyn Fn(u64, usize) -> Option<Vec<u8>> + 'a;
 
 /// A program or library.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Elf {
-    pub(super) machine: Machine,
+pub(crate) struct Elf {
+    pub(crate) machine: Machine,
     /// Of a program or library, not of an object file or a core.
-    pub(super) loadable: bool,
+    pub(crate) loadable: bool,
     /// The dynamic loader that the kernel starts for it.
-    pub(super) interpreter: Option<String>,
+    pub(crate) interpreter: Option<String>,
     /// Libraries, by the names under which the loader looks for them.
-    pub(super) needed: Vec<String>,
+    pub(crate) needed: Vec<String>,
     /// `DT_SONAME`: the name by which a library is known once it is loaded.
-    pub(super) soname: Option<String>,
+    pub(crate) soname: Option<String>,
     /// `DT_RPATH`; of no effect beside a runpath.
-    pub(super) rpath: Vec<String>,
+    pub(crate) rpath: Vec<String>,
     /// `DT_RUNPATH`.
-    pub(super) runpath: Vec<String>,
+    pub(crate) runpath: Vec<String>,
     /// Versions of symbols that a library must have: (library, versions).
-    pub(super) needs: Vec<(String, Vec<String>)>,
+    pub(crate) needs: Vec<(String, Vec<String>)>,
     /// Versions of symbols that it has.
-    pub(super) provides: Vec<String>,
+    pub(crate) provides: Vec<String>,
 }
 
 /// For what kind of machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Machine {
-    pub(super) wide: bool,
-    pub(super) little: bool,
+pub(crate) struct Machine {
+    pub(crate) wide: bool,
+    pub(crate) little: bool,
     /// `e_machine`.
-    pub(super) number: u16,
+    pub(crate) number: u16,
 }
 
 /// Why nothing is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ElfError {
+pub(crate) enum ElfError {
     /// It is something else.
     NotElf,
     /// It begins like one, and does not go on like one.
@@ -62,7 +62,7 @@ pub(super) enum ElfError {
 }
 
 /// Reads it.
-pub(super) fn parse(read: &ReadAt<'_>) -> Result<Elf, ElfError> {
+pub(crate) fn parse(read: &ReadAt<'_>) -> Result<Elf, ElfError> {
     let head = read(0, 64).ok_or(ElfError::Unread)?;
     if !head.starts_with(b"\x7fELF") {
         return Err(ElfError::NotElf);
@@ -328,7 +328,7 @@ impl Bytes<'_> {
 
 impl Machine {
     /// Its name as images have it.
-    pub(super) fn architecture(self) -> Option<&'static str> {
+    pub(crate) fn architecture(self) -> Option<&'static str> {
         Some(match (self.number, self.wide, self.little) {
             (3, ..) => "386",
             (8, true, true) => "mips64le",

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use dbuild_oci::{DEFAULT_PATH, ImageConfig, Platform};
 
-use super::accounts::Who;
-use super::files::{Files, Node, NodeKind, View, join, parent};
-use super::{Finding, Severity, Start, Want, check};
+use crate::accounts::Who;
+use crate::image_files::{Files, Node, NodeKind, View, join, parent};
+use crate::{Finding, Severity, Start, Want, check};
 
 /// More lines than this are no remedy.
 const MOST_LINES: usize = 6;
@@ -138,7 +138,7 @@ impl<'a> WithCopies<'a> {
             let source = in_stage.walk(path).ok()?.path;
             // The directory may be reached through links (/lib is usr/lib).
             let dir = in_image.dir(parent(path)).unwrap_or_else(|| parent(path).to_owned());
-            Some((source, join(&dir, super::files::base_name(path))))
+            Some((source, join(&dir, crate::image_files::base_name(path))))
         });
         let copies = copies.collect();
         Self { image, stage, copies }

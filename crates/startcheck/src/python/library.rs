@@ -6,27 +6,27 @@
 
 use std::collections::BTreeSet;
 
-use super::super::Want;
-use super::super::files::{View, base_name, join, parent};
-use super::super::loader::read_elf;
-use super::super::strings;
+use crate::Want;
+use crate::image_files::{View, base_name, join, parent};
+use crate::loader::read_elf;
+use crate::strings;
 
 /// Directories below a prefix that hold the library.
 const LIBS: [&str; 2] = ["lib", "lib64"];
 
 /// A virtual environment.
 #[derive(Clone, Debug)]
-pub(super) struct Environment {
-    pub(super) dir: String,
+pub(crate) struct Environment {
+    pub(crate) dir: String,
     /// The directory of the program that it was made from.
-    pub(super) home: Option<String>,
+    pub(crate) home: Option<String>,
     /// It sees the packages of that one, too.
-    pub(super) has_system: bool,
+    pub(crate) has_system: bool,
 }
 
 /// Where the search begins.
 #[derive(Clone, Debug)]
-pub(super) enum Starts {
+pub(crate) enum Starts {
     /// In a directory and those above it.
     Up(String),
     /// At this prefix alone.
@@ -35,17 +35,17 @@ pub(super) enum Starts {
 
 /// A library that was found.
 #[derive(Debug)]
-pub(super) struct LibraryDir {
-    pub(super) version: String,
+pub(crate) struct LibraryDir {
+    pub(crate) version: String,
     /// Below the prefix.
-    pub(super) path: String,
+    pub(crate) path: String,
     /// Without links.
-    pub(super) real: String,
+    pub(crate) real: String,
 }
 
 /// What became of the search.
 #[derive(Debug)]
-pub(super) enum Library {
+pub(crate) enum Library {
     At(LibraryDir),
     /// A zip file has it.
     InArchive(String),
@@ -54,7 +54,7 @@ pub(super) enum Library {
 }
 
 /// What a program says of itself.
-pub(super) struct Program {
+pub(crate) struct Program {
     real: String,
     /// Files that hold its texts: itself, and its library if that is apart.
     files: Vec<String>,
@@ -62,7 +62,7 @@ pub(super) struct Program {
 }
 
 /// The environment to which a program belongs by the path by which it is called.
-pub(super) fn environment(view: &View<'_>, named: &str) -> Option<Environment> {
+pub(crate) fn environment(view: &View<'_>, named: &str) -> Option<Environment> {
     let beside = parent(named);
     let dirs = [beside, parent(beside)];
     let (dir, text) =
@@ -82,7 +82,7 @@ pub(super) fn environment(view: &View<'_>, named: &str) -> Option<Environment> {
 
 impl Program {
     /// The program at a path without links.
-    pub(super) fn of(view: &View<'_>, real: &str) -> Self {
+    pub(crate) fn of(view: &View<'_>, real: &str) -> Self {
         let mut versions = BTreeSet::new();
         let mut files = vec![real.to_owned()];
         versions.extend(base_name(real).strip_prefix("python").filter(|text| text.contains('.')));
@@ -103,7 +103,7 @@ impl Program {
     }
 
     /// Searches as far as it takes.
-    pub(super) fn library(&self, view: &View<'_>, starts: &Starts, told: &[String]) -> Library {
+    pub(crate) fn library(&self, view: &View<'_>, starts: &Starts, told: &[String]) -> Library {
         let prefixes: Vec<&str> = match starts {
             Starts::Only(home) => vec![home],
             Starts::Up(dir) => {
@@ -158,7 +158,7 @@ impl Program {
     }
 
     /// What would mend it.
-    pub(super) fn wanted(&self, starts: &Starts) -> Want {
+    pub(crate) fn wanted(&self, starts: &Starts) -> Want {
         let lib = match starts {
             Starts::Only(home) => join(home, "lib"),
             Starts::Up(_) => join(parent(parent(&self.real)), "lib"),

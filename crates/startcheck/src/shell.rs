@@ -4,25 +4,25 @@ use std::collections::BTreeMap;
 
 /// A line of shell, as far as it is simple.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Script {
-    pub(super) commands: Vec<Simple>,
+pub(crate) struct Script {
+    pub(crate) commands: Vec<Simple>,
     /// It goes on with something that is not simple: a loop, a substitution, a group.
-    pub(super) cut: bool,
+    pub(crate) cut: bool,
 }
 
 /// One command.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Simple {
+pub(crate) struct Simple {
     /// Assignments before the command.
-    pub(super) sets: Vec<(String, String)>,
+    pub(crate) sets: Vec<(String, String)>,
     /// The words; `None` where the value is known only when it runs.
-    pub(super) words: Vec<Option<String>>,
-    pub(super) then: Then,
+    pub(crate) words: Vec<Option<String>>,
+    pub(crate) then: Then,
 }
 
 /// What stands after a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Then {
+pub(crate) enum Then {
     End,
     /// `&&`
     And,
@@ -43,7 +43,7 @@ const RESERVED: [&str; 18] = [
 ];
 
 /// Reads it with these variables.
-pub(super) fn parse(text: &str, env: &BTreeMap<String, String>) -> Script {
+pub(crate) fn parse(text: &str, env: &BTreeMap<String, String>) -> Script {
     let mut reader = Reader { rest: text, env };
     let mut script = Script::default();
     loop {
@@ -67,17 +67,17 @@ pub(super) fn parse(text: &str, env: &BTreeMap<String, String>) -> Script {
 
 /// What a shell is told by its words.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Options<'w> {
+pub(crate) struct Options<'w> {
     /// `word` is a line; else it is a file.
-    pub(super) has_line: bool,
+    pub(crate) has_line: bool,
     /// It reads the files of a login first.
-    pub(super) is_login: bool,
-    pub(super) word: Option<&'w str>,
-    pub(super) rest: &'w [String],
+    pub(crate) is_login: bool,
+    pub(crate) word: Option<&'w str>,
+    pub(crate) rest: &'w [String],
 }
 
 /// Reads the words after a shell's name; `None` where it reads standard input.
-pub(super) fn read_options(words: &[String]) -> Option<Options<'_>> {
+pub(crate) fn read_options(words: &[String]) -> Option<Options<'_>> {
     let mut options = Options::default();
     let mut rest = words;
     while let [word, after @ ..] = rest {
