@@ -13,16 +13,16 @@ use dbuild_store::{PackedLayer, Store};
 use tokio::runtime::Handle;
 
 use crate::BlobSource;
-use crate::again::{Once, forget_damaged};
-use crate::base::Bases;
-use crate::cancel::Cancel;
 use crate::error::{BuildError, StepError};
-use crate::flat::directories;
 use crate::forecast::guess_ms;
-use crate::output::{Base, FileSystem, Output};
-use crate::pack::repack_base;
+use crate::layers::filesystem::{Base, FileSystem, Output};
+use crate::layers::flatten::directories;
+use crate::layers::pack::repack_base;
 use crate::request::Request;
+use crate::retry::{Once, forget_damaged};
+use crate::schedule::cancel::Cancel;
 use crate::schedule::{Stop, schedule};
+use crate::steps::image::Bases;
 use crate::summary::summarize;
 use crate::worker::{Shared, Worker};
 

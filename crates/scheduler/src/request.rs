@@ -12,8 +12,8 @@ use dbuild_plan::{Plan, Step};
 use dbuild_sandbox::Ulimit;
 use dbuild_store::{Awaited, Store};
 
-use crate::cancel::Cancel;
 use crate::error::StepError;
+use crate::schedule::cancel::Cancel;
 use crate::{BlobSource, RemoteSource};
 
 /// One build. Everything that it may read or reach is in here.

@@ -11,8 +11,8 @@ use dbuild_events::Event;
 use dbuild_layer::{EntryKind, Tree};
 use dbuild_plan::{Plan, StageId, StepId};
 
-use crate::base::Bases;
-use crate::output::Output;
+use crate::layers::filesystem::Output;
+use crate::steps::image::Bases;
 
 /// One [`Event::StageSummary`] for each stage that was reached.
 pub(crate) fn summarize(plan: &Plan, outputs: &[Arc<Output>], bases: &Bases) -> Vec<Event> {

@@ -16,18 +16,18 @@ use dbuild_store::{Record, Snapshot, SnapshotDraft, Store, StoreError};
 use dbuild_support::time::now_ms;
 use tokio::runtime::Handle;
 
-use crate::base::Bases;
-use crate::cancel::Cancel;
+use crate::cache::explain::{Explainer, Missed, outdated_words};
+use crate::cache::lineage::{Fate, origins};
+use crate::cache::step_inputs::{StepIngredients, StepInputs, outdated_input};
 use crate::error::StepError;
-use crate::keys::{StepIngredients, StepInputs, outdated_input};
-use crate::lend::{Needs, Usable};
-use crate::lineage::{Fate, origins};
-use crate::output::{Base, FileSystem, Output};
-use crate::pack::Packer;
-use crate::reasons::{Explainer, Missed, outdated_words};
-use crate::remote::Pinned;
+use crate::layers::filesystem::{Base, FileSystem, Output};
+use crate::layers::pack::Packer;
+use crate::layers::unwritten::{Needs, Usable};
 use crate::request::Request;
 use crate::schedule::Run;
+use crate::schedule::cancel::Cancel;
+use crate::steps::image::Bases;
+use crate::steps::remote::Pinned;
 
 /// Carries out the steps of one build.
 #[derive(Clone)]

@@ -8,8 +8,8 @@ use dbuild_layer::{Files, Stack, StackLayer, Tree};
 use dbuild_plan::{BaseImage, StepId};
 use dbuild_store::{Snapshot, Store};
 
-use crate::base::{Bases, present};
 use crate::error::StepError;
+use crate::steps::image::{Bases, present};
 
 /// A step that is done.
 #[derive(Clone, Debug)]

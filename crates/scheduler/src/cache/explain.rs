@@ -10,7 +10,7 @@ use dbuild_plan::{Plan, Step, StepId};
 use dbuild_store::{Earlier, Store, Wanted};
 use dbuild_support::time::now_ms;
 
-use crate::lineage::{Compared, Fates, Lineage};
+use crate::cache::lineage::{Compared, Fates, Lineage};
 
 /// What distinguishes a step from its nearest earlier record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -7,6 +7,8 @@
 //! What is known comes from a [`Knowledge`]: the store and the contexts as they are ([`crate::InStore`]), or a
 //! simulation, which also says what a step that runs would give, so that nothing stays unknown.
 
+pub(crate) mod in_store;
+
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
@@ -17,10 +19,10 @@ use dbuild_cache::{
 use dbuild_digest::{StepKey, TreeDigest};
 use dbuild_plan::{BaseImage, ContextStep, MountKind, Plan, Step, StepId, StepKind};
 
+use crate::cache::step_inputs::{Given, Select, StepInputs, outdated_input};
 use crate::error::StepError;
-use crate::keys::{Given, Select, StepInputs, outdated_input};
-use crate::remote::pinned_without_asking;
 use crate::request::CacheUse;
+use crate::steps::remote::pinned_without_asking;
 
 /// What a forecast may know. It finds out whatever can be found out without carrying out a step.
 pub trait Knowledge: Select {

@@ -9,9 +9,9 @@ use dbuild_digest::{StepKey, TreeDigest};
 use dbuild_layer::{SelectOptions, Selection, Stack, items_of_selection, select};
 use dbuild_plan::{CopySource, CopyStep, MountKind, Plan, Step, StepId, StepKind};
 
-use crate::base::Bases;
 use crate::error::StepError;
-use crate::output::{FileSystem, Output};
+use crate::layers::filesystem::{FileSystem, Output};
+use crate::steps::image::Bases;
 
 /// Looks into the file systems that steps give.
 pub trait Select {

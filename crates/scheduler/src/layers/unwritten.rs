@@ -19,9 +19,9 @@ use dbuild_layer::{
 use dbuild_plan::{CopyStep, MountKind, Plan, Step, StepId, StepKind};
 use dbuild_store::{Snapshot, Store, StoreError};
 
+use crate::cache::step_inputs::StepInputs;
 use crate::error::StepError;
-use crate::keys::StepInputs;
-use crate::output::Output;
+use crate::layers::filesystem::Output;
 use crate::request::Request;
 use crate::worker::{Content, Executed, Shared};
 

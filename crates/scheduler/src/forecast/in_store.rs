@@ -10,12 +10,12 @@ use dbuild_layer::{Entry, EntryKind, Selection, Tree, TreePath, walk_context};
 use dbuild_plan::{BaseImage, ContextStep, StepId};
 use dbuild_store::Store;
 
-use crate::base::present;
+use crate::cache::step_inputs::{Select, Source, select_from, selected_paths};
 use crate::error::StepError;
 use crate::forecast::{Asked, Gave, Knowledge};
-use crate::keys::{Select, Source, select_from, selected_paths};
-use crate::output::{Base, FileSystem};
+use crate::layers::filesystem::{Base, FileSystem};
 use crate::request::ContextDir;
+use crate::steps::image::present;
 
 /// The knowledge of a store. Nothing is pulled, unpacked or counted as used.
 #[derive(Debug)]
