@@ -227,7 +227,7 @@ fn bring_into(
         jobs: std::num::NonZeroUsize::MIN,
         pack: None,
         layers: None,
-        leave: None,
+        unwritten: None,
         repack_bases: false,
         secrets: inputs::secrets(&flags.secret)?,
         ssh: inputs::agents(&flags.ssh)?,

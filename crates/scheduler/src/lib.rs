@@ -21,20 +21,22 @@ mod tests;
 mod worker;
 
 pub use build::{Built, BuiltTarget, ImageFiles, build, image_files, pinned_images};
-pub use cache::explain::{Explainer, Missed, Reasons, outdated_words};
-pub use cache::lineage::{Fate, Fates};
-pub use cache::step_inputs::{Select, Source};
+pub use cache::explain::{CacheMiss, Explainer, Reasons, outdated_words};
+pub use cache::lineage::{StepOutcome, StepOutcomes};
+pub use cache::step_inputs::{InputReader, Source};
 pub use error::{BuildError, StepError};
 pub use forecast::in_store::InStore;
-pub use forecast::{Asked, Forecast, Gave, Hit, Knowledge, Miss, StepForecast, Verdict, forecast};
-pub use layers::filesystem::{FileSystem, Output, OwnLayer};
+pub use forecast::{Forecast, Hit, Knowledge, KnownResult, Lookup, Miss, StepForecast, Verdict, forecast};
+pub use layers::filesystem::{FileSystem, OwnLayer, StepResult};
 pub use layers::pack::pack_key;
-pub use layers::unwritten::with_files;
-pub use request::{CacheUse, ContextDir, LayerListener, Leave, Machine, Request, Secret, SecretValue};
+pub use layers::unwritten::snapshot_with_files;
+pub use request::{
+    CacheUse, ContextDir, LayerListener, Machine, Request, Secret, SecretValue, UnwrittenPolicy,
+};
 pub use schedule::cancel::{Cancel, Canceller};
 pub use sources::{
     BlobSource, BlobSourceError, Checkout, Credential, Download, Downloaded, FoundCommit, RemoteSource,
     Repository,
 };
 pub use steps::run::mounts::{Mounted, Mounter};
-pub use steps::run::{enterable, hosts_file};
+pub use steps::run::{ensure_workdir, hosts_file};

@@ -9,7 +9,7 @@ use dbuild_layer::{Stack, StackLayer};
 use dbuild_oci::Reference;
 use dbuild_report::Build;
 use dbuild_report::starts::{self, Severity, Start, Verdict};
-use dbuild_scheduler::{Canceller, image_files, with_files};
+use dbuild_scheduler::{Canceller, image_files, snapshot_with_files};
 use dbuild_store::{Snapshot, Store};
 use serde_json::{Value, json};
 
@@ -96,7 +96,7 @@ pub(super) fn stack_of(store: &Store, build: &Build, step: u32) -> Option<Stack>
 }
 
 fn written(store: &Store, snapshot: Snapshot, below: &[StackLayer]) -> Option<StackLayer> {
-    with_files(store, snapshot, &Stack::new(below.to_vec())).ok().map(|snapshot| snapshot.layer())
+    snapshot_with_files(store, snapshot, &Stack::new(below.to_vec())).ok().map(|snapshot| snapshot.layer())
 }
 
 /// For editors and CI: the image stands where a file would.

@@ -13,7 +13,7 @@ use crate::steps::image::{Bases, present};
 
 /// A step that is done.
 #[derive(Clone, Debug)]
-pub struct Output {
+pub struct StepResult {
     /// Its key under the build's strategy.
     pub key: StepKey,
     /// The same with all that it stands on: see [`dbuild_cache::standing_key`].

@@ -57,7 +57,7 @@ impl Shared {
         let user = users::user(&lower, &run.user)?;
         let draft = self.store().new_snapshot()?;
         let flavor = self.store().flavor();
-        enterable(&lower, &run.workdir, (user.uid, user.gid), &draft.fs_dir(), flavor)?;
+        ensure_workdir(&lower, &run.workdir, (user.uid, user.gid), &draft.fs_dir(), flavor)?;
         prepare_upper(&draft.fs_dir(), &lower, flavor)?;
         let mut spec = Spec::new(
             Rootfs::Overlay {
@@ -239,7 +239,7 @@ impl Shared {
 
 /// Makes the working directory where no layer has it, or an earlier step has taken it away: 0755, for `owner`. A RUN makes it
 /// for the user that it runs as, as BuildKit does.
-pub fn enterable(
+pub fn ensure_workdir(
     lower: &Stack,
     workdir: &str,
     (uid, gid): (u32, u32),
