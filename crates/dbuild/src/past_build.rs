@@ -6,7 +6,7 @@ use dbuild_layer::{Stack, StackLayer};
 use dbuild_oci::ImageConfig;
 use dbuild_plan::HostEntry;
 use dbuild_report::{Build, NoSuchStep, State, Step};
-use dbuild_scheduler::{Canceller, image_files, with_files};
+use dbuild_scheduler::{Canceller, image_files, snapshot_with_files};
 use dbuild_store::{BuildSummary, Snapshot, Store};
 
 use crate::build::resolve_images::image_named;
@@ -250,5 +250,5 @@ pub(crate) fn stack_of(store: &Store, build: &Build, step: u32) -> Option<Stack>
 }
 
 fn written(store: &Store, snapshot: Snapshot, below: &[StackLayer]) -> Option<StackLayer> {
-    with_files(store, snapshot, &Stack::new(below.to_vec())).ok().map(|snapshot| snapshot.layer())
+    snapshot_with_files(store, snapshot, &Stack::new(below.to_vec())).ok().map(|snapshot| snapshot.layer())
 }

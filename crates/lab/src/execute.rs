@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use dbuild_layer::EntryKind;
 use dbuild_plan::Plan;
-use dbuild_scheduler::{ContextDir, FileSystem, Gave, InStore};
+use dbuild_scheduler::{ContextDir, FileSystem, InStore, KnownResult};
 use dbuild_store::Store;
 
 use crate::LabError;
@@ -41,7 +41,7 @@ pub enum Stopped {
 }
 
 impl World for InStore<'_> {
-    fn bytes(&self, gave: &Gave<FileSystem>) -> u64 {
+    fn bytes(&self, gave: &KnownResult<FileSystem>) -> u64 {
         let layer = gave.files.as_ref().and_then(|files| files.own_layers().last());
         layer.map_or(0, |layer| layer.snapshot.tree.unpacked_size())
     }

@@ -15,7 +15,7 @@ use dbuild_cache::{
 use dbuild_digest::{BlobDigest, ContentDigest, Framed, StepKey, TreeDigest};
 use dbuild_layer::{CopyError, Files, Stack, StackLayer, Tree, TreePath, select};
 use dbuild_plan::{BaseImage, ContextStep, CopySource, CopyStep, Step, StepId, StepKind};
-use dbuild_scheduler::{Asked, Gave, Knowledge, Select, Source, StepError};
+use dbuild_scheduler::{InputReader, Knowledge, KnownResult, Lookup, Source, StepError};
 
 use crate::context::Blobs;
 use crate::cost::{Costs, Rule};
@@ -75,7 +75,7 @@ impl<'a> Simulated<'a> {
 }
 
 impl World for Simulated<'_> {
-    fn bytes(&self, gave: &Gave<SimFiles>) -> u64 {
+    fn bytes(&self, gave: &KnownResult<SimFiles>) -> u64 {
         match &gave.files {
             Some(SimFiles::Layers(layers)) => layers.last().map_or(0, |layer| layer.bytes),
             _ => 0,
@@ -83,7 +83,7 @@ impl World for Simulated<'_> {
     }
 }
 
-impl Select for Simulated<'_> {
+impl InputReader for Simulated<'_> {
     type Files = SimFiles;
     type Selection = Arc<Vec<SelectedPath>>;
 
@@ -181,12 +181,12 @@ impl Knowledge for Simulated<'_> {
         Ok((scratch_output(), SimFiles::Context(Stack::new(vec![layer]))))
     }
 
-    fn record(&mut self, _: &Asked<'_, SimFiles>) -> Option<Gave<SimFiles>> {
+    fn record(&mut self, _: &Lookup<'_, SimFiles>) -> Option<KnownResult<SimFiles>> {
         None
     }
 
     /// Asked under the strategy `output`: its ingredients say all that the step could see.
-    fn executed(&mut self, asked: &Asked<'_, SimFiles>) -> Option<Gave<SimFiles>> {
+    fn executed(&mut self, asked: &Lookup<'_, SimFiles>) -> Option<KnownResult<SimFiles>> {
         let step = asked.plan.step(asked.id);
         let below = match asked.below {
             Some(SimFiles::Layers(layers)) => Arc::clone(layers),
@@ -206,7 +206,7 @@ impl Knowledge for Simulated<'_> {
         let mut layers = below.to_vec();
         layers.push(Layer { digest, bytes, writes });
         let files = Some(SimFiles::Layers(Arc::new(layers)));
-        Some(Gave { layer: digest, layer_is_empty: false, files, made_from: Vec::new(), duration_ms })
+        Some(KnownResult { layer: digest, layer_is_empty: false, files, made_from: Vec::new(), duration_ms })
     }
 
     /// What is downloaded is one thing for its words, at every commit.
@@ -293,7 +293,7 @@ impl Simulated<'_> {
     }
 
     /// What a COPY writes, and how many bytes, as its ingredients tell.
-    fn copied(&self, copy: &CopyStep, asked: &Asked<'_, SimFiles>) -> (Writes, Option<u64>) {
+    fn copied(&self, copy: &CopyStep, asked: &Lookup<'_, SimFiles>) -> (Writes, Option<u64>) {
         let inline = |source: &CopySource| match source {
             CopySource::Inline(file) => file.content.len() as u64,
             CopySource::Path { .. } => 0,

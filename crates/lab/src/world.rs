@@ -6,7 +6,9 @@ use std::collections::HashMap;
 use dbuild_cache::{DEFAULT_STRATEGY, NoSuchStrategy, SelectedPaths, strategy};
 use dbuild_digest::{StepKey, TreeDigest};
 use dbuild_plan::{BaseImage, ContextStep, Plan, Step, StepId};
-use dbuild_scheduler::{Asked, CacheUse, Gave, Knowledge, Select, Source, StepError, Verdict, forecast};
+use dbuild_scheduler::{
+    CacheUse, InputReader, Knowledge, KnownResult, Lookup, Source, StepError, Verdict, forecast,
+};
 
 use crate::result::Rebuilt;
 use crate::trace::{Given, Tracer};
@@ -14,7 +16,7 @@ use crate::trace::{Given, Tracer};
 /// Knows what the steps of a commit give: by simulation, or because they were carried out.
 pub(crate) trait World: Knowledge {
     /// The bytes of the layer that a step gave.
-    fn bytes(&self, gave: &Gave<Self::Files>) -> u64;
+    fn bytes(&self, gave: &KnownResult<Self::Files>) -> u64;
 }
 
 /// A step of a commit that gives nothing.
@@ -67,9 +69,9 @@ struct Answering<'a, W: World> {
 /// Where the answers about steps come from.
 enum Answers<'a, F> {
     /// The world is asked once for each key, and its answers are kept by step.
-    Found { by_key: HashMap<StepKey, Gave<F>>, gave: &'a mut [Option<Gave<F>>] },
+    Found { by_key: HashMap<StepKey, KnownResult<F>>, gave: &'a mut [Option<KnownResult<F>>] },
     /// They are known by step.
-    Known(&'a [Option<Gave<F>>]),
+    Known(&'a [Option<KnownResult<F>>]),
 }
 
 impl<W: World> Knowledge for Answering<'_, W> {
@@ -85,7 +87,7 @@ impl<W: World> Knowledge for Answering<'_, W> {
         self.world.context(context)
     }
 
-    fn record(&mut self, asked: &Asked<'_, W::Files>) -> Option<Gave<W::Files>> {
+    fn record(&mut self, asked: &Lookup<'_, W::Files>) -> Option<KnownResult<W::Files>> {
         match &mut self.answers {
             Answers::Known(gave) => gave[asked.id.index()].clone(),
             Answers::Found { by_key, gave } => {
@@ -111,7 +113,7 @@ impl<W: World> Knowledge for Answering<'_, W> {
     }
 }
 
-impl<W: World> Select for Answering<'_, W> {
+impl<W: World> InputReader for Answering<'_, W> {
     type Files = W::Files;
     type Selection = W::Selection;
 

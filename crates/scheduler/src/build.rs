@@ -13,23 +13,23 @@ use dbuild_store::{PackedLayer, Store};
 use tokio::runtime::Handle;
 
 use crate::BlobSource;
-use crate::again::{Once, forget_damaged};
-use crate::base::Bases;
-use crate::cancel::Cancel;
 use crate::error::{BuildError, StepError};
-use crate::flat::directories;
 use crate::forecast::guess_ms;
-use crate::output::{Base, FileSystem, Output};
-use crate::pack::repack_base;
+use crate::layers::filesystem::{Base, FileSystem, StepResult};
+use crate::layers::flatten::directories;
+use crate::layers::pack::repack_base;
 use crate::request::Request;
+use crate::retry::{DedupEvents, forget_damaged};
+use crate::schedule::cancel::Cancel;
 use crate::schedule::{Stop, schedule};
+use crate::steps::image::Bases;
 use crate::summary::summarize;
 use crate::worker::{Shared, Worker};
 
 /// A build that is done: what its targets are made of. Holds whatever they need until it is dropped.
 pub struct Built {
     shared: Arc<Shared>,
-    outputs: Vec<Arc<Output>>,
+    outputs: Vec<Arc<StepResult>>,
     /// What was asked for, in the order of the plan's targets.
     pub targets: Vec<BuiltTarget>,
 }
@@ -56,17 +56,17 @@ pub struct BuiltTarget {
 /// again: what it has made is found, and what is missing is made. So it is once where a file that was not written
 /// would have had to be (`lend.rs`).
 pub async fn build(mut request: Request) -> Result<Built, BuildError> {
-    request.events = Once::new(Arc::clone(&request.plan), request.events);
+    request.events = DedupEvents::new(Arc::clone(&request.plan), request.events);
     // A disk that spoils everything must have an end.
     let mut left = request.plan.len();
     loop {
         let done = build_once(request.clone()).await;
         let Err(BuildError::Step(id, error)) = &done else { return done };
-        if let Some(unwritten) = error.unwritten().filter(|_| request.leave.is_some()) {
+        if let Some(unwritten) = error.unwritten().filter(|_| request.unwritten.is_some()) {
             if let LayerError::Changed { .. } = unwritten {
                 request.events.emit(Event::Note { text: format!("{unwritten}: once more") });
             }
-            request.leave = None;
+            request.unwritten = None;
             continue;
         }
         let Some(damage) = error.damage() else { return done };
@@ -115,7 +115,7 @@ async fn build_once(request: Request) -> Result<Built, BuildError> {
 async fn finish(
     shared: &Arc<Shared>,
     plan: &Plan,
-    outputs: &[Arc<Output>],
+    outputs: &[Arc<StepResult>],
 ) -> Result<Vec<BuiltTarget>, (StepId, StepError)> {
     if let (Some(packer), Some(hear)) = (&shared.packer, &shared.request.layers) {
         let last = plan.targets().first().and_then(|target| plan.stage(target.stage).last);
@@ -250,7 +250,7 @@ fn unpacked(shared: &Shared, files: &FileSystem) -> u64 {
 }
 
 /// Images whose files nobody needed were never shown.
-fn tell_unused_images(shared: &Shared, plan: &Plan, outputs: &[Arc<Output>]) {
+fn tell_unused_images(shared: &Shared, plan: &Plan, outputs: &[Arc<StepResult>]) {
     for ((id, step), output) in plan.steps().zip(outputs) {
         if matches!(step.kind, StepKind::Image(_)) && shared.bases.announce(id) {
             shared.emit(Event::StepCached {
@@ -285,7 +285,7 @@ impl Built {
     }
 
     /// The file system that a step gave, if that needs nothing to be pulled or unpacked.
-    pub fn stack_at_hand(&self, step: StepId) -> Option<Stack> {
+    pub fn stack_if_present(&self, step: StepId) -> Option<Stack> {
         let files = &self.outputs.get(step.index())?.files;
         let present = files.image().is_none_or(|image| self.shared.bases.is_present(image));
         if present { self.shared.readable(&self.outputs, step) } else { None }
@@ -298,7 +298,7 @@ impl Built {
     }
 
     /// What the steps gave, in the order of their ids.
-    pub fn outputs(&self) -> &[Arc<Output>] {
+    pub fn outputs(&self) -> &[Arc<StepResult>] {
         &self.outputs
     }
 }

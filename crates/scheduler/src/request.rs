@@ -12,8 +12,8 @@ use dbuild_plan::{Plan, Step};
 use dbuild_sandbox::Ulimit;
 use dbuild_store::{Awaited, Store};
 
-use crate::cancel::Cancel;
 use crate::error::StepError;
+use crate::schedule::cancel::Cancel;
 use crate::{BlobSource, RemoteSource};
 
 /// One build. Everything that it may read or reach is in here.
@@ -43,7 +43,7 @@ pub struct Request {
     /// some are on their way.
     pub layers: Option<LayerListener>,
     /// Which COPYs' files stay in the context where the packed layer is all that the build needs; `None`: all are written.
-    pub leave: Option<Leave>,
+    pub unwritten: Option<UnwrittenPolicy>,
     /// Layers of base images get that compression, too; otherwise they keep theirs.
     pub repack_bases: bool,
     /// The values for `RUN --mount=type=secret`, by id.
@@ -62,14 +62,14 @@ pub type LayerListener = Arc<dyn Fn(Awaited) + Send + Sync>;
 /// COPYs whose files are worth to be left where they are, and packed from there. Of smaller ones they are written all the
 /// same: whoever looks into the image soon after finds them unpacked.
 #[derive(Clone, Copy, Debug)]
-pub struct Leave {
+pub struct UnwrittenPolicy {
     /// From so many paths on.
     pub paths: usize,
     /// Or from so many bytes on.
     pub bytes: u64,
 }
 
-impl Default for Leave {
+impl Default for UnwrittenPolicy {
     fn default() -> Self {
         Self { paths: 200, bytes: 4 << 20 }
     }

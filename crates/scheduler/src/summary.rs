@@ -11,11 +11,11 @@ use dbuild_events::Event;
 use dbuild_layer::{EntryKind, Tree};
 use dbuild_plan::{Plan, StageId, StepId};
 
-use crate::base::Bases;
-use crate::output::Output;
+use crate::layers::filesystem::StepResult;
+use crate::steps::image::Bases;
 
 /// One [`Event::StageSummary`] for each stage that was reached.
-pub(crate) fn summarize(plan: &Plan, outputs: &[Arc<Output>], bases: &Bases) -> Vec<Event> {
+pub(crate) fn summarize(plan: &Plan, outputs: &[Arc<StepResult>], bases: &Bases) -> Vec<Event> {
     let mut shipped_files: HashSet<ContentDigest> = HashSet::new();
     let mut shipped_stages: HashSet<StageId> = HashSet::new();
     let lasts: Vec<StepId> =
@@ -78,12 +78,12 @@ fn contents(tree: &Tree) -> impl Iterator<Item = (ContentDigest, u64)> {
     })
 }
 
-fn trees(output: &Output, bases: &Bases) -> Vec<Arc<Tree>> {
+fn trees(output: &StepResult, bases: &Bases) -> Vec<Arc<Tree>> {
     let own = output.files.own_layers().iter().map(|layer| Arc::clone(&layer.snapshot.tree));
     base_trees(output, bases).into_iter().chain(own).collect()
 }
 
 /// The layers of the base image, where they were unpacked: nothing is pulled for a figure.
-fn base_trees(output: &Output, bases: &Bases) -> Vec<Arc<Tree>> {
+fn base_trees(output: &StepResult, bases: &Bases) -> Vec<Arc<Tree>> {
     output.files.image().and_then(|image| bases.if_present(image)).unwrap_or_default()
 }

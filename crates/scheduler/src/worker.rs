@@ -16,18 +16,18 @@ use dbuild_store::{Record, Snapshot, SnapshotDraft, Store, StoreError};
 use dbuild_support::time::now_ms;
 use tokio::runtime::Handle;
 
-use crate::base::Bases;
-use crate::cancel::Cancel;
+use crate::cache::explain::{CacheMiss, Explainer, outdated_words};
+use crate::cache::lineage::{StepOutcome, origins};
+use crate::cache::step_inputs::{StepIngredients, StepInputs, outdated_input};
 use crate::error::StepError;
-use crate::keys::{StepIngredients, StepInputs, outdated_input};
-use crate::lend::{Needs, Usable};
-use crate::lineage::{Fate, origins};
-use crate::output::{Base, FileSystem, Output};
-use crate::pack::Packer;
-use crate::reasons::{Explainer, Missed, outdated_words};
-use crate::remote::Pinned;
+use crate::layers::filesystem::{Base, FileSystem, StepResult};
+use crate::layers::pack::Packer;
+use crate::layers::unwritten::{Needs, Usable};
 use crate::request::Request;
 use crate::schedule::Run;
+use crate::schedule::cancel::Cancel;
+use crate::steps::image::Bases;
+use crate::steps::remote::Pinned;
 
 /// Carries out the steps of one build.
 #[derive(Clone)]
@@ -44,7 +44,7 @@ pub(crate) struct Shared {
     pub(crate) runtime: Handle,
     explainer: Explainer,
     /// What became of the steps that are done.
-    fates: Mutex<HashMap<StepId, Fate>>,
+    outcomes: Mutex<HashMap<StepId, StepOutcome>>,
     /// Keys whose results this build made: with `--no-cache` they may be used all the same.
     made_here: Mutex<HashSet<StepKey>>,
     /// Keys that a step of this build has tried to lock: whoever waits for one of them waits for that step.
@@ -98,27 +98,32 @@ const MOST_REASONS: usize = 20;
 const MOST_DIFFERENCES: usize = 100;
 
 impl Run for Worker {
-    type Output = Output;
+    type Output = StepResult;
     type Error = StepError;
 
-    async fn run(&self, step: StepId, inputs: Vec<Arc<Output>>, cancel: Cancel) -> Result<Output, StepError> {
+    async fn run(
+        &self,
+        step: StepId,
+        inputs: Vec<Arc<StepResult>>,
+        cancel: Cancel,
+    ) -> Result<StepResult, StepError> {
         let shared = Arc::clone(&self.shared);
         if let Some(output) = shared.at_once(step, &inputs, &cancel) {
-            shared.note_fate(step, &output);
+            shared.record_outcome(step, &output);
             return Ok(output);
         }
         // Files, SQLite and sandboxes block; only the order of work is asynchronous.
         let work = tokio::task::spawn_blocking(move || {
             let done = shared.carry_out(step, inputs, &cancel);
             if let Ok(output) = &done {
-                shared.note_fate(step, output);
+                shared.record_outcome(step, output);
             }
             if let Err(error) = &done
                 && !cancel.is_canceled()
                 && !shared.request.cancel.is_canceled()
                 // Neither is a failure yet.
                 && error.damage().is_none()
-                && (shared.request.leave.is_none() || error.unwritten().is_none())
+                && (shared.request.unwritten.is_none() || error.unwritten().is_none())
             {
                 let step = if let StepError::OfImage(image, _) = error { *image } else { step };
                 shared.emit(Event::StepFailed { step: step.0, error: error.to_string() });
@@ -157,7 +162,7 @@ impl Shared {
         let needs = Needs::of(&request);
         Self {
             explainer,
-            fates: Mutex::default(),
+            outcomes: Mutex::default(),
             request,
             needs,
             bases,
@@ -193,7 +198,12 @@ impl Shared {
         })
     }
 
-    fn carry_out(&self, id: StepId, outputs: Vec<Arc<Output>>, cancel: &Cancel) -> Result<Output, StepError> {
+    fn carry_out(
+        &self,
+        id: StepId,
+        outputs: Vec<Arc<StepResult>>,
+        cancel: &Cancel,
+    ) -> Result<StepResult, StepError> {
         if cancel.is_canceled() {
             return Err(StepError::Stopped);
         }
@@ -202,7 +212,7 @@ impl Shared {
         match &step.kind {
             StepKind::Scratch => {
                 let key = self.key(step, &inputs)?;
-                Ok(Output {
+                Ok(StepResult {
                     key,
                     standing: key,
                     output: scratch_output(),
@@ -227,7 +237,7 @@ impl Shared {
                     packer.base(self, id, &image);
                 }
                 let output = base_output(&image);
-                Ok(Output {
+                Ok(StepResult {
                     key,
                     standing: key,
                     output,
@@ -258,7 +268,7 @@ impl Shared {
         step: &Step,
         context: &ContextStep,
         inputs: &StepInputs<'_>,
-    ) -> Result<Output, StepError> {
+    ) -> Result<StepResult, StepError> {
         let began = Instant::now();
         self.emit(Event::StepStarted { step: id.0 });
         let dir = self.request.contexts.get(&context.name);
@@ -277,7 +287,7 @@ impl Shared {
             snapshot: None,
         });
         let files = FileSystem::new(Base::Context(Arc::new(tree), dir.root.clone()));
-        Ok(Output { key, standing: key, output, files, cached: false })
+        Ok(StepResult { key, standing: key, output, files, cached: false })
     }
 
     /// `brought` is the step's result where it had to be brought before the step could be keyed, and when that began.
@@ -288,7 +298,7 @@ impl Shared {
         inputs: &StepInputs<'_>,
         brought: Option<(Executed, Instant)>,
         cancel: &Cancel,
-    ) -> Result<Output, StepError> {
+    ) -> Result<StepResult, StepError> {
         let keyed = self.keyed(id, step, inputs).map_err(|error| self.explain_missing(step, error))?;
         let key = keyed.key;
         let usable = |hit| self.usable(id, step, inputs, hit);
@@ -337,7 +347,7 @@ impl Shared {
 
     /// What a step gives, if that takes no more than a look into the store: then it is not worth a thread. Files are
     /// not looked into here, since they may have to be brought.
-    fn at_once(&self, id: StepId, outputs: &[Arc<Output>], cancel: &Cancel) -> Option<Output> {
+    fn at_once(&self, id: StepId, outputs: &[Arc<StepResult>], cancel: &Cancel) -> Option<StepResult> {
         let step = self.plan().step(id);
         match &step.kind {
             StepKind::Scratch | StepKind::Image(_) => return self.carry_out(id, Vec::new(), cancel).ok(),
@@ -370,7 +380,7 @@ impl Shared {
     }
 
     /// A result of the store is the step's.
-    fn found(&self, keyed: Keyed, hit: Usable) -> Output {
+    fn found(&self, keyed: Keyed, hit: Usable) -> StepResult {
         let snapshot = &hit.snapshot;
         self.emit(Event::StepCached {
             step: keyed.id.0,
@@ -382,14 +392,14 @@ impl Shared {
         self.finished(keyed, hit, true)
     }
 
-    fn finished(&self, keyed: Keyed, result: Usable, cached: bool) -> Output {
+    fn finished(&self, keyed: Keyed, result: Usable, cached: bool) -> StepResult {
         let Usable { snapshot, layer, files } = result;
         let Keyed { id, key, standing, below, files_below, made_from: _ } = keyed;
         if let Some(packer) = &self.packer {
             packer.layer(id, &snapshot, &files);
         }
         let output = output_after(below, layer, snapshot.tree.is_empty());
-        Output { key, standing, output, files: files_below.with(id, snapshot, files), cached }
+        StepResult { key, standing, output, files: files_below.with(id, snapshot, files), cached }
     }
 
     /// Tells why a step is carried out.
@@ -405,21 +415,21 @@ impl Shared {
         } else if let Some(input) = outdated() {
             (vec![outdated_words(&self.plan().step(input).text)], Vec::new(), Vec::new())
         } else {
-            let missed = Missed { id, step, key, ingredients };
-            let why = self.explainer.reasons(self.store(), self.plan(), &missed, &|id| self.fate(id));
+            let missed = CacheMiss { id, step, key, ingredients };
+            let why = self.explainer.reasons(self.store(), self.plan(), &missed, &|id| self.outcome(id));
             (why.words(MOST_REASONS), why.differences, why.inputs)
         };
         differences.truncate(MOST_DIFFERENCES);
         self.emit(Event::StepExplained { step: id.0, reasons, differences, inputs });
     }
 
-    fn note_fate(&self, id: StepId, output: &Output) {
-        let fate = Fate { key: output.key, output: Some(output.output), runs: !output.cached };
-        self.fates.lock().unwrap_or_else(PoisonError::into_inner).insert(id, fate);
+    fn record_outcome(&self, id: StepId, output: &StepResult) {
+        let outcome = StepOutcome { key: output.key, output: Some(output.output), runs: !output.cached };
+        self.outcomes.lock().unwrap_or_else(PoisonError::into_inner).insert(id, outcome);
     }
 
-    fn fate(&self, id: StepId) -> Option<Fate> {
-        self.fates.lock().unwrap_or_else(PoisonError::into_inner).get(&id).copied()
+    fn outcome(&self, id: StepId) -> Option<StepOutcome> {
+        self.outcomes.lock().unwrap_or_else(PoisonError::into_inner).get(&id).copied()
     }
 
     /// Whether a step begins a cache mount anew: once in a build, for the first step that may not use the cache.
@@ -491,7 +501,7 @@ impl Shared {
                 layer_is_empty: is_empty,
                 snapshot: Some(snapshot.id.clone()),
                 stage: self.plan().stage(step.stage).name.clone(),
-                inputs: origins(self.plan(), step, &|id| self.fate(id)),
+                inputs: origins(self.plan(), step, &|id| self.outcome(id)),
                 made_from: keyed.made_from.iter().map(|(_, output)| *output).collect(),
                 duration_ms,
                 created_ms: now,

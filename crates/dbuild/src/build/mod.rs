@@ -23,7 +23,7 @@ use dbuild_registry::Remotes;
 use dbuild_report::Summary;
 use dbuild_sandbox::terminal::is_interactive;
 use dbuild_scheduler::{
-    BuildError, Cancel, Canceller, LayerListener, Leave, Machine, Request, pinned_images,
+    BuildError, Cancel, Canceller, LayerListener, Machine, Request, UnwrittenPolicy, pinned_images,
 };
 use dbuild_store::{BuildInfo, Store};
 use error_text::{render_step, shell_command};
@@ -283,7 +283,7 @@ impl Build<'_> {
             pack: pack_options(&self.outputs, inputs.epoch),
             layers,
             // Who wants files gets them from the store.
-            leave: (!self.outputs.iter().any(OutputSpec::is_files)).then(Leave::default),
+            unwritten: (!self.outputs.iter().any(OutputSpec::is_files)).then(UnwrittenPolicy::default),
             repack_bases: self.outputs.iter().any(|output| output.force_compression),
             secrets: inputs.secrets.clone(),
             ssh: inputs.ssh.clone(),

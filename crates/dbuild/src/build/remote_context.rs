@@ -228,7 +228,7 @@ fn bring_into(
         jobs: std::num::NonZeroUsize::MIN,
         pack: None,
         layers: None,
-        leave: None,
+        unwritten: None,
         repack_bases: false,
         secrets: flags::secrets(&flags.secret)?,
         ssh: flags::agents(&flags.ssh)?,

@@ -99,7 +99,7 @@ pub(crate) fn tell(store: &Store, plan: &Plan, built: &Built, events: &dyn Event
 /// unpacked for it: `None` where that would be needed.
 fn of_build(plan: &Plan, built: &Built, target: StageId) -> Option<Start> {
     let stage = plan.stage(target);
-    let files = StackFiles::new(built.stack_at_hand(stage.last?)?);
+    let files = StackFiles::new(built.stack_if_present(stage.last?)?);
     let mut start = dbuild_startcheck::check(&stage.config, &stage.platform, &files);
     if start.findings.iter().any(|finding| finding.wants.is_some()) {
         let others: Vec<(String, StackFiles)> = plan
@@ -108,7 +108,7 @@ fn of_build(plan: &Plan, built: &Built, target: StageId) -> Option<Start> {
             .enumerate()
             .filter(|(id, other)| *id != target.index() && other.platform == stage.platform)
             .filter_map(|(_, other)| {
-                let stack = built.stack_at_hand(other.last?)?;
+                let stack = built.stack_if_present(other.last?)?;
                 Some((copy_name(&other.name, other.index), StackFiles::new(stack)))
             })
             .collect();

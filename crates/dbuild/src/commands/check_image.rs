@@ -7,9 +7,9 @@ use dbuild_digest::BlobDigest;
 use dbuild_events::{NoEvents, Outcome};
 use dbuild_oci::Reference;
 use dbuild_report::Build;
-use dbuild_scheduler::{Canceller, image_files, with_files};
+use dbuild_scheduler::{Canceller, image_files};
 use dbuild_startcheck::{Severity, Start, Verdict};
-use dbuild_store::{Snapshot, Store};
+use dbuild_store::Store;
 use serde_json::{Value, json};
 
 use super::{print, print_json};

@@ -230,7 +230,7 @@ impl Execute for Builds<'_> {
             jobs: default_jobs(),
             pack: None,
             layers: None,
-            leave: None,
+            unwritten: None,
             repack_bases: false,
             secrets: BTreeMap::new(),
             ssh: BTreeMap::new(),

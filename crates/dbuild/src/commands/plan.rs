@@ -10,8 +10,8 @@ use dbuild_frontend::Lowered;
 use dbuild_plan::{Plan, StepId, StepKind};
 use dbuild_report::{Build, Bytes, Cause, Labels, Seconds};
 use dbuild_scheduler::{
-    Canceller, Explainer, Fate, Forecast, Hit, InStore, Miss, Missed, Reasons, StepForecast, Verdict,
-    forecast, outdated_words, pinned_images,
+    CacheMiss, Canceller, Explainer, Forecast, Hit, InStore, Miss, Reasons, StepForecast, StepOutcome,
+    Verdict, forecast, outdated_words, pinned_images,
 };
 use dbuild_store::Store;
 use serde::Serialize;
@@ -296,7 +296,7 @@ fn missed(
     let fates = |id: StepId| {
         let StepForecast { key, output, verdict, .. } = &forecast.steps[id.index()];
         let runs = matches!(verdict, Verdict::Miss(_) | Verdict::Unknown(_));
-        Some(Fate { key: (*key)?, output: *output, runs })
+        Some(StepOutcome { key: (*key)?, output: *output, runs })
     };
     let steps = plan.steps().filter_map(|(id, step)| {
         let StepForecast { verdict: Verdict::Miss(Miss::NoRecord), key: Some(key), ingredients, .. } =
@@ -304,7 +304,7 @@ fn missed(
         else {
             return None;
         };
-        let missed = Missed { id, step, key, ingredients };
+        let missed = CacheMiss { id, step, key, ingredients };
         Some((id, explainer.reasons(store, plan, &missed, &fates)))
     });
     steps.collect()

@@ -8,7 +8,7 @@ use dbuild_layer::{Stack, TreePath, users};
 use dbuild_oci::{DEFAULT_PATH, ImageConfig};
 use dbuild_plan::{HostEntry, NetworkMode};
 use dbuild_sandbox::{self as sandbox, Mount, MountSource, Rootfs, Spec, Stdin};
-use dbuild_scheduler::{Canceller, ImageFiles, Mounted, enterable, hosts_file, image_files};
+use dbuild_scheduler::{Canceller, ImageFiles, Mounted, ensure_workdir, hosts_file, image_files};
 
 use crate::build::resolve_images::image_named;
 use crate::cli::{Global, RunArgs};
@@ -72,7 +72,7 @@ pub(super) fn enter(
     let workdir = args.workdir.clone().unwrap_or_else(|| config.working_dir.clone());
     // The text of WORKDIR may hold `..`, and is entered clean.
     let workdir = TreePath::clean(workdir.as_bytes()).map_err(Error::failed)?.to_string();
-    enterable(&files.stack, &workdir, (0, 0), &draft.fs_dir(), session.store.flavor())
+    ensure_workdir(&files.stack, &workdir, (0, 0), &draft.fs_dir(), session.store.flavor())
         .map_err(Error::failed)?;
     dbuild_layer::prepare_upper(&draft.fs_dir(), &files.stack, session.store.flavor())
         .map_err(Error::failed)?;

@@ -16,9 +16,9 @@ use dbuild_plan::{BaseImage, LayerDescriptor, StepId};
 use dbuild_store::{Incoming, Snapshot, Store};
 use tokio::sync::mpsc;
 
-use crate::base::Bases;
-use crate::cancel::{Cancel, Canceller};
 use crate::error::StepError;
+use crate::schedule::cancel::{Cancel, Canceller};
+use crate::steps::image::Bases;
 use crate::{BlobSource, BlobSourceError};
 
 /// How one attempt to download a blob goes.

@@ -10,7 +10,8 @@ use dbuild_oci::{ImageConfig, Platform};
 use dbuild_plan::{BaseImage, ContextStep, LayerDescriptor, Plan, Step, StepId};
 
 use crate::{
-    Asked, CacheUse, Forecast, Gave, Hit, Knowledge, Miss, Select, Source, StepError, Verdict, forecast,
+    CacheUse, Forecast, Hit, InputReader, Knowledge, KnownResult, Lookup, Miss, Source, StepError, Verdict,
+    forecast,
 };
 
 /// Knows what it was told. Files are known by what they contain.
@@ -46,12 +47,12 @@ fn tree(text: &str) -> TreeDigest {
     TreeDigest::from_bytes(*BlobDigest::of(text.as_bytes()).as_bytes())
 }
 
-fn gave(layer: TreeDigest, below: Option<&String>) -> Gave<String> {
+fn gave(layer: TreeDigest, below: Option<&String>) -> KnownResult<String> {
     let files = below.map(|below| format!("{below}+{layer}"));
-    Gave { layer, layer_is_empty: false, files, made_from: Vec::new(), duration_ms: 1000 }
+    KnownResult { layer, layer_is_empty: false, files, made_from: Vec::new(), duration_ms: 1000 }
 }
 
-impl Select for Simulated {
+impl InputReader for Simulated {
     type Files = String;
     type Selection = String;
 
@@ -81,12 +82,12 @@ impl Knowledge for Simulated {
         Ok((tree(self.context), self.context.to_owned()))
     }
 
-    fn record(&mut self, asked: &Asked<'_, String>) -> Option<Gave<String>> {
+    fn record(&mut self, asked: &Lookup<'_, String>) -> Option<KnownResult<String>> {
         let made_from = self.made_from.get(&asked.key).cloned().unwrap_or_default();
-        self.records.get(&asked.key).map(|layer| Gave { made_from, ..gave(*layer, asked.below) })
+        self.records.get(&asked.key).map(|layer| KnownResult { made_from, ..gave(*layer, asked.below) })
     }
 
-    fn executed(&mut self, asked: &Asked<'_, String>) -> Option<Gave<String>> {
+    fn executed(&mut self, asked: &Lookup<'_, String>) -> Option<KnownResult<String>> {
         let layer = tree(&self.gives?(&asked.plan.step(asked.id).text));
         self.records.insert(asked.key, layer);
         Some(gave(layer, asked.below))

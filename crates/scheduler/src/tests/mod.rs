@@ -1,6 +1,6 @@
 mod bases;
 mod forecast;
-mod lend;
 mod lineage;
 mod plan_holds;
 mod space;
+mod unwritten;

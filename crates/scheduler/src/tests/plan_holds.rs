@@ -11,7 +11,7 @@ use dbuild_plan::Plan;
 use proptest::prelude::*;
 
 use super::space::{Space, lowered};
-use crate::{CacheUse, Forecast, Leave, Verdict};
+use crate::{CacheUse, Forecast, UnwrittenPolicy, Verdict};
 
 /// An instruction of a stage. Numbers choose files, destinations and stages.
 #[derive(Clone, Debug)]
@@ -121,7 +121,7 @@ fn assert_holds(plan: &Plan, forecast: &Forecast, done: &BTreeMap<u32, bool>) {
 }
 
 fn check(mut stages: Stages, edits: &[Edit], leaves: bool) {
-    let leave = if leaves { Leave { paths: 0, bytes: 0 } } else { Leave::default() };
+    let leave = if leaves { UnwrittenPolicy { paths: 0, bytes: 0 } } else { UnwrittenPolicy::default() };
     let space = Space::new().leaving(leave);
     for edit in std::iter::once(&Edit::Nothing).chain(edits) {
         let mut cache = CacheUse::All;

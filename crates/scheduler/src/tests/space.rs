@@ -17,8 +17,8 @@ use crate::{
     BlobSource, BlobSourceError, Checkout, Download, Downloaded, FoundCommit, RemoteSource, Repository,
 };
 use crate::{
-    Built, CacheUse, Cancel, Canceller, ContextDir, Forecast, InStore, Leave, Machine, Request, build,
-    forecast,
+    Built, CacheUse, Cancel, Canceller, ContextDir, Forecast, InStore, Machine, Request, UnwrittenPolicy,
+    build, forecast,
 };
 
 /// The context has so many files: `f0`, `f1`, …
@@ -74,7 +74,7 @@ pub(super) struct Space {
     runtime: Runtime,
     contexts: BTreeMap<Option<String>, ContextDir>,
     /// Targets are packed, and what is left where it is.
-    pub(super) leave: Option<Leave>,
+    pub(super) unwritten: Option<UnwrittenPolicy>,
 }
 
 impl Space {
@@ -85,14 +85,14 @@ impl Space {
         let root = dir.path().join("context");
         std::fs::create_dir(&root).unwrap();
         let contexts = BTreeMap::from([(None, ContextDir { root, ignore: Ignore::default() })]);
-        let space = Self { dir, store, runtime, contexts, leave: None };
+        let space = Self { dir, store, runtime, contexts, unwritten: None };
         (0..FILES).for_each(|file| space.write(file, 0));
         space
     }
 
     /// Builds leave files where they are.
-    pub(super) fn leaving(self, leave: Leave) -> Self {
-        Self { leave: Some(leave), ..self }
+    pub(super) fn leaving(self, unwritten: UnwrittenPolicy) -> Self {
+        Self { unwritten: Some(unwritten), ..self }
     }
 
     pub(super) fn file(&self, number: u8) -> std::path::PathBuf {
@@ -153,9 +153,9 @@ impl Space {
             strategy,
             cache,
             jobs: NonZeroUsize::new(4).unwrap(),
-            pack: self.leave.map(|_| PackOptions::default()),
+            pack: self.unwritten.map(|_| PackOptions::default()),
             layers: None,
-            leave: self.leave,
+            unwritten: self.unwritten,
             repack_bases: false,
             secrets: BTreeMap::new(),
             ssh: BTreeMap::new(),

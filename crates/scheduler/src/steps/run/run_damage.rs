@@ -7,9 +7,9 @@ use std::io::Read as _;
 use dbuild_layer::{Found, LayerError, Stack, TreePath};
 use dbuild_plan::RunStep;
 
+use crate::cache::step_inputs::StepInputs;
 use crate::error::StepError;
-use crate::flat::directories;
-use crate::keys::StepInputs;
+use crate::layers::flatten::directories;
 use crate::worker::Shared;
 
 /// Maximum number of words of a command that are looked up as programs.

@@ -10,7 +10,7 @@ use dbuild_store::{Record, Snapshot, Store};
 use dbuild_support::time::now_ms;
 
 use crate::error::StepError;
-use crate::output::stack_of_one;
+use crate::layers::filesystem::stack_of_one;
 
 /// Deeper stacks are made shallow. Linux mounts 500 layers since 6.7, and before as many as fit a page of paths.
 const DEEPEST: usize = 128;

@@ -10,12 +10,12 @@ use dbuild_events::{Collector, Event, EventSink};
 use dbuild_layer::Files;
 
 use super::space::{Space, lowered};
-use crate::{Built, CacheUse, Leave};
+use crate::{Built, CacheUse, UnwrittenPolicy};
 
 const ALL: &str = "FROM scratch\nCOPY f0 f1 f2 /\n";
 
 fn leaving() -> Space {
-    Space::new().leaving(Leave { paths: 0, bytes: 0 })
+    Space::new().leaving(UnwrittenPolicy { paths: 0, bytes: 0 })
 }
 
 fn built(space: &Space, dockerfile: &str, events: Arc<dyn EventSink>) -> Built {
@@ -46,7 +46,7 @@ fn last(dockerfile: &str) -> dbuild_plan::StepId {
 
 /// What a file of the target says, wherever it is.
 fn read(built: &Built, dockerfile: &str, path: &str) -> Option<Vec<u8>> {
-    built.stack_at_hand(last(dockerfile))?.read_file(path, 100).unwrap()
+    built.stack_if_present(last(dockerfile))?.read_file(path, 100).unwrap()
 }
 
 /// Whether the files of the target's last layer are in the store.
@@ -57,7 +57,7 @@ fn is_written(built: &Built, dockerfile: &str) -> bool {
 
 #[test]
 fn what_the_image_alone_needs_is_not_written_and_is_the_same_layer() {
-    let (leaving, writing) = (leaving(), Space::new().leaving(Leave::default()));
+    let (leaving, writing) = (leaving(), Space::new().leaving(UnwrittenPolicy::default()));
     for number in 0..3 {
         let time = fs::metadata(leaving.file(number)).unwrap().modified().unwrap();
         fs::File::open(writing.file(number)).unwrap().set_modified(time).unwrap();
@@ -78,7 +78,7 @@ fn what_the_image_alone_needs_is_not_written_and_is_the_same_layer() {
 #[test]
 fn how_much_is_left_is_counted_in_paths_or_in_bytes() {
     for (paths, bytes, written) in [(3, 9, false), (4, 9, true), (4, 3, false), (4, 4, true)] {
-        let (built, _) = build(&Space::new().leaving(Leave { paths, bytes }), ALL);
+        let (built, _) = build(&Space::new().leaving(UnwrittenPolicy { paths, bytes }), ALL);
         assert_eq!(is_written(&built, ALL), written, "{paths} paths, {bytes} bytes");
     }
 }
@@ -103,7 +103,7 @@ fn a_later_build_that_needs_the_files_finds_the_step_done() {
     let mut space = leaving();
     let text = "FROM scratch\nCOPY f0 f1 f2 /made/\n";
     let (first, _) = build(&space, text);
-    space.leave = None;
+    space.unwritten = None;
     let (second, steps) = build(&space, text);
     assert!(steps.is_empty(), "{steps:?}");
     assert!(is_written(&second, text));

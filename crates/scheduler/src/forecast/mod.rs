@@ -7,6 +7,8 @@
 //! What is known comes from a [`Knowledge`]: the store and the contexts as they are ([`crate::InStore`]), or a
 //! simulation, which also says what a step that runs would give, so that nothing stays unknown.
 
+pub(crate) mod in_store;
+
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
@@ -17,13 +19,13 @@ use dbuild_cache::{
 use dbuild_digest::{StepKey, TreeDigest};
 use dbuild_plan::{BaseImage, ContextStep, MountKind, Plan, Step, StepId, StepKind};
 
+use crate::cache::step_inputs::{InputReader, InputState, StepInputs, outdated_input};
 use crate::error::StepError;
-use crate::keys::{Given, Select, StepInputs, outdated_input};
-use crate::remote::pinned_without_asking;
 use crate::request::CacheUse;
+use crate::steps::remote::pinned_without_asking;
 
 /// What a forecast may know. It finds out whatever can be found out without carrying out a step.
-pub trait Knowledge: Select {
+pub trait Knowledge: InputReader {
     /// The file system of `FROM scratch`.
     fn scratch(&mut self) -> Self::Files;
 
@@ -34,10 +36,10 @@ pub trait Knowledge: Select {
     fn context(&mut self, context: &ContextStep) -> Result<(TreeDigest, Self::Files), StepError>;
 
     /// What a key led to.
-    fn record(&mut self, asked: &Asked<'_, Self::Files>) -> Option<Gave<Self::Files>>;
+    fn record(&mut self, lookup: &Lookup<'_, Self::Files>) -> Option<KnownResult<Self::Files>>;
 
     /// What a step that runs will give. Only a simulation can say.
-    fn executed(&mut self, _asked: &Asked<'_, Self::Files>) -> Option<Gave<Self::Files>> {
+    fn executed(&mut self, _lookup: &Lookup<'_, Self::Files>) -> Option<KnownResult<Self::Files>> {
         None
     }
 
@@ -52,7 +54,7 @@ pub trait Knowledge: Select {
 
 /// A step that is looked up.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked<'a, F> {
+pub struct Lookup<'a, F> {
     /// The plan.
     pub plan: &'a Plan,
     /// The step.
@@ -69,7 +71,7 @@ pub struct Asked<'a, F> {
 
 /// What a step gave.
 #[derive(Clone, Debug)]
-pub struct Gave<F> {
+pub struct KnownResult<F> {
     /// The digest of its layer.
     pub layer: TreeDigest,
     /// The layer has no entries.
@@ -186,7 +188,7 @@ struct Walk<'a, K: Knowledge> {
     /// Images whose files are not here.
     absent: HashSet<StepId>,
     /// What is known of each step so far.
-    given: Vec<Given<K::Files>>,
+    given: Vec<InputState<K::Files>>,
     /// For each step so far the one that must run before all is known of it.
     pending: Vec<Option<StepId>>,
 }
@@ -231,7 +233,7 @@ impl<K: Knowledge> Walk<'_, K> {
         };
         let parent = step.parent().and_then(|parent| self.given[parent.index()].key);
         let standing = key.and_then(|key| standing_key(step, key, parent));
-        self.given.push(Given { key: standing, output: known.output, files: known.files });
+        self.given.push(InputState { key: standing, output: known.output, files: known.files });
         self.pending.push(pending);
         let measured = known.duration_ms.or_else(|| self.knowledge.took_ms(&definition(step)));
         // A key does not say which result it leads to where its inputs have others than they had.
@@ -303,7 +305,7 @@ impl<K: Knowledge> Walk<'_, K> {
         let given = parent.map(|parent| &self.given[parent.index()]);
         let scratch = parent.is_none().then(|| self.knowledge.scratch());
         let output_below = given.map_or(Some(scratch_output()), |given| given.output);
-        let asked = Asked {
+        let lookup = Lookup {
             plan: self.plan,
             id,
             key,
@@ -314,16 +316,16 @@ impl<K: Knowledge> Walk<'_, K> {
         let allowed = self.cache.allows(self.plan, step);
         let same = self.running.get(&key).copied();
         let recorded = match allowed || same.is_some() {
-            true => self.knowledge.record(&asked),
+            true => self.knowledge.record(&lookup),
             false => None,
         };
         let waits_for = parent.and_then(|parent| self.pending[parent.index()]);
         let mut outdated = None;
-        if let Some(gave) = recorded {
-            match is_made_from(&gave, made_from) {
+        if let Some(result) = recorded {
+            match is_made_from(&result, made_from) {
                 Age::Current => {
                     let verdict = Verdict::Hit(same.map_or(Hit::Recorded, Hit::SameAs));
-                    return known_after(verdict, gave, output_below, waits_for);
+                    return known_after(verdict, result, output_below, waits_for);
                 }
                 Age::Outdated(input) => outdated = Some(input),
                 Age::Unknown(input) => {
@@ -340,8 +342,8 @@ impl<K: Knowledge> Walk<'_, K> {
             Some(input) => Miss::Outdated(input),
             None => Miss::NoRecord,
         });
-        let known = match self.knowledge.executed(&asked) {
-            Some(gave) => known_after(miss, gave, output_below, waits_for),
+        let known = match self.knowledge.executed(&lookup) {
+            Some(result) => known_after(miss, result, output_below, waits_for),
             None => Known::nothing(miss, id),
         };
         self.running.insert(key, id);
@@ -376,13 +378,13 @@ enum Age {
     Unknown(StepId),
 }
 
-fn is_made_from<F>(gave: &Gave<F>, now: &MadeFrom) -> Age {
-    if gave.made_from.is_empty() {
+fn is_made_from<F>(result: &KnownResult<F>, now: &MadeFrom) -> Age {
+    if result.made_from.is_empty() {
         return Age::Current;
     }
     match now {
         Err(input) => Age::Unknown(*input),
-        Ok(now) => outdated_input(now, &gave.made_from).map_or(Age::Current, Age::Outdated),
+        Ok(now) => outdated_input(now, &result.made_from).map_or(Age::Current, Age::Outdated),
     }
 }
 
@@ -393,13 +395,13 @@ enum NoKey {
 
 fn known_after<F>(
     verdict: Verdict,
-    gave: Gave<F>,
+    result: KnownResult<F>,
     output_below: Option<TreeDigest>,
     waits_for: Option<StepId>,
 ) -> Known<F> {
-    let output = output_below.map(|below| output_after(below, gave.layer, gave.layer_is_empty));
-    let pending = waits_for.filter(|_| output.is_none() || gave.files.is_none());
-    Known { verdict, output, files: gave.files, duration_ms: Some(gave.duration_ms), pending }
+    let output = output_below.map(|below| output_after(below, result.layer, result.layer_is_empty));
+    let pending = waits_for.filter(|_| output.is_none() || result.files.is_none());
+    Known { verdict, output, files: result.files, duration_ms: Some(result.duration_ms), pending }
 }
 
 /// An image that is not here is pulled when a step that runs needs its files.

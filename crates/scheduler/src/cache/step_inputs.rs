@@ -9,12 +9,12 @@ use dbuild_digest::{StepKey, TreeDigest};
 use dbuild_layer::{SelectOptions, Selection, Stack, items_of_selection, select};
 use dbuild_plan::{CopySource, CopyStep, MountKind, Plan, Step, StepId, StepKind};
 
-use crate::base::Bases;
 use crate::error::StepError;
-use crate::output::{FileSystem, Output};
+use crate::layers::filesystem::{FileSystem, StepResult};
+use crate::steps::image::Bases;
 
 /// Looks into the file systems that steps give.
-pub trait Select {
+pub trait InputReader {
     /// A file system, as far as it is known.
     type Files: Clone;
     /// What a source selects.
@@ -42,7 +42,7 @@ pub struct Source<'a> {
 
 /// What is known of one input of a step.
 #[derive(Clone, Debug)]
-pub(crate) struct Given<F> {
+pub(crate) struct InputState<F> {
     /// With all that it stands on.
     pub(crate) key: Option<StepKey>,
     pub(crate) output: Option<TreeDigest>,
@@ -51,11 +51,11 @@ pub(crate) struct Given<F> {
 
 /// The inputs of one step that is about to be keyed, and what its sources select. Each selection is made once, when a
 /// strategy first asks, and used again when the step is carried out.
-pub(crate) struct StepInputs<'a, S: Select = Bases> {
+pub(crate) struct StepInputs<'a, S: InputReader = Bases> {
     plan: &'a Plan,
     step: &'a Step,
     files: &'a S,
-    inputs: Vec<(StepId, Given<S::Files>)>,
+    inputs: Vec<(StepId, InputState<S::Files>)>,
     selections: RefCell<Vec<Option<S::Selection>>>,
     /// The inputs that a strategy asked for by their keys, in the order of the first question.
     known_by_key: RefCell<Vec<StepId>>,
@@ -63,9 +63,14 @@ pub(crate) struct StepInputs<'a, S: Select = Bases> {
     error: RefCell<Option<StepError>>,
 }
 
-impl<'a, S: Select> StepInputs<'a, S> {
+impl<'a, S: InputReader> StepInputs<'a, S> {
     /// `inputs` are in the order of [`Step::inputs`].
-    pub(crate) fn new(plan: &'a Plan, step: &'a Step, files: &'a S, inputs: Vec<Given<S::Files>>) -> Self {
+    pub(crate) fn new(
+        plan: &'a Plan,
+        step: &'a Step,
+        files: &'a S,
+        inputs: Vec<InputState<S::Files>>,
+    ) -> Self {
         let inputs = step.inputs().into_iter().zip(inputs).collect();
         let selections = RefCell::new(vec![None; step.sources().len()]);
         Self {
@@ -80,7 +85,7 @@ impl<'a, S: Select> StepInputs<'a, S> {
     }
 
     /// What is known of an input.
-    pub(crate) fn given(&self, id: StepId) -> Result<&Given<S::Files>, StepError> {
+    pub(crate) fn given(&self, id: StepId) -> Result<&InputState<S::Files>, StepError> {
         let found = self.inputs.iter().find(|(input, _)| *input == id);
         found.map(|(_, given)| given).ok_or(StepError::Internal("a step asked for what is no input of it"))
     }
@@ -120,9 +125,9 @@ impl<'a> StepInputs<'a, Bases> {
         plan: &'a Plan,
         step: &'a Step,
         bases: &'a Bases,
-        outputs: &[Arc<Output>],
+        outputs: &[Arc<StepResult>],
     ) -> Self {
-        let given = outputs.iter().map(|output| Given {
+        let given = outputs.iter().map(|output| InputState {
             key: Some(output.standing),
             output: Some(output.output),
             files: Some(Arc::clone(output)),
@@ -174,7 +179,7 @@ impl IngredientList for StepIngredients<'_> {
     }
 }
 
-impl<S: Select> Inputs for StepInputs<'_, S> {
+impl<S: InputReader> Inputs for StepInputs<'_, S> {
     fn key(&self, input: StepId) -> Option<StepKey> {
         let mut asked = self.known_by_key.borrow_mut();
         if !asked.contains(&input) {
@@ -202,11 +207,15 @@ impl<S: Select> Inputs for StepInputs<'_, S> {
     }
 }
 
-impl Select for Bases {
-    type Files = Arc<Output>;
+impl InputReader for Bases {
+    type Files = Arc<StepResult>;
     type Selection = Arc<Selection>;
 
-    fn select(&self, source: &Source<'_>, done: &Arc<Output>) -> Result<Option<Arc<Selection>>, StepError> {
+    fn select(
+        &self,
+        source: &Source<'_>,
+        done: &Arc<StepResult>,
+    ) -> Result<Option<Arc<Selection>>, StepError> {
         select_from(source, &done.files.stack(self)?).map(Some)
     }
 

@@ -13,8 +13,8 @@ use dbuild_layer::{
 };
 use dbuild_plan::{Step, StepKind};
 
+use crate::cache::step_inputs::Source;
 use crate::error::StepError;
-use crate::keys::Source;
 use crate::request::ContextDir;
 use crate::worker::Shared;
 

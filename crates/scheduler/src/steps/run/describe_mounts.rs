@@ -5,10 +5,10 @@ use dbuild_events::{MountInfo, MountType};
 use dbuild_layer::{Files, SelectOptions, Stack, select};
 use dbuild_plan::{Mount, MountKind, RunStep, StepId};
 
+use crate::cache::step_inputs::StepInputs;
 use crate::error::StepError;
-use crate::flat::in_one;
-use crate::keys::StepInputs;
-use crate::mounts::{no_agent, no_secret};
+use crate::layers::flatten::in_one;
+use crate::steps::run::mounts::{no_agent, no_secret};
 use crate::worker::Shared;
 
 impl Shared {

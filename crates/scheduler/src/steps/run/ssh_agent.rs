@@ -12,7 +12,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::runtime::Handle;
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::mounts::own;
+use crate::steps::run::mounts::own;
 
 /// More connections wait for one of these to end.
 const MOST_CONNECTIONS: usize = 64;

@@ -1,6 +1,8 @@
 //! Base images, brought here when the first step needs their files, and not before: a build that finds
 //! every step in the cache pulls and unpacks nothing.
 
+pub(crate) mod pull;
+
 use std::collections::HashMap;
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -16,9 +18,9 @@ use dbuild_store::{Incoming, Snapshot, Store};
 use tokio::runtime::Handle;
 
 use crate::BlobSource;
-use crate::cancel::{Cancel, Canceller};
 use crate::error::StepError;
-use crate::pull::{Made, Puller, read_incoming};
+use crate::schedule::cancel::{Cancel, Canceller};
+use crate::steps::image::pull::{Made, Puller, read_incoming};
 
 /// Layers of one image that are brought at the same time: as many as there are connections to a registry.
 const AT_A_TIME: usize = 6;

@@ -8,6 +8,8 @@
 //!
 //! This module does not know what a step does, what a cache is, or what a step gives: see [`Run`].
 
+pub(crate) mod cancel;
+
 use std::collections::BinaryHeap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -16,7 +18,7 @@ use dbuild_plan::{Plan, StepId};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 
-use crate::cancel::{Cancel, Canceller};
+use crate::schedule::cancel::{Cancel, Canceller};
 
 /// Something that carries out one step whose inputs are done.
 ///
@@ -208,7 +210,7 @@ mod tests {
     use tokio::sync::Barrier;
 
     use super::{Run, Stop, schedule};
-    use crate::cancel::{Cancel, Canceller};
+    use crate::schedule::cancel::{Cancel, Canceller};
     use dbuild_plan::{CopySource, CopyStep};
 
     /// `lanes` chains of WORKDIR steps, of the given lengths, and one COPY that takes from all.

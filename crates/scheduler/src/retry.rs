@@ -22,7 +22,7 @@ pub(crate) fn forget_damaged(request: &Request, damage: &LayerError) -> bool {
 }
 
 /// A build's listener, who hears once what is found each time that the build is begun.
-pub(crate) struct Once {
+pub(crate) struct DedupEvents {
     plan: Arc<Plan>,
     events: Arc<dyn EventSink>,
     told: Mutex<HashSet<(What, u32)>>,
@@ -36,13 +36,13 @@ enum What {
     Ended,
 }
 
-impl Once {
+impl DedupEvents {
     pub(crate) fn new(plan: Arc<Plan>, events: Arc<dyn EventSink>) -> Arc<Self> {
         Arc::new(Self { plan, events, told: Mutex::default() })
     }
 }
 
-impl EventSink for Once {
+impl EventSink for DedupEvents {
     fn emit(&self, event: Event) {
         let is_context = |step: u32| matches!(self.plan.step(StepId(step)).kind, StepKind::Context(_));
         let (what, of, may_be_again) = match &event {

@@ -1,5 +1,10 @@
 //! RUN: a command in a sandbox, and the layer that it leaves.
 
+pub(crate) mod describe_mounts;
+pub(crate) mod mounts;
+pub(crate) mod run_damage;
+pub(crate) mod ssh_agent;
+
 use std::collections::VecDeque;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read as _};
@@ -14,11 +19,11 @@ use dbuild_plan::{HostEntry, NetworkMode, RunStep, SecurityMode, StepId, shown_u
 use dbuild_sandbox::{self as sandbox, Rootfs, Spec};
 use dbuild_store::{SnapshotDraft, Store};
 
-use crate::cancel::Cancel;
+use crate::cache::step_inputs::StepInputs;
 use crate::error::StepError;
-use crate::flat::directories;
-use crate::keys::StepInputs;
-use crate::mounts::Mounter;
+use crate::layers::flatten::directories;
+use crate::schedule::cancel::Cancel;
+use crate::steps::run::mounts::Mounter;
 use crate::worker::{Executed, Shared};
 
 /// An empty `/etc/hosts` and `/etc/resolv.conf`, for as long as this process lives.
@@ -52,7 +57,7 @@ impl Shared {
         let user = users::user(&lower, &run.user)?;
         let draft = self.store().new_snapshot()?;
         let flavor = self.store().flavor();
-        enterable(&lower, &run.workdir, (user.uid, user.gid), &draft.fs_dir(), flavor)?;
+        ensure_workdir(&lower, &run.workdir, (user.uid, user.gid), &draft.fs_dir(), flavor)?;
         prepare_upper(&draft.fs_dir(), &lower, flavor)?;
         let mut spec = Spec::new(
             Rootfs::Overlay {
@@ -234,7 +239,7 @@ impl Shared {
 
 /// Makes the working directory where no layer has it, or an earlier step has taken it away: 0755, for `owner`. A RUN makes it
 /// for the user that it runs as, as BuildKit does.
-pub fn enterable(
+pub fn ensure_workdir(
     lower: &Stack,
     workdir: &str,
     (uid, gid): (u32, u32),

@@ -11,9 +11,9 @@ use dbuild_layer::{LayerError, UnpackLimits, Unpacked, decompress, unpack};
 use dbuild_plan::{BaseImage, LayerDescriptor};
 use dbuild_store::{Incoming, Snapshot, SnapshotDraft, Store};
 
-use crate::base::{Progress, bad_layer};
-use crate::cancel::Cancel;
 use crate::error::StepError;
+use crate::schedule::cancel::Cancel;
+use crate::steps::image::{Progress, bad_layer};
 
 /// A layer that is to be brought.
 pub(crate) struct Puller<'a> {

@@ -10,7 +10,7 @@ use dbuild_plan::{Plan, Step, StepId};
 use dbuild_store::{Earlier, Store, Wanted};
 use dbuild_support::time::now_ms;
 
-use crate::lineage::{Compared, Fates, Lineage};
+use crate::cache::lineage::{Compared, Lineage, StepOutcomes};
 
 /// What distinguishes a step from its nearest earlier record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub struct Reasons {
 
 /// A step that has no result in the cache.
 #[derive(Clone, Copy, Debug)]
-pub struct Missed<'a> {
+pub struct CacheMiss<'a> {
     /// The step's number.
     pub id: StepId,
     /// The step.
@@ -55,8 +55,14 @@ impl Explainer {
     }
 
     /// What distinguishes a step from the record that a reader would compare it with. `plan` is the one of [`Explainer::new`].
-    pub fn reasons(&self, store: &Store, plan: &Plan, missed: &Missed<'_>, fates: Fates<'_>) -> Reasons {
-        let Missed { id, step, key, ingredients } = *missed;
+    pub fn reasons(
+        &self,
+        store: &Store,
+        plan: &Plan,
+        missed: &CacheMiss<'_>,
+        outcomes: StepOutcomes<'_>,
+    ) -> Reasons {
+        let CacheMiss { id, step, key, ingredients } = *missed;
         let earlier = self.earlier.get_or_init(|| store.earlier_records(self.strategy, self.before_ms));
         let wanted = Wanted {
             key: Some(key),
@@ -68,7 +74,7 @@ impl Explainer {
         };
         let Some(nearest) = store.nearest_record(earlier, &wanted) else { return Reasons::default() };
         let (record, before, after) = (&nearest.record, &nearest.ingredients, &nearest.others);
-        let lineage = Lineage { store, plan, fates, definitions: &self.definitions };
+        let lineage = Lineage { store, plan, outcomes, definitions: &self.definitions };
         Reasons {
             earlier_ms: Some(record.created_ms),
             differences: explain(before, after),

@@ -19,9 +19,9 @@ use dbuild_layer::{
 use dbuild_plan::{CopyStep, MountKind, Plan, Step, StepId, StepKind};
 use dbuild_store::{Snapshot, Store, StoreError};
 
+use crate::cache::step_inputs::StepInputs;
 use crate::error::StepError;
-use crate::keys::StepInputs;
-use crate::output::Output;
+use crate::layers::filesystem::StepResult;
 use crate::request::Request;
 use crate::worker::{Content, Executed, Shared};
 
@@ -41,7 +41,7 @@ pub(crate) struct Usable {
 impl Needs {
     pub(crate) fn of(request: &Request) -> Self {
         let plan = &*request.plan;
-        let everything = request.leave.is_none() || request.pack.is_none();
+        let everything = request.unwritten.is_none() || request.pack.is_none();
         let mut on_disk = vec![everything; plan.len()];
         for below in plan.steps().flat_map(|(_, step)| on_disk_for(step)) {
             mark(plan, below, &mut on_disk);
@@ -84,7 +84,7 @@ fn has_names(owner: &str) -> bool {
 
 /// A snapshot with its files. Those that were never written are unpacked from the layer's blob; `below` is what the layer
 /// stands on.
-pub fn with_files(store: &Store, snapshot: Snapshot, below: &Stack) -> Result<Snapshot, StepError> {
+pub fn snapshot_with_files(store: &Store, snapshot: Snapshot, below: &Stack) -> Result<Snapshot, StepError> {
     if snapshot.dir.is_some() {
         return Ok(snapshot);
     }
@@ -106,7 +106,7 @@ pub fn with_files(store: &Store, snapshot: Snapshot, below: &Stack) -> Result<Sn
 impl Shared {
     /// Whether the files of a COPY stay where they are.
     pub(crate) fn leaves(&self, id: StepId, selections: &[Arc<Selection>]) -> bool {
-        let Some(leave) = self.request.leave.filter(|_| !self.needs.on_disk[id.index()]) else {
+        let Some(leave) = self.request.unwritten.filter(|_| !self.needs.on_disk[id.index()]) else {
             return false;
         };
         let paths: usize = selections.iter().map(|selection| selection.len()).sum();
@@ -197,7 +197,7 @@ impl Shared {
     }
 
     /// The file system of a step that is done, with files that were not written read from where they are.
-    pub(crate) fn readable(&self, outputs: &[Arc<Output>], id: StepId) -> Option<Stack> {
+    pub(crate) fn readable(&self, outputs: &[Arc<StepResult>], id: StepId) -> Option<Stack> {
         let files = &outputs.get(id.index())?.files;
         let mut layers = files.stack(&self.bases).ok()?.layers().to_vec();
         let first = layers.len() - files.own_layers().len();
@@ -209,7 +209,7 @@ impl Shared {
                 let given = step.inputs().into_iter().map(|input| outputs.get(input.index()).cloned());
                 let given = given.collect::<Option<Vec<_>>>()?;
                 // Nothing is pulled for it.
-                let image = |output: &Arc<Output>| {
+                let image = |output: &Arc<StepResult>| {
                     output.files.image().is_none_or(|image| self.bases.is_present(image))
                 };
                 if !given.iter().all(image) {

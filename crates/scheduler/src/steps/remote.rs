@@ -18,9 +18,9 @@ use dbuild_layer::{Stack, scan_upper};
 use dbuild_plan::{FetchStep, GitStep, Step, StepId, StepKind, is_commit_id, shown_url};
 use dbuild_store::{KnownDownload, SnapshotDraft, Validators};
 
-use crate::cancel::Cancel;
+use crate::cache::step_inputs::StepInputs;
 use crate::error::StepError;
-use crate::keys::StepInputs;
+use crate::schedule::cancel::Cancel;
 use crate::worker::{Executed, Shared};
 use crate::{BlobSourceError, Checkout, Credential, Download, Downloaded, Repository};
 

@@ -20,7 +20,7 @@ use dbuild_store::{Record, Store};
 
 /// What becomes of a step, as far as it is known.
 #[derive(Clone, Copy, Debug)]
-pub struct Fate {
+pub struct StepOutcome {
     /// Its key.
     pub key: StepKey,
     /// What it contains.
@@ -29,8 +29,8 @@ pub struct Fate {
     pub runs: bool,
 }
 
-/// Fates by step; `None`: nothing is known yet.
-pub type Fates<'a> = &'a dyn Fn(StepId) -> Option<Fate>;
+/// Outcomes by step; `None`: nothing is known yet.
+pub type StepOutcomes<'a> = &'a dyn Fn(StepId) -> Option<StepOutcome>;
 
 /// So many differences of a cached step are told.
 const MOST_DIFFERENCES: usize = 20;
@@ -42,22 +42,22 @@ const MOST_LINKED: usize = 16;
 const LEAST_SIMILARITY: u32 = 500;
 
 /// Where the inputs of a step come from, for its record.
-pub(crate) fn origins(plan: &Plan, step: &Step, fates: Fates<'_>) -> Vec<Origin> {
+pub(crate) fn origins(plan: &Plan, step: &Step, outcomes: StepOutcomes<'_>) -> Vec<Origin> {
     let inputs = step.parent().into_iter().chain(step.sources());
-    inputs.map(|input| origin(plan, input, fates, MOST_LINKED)).collect::<Option<_>>().unwrap_or_default()
+    inputs.map(|input| origin(plan, input, outcomes, MOST_LINKED)).collect::<Option<_>>().unwrap_or_default()
 }
 
-fn origin(plan: &Plan, id: StepId, fates: Fates<'_>, most: usize) -> Option<Origin> {
+fn origin(plan: &Plan, id: StepId, outcomes: StepOutcomes<'_>, most: usize) -> Option<Origin> {
     let step = plan.step(id);
     Some(match &step.kind {
         StepKind::Scratch => Origin::Scratch,
         StepKind::Image(image) => Origin::Image(image_id(&image.image)),
         kind if is_external(kind) => Origin::Outside,
         StepKind::Copy(copy) if !depends_on_parent(copy) && most > 0 => Origin::Linked {
-            key: fates(id)?.key,
-            below: Box::new(origin(plan, copy.parent, fates, most - 1)?),
+            key: outcomes(id)?.key,
+            below: Box::new(origin(plan, copy.parent, outcomes, most - 1)?),
         },
-        _ => Origin::Step(fates(id)?.key),
+        _ => Origin::Step(outcomes(id)?.key),
     })
 }
 
@@ -79,7 +79,7 @@ pub(crate) struct Compared<'a> {
 pub(crate) struct Lineage<'a> {
     pub(crate) store: &'a Store,
     pub(crate) plan: &'a Plan,
-    pub(crate) fates: Fates<'a>,
+    pub(crate) outcomes: StepOutcomes<'a>,
     /// The words of the plan's steps.
     pub(crate) definitions: &'a HashSet<StepKey>,
 }
@@ -170,10 +170,10 @@ impl Lineage<'_> {
         if !self.is_version(id, step, &record) {
             return (InputCause::Replaced { before: record.text }, Vec::new());
         }
-        let Some(fate) = (self.fates)(id).filter(|fate| !fate.runs) else {
+        let Some(outcome) = (self.outcomes)(id).filter(|outcome| !outcome.runs) else {
             return (InputCause::Ran, Vec::new());
         };
-        let lists = (self.store.ingredients(key), self.store.ingredients(&fate.key));
+        let lists = (self.store.ingredients(key), self.store.ingredients(&outcome.key));
         let (Some(before), Some(after)) = lists else { return (InputCause::Forgotten, Vec::new()) };
         let compared = Compared { id, step, record: &record, before: &before, after: &after };
         let mut next = self.other_inputs(&compared);
@@ -189,7 +189,7 @@ impl Lineage<'_> {
     }
 
     fn ran_or_forgotten(&self, id: StepId) -> InputCause {
-        let known = (self.fates)(id).filter(|fate| !fate.runs);
+        let known = (self.outcomes)(id).filter(|outcome| !outcome.runs);
         if known.is_some() { InputCause::Forgotten } else { InputCause::Ran }
     }
 
@@ -209,7 +209,7 @@ impl Lineage<'_> {
 
     /// Whether a record was made on what a step gives now: lines between them were deleted.
     fn stood_on(&self, id: StepId, record: &Record) -> bool {
-        let Some(Fate { key, .. }) = (self.fates)(id) else { return false };
+        let Some(StepOutcome { key, .. }) = (self.outcomes)(id) else { return false };
         let mut below = record.inputs.first().cloned();
         for _ in 0..MOST_DELETED {
             let (Some(Origin::Step(next)) | Some(Origin::Linked { key: next, .. })) = below else {
@@ -230,12 +230,12 @@ impl Lineage<'_> {
             (Origin::Image(before), StepKind::Image(image)) => *before != image_id(&image.image),
             (Origin::Image(_) | Origin::Outside, _) => true,
             (Origin::Linked { key, below }, _) => {
-                (self.fates)(id).is_none_or(|fate| fate.key != *key)
+                (self.outcomes)(id).is_none_or(|outcome| outcome.key != *key)
                     || self.plan.step(id).parent().is_none_or(|parent| self.is_other(parent, below))
             }
-            (Origin::Step(key), _) => (self.fates)(id).is_none_or(|fate| {
+            (Origin::Step(key), _) => (self.outcomes)(id).is_none_or(|outcome| {
                 let output = || self.store.record_kept(key).map(|record| record.output);
-                fate.key != *key && (fate.output.is_none() || fate.output != output())
+                outcome.key != *key && (outcome.output.is_none() || outcome.output != output())
             }),
         }
     }

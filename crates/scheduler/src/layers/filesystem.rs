@@ -8,12 +8,12 @@ use dbuild_layer::{Files, Stack, StackLayer, Tree};
 use dbuild_plan::{BaseImage, StepId};
 use dbuild_store::{Snapshot, Store};
 
-use crate::base::{Bases, present};
 use crate::error::StepError;
+use crate::steps::image::{Bases, present};
 
 /// A step that is done.
 #[derive(Clone, Debug)]
-pub struct Output {
+pub struct StepResult {
     /// Its key under the build's strategy.
     pub key: StepKey,
     /// The same with all that it stands on: see [`dbuild_cache::standing_key`].

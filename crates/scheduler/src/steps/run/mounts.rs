@@ -14,11 +14,11 @@ use dbuild_sandbox::{self as sandbox, MountSource, OverlayDirs};
 use dbuild_store::{CacheMount, SnapshotDraft, Store};
 use tokio::runtime::Handle;
 
-use crate::agent::AgentSocket;
 use crate::error::StepError;
-use crate::flat::directories;
-use crate::output::stack_of_one;
+use crate::layers::filesystem::stack_of_one;
+use crate::layers::flatten::directories;
 use crate::request::Secret;
+use crate::steps::run::ssh_agent::AgentSocket;
 
 /// Where the mounts of a command come from.
 pub struct Mounter<'a> {

@@ -7,8 +7,8 @@ use dbuild_events::Event;
 use dbuild_layer::{CopyRequest, Made, Selection, Source, StackLayer, borrow, copy, make_dir, users};
 use dbuild_plan::{CopySource, CopyStep, StepId, StepKind, WorkdirStep};
 
+use crate::cache::step_inputs::StepInputs;
 use crate::error::StepError;
-use crate::keys::StepInputs;
 use crate::worker::{Content, Executed, Shared};
 
 /// From so many files on, an earlier result is looked at.

@@ -10,12 +10,12 @@ use dbuild_layer::{Entry, EntryKind, Selection, Tree, TreePath, walk_context};
 use dbuild_plan::{BaseImage, ContextStep, StepId};
 use dbuild_store::Store;
 
-use crate::base::present;
+use crate::cache::step_inputs::{InputReader, Source, select_from, selected_paths};
 use crate::error::StepError;
-use crate::forecast::{Asked, Gave, Knowledge};
-use crate::keys::{Select, Source, select_from, selected_paths};
-use crate::output::{Base, FileSystem};
+use crate::forecast::{Knowledge, KnownResult, Lookup};
+use crate::layers::filesystem::{Base, FileSystem};
 use crate::request::ContextDir;
+use crate::steps::image::present;
 
 /// The knowledge of a store. Nothing is pulled, unpacked or counted as used.
 #[derive(Debug)]
@@ -76,7 +76,7 @@ fn change(entry: &mut Entry) {
     }
 }
 
-impl Select for InStore<'_> {
+impl InputReader for InStore<'_> {
     type Files = FileSystem;
     type Selection = Arc<Selection>;
 
@@ -109,13 +109,13 @@ impl Knowledge for InStore<'_> {
         Ok((tree.digest(), FileSystem::new(Base::Context(Arc::new(tree), root))))
     }
 
-    fn record(&mut self, asked: &Asked<'_, FileSystem>) -> Option<Gave<FileSystem>> {
-        let (record, snapshot) = self.store.peek(&asked.key)?;
+    fn record(&mut self, lookup: &Lookup<'_, FileSystem>) -> Option<KnownResult<FileSystem>> {
+        let (record, snapshot) = self.store.peek(&lookup.key)?;
         let files = snapshot.files();
-        Some(Gave {
+        Some(KnownResult {
             layer: record.layer,
             layer_is_empty: snapshot.tree.is_empty(),
-            files: asked.below.map(|below| below.with(asked.id, snapshot, files)),
+            files: lookup.below.map(|below| below.with(lookup.id, snapshot, files)),
             made_from: record.made_from,
             duration_ms: record.duration_ms,
         })

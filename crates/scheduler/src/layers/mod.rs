@@ -1,0 +1,6 @@
+//! What steps give: layers, the file systems they make up, and what an image gets of them.
+
+pub(crate) mod filesystem;
+pub(crate) mod flatten;
+pub(crate) mod pack;
+pub(crate) mod unwritten;
