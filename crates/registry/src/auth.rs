@@ -1,7 +1,5 @@
 //! Authorization: what a registry asks for, and the tokens that answer it.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -14,34 +12,8 @@ use crate::config::is_loopback;
 use crate::credentials::{Credential, Found};
 use crate::endpoint::Endpoint;
 use crate::error::Problem;
-use crate::transport::{Transport, answer_of, parse_url};
-
-/// Headers that a host accepted, by what they are good for.
-#[derive(Debug, Default)]
-pub(crate) struct Tokens(Mutex<HashMap<Vec<String>, Kept>>);
-
-struct Kept {
-    header: String,
-    until: Option<Instant>,
-}
-
-impl std::fmt::Debug for Kept {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Kept").field("until", &self.until).finish_non_exhaustive()
-    }
-}
-
-impl Tokens {
-    pub(crate) fn get(&self, scopes: &[String]) -> Option<String> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = kept.get(scopes)?;
-        found.until.is_none_or(|until| Instant::now() < until).then(|| found.header.clone())
-    }
-
-    fn keep(&self, scopes: &[String], header: String, until: Option<Instant>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(scopes.to_vec(), Kept { header, until });
-    }
-}
+use crate::hosts::Hosts;
+use crate::http::{answer_of, parse_url, retry_after, send_once};
 
 /// An answer to a challenge, and where it came from (for errors).
 #[derive(Clone, Default)]
@@ -53,25 +25,25 @@ pub(crate) struct Fresh {
 
 /// Answers the challenge of a 401: with Basic, or with a token that the named token server gives.
 pub(crate) async fn authorize(
-    transport: &Transport,
+    hosts: &Hosts,
     endpoint: &Endpoint,
     scopes: &[String],
     headers: &HeaderMap,
 ) -> Result<Fresh, Problem> {
     let challenge = challenge(headers);
-    let credentials = transport.credentials.clone();
+    let credentials = hosts.credentials.clone();
     let (host, repository) = (endpoint.host.clone(), endpoint.repository.clone());
     let found = tokio::task::spawn_blocking(move || credentials.lookup(&host, &repository))
         .await
         .map_err(|error| Problem::Local(error.to_string()))?;
     let fresh = Fresh { header: None, place: found.place.clone(), trouble: found.trouble.clone() };
-    let tokens = &transport.host(&endpoint.host)?.tokens;
+    let tokens = &hosts.get(&endpoint.host)?.tokens;
     let (header, until) = match (challenge, &found.credential) {
         (Some(Challenge::Basic), Some(Credential::Basic { user, password })) => {
             (format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))), None)
         }
         (Some(Challenge::Bearer { realm, service }), _) => {
-            let (token, lifetime) = token(transport, endpoint, &realm, service, scopes, &found).await?;
+            let (token, lifetime) = token(hosts, endpoint, &realm, service, scopes, &found).await?;
             (format!("Bearer {token}"), Some(Instant::now() + lifetime))
         }
         _ => return Err(Problem::Unauthorized { used: fresh.place, unreadable: fresh.trouble }),
@@ -113,7 +85,7 @@ struct TokenAnswer {
 }
 
 async fn token(
-    transport: &Transport,
+    hosts: &Hosts,
     endpoint: &Endpoint,
     realm: &str,
     service: Option<String>,
@@ -145,21 +117,21 @@ async fn token(
                 .append_pair("scope", &scope)
                 .extend_pairs(service.iter().map(|service| ("service", service)));
             let body = form.query().unwrap_or_default().to_owned();
-            let builder = transport.request(&name, Method::POST, url)?;
+            let builder = hosts.request(&name, Method::POST, url)?;
             builder.header("Content-Type", "application/x-www-form-urlencoded").body(body)
         }
         Some(Credential::Basic { user, password }) => {
             url.query_pairs_mut().extend_pairs(&parameters).append_pair("account", user);
-            transport.request(&name, Method::GET, url)?.basic_auth(user, Some(password))
+            hosts.request(&name, Method::GET, url)?.basic_auth(user, Some(password))
         }
         None => {
             url.query_pairs_mut().extend_pairs(&parameters);
-            transport.request(&name, Method::GET, url)?
+            hosts.request(&name, Method::GET, url)?
         }
     };
-    let response = transport.send_once(request, None).await?;
+    let response = send_once(hosts.limits.stall, request, None).await?;
     let status = response.status().as_u16();
-    let retry_after = crate::transport::retry_after(response.headers());
+    let retry_after = retry_after(response.headers());
     match status {
         200 => {}
         400 | 401 | 403 => {
@@ -174,8 +146,7 @@ async fn token(
             return Err(Problem::Server { status, message, retry_after });
         }
     }
-    let answer =
-        answer_of(response, &transport.limits).body("the token", transport.limits.token_bytes).await?;
+    let answer = answer_of(response, &hosts.limits).body("the token", hosts.limits.token_bytes).await?;
     // What is in there is a secret: the error does not show it.
     let malformed = || Problem::Malformed(format!("its token server {host} gave no token"));
     let answer: TokenAnswer = serde_json::from_slice(&answer).map_err(|_| malformed())?;

@@ -18,8 +18,8 @@ use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 
 use crate::config::is_loopback;
 use crate::error::{Problem, RemoteError};
+use crate::http::{self, http_date, parse_url, same_origin};
 use crate::limits::Limits;
-use crate::transport::{self, http_date, parse_url, same_origin};
 
 /// As many as Go's client follows, and so BuildKit.
 const MAX_REDIRECTS: usize = 10;
@@ -101,7 +101,7 @@ impl Downloads {
             if let Some(known) = what.known {
                 request = conditional(request, known);
             }
-            let response = transport::send_within(limits.stall, request).await?;
+            let response = http::send_once(limits.stall, request, None).await?;
             if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return Ok(response);
             }
@@ -118,9 +118,9 @@ impl Downloads {
         if let Some(client) = slot.get() {
             return Ok(client);
         }
-        let builder = transport::client_builder(limits.connect);
+        let builder = http::client_builder(limits.connect);
         let builder = if direct { builder.no_proxy() } else { builder };
-        let client = builder.build().map_err(|error| transport::no_client(&error))?;
+        let client = builder.build().map_err(|error| http::no_client(&error))?;
         Ok(slot.get_or_init(|| client))
     }
 }
@@ -167,7 +167,7 @@ async fn receive(
     into.set_len(0).map_err(local)?;
     into.seek(SeekFrom::Start(0)).map_err(local)?;
     let total = response.content_length();
-    let mut answer = transport::answer_of(response, limits);
+    let mut answer = http::answer_of(response, limits);
     let mut hasher = BlobHasher::default();
     let mut got = 0;
     progress(0, total);
@@ -188,14 +188,14 @@ async fn receive(
 
 /// What an answer means that is not the file. Pages of errors are for browsers: the status says enough.
 async fn refusal(response: Response, limits: &Limits) -> Problem {
-    let retry_after = transport::retry_after(response.headers());
+    let retry_after = http::retry_after(response.headers());
     match response.status().as_u16() {
         401 => Problem::Unauthorized { used: None, unreadable: None },
         403 => Problem::Forbidden { message: String::new() },
         404 | 410 => Problem::NotFound("this file".to_owned()),
         429 => Problem::RateLimited { retry_after },
         status @ (408 | 500..=599) => {
-            let message = transport::error_message(response, limits).await;
+            let message = http::error_message(response, limits).await;
             Problem::Server { status, message, retry_after }
         }
         status => Problem::Unexpected { status, message: String::new() },

@@ -20,8 +20,10 @@ use tokio::sync::mpsc;
 use crate::Registry;
 use crate::endpoint::Endpoint;
 use crate::error::{Problem, RegistryError};
-use crate::resolve::{PullPolicy, ResolvedImage, failed, local_attempt};
-use crate::transport::{Answer, Request};
+use crate::http::Answer;
+use crate::resolve::{PullPolicy, failed, local_attempt};
+use crate::resolved_image::ResolvedImage;
+use crate::transport::Request;
 
 type Progress<'a> = &'a (dyn Fn(u64) + Send + Sync);
 
@@ -72,7 +74,7 @@ impl Registry {
                 let report = move |bytes: u64| progress(index, bytes);
                 self.fetch_blob(name, layer, None, &report).await
             })
-            .buffer_unordered(self.transport.limits.connections)
+            .buffer_unordered(self.transport.hosts.limits.connections)
             .try_collect::<()>()
             .await?;
         let parsed: Reference = name.parse()?;
@@ -101,7 +103,7 @@ impl Registry {
         }
         let wanted = &Wanted { blob, incoming, progress, begun: &Mutex::default() };
         let fetched = self
-            .everywhere(&reference, &self.transport.limits, |endpoint| {
+            .everywhere(&reference, &self.transport.hosts.limits, |endpoint| {
                 Box::pin(async move { self.fetch_from(&endpoint, wanted).await })
             })
             .await;

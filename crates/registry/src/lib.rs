@@ -29,15 +29,19 @@ mod endpoint;
 mod error;
 mod fetch;
 mod git;
+mod hosts;
+mod http;
 mod limits;
 mod local;
 mod manifest;
 mod push;
 mod remotes;
 mod resolve;
+mod resolved_image;
 mod send;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod transport;
 mod unreachable;
 
@@ -53,7 +57,8 @@ pub use error::{Failed, Problem, RegistryError, RemoteError};
 pub use limits::Limits;
 pub use push::Pushed;
 pub use remotes::Remotes;
-pub use resolve::{PullPolicy, ResolvedImage};
+pub use resolve::PullPolicy;
+pub use resolved_image::ResolvedImage;
 pub use send::{Post, SendError, send};
 pub use unreachable::Unreachable;
 

@@ -10,7 +10,7 @@ use oci_spec::image::Digest;
 use crate::error::Problem;
 use crate::limits::Limits;
 use crate::manifest::select;
-use crate::resolve::{ResolvedImage, image};
+use crate::resolved_image::{ResolvedImage, image};
 
 /// On the descriptor of an image that was pulled: the name that it was pulled under. There the same name may mean something
 /// newer by now; other names that people give the image are their own.

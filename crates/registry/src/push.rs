@@ -15,8 +15,9 @@ use tokio::sync::mpsc;
 use crate::Registry;
 use crate::endpoint::Endpoint;
 use crate::error::{Problem, RegistryError};
+use crate::http::{Activity, parse_url};
 use crate::resolve::{failed, local_attempt, with_retries};
-use crate::transport::{Activity, Request, parse_url};
+use crate::transport::Request;
 
 /// What is read of a blob at a time.
 const PIECE: usize = 256 << 10;
@@ -55,7 +56,7 @@ impl Registry {
         let reference: Reference = reference.parse()?;
         let parts = self.parts(image).await.map_err(|p| failed("push", &reference, local_attempt(p)))?;
         // Mirrors are for reading.
-        let endpoint = Endpoint::upstream(&self.transport.config, &reference);
+        let endpoint = Endpoint::upstream(&self.transport.hosts.config, &reference);
         let at_host = |problem| failed("push", &reference, vec![(endpoint.host.clone(), problem)]);
         let sources: Vec<String> = base
             .iter()
@@ -69,7 +70,7 @@ impl Registry {
         let blobs = parts.iter().flat_map(|part| &part.blobs).filter(|blob| seen.insert(blob.digest));
         let sent: Vec<u64> = futures_util::stream::iter(blobs)
             .map(|blob| self.push_blob(&endpoint, blob, &sources, progress))
-            .buffer_unordered(self.transport.limits.connections)
+            .buffer_unordered(self.transport.hosts.limits.connections)
             .try_collect()
             .await
             .map_err(at_host)?;
@@ -93,7 +94,7 @@ impl Registry {
     /// The manifests of an image, those that are named before the one that names them.
     async fn parts(&self, image: &Descriptor) -> Result<Vec<Part>, Problem> {
         let mut parts = Vec::new();
-        let top = self.local.must_read(&image.digest, self.transport.limits.manifest_bytes).await?;
+        let top = self.local.must_read(&image.digest, self.transport.hosts.limits.manifest_bytes).await?;
         let below = match Document::parse(&top)? {
             Document::Index(variants) => variants,
             Document::Image(manifest) => {
@@ -104,7 +105,7 @@ impl Registry {
         let below: Vec<Descriptor> = below;
         for descriptor in below {
             let bytes =
-                self.local.must_read(&descriptor.digest, self.transport.limits.manifest_bytes).await?;
+                self.local.must_read(&descriptor.digest, self.transport.hosts.limits.manifest_bytes).await?;
             let Document::Image(manifest) = Document::parse(&bytes)? else {
                 return Err(Problem::Unsupported("an index of indexes cannot be pushed".to_owned()));
             };
@@ -123,7 +124,7 @@ impl Registry {
         sources: &[String],
         progress: &(dyn Fn(&BlobDigest, u64) + Send + Sync),
     ) -> Result<u64, Problem> {
-        with_retries(&self.transport.limits, || {
+        with_retries(&self.transport.hosts.limits, || {
             Box::pin(async move {
                 if self.has_blob(endpoint, blob).await? {
                     progress(&blob.digest, blob.size);
@@ -230,7 +231,7 @@ impl Registry {
             request.body = Some(&body);
             self.transport.send(endpoint, &request).await.map(drop)
         };
-        with_retries(&self.transport.limits, || Box::pin(attempt())).await
+        with_retries(&self.transport.hosts.limits, || Box::pin(attempt())).await
     }
 }
 

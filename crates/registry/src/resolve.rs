@@ -18,7 +18,7 @@
 use std::sync::Arc;
 
 use dbuild_digest::BlobDigest;
-use dbuild_oci::{ConfigFacts, Descriptor, Document, Manifest, Platform, Reference};
+use dbuild_oci::{Descriptor, Document, Manifest, Platform, Reference};
 use futures_util::future::BoxFuture;
 use reqwest::Method;
 use reqwest::header::{ACCEPT as ACCEPT_HEADER, HeaderValue};
@@ -28,7 +28,8 @@ use crate::endpoint::Endpoint;
 use crate::error::{Failed, Problem, RegistryError};
 use crate::limits::Limits;
 use crate::local::Remembered;
-use crate::manifest::{ACCEPT, known_layer, select};
+use crate::manifest::{ACCEPT, select};
+use crate::resolved_image::{ResolvedImage, image};
 use crate::transport::Request;
 
 /// When a registry is asked for an image that the store has already.
@@ -41,31 +42,6 @@ pub enum PullPolicy {
     CheckTag,
     /// `--pull=false`: ask only for what is not there.
     PreferCached,
-}
-
-/// An image, pinned. Its manifest and config are in the store; its layers are fetched when somebody needs them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ResolvedImage {
-    /// The reference in full: `docker.io/library/debian:12`. Blobs are fetched under this name.
-    pub reference: String,
-    /// The digest of the manifest (not of the index above it).
-    pub digest: BlobDigest,
-    /// The media type of the manifest.
-    pub media_type: String,
-    /// The digest that the tag stands for: of the index, or of the manifest where there is none.
-    pub top: BlobDigest,
-    /// What the config says that the image is for. Differs from what was asked for where an image has one variant only.
-    pub platform: Platform,
-    /// The descriptor of the config.
-    pub config_descriptor: Descriptor,
-    /// The config: the JSON text that has the digest, verified.
-    pub config: Vec<u8>,
-    /// The layers, lowest first.
-    pub layers: Vec<Descriptor>,
-    /// The digests of the uncompressed layers, in the same order and number.
-    pub diff_ids: Vec<BlobDigest>,
-    /// A line for the user, if the image is not what a registry has just confirmed although one should have been asked.
-    pub from_cache: Option<String>,
 }
 
 impl Registry {
@@ -149,7 +125,7 @@ impl Registry {
     ) -> Result<ResolvedImage, Vec<(String, Problem)>> {
         if let Some(cached) = cached {
             // With something to fall back on, an unreachable host is not asked twice.
-            let limits = Limits { connect_attempts: 1, attempts: 2, ..self.transport.limits.clone() };
+            let limits = Limits { connect_attempts: 1, attempts: 2, ..self.transport.hosts.limits.clone() };
             let head = self
                 .everywhere(reference, &limits, |endpoint| {
                     Box::pin(async move { self.head(&endpoint, reference).await })
@@ -160,7 +136,7 @@ impl Registry {
                 return Ok(cached.image.clone());
             }
         }
-        let limits = &self.transport.limits;
+        let limits = &self.transport.hosts.limits;
         let path = &reference.tag_or_digest();
         let top = self
             .everywhere(reference, limits, |endpoint| {
@@ -209,7 +185,7 @@ impl Registry {
         let mut request = Request::pull(Method::GET, endpoint, &format!("manifests/{path}"));
         request.headers.insert(ACCEPT_HEADER, HeaderValue::from_static(ACCEPT));
         let answer = self.transport.send(endpoint, &request).await?;
-        let limit = size.unwrap_or(u64::MAX).min(self.transport.limits.manifest_bytes);
+        let limit = size.unwrap_or(u64::MAX).min(self.transport.hosts.limits.manifest_bytes);
         let announced = answer.header("docker-content-digest").and_then(|digest| digest.parse().ok());
         let bytes = answer.body("its manifest", limit).await?;
         let got = BlobDigest::of(&bytes);
@@ -224,13 +200,14 @@ impl Registry {
         reference: &Reference,
         wanted: &Descriptor,
     ) -> Result<Served, Vec<(String, Problem)>> {
-        if let Some(bytes) = self.local.blob(&wanted.digest, self.transport.limits.manifest_bytes).await {
+        if let Some(bytes) = self.local.blob(&wanted.digest, self.transport.hosts.limits.manifest_bytes).await
+        {
             let host = reference.registry().to_owned();
             let document = Document::parse(&bytes).map_err(|problem| at(&host, problem.into()))?;
             return Ok(Served { host, bytes, document });
         }
         let path = &wanted.digest.to_string();
-        self.everywhere(reference, &self.transport.limits, |endpoint| {
+        self.everywhere(reference, &self.transport.hosts.limits, |endpoint| {
             Box::pin(async move {
                 self.get_manifest(&endpoint, path, Some(wanted.digest), Some(wanted.size)).await
             })
@@ -244,7 +221,7 @@ impl Registry {
         host: &str,
         manifest: &Manifest,
     ) -> Result<Vec<u8>, Vec<(String, Problem)>> {
-        let limit = self.transport.limits.config_bytes;
+        let limit = self.transport.hosts.limits.config_bytes;
         let wanted = &manifest.config;
         if wanted.size > limit {
             return Err(at(host, Problem::TooLarge { what: "its config".to_owned(), limit }));
@@ -253,7 +230,7 @@ impl Registry {
             return Ok(bytes);
         }
         let bytes = self
-            .everywhere(reference, &self.transport.limits, |endpoint| {
+            .everywhere(reference, &self.transport.hosts.limits, |endpoint| {
                 Box::pin(async move { self.get_config(&endpoint, wanted).await })
             })
             .await?;
@@ -279,7 +256,7 @@ impl Registry {
         ask: impl Fn(Arc<Endpoint>) -> BoxFuture<'f, Result<T, Problem>>,
     ) -> Result<T, Vec<(String, Problem)>> {
         let mut attempts = Vec::new();
-        for endpoint in Endpoint::all(&self.transport.config, reference) {
+        for endpoint in Endpoint::all(&self.transport.hosts.config, reference) {
             let endpoint = Arc::new(endpoint);
             match with_retries(limits, || ask(endpoint.clone())).await {
                 Ok(found) => return Ok(found),
@@ -334,34 +311,6 @@ pub(crate) async fn with_retries<'f, T>(
         tracing::debug!(%problem, ?delay, "trying again");
         tokio::time::sleep(delay).await;
     }
-}
-
-pub(crate) fn image(
-    reference: String,
-    top: BlobDigest,
-    digest: BlobDigest,
-    manifest: Manifest,
-    config: Vec<u8>,
-    wanted: &Platform,
-) -> Result<ResolvedImage, Problem> {
-    manifest.layers.iter().try_for_each(known_layer)?;
-    let facts = ConfigFacts::parse(&config, manifest.layers.len())?;
-    let mut platform = facts.platform;
-    if platform.architecture.is_empty() {
-        platform.architecture.clone_from(&wanted.architecture);
-    }
-    Ok(ResolvedImage {
-        reference,
-        digest,
-        media_type: manifest.media_type,
-        top,
-        platform,
-        config_descriptor: manifest.config,
-        config,
-        layers: manifest.layers,
-        diff_ids: facts.diff_ids,
-        from_cache: None,
-    })
 }
 
 pub(crate) fn failed(action: &str, reference: &Reference, attempts: Vec<(String, Problem)>) -> RegistryError {

@@ -15,8 +15,7 @@ use reqwest::{Response, StatusCode, Url};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::config::is_loopback;
-use crate::transport::retry_after;
-use crate::transport::{chain, client_builder};
+use crate::http::{chain, client_builder, retry_after};
 
 /// More of an answer is not read.
 const MAX_ANSWER: usize = 16 << 10;

@@ -7,9 +7,6 @@ use std::net::SocketAddr;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-use crate::error::Problem;
-use crate::transport::chain;
-
 /// The step of making a connection that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unreachable {
@@ -86,16 +83,8 @@ impl Unreachable {
     }
 }
 
-/// What a request that got no answer failed of.
-pub(crate) fn no_answer(error: &reqwest::Error) -> Problem {
-    if error.is_timeout() {
-        return Problem::Unreachable { cause: Unreachable::Silent, text: "it does not answer".to_owned() };
-    }
-    Problem::Unreachable { cause: cause(error), text: chain(error) }
-}
-
 /// The first cause that is known, from the outside in.
-fn cause(error: &(dyn Error + 'static)) -> Unreachable {
+pub(crate) fn cause(error: &(dyn Error + 'static)) -> Unreachable {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(cause) = known(error) {
