@@ -11,9 +11,9 @@ use dbuild_store::{IncomingReader, Store, replace_file};
 use serde::{Deserialize, Serialize};
 
 use crate::assemble::{Entry, Index};
-use crate::contents::Contents;
 use crate::destination::FileWriter;
 use crate::error::Context;
+use crate::image_blobs::ImageBlobs;
 use crate::{ExportError, Image};
 
 const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
@@ -33,7 +33,7 @@ pub(crate) struct Outgoing<'a> {
 impl Outgoing<'_> {
     /// Writes a tar: an OCI layout, and with `docker` a `manifest.json` as well.
     pub(crate) fn write_archive(&self, out: &mut dyn Write, docker: bool) -> Result<(), ExportError> {
-        let contents = Contents::read(self.store, self.image)?;
+        let contents = ImageBlobs::read(self.store, self.image)?;
         self.complete(Archive::begin(out)?, &contents, docker).map(drop)
     }
 
@@ -41,7 +41,7 @@ impl Outgoing<'_> {
     pub(crate) fn complete<W: Write>(
         &self,
         mut archive: Archive<W>,
-        contents: &Contents,
+        contents: &ImageBlobs,
         docker: bool,
     ) -> Result<W, ExportError> {
         // Layers come first, in their order: they are there, or known, before what names them.
@@ -63,7 +63,7 @@ impl Outgoing<'_> {
         let blobs = dir.join("blobs/sha256");
         fs::create_dir_all(&blobs).on("make the directory", &blobs)?;
         let mut written = 0;
-        for (digest, size) in &Contents::read(self.store, self.image)?.blobs {
+        for (digest, size) in &ImageBlobs::read(self.store, self.image)?.blobs {
             let place = blobs.join(digest.hex());
             if fs::metadata(&place).is_ok_and(|meta| meta.len() == *size) && holds(&place, digest)? {
                 continue;
@@ -110,7 +110,7 @@ impl Outgoing<'_> {
         }
     }
 
-    fn docker_manifest(&self, contents: &Contents) -> Result<Vec<DockerImage>, ExportError> {
+    fn docker_manifest(&self, contents: &ImageBlobs) -> Result<Vec<DockerImage>, ExportError> {
         let [image] = contents.images.as_slice() else {
             return Err(ExportError::Unsupported(
                 "`docker load` takes one platform at a time: build with one --platform, or use `type=oci`"

@@ -16,8 +16,8 @@ use dbuild_store::{Descriptor, Store, StoreError};
 use serde::Deserialize;
 
 use crate::assemble::{Entry, put_manifest};
-use crate::contents::{Contents, Document, digest_of, parse};
 use crate::error::Context;
+use crate::image_blobs::{Document, ImageBlobs, digest_of, parse};
 use crate::layout::{DockerImage, FULL_NAME, REF_NAME};
 use crate::{ExportError, Image, Input, Waiting, assemble_index};
 
@@ -238,7 +238,7 @@ impl Reading<'_> {
     }
 
     fn verify(&self, image: &Image) -> Result<(), ExportError> {
-        for (digest, size) in Contents::read(self.store, image)?.blobs {
+        for (digest, size) in ImageBlobs::read(self.store, image)?.blobs {
             match self.store.has_blob(&digest) {
                 Some(found) if found == size => {}
                 Some(found) => {
@@ -253,7 +253,7 @@ impl Reading<'_> {
     }
 
     fn config_of(&self, image: &Image) -> Result<Option<BlobDigest>, ExportError> {
-        Ok(Contents::read(self.store, image)?.images.first().map(|one| one.config))
+        Ok(ImageBlobs::read(self.store, image)?.images.first().map(|one| one.config))
     }
 
     /// Docker's own format: configs and layers by path, without any manifest; one is made.

@@ -15,7 +15,7 @@ const MAX_MANIFEST: u64 = 4 << 20;
 
 /// All blobs of an image or index.
 #[derive(Debug)]
-pub(crate) struct Contents {
+pub(crate) struct ImageBlobs {
     /// The image, or those of the index.
     pub images: Vec<OneImage>,
     /// Every blob once, the top one included, those that are named before those that name them.
@@ -31,7 +31,7 @@ pub(crate) struct OneImage {
     pub layers: Vec<BlobDigest>,
 }
 
-impl Contents {
+impl ImageBlobs {
     /// Reads the manifests of an image. Variants of an index whose manifest is not in the store are left out: who pulls one
     /// platform has the index and one of its manifests.
     pub(crate) fn read(store: &Store, image: &Image) -> Result<Self, ExportError> {

@@ -12,8 +12,8 @@ use dbuild_store::{Descriptor, Store};
 use oci_spec::image::ImageIndex;
 
 use crate::ExportError;
-use crate::contents::{Document, digest_of, parse};
 use crate::error::Context;
+use crate::image_blobs::{Document, digest_of, parse};
 use crate::layout::{FULL_NAME, REF_NAME};
 use crate::load::{MAX_JSON, Reading};
 
