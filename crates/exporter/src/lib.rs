@@ -6,6 +6,7 @@
 //!
 //! This crate knows nothing of steps and caches. It is synchronous, but for [`push`].
 
+mod annotations;
 mod assemble;
 mod destination;
 mod early_archive;
@@ -13,6 +14,7 @@ mod engine;
 mod error;
 mod export;
 mod files;
+mod image;
 mod image_blobs;
 mod inspect;
 mod layout;
@@ -24,11 +26,12 @@ mod spec;
 mod tests;
 mod user_file;
 
-pub use assemble::{Image, ImageParts, assemble, assemble_index, dated};
+pub use assemble::{ImageParts, assemble, assemble_index, dated};
 pub use early_archive::EarlyArchive;
 pub use engine::{Engine, find_engine};
 pub use error::ExportError;
 pub use export::{Export, Written, push, save};
+pub use image::Image;
 pub use inspect::{Inspected, InspectedImage, inspect};
 pub use layout_image::LayoutImage;
 pub use load::{Loaded, load};
