@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use dbuild_digest::BlobDigest;
-use dbuild_oci::{HistoryEntry, ImageConfig, MediaTypes, Platform};
+use dbuild_oci::{Descriptor, HistoryEntry, ImageConfig, MediaTypes, Platform, index_json, manifest_json};
 use dbuild_store::{PackedLayer, Store};
 use dbuild_support::time::rfc3339_of;
 use serde::{Deserialize, Serialize};
 
 use crate::ExportError;
+use crate::image::Image;
 
 /// All that one platform's image is made of.
 #[derive(Clone, Debug)]
@@ -33,33 +34,6 @@ pub struct ImageParts {
     pub annotations: BTreeMap<String, String>,
     /// OCI's media types, or Docker's.
     pub media_types: MediaTypes,
-}
-
-/// An image or index whose blobs are in the store.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Image {
-    /// The manifest or index.
-    pub digest: BlobDigest,
-    /// Its size in bytes.
-    pub size: u64,
-    /// Its media type.
-    pub media_type: String,
-    /// What it is for; `None` for an index.
-    pub platform: Option<Platform>,
-    /// The config; `None` for an index.
-    pub config: Option<BlobDigest>,
-    /// Annotations that its descriptor gets.
-    pub annotations: BTreeMap<String, String>,
-}
-
-impl Image {
-    pub(crate) fn entry(&self) -> Entry<'_> {
-        Entry {
-            annotations: self.annotations.clone(),
-            platform: self.platform.as_ref(),
-            ..Entry::new(&self.media_type, (self.digest, self.size))
-        }
-    }
 }
 
 /// A history in which every entry has a time, and the time of the image, which is that of the last entry.
@@ -99,26 +73,22 @@ pub fn dated(
 /// Writes config and manifest of one platform's image into the store.
 pub fn assemble(store: &Store, parts: &ImageParts) -> Result<Image, ExportError> {
     check(store, parts)?;
-    let config = put(store, &config(parts)?)?;
-    let manifest = Manifest {
-        schema_version: 2,
-        media_type: parts.media_types.manifest(),
-        config: Entry::new(parts.media_types.config(), config),
-        layers: parts
-            .layers
-            .iter()
-            .map(|layer| Entry {
-                // Docker's manifests have none.
-                annotations: match parts.media_types {
-                    MediaTypes::Oci => layer.annotations.clone(),
-                    MediaTypes::Docker => BTreeMap::new(),
-                },
-                ..Entry::new(&parts.media_types.layer(&layer.media_type), (layer.digest, layer.size))
-            })
-            .collect(),
-        annotations: &parts.annotations,
-    };
-    let (digest, size) = put(store, &manifest)?;
+    let config = put(store, &json(&config(parts)?)?)?;
+    let layers: Vec<Descriptor> = parts
+        .layers
+        .iter()
+        .map(|layer| Descriptor {
+            // Docker's manifests have none.
+            annotations: match parts.media_types {
+                MediaTypes::Oci => layer.annotations.clone(),
+                MediaTypes::Docker => BTreeMap::new(),
+            },
+            ..Descriptor::new(parts.media_types.layer(&layer.media_type), layer.digest, layer.size)
+        })
+        .collect();
+    let config_descriptor = Descriptor::new(parts.media_types.config(), config.0, config.1);
+    let manifest = manifest_json(parts.media_types, &config_descriptor, &layers, &parts.annotations);
+    let (digest, size) = put(store, &manifest.map_err(unwritten)?)?;
     Ok(Image {
         digest,
         size,
@@ -136,8 +106,8 @@ pub fn assemble_index(
     annotations: &BTreeMap<String, String>,
     media_types: MediaTypes,
 ) -> Result<Image, ExportError> {
-    let manifests = images.iter().map(Image::entry).collect();
-    let index = Index { schema_version: 2, media_type: media_types.index(), manifests, annotations };
+    let manifests: Vec<Descriptor> = images.iter().map(Image::written_descriptor).collect();
+    let index = index_json(media_types, &manifests, annotations).map_err(unwritten)?;
     let (digest, size) = put(store, &index)?;
     let media_type = media_types.index().to_owned();
     Ok(Image { digest, size, media_type, platform: None, config: None, annotations: BTreeMap::new() })
@@ -230,63 +200,25 @@ struct RootFs {
     kind: &'static str,
 }
 
-fn put(store: &Store, value: &impl Serialize) -> Result<(BlobDigest, u64), ExportError> {
-    let bytes = serde_json::to_vec(value).map_err(|error| ExportError::Inconsistent {
-        platform: "this build".to_owned(),
-        problem: error.to_string(),
-    })?;
-    Ok(store.put_blob(&bytes)?)
+fn json(value: &impl Serialize) -> Result<Vec<u8>, ExportError> {
+    serde_json::to_vec(value).map_err(unwritten)
+}
+
+fn unwritten(error: serde_json::Error) -> ExportError {
+    ExportError::Inconsistent { platform: "this build".to_owned(), problem: error.to_string() }
+}
+
+fn put(store: &Store, bytes: &[u8]) -> Result<(BlobDigest, u64), ExportError> {
+    Ok(store.put_blob(bytes)?)
 }
 
 /// A manifest for a config and layers that came without one.
 pub(crate) fn put_manifest(
     store: &Store,
     config: (BlobDigest, u64),
-    layers: Vec<Entry<'_>>,
+    layers: &[Descriptor],
 ) -> Result<(BlobDigest, u64), ExportError> {
     let types = MediaTypes::Oci;
-    let config = Entry::new(types.config(), config);
-    let annotations = &BTreeMap::new();
-    put(store, &Manifest { schema_version: 2, media_type: types.manifest(), config, layers, annotations })
-}
-
-/// A descriptor, as it is written.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Entry<'a> {
-    pub media_type: String,
-    pub digest: BlobDigest,
-    pub size: u64,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub annotations: BTreeMap<String, String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub platform: Option<&'a Platform>,
-}
-
-impl Entry<'_> {
-    pub(crate) fn new(media_type: &str, (digest, size): (BlobDigest, u64)) -> Self {
-        Self { media_type: media_type.to_owned(), digest, size, annotations: BTreeMap::new(), platform: None }
-    }
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Manifest<'a> {
-    schema_version: u32,
-    media_type: &'a str,
-    config: Entry<'a>,
-    layers: Vec<Entry<'a>>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    annotations: &'a BTreeMap<String, String>,
-}
-
-/// An index, as it is written.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Index<'a> {
-    pub schema_version: u32,
-    pub media_type: &'a str,
-    pub manifests: Vec<Entry<'a>>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub annotations: &'a BTreeMap<String, String>,
+    let config = Descriptor::new(types.config(), config.0, config.1);
+    put(store, &manifest_json(types, &config, layers, &BTreeMap::new()).map_err(unwritten)?)
 }

@@ -8,9 +8,9 @@ use dbuild_oci::{Descriptor, Platform, Reference};
 use dbuild_registry::{Pushed, Registry};
 use dbuild_store::Store;
 
-use crate::begun::Begun;
-use crate::contents::Contents;
 use crate::destination::write_file;
+use crate::early_archive::EarlyArchive;
+use crate::image_blobs::ImageBlobs;
 use crate::layout::{Archive, Outgoing};
 use crate::{Destination, Engine, ExportError, Image, OutputKind, OutputSpec, Waiting, files};
 
@@ -52,7 +52,7 @@ pub struct Written {
 
 impl Export<'_> {
     /// Writes the output, with what was begun of it. Nothing is pushed here: see [`push`].
-    pub fn write(&self, begun: Option<Begun>) -> Result<Written, ExportError> {
+    pub fn write(&self, early: Option<EarlyArchive>) -> Result<Written, ExportError> {
         match (self.spec.kind, &self.spec.dest) {
             (OutputKind::Nothing, _) => Ok(Written::default()),
             (OutputKind::Image, _) => self.tag(),
@@ -62,8 +62,8 @@ impl Export<'_> {
                 let notes = said.lines().map(str::to_owned).collect();
                 Ok(Written { what: format!("loaded into {}", engine.name()), bytes: None, notes })
             }
-            (OutputKind::Oci { tar: true }, Some(dest)) => self.archive(dest, false, begun),
-            (OutputKind::Docker { tar: true }, Some(dest)) => self.archive(dest, true, begun),
+            (OutputKind::Oci { tar: true }, Some(dest)) => self.archive(dest, false, early),
+            (OutputKind::Docker { tar: true }, Some(dest)) => self.archive(dest, true, early),
             (
                 OutputKind::Oci { tar: false } | OutputKind::Docker { tar: false },
                 Some(Destination::Path(dir)),
@@ -95,7 +95,7 @@ impl Export<'_> {
             self.store.tag(&name.to_string(), &image.descriptor()?)?;
         }
         let names: Vec<String> = self.names.iter().map(Reference::familiar).collect();
-        let bytes = Contents::read(self.store, image)?.blobs.iter().map(|(_, size)| size).sum();
+        let bytes = ImageBlobs::read(self.store, image)?.blobs.iter().map(|(_, size)| size).sum();
         Ok(Written { what: format!("image {}", names.join(", ")), bytes: Some(bytes), notes: Vec::new() })
     }
 
@@ -103,11 +103,11 @@ impl Export<'_> {
         &self,
         dest: &Destination,
         docker: bool,
-        begun: Option<Begun>,
+        early: Option<EarlyArchive>,
     ) -> Result<Written, ExportError> {
         let outgoing = self.outgoing()?;
-        let contents = Contents::read(self.store, outgoing.image)?;
-        let bytes = match begun.and_then(|begun| begun.take(dest, &contents)) {
+        let contents = ImageBlobs::read(self.store, outgoing.image)?;
+        let bytes = match early.and_then(|early| early.take(dest, &contents)) {
             Some(archive) => outgoing.complete(archive, &contents, docker)?.finish()?,
             None => write_file(dest, &self.waiting, |out| {
                 outgoing.complete(Archive::begin(out)?, &contents, docker).map(drop)

@@ -4,7 +4,7 @@ use dbuild_store::Store;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::contents::Contents;
+use crate::image_blobs::ImageBlobs;
 use crate::{ExportError, Image};
 
 /// An image or index of the store.
@@ -42,7 +42,7 @@ pub fn inspect(store: &Store, image: &Image) -> Result<Inspected, ExportError> {
             ExportError::Unsupported(format!("the image {} is broken: {error}", image.digest))
         })
     };
-    let images = Contents::read(store, image)?
+    let images = ImageBlobs::read(store, image)?
         .images
         .iter()
         .map(|one| {

@@ -6,20 +6,18 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 
 use dbuild_digest::BlobDigest;
-use dbuild_oci::{MediaTypes, Reference};
+use dbuild_oci::{Descriptor, MediaTypes, Reference, index_json};
 use dbuild_store::{IncomingReader, Store, replace_file};
 use serde::{Deserialize, Serialize};
 
-use crate::assemble::{Entry, Index};
-use crate::contents::Contents;
+use crate::ExportError;
+use crate::annotations::{FULL_NAME, REF_NAME};
 use crate::destination::FileWriter;
 use crate::error::Context;
-use crate::{ExportError, Image};
+use crate::image::Image;
+use crate::image_blobs::ImageBlobs;
 
 const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
-pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
-/// What containerd, Docker and BuildKit call an image in a layout, in full.
-pub(crate) const FULL_NAME: &str = "io.containerd.image.name";
 
 /// An image on its way out.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +31,7 @@ pub(crate) struct Outgoing<'a> {
 impl Outgoing<'_> {
     /// Writes a tar: an OCI layout, and with `docker` a `manifest.json` as well.
     pub(crate) fn write_archive(&self, out: &mut dyn Write, docker: bool) -> Result<(), ExportError> {
-        let contents = Contents::read(self.store, self.image)?;
+        let contents = ImageBlobs::read(self.store, self.image)?;
         self.complete(Archive::begin(out)?, &contents, docker).map(drop)
     }
 
@@ -41,14 +39,14 @@ impl Outgoing<'_> {
     pub(crate) fn complete<W: Write>(
         &self,
         mut archive: Archive<W>,
-        contents: &Contents,
+        contents: &ImageBlobs,
         docker: bool,
     ) -> Result<W, ExportError> {
         // Layers come first, in their order: they are there, or known, before what names them.
         for (digest, size) in &contents.blobs[archive.blobs..] {
             archive.blob(self.store, digest, *size)?;
         }
-        archive.file("index.json", &json(&self.index())?)?;
+        archive.file("index.json", &self.index()?)?;
         if docker {
             archive.file("manifest.json", &json(&self.docker_manifest(contents)?)?)?;
         }
@@ -63,7 +61,7 @@ impl Outgoing<'_> {
         let blobs = dir.join("blobs/sha256");
         fs::create_dir_all(&blobs).on("make the directory", &blobs)?;
         let mut written = 0;
-        for (digest, size) in &Contents::read(self.store, self.image)?.blobs {
+        for (digest, size) in &ImageBlobs::read(self.store, self.image)?.blobs {
             let place = blobs.join(digest.hex());
             if fs::metadata(&place).is_ok_and(|meta| meta.len() == *size) && holds(&place, digest)? {
                 continue;
@@ -77,7 +75,7 @@ impl Outgoing<'_> {
             .or_else(|error| failure.on("write", &place).and(Err(error.into())))?;
             written += size;
         }
-        let index = merged(existing, &self.index())?;
+        let index = merged(existing, &self.index()?)?;
         // The index last: it names what is there by now.
         for (name, bytes) in [("oci-layout", OCI_LAYOUT), ("index.json", &index)] {
             let place = dir.join(name);
@@ -89,28 +87,24 @@ impl Outgoing<'_> {
     }
 
     /// One entry for each name, or one without.
-    fn index(&self) -> Index<'static> {
+    fn index(&self) -> Result<Vec<u8>, ExportError> {
         let entry = |name: Option<&Reference>| {
-            let mut entry = self.image.entry();
+            // The platform of a single image stands in its config.
+            let mut entry = Descriptor { platform: None, ..self.image.written_descriptor() };
             if let Some(name) = name {
                 entry.annotations.insert(FULL_NAME.to_owned(), name.to_string());
                 entry.annotations.insert(REF_NAME.to_owned(), name.tag().unwrap_or("latest").to_owned());
             }
-            entry.into_owned()
+            entry
         };
-        let manifests = match self.names {
+        let manifests: Vec<Descriptor> = match self.names {
             [] => vec![entry(None)],
             names => names.iter().map(|name| entry(Some(name))).collect(),
         };
-        Index {
-            schema_version: 2,
-            media_type: MediaTypes::Oci.index(),
-            manifests,
-            annotations: NO_ANNOTATIONS,
-        }
+        index_json(MediaTypes::Oci, &manifests, &BTreeMap::new()).map_err(unwritten)
     }
 
-    fn docker_manifest(&self, contents: &Contents) -> Result<Vec<DockerImage>, ExportError> {
+    fn docker_manifest(&self, contents: &ImageBlobs) -> Result<Vec<DockerImage>, ExportError> {
         let [image] = contents.images.as_slice() else {
             return Err(ExportError::Unsupported(
                 "`docker load` takes one platform at a time: build with one --platform, or use `type=oci`"
@@ -125,8 +119,6 @@ impl Outgoing<'_> {
         }])
     }
 }
-
-static NO_ANNOTATIONS: &BTreeMap<String, String> = &BTreeMap::new();
 
 /// An entry of `manifest.json`, as `docker save` writes it.
 #[derive(Debug, Serialize, Deserialize)]
@@ -166,13 +158,12 @@ fn existing_index(dir: &Path) -> Result<Vec<serde_json::Value>, ExportError> {
 }
 
 /// Other names stay, the same names are replaced, and an image is not listed twice without a name.
-fn merged(existing: Vec<serde_json::Value>, new: &Index<'_>) -> Result<Vec<u8>, ExportError> {
+fn merged(existing: Vec<serde_json::Value>, new: &[u8]) -> Result<Vec<u8>, ExportError> {
     let name = |entry: &serde_json::Value| {
         let annotation = |key: &str| entry.pointer(&format!("/annotations/{key}")).cloned();
         annotation(FULL_NAME).or_else(|| annotation(REF_NAME))
     };
-    let new: serde_json::Value = serde_json::from_slice(&json(new)?)
-        .map_err(|error| ExportError::Unsupported(format!("the index cannot be written: {error}")))?;
+    let new: serde_json::Value = serde_json::from_slice(new).map_err(unwritten)?;
     let added = new["manifests"].as_array().cloned().unwrap_or_default();
     let replaced = |old: &serde_json::Value| {
         added.iter().any(|new| match (name(old), name(new)) {
@@ -315,14 +306,9 @@ fn header(kind: tar::EntryType, mode: u32, size: u64) -> tar::Header {
 }
 
 fn json(value: &impl Serialize) -> Result<Vec<u8>, ExportError> {
-    serde_json::to_vec(value)
-        .map_err(|error| ExportError::Unsupported(format!("the index cannot be written: {error}")))
+    serde_json::to_vec(value).map_err(unwritten)
 }
 
-impl Entry<'_> {
-    fn into_owned(self) -> Entry<'static> {
-        let Self { media_type, digest, size, annotations, platform: _ } = self;
-        // The platform of a single image stands in its config.
-        Entry { media_type, digest, size, annotations, platform: None }
-    }
+fn unwritten(error: serde_json::Error) -> ExportError {
+    ExportError::Unsupported(format!("the index cannot be written: {error}"))
 }

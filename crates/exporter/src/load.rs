@@ -15,11 +15,13 @@ use dbuild_oci::{MediaTypes, Reference};
 use dbuild_store::{Descriptor, Store, StoreError};
 use serde::Deserialize;
 
-use crate::assemble::{Entry, put_manifest};
-use crate::contents::{Contents, Document, digest_of, parse};
+use crate::annotations::{FULL_NAME, REF_NAME};
+use crate::assemble::put_manifest;
 use crate::error::Context;
-use crate::layout::{DockerImage, FULL_NAME, REF_NAME};
-use crate::{ExportError, Image, Input, Waiting, assemble_index};
+use crate::image::{Image, digest_of};
+use crate::image_blobs::{Document, ImageBlobs, parse};
+use crate::layout::DockerImage;
+use crate::{ExportError, Input, Waiting, assemble_index};
 
 pub(crate) const MAX_JSON: u64 = 16 << 20;
 /// More files than any image archive has.
@@ -238,7 +240,7 @@ impl Reading<'_> {
     }
 
     fn verify(&self, image: &Image) -> Result<(), ExportError> {
-        for (digest, size) in Contents::read(self.store, image)?.blobs {
+        for (digest, size) in ImageBlobs::read(self.store, image)?.blobs {
             match self.store.has_blob(&digest) {
                 Some(found) if found == size => {}
                 Some(found) => {
@@ -253,7 +255,7 @@ impl Reading<'_> {
     }
 
     fn config_of(&self, image: &Image) -> Result<Option<BlobDigest>, ExportError> {
-        Ok(Contents::read(self.store, image)?.images.first().map(|one| one.config))
+        Ok(ImageBlobs::read(self.store, image)?.images.first().map(|one| one.config))
     }
 
     /// Docker's own format: configs and layers by path, without any manifest; one is made.
@@ -278,10 +280,10 @@ impl Reading<'_> {
             for (path, diff_id) in docker.layers.iter().zip(&config.rootfs.diff_ids) {
                 let missing = || self.no_image(&format!("the layer {path} is missing"));
                 let blob = *files.get(path).ok_or_else(missing)?;
-                layers.push(Entry::new(self.layer_type(blob.0, diff_id)?, blob));
+                layers.push(dbuild_oci::Descriptor::new(self.layer_type(blob.0, diff_id)?, blob.0, blob.1));
             }
             let config = *files.get(&docker.config).ok_or_else(|| self.no_image("its config is missing"))?;
-            let (digest, size) = put_manifest(self.store, config, layers)?;
+            let (digest, size) = put_manifest(self.store, config, &layers)?;
             let parse = |name: &String| {
                 name.parse().map_err(|e: dbuild_oci::ReferenceError| self.no_image(&e.to_string()))
             };

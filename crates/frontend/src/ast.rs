@@ -199,7 +199,7 @@ impl StageView<'_> {
     /// What the comment above FROM says of the stage: `# NAME description`.
     pub fn description(&self) -> Option<&str> {
         let name = self.name()?;
-        crate::outline::described(&self.opening.comments, &name)
+        described(&self.opening.comments, &name)
     }
 }
 
@@ -329,4 +329,9 @@ impl fmt::Display for Instruction {
         }
         Ok(())
     }
+}
+
+/// What a comment above says of a name: `# NAME description`.
+pub(crate) fn described<'a>(comments: &'a [Comment], name: &str) -> Option<&'a str> {
+    comments.iter().find_map(|comment| comment.text.strip_prefix(name)?.strip_prefix(' '))
 }

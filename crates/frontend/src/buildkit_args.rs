@@ -40,3 +40,8 @@ impl BuildArgs {
         self.args.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 }
+
+/// Arguments that steer BuildKit's scanner for bills of materials, and are never in the environment.
+pub(crate) fn is_sbom_arg(name: &str) -> bool {
+    matches!(name, "BUILDKIT_SBOM_SCAN_CONTEXT" | "BUILDKIT_SBOM_SCAN_STAGE")
+}

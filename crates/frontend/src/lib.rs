@@ -42,9 +42,10 @@ pub use diagnostics::{Diagnostic, Diagnostics, Label, Severity, render};
 pub use heredoc::Heredoc;
 pub use lines::{Comment, Directive};
 pub use lower::{
-    EpochSource, examine, fetched_context, git_context, lower, needed, percent_decoded, source_date_epoch,
+    EpochSource, OutlineArg, OutlineMount, examine, fetched_context, git_context, lower, needed,
+    percent_decoded, source_date_epoch,
 };
-pub use outline::{Outline, OutlineArg, OutlineMount, TargetInfo, outline, targets};
+pub use outline::{Outline, TargetInfo, outline, targets};
 pub use parse::{Parsed, parse};
 pub use request::{
     BuildArgs, Findings, Ignored, ImageRequest, Lowered, NamedContext, Resolved, StepSetting, StepSource,

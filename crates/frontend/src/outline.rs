@@ -2,10 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::ast::{ArgDefinition, Dockerfile, Instruction};
+use crate::ast::Dockerfile;
 use crate::diagnostics::Diagnostics;
-use crate::lines::Comment;
-use crate::lower;
+use crate::lower::{self, OutlineArg, OutlineMount};
 use crate::request::{BuildArgs, Resolved};
 use crate::source::Span;
 
@@ -56,30 +55,6 @@ pub struct Outline {
     pub ssh: Vec<OutlineMount>,
 }
 
-/// A build argument.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OutlineArg {
-    /// Its name.
-    pub name: String,
-    /// Its value in this build.
-    pub value: Option<String>,
-    /// What the comment above it says of it.
-    pub description: Option<String>,
-    /// The instruction.
-    pub span: Span,
-}
-
-/// Something that a RUN is handed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OutlineMount {
-    /// Its id.
-    pub id: String,
-    /// The step fails without it.
-    pub required: bool,
-    /// The instruction.
-    pub span: Span,
-}
-
 /// The outline of the target that `args` name, for the first of their platforms.
 pub fn outline(ast: &Dockerfile, args: &BuildArgs, resolved: &Resolved) -> Result<Outline, Diagnostics> {
     let capture = lower::capture(ast, args, resolved)?;
@@ -110,32 +85,4 @@ fn once_each(mut mounts: Vec<OutlineMount>) -> Vec<OutlineMount> {
     mounts.retain(|mount| named.insert(mount.id.clone()));
     mounts.sort_by_key(|mount| mount.span);
     mounts
-}
-
-/// What is seen of parameters while stages are lowered.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Capture {
-    pub(crate) target: usize,
-    /// ARG of stages that is more than the name of a global one.
-    pub(crate) stage_args: Vec<OutlineArg>,
-    /// ARG before the first FROM that something uses.
-    pub(crate) global_args: Vec<OutlineArg>,
-    /// Names of the global scope that stages ask for.
-    pub(crate) asked: BTreeSet<String>,
-    pub(crate) secrets: Vec<OutlineMount>,
-    pub(crate) ssh: Vec<OutlineMount>,
-}
-
-impl OutlineArg {
-    /// From an ARG.
-    pub(crate) fn of(instruction: &Instruction, definition: &ArgDefinition, value: Option<String>) -> Self {
-        let name = definition.name.text.clone();
-        let description = described(&instruction.comments, &name).map(str::to_owned);
-        Self { name, value, description, span: instruction.line.span }
-    }
-}
-
-/// What a comment above says of a name: `# NAME description`.
-pub(crate) fn described<'a>(comments: &'a [Comment], name: &str) -> Option<&'a str> {
-    comments.iter().find_map(|comment| comment.text.strip_prefix(name)?.strip_prefix(' '))
 }

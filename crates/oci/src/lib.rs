@@ -12,6 +12,7 @@ mod manifest;
 pub mod media_type;
 mod platform;
 mod reference;
+mod written;
 
 pub use chain_id::chain_ids;
 pub use config::{DEFAULT_PATH, Healthcheck, HistoryEntry, ImageConfig, PortSet};
@@ -21,3 +22,4 @@ pub use manifest::{ConfigFacts, Document, Manifest};
 pub use media_type::MediaTypes;
 pub use platform::{Platform, PlatformError};
 pub use reference::{Reference, ReferenceError};
+pub use written::{index_json, manifest_json};

@@ -9,8 +9,8 @@
 //!    └────── socket ──────────┘ └── PID 1 = the user's process: own mounts, IPC, UTS, cgroup (and network)
 //! ```
 //!
-//! The helper is `/proc/self/exe` run again under a private `argv[0]`, so that it has one thread and a small
-//! address space whatever the program around it is. It lives in the caller's mount namespace and sees the
+//! The helper is this program run again under a private `argv[0]`, so that it has one thread and a small
+//! address space whatever the program around it is; from a file that nobody can write to (`own_program.rs`). It lives in the caller's mount namespace and sees the
 //! file system that it made only through its child, so a mount cannot outlive the process it was made for:
 //! when PID 1 ends, the kernel kills the rest of its PID namespace and takes the mounts down before the
 //! helper hears of it. End-of-file on the socket means that dbuild is gone or wants the process gone; the
@@ -28,6 +28,7 @@ mod emulation;
 mod error;
 mod exit;
 mod helper;
+mod own_program;
 mod probe;
 mod probe_store;
 mod protocol;

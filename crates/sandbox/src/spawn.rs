@@ -1,21 +1,20 @@
 //! dbuild's side: starts helpers, and hears of them.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, OnceLock};
 
-use rustix::fs::CWD;
-use rustix::mount::{MountAttrFlags, OpenTreeFlags};
 use rustix::process::Signal;
 
 use crate::exit::Exit;
+use crate::own_program::OwnProgram;
 use crate::protocol::{HELPER_NAME, Reply, Request};
 use crate::spec::{MountSource, Output, Rootfs, Spec, Stdin};
-use crate::{SandboxError, sys, wire};
+use crate::{SandboxError, wire};
 
 /// overlayfs takes no more.
 const MOST_LOWERS: usize = 500;
@@ -230,11 +229,7 @@ fn spawner() -> io::Result<&'static Sender<SyncSender<io::Result<Started>>>> {
         .get_or_init(|| {
             let (sender, jobs) = channel::<SyncSender<io::Result<Started>>>();
             std::thread::Builder::new().name("sandbox-spawner".to_owned()).spawn(move || {
-                let program = readonly_self();
-                let path = match &program {
-                    Some(fd) => format!("/proc/self/fd/{}", fd.as_raw_fd()),
-                    None => "/proc/self/exe".to_owned(),
-                };
+                let mut program = OwnProgram::default();
                 // When this process ends, its end of the socket is closed, and one that waits ends, too.
                 let mut waiting: Option<Started> = None;
                 for (number, answer) in jobs.into_iter().enumerate() {
@@ -242,11 +237,11 @@ fn spawner() -> io::Result<&'static Sender<SyncSender<io::Result<Started>>>> {
                     let lives = |(mut child, socket): Started| {
                         matches!(child.try_wait(), Ok(None)).then_some((child, socket))
                     };
-                    let started = waiting.take().and_then(lives).map_or_else(|| start(&path), Ok);
+                    let started = waiting.take().and_then(lives).map_or_else(|| start(&mut program), Ok);
                     // Whoever asked may have given up; the child then sees its socket closed.
                     let _ = answer.send(started);
                     if number + 1 >= SEVERAL {
-                        waiting = start(&path).ok();
+                        waiting = start(&mut program).ok();
                     }
                 }
             })?;
@@ -256,10 +251,11 @@ fn spawner() -> io::Result<&'static Sender<SyncSender<io::Result<Started>>>> {
         .map_err(|error| io::Error::from(error.kind()))
 }
 
-fn start(path: &str) -> io::Result<Started> {
+fn start(program: &mut OwnProgram) -> io::Result<Started> {
     let (ours, theirs) = UnixStream::pair()?;
+    let executable = program.executable()?;
     // No `pre_exec`: it would make this a fork of a large process.
-    let child = Command::new(path)
+    let child = Command::new(executable.path())
         .arg0(HELPER_NAME)
         .env_clear()
         .stdin(OwnedFd::from(theirs))
@@ -267,15 +263,6 @@ fn start(path: &str) -> io::Result<Started> {
         .stderr(Stdio::null())
         .spawn()?;
     Ok((child, ours))
-}
-
-/// This program through a read-only mount of its own file. A process in a container can get hold of the
-/// file that it was executed from (`/proc/self/exe`, as an interpreter); through this it cannot write to it.
-fn readonly_self() -> Option<OwnedFd> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let file = rustix::mount::open_tree(CWD, "/proc/self/exe", flags).ok()?;
-    sys::set_mount_attributes(&file, false, MountAttrFlags::MOUNT_ATTR_RDONLY).ok()?;
-    Some(file)
 }
 
 fn validate(spec: &Spec) -> Result<(), SandboxError> {
@@ -349,15 +336,5 @@ mod tests {
             spec.mounts.push(Mount { target: target.into(), source });
             assert!(matches!(validate(&spec), Err(SandboxError::Mount { .. })), "{target:?}");
         }
-    }
-
-    /// A process in a container can get hold of the file that it was executed from.
-    #[test]
-    fn helpers_run_from_a_file_that_cannot_be_written_to() {
-        let Some(file) = super::readonly_self() else {
-            return assert!(!rustix::process::geteuid().is_root());
-        };
-        let mount = rustix::fs::fstatvfs(file).unwrap();
-        assert!(mount.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY));
     }
 }

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dbuild_events::{Event, EventSink};
 use dbuild_exporter::{
-    Annotation, AnnotationLevel, Begun, Engine, Export, Image, ImageParts, OutputKind, OutputSpec, Waiting,
-    assemble, assemble_index, dated, find_engine, image_id, metadata, write_iidfile, write_metadata_file,
+    Annotation, AnnotationLevel, EarlyArchive, Engine, Export, Image, ImageParts, OutputKind, OutputSpec,
+    Waiting, assemble, assemble_index, dated, find_engine, image_id, metadata, write_iidfile,
+    write_metadata_file,
 };
 use dbuild_oci::{HistoryEntry, MediaTypes, Reference};
 use dbuild_plan::{Plan, Stage, StepKind};
@@ -30,19 +31,19 @@ pub(crate) struct Exporting<'a> {
 }
 
 /// Begins the first archive while the steps run, with the layers of the base; not if they are going to be compressed anew.
-pub(crate) fn begin(session: &Session, plan: &Plan, outputs: &[OutputSpec]) -> Option<(usize, Begun)> {
+pub(crate) fn begin(session: &Session, plan: &Plan, outputs: &[OutputSpec]) -> Option<(usize, EarlyArchive)> {
     if outputs.iter().any(|output| output.force_compression) {
         return None;
     }
     let last = plan.stage(plan.targets().first()?.stage).last?;
     let base = plan.chain(last).first().map(|step| plan.step(*step))?;
-    let begin = |(at, output)| Some((at, Begun::begin(&session.store, output)?));
-    let begun = outputs.iter().enumerate().find_map(begin)?;
+    let begin = |(at, output)| Some((at, EarlyArchive::begin(&session.store, output)?));
+    let early = outputs.iter().enumerate().find_map(begin)?;
     if let StepKind::Image(base) = &base.kind {
         let layers = base.image.layers.iter().map(|layer| Awaited::There(layer.digest, layer.size));
-        layers.for_each(begun.1.listener());
+        layers.for_each(early.1.listener());
     }
-    Some(begun)
+    Some(early)
 }
 
 /// What the command line says in the end.
@@ -55,7 +56,7 @@ pub(crate) struct Exported {
 pub(crate) async fn export(
     exporting: Exporting<'_>,
     outputs: &[OutputSpec],
-    mut begun: Option<(usize, Begun)>,
+    mut early: Option<(usize, EarlyArchive)>,
     events: &dyn EventSink,
 ) -> Result<Exported, Error> {
     let names = names(&exporting.flags.tag)?;
@@ -70,8 +71,8 @@ pub(crate) async fn export(
             false => Some(exporting.image(output)?),
         };
         let engine = engine(output)?;
-        let begun = begun.take_if(|(of, _)| *of == at).map(|(_, begun)| begun);
-        let written = exporting.write(output, image.as_ref(), &names, engine.as_ref(), begun)?;
+        let early = early.take_if(|(of, _)| *of == at).map(|(_, early)| early);
+        let written = exporting.write(output, image.as_ref(), &names, engine.as_ref(), early)?;
         for text in written.notes {
             events.emit(Event::Note { text });
         }
@@ -158,7 +159,7 @@ impl Exporting<'_> {
         image: Option<&Image>,
         names: &[Reference],
         engine: Option<&Engine>,
-        begun: Option<Begun>,
+        early: Option<EarlyArchive>,
     ) -> Result<dbuild_exporter::Written, Error> {
         let mut files = Vec::new();
         if output.is_files() {
@@ -184,7 +185,7 @@ impl Exporting<'_> {
         // All that the image is made of has been looked up: what was used can be noted beside the writing, not after it.
         let store = self.session.store.clone();
         tokio::task::spawn_blocking(move || store.flush_uses());
-        tokio::task::block_in_place(|| export.write(begun)).map_err(Error::of_export)
+        tokio::task::block_in_place(|| export.write(early)).map_err(Error::of_export)
     }
 
     async fn push(

@@ -218,8 +218,8 @@ impl Build<'_> {
         mut cancel: Cancel,
     ) -> Result<Result<Exported, Error>, BuildError> {
         let plan = Arc::new(lowered.plan.clone());
-        let mut begun = export::begin(self.session, &plan, &self.outputs);
-        let layers = begun.as_ref().map(|(_, begun)| Arc::new(begun.listener()) as LayerListener);
+        let mut early = export::begin(self.session, &plan, &self.outputs);
+        let layers = early.as_ref().map(|(_, early)| Arc::new(early.listener()) as LayerListener);
         let mut request = self.request(Arc::clone(&plan), layers, Arc::clone(events), cancel.clone());
         let mut left = plan.len();
         let building = async {
@@ -241,7 +241,7 @@ impl Build<'_> {
                     epoch: self.inputs.epoch,
                     waiting,
                 };
-                let exported = export(exporting, &self.outputs, begun.take(), events).await;
+                let exported = export(exporting, &self.outputs, early.take(), events).await;
                 // Should it have failed, it is tried again at the end, and told.
                 let _ = syncing.await;
                 let damage = exported.as_ref().err().and_then(Error::damage).filter(|_| left > 0);

@@ -1,6 +1,6 @@
 //! Images made here, judged by skopeo and umoci, and read back.
 
-mod begun;
+mod early_archive;
 mod foreign;
 mod load;
 mod outputs;

@@ -1,6 +1,6 @@
 //! Checks that need only the AST.
 
-use super::Lint;
+use super::lint::Lint;
 use super::rules::{self, Rule};
 use crate::ast::{Dockerfile, From, Instruction, InstructionKind};
 use crate::diagnostics::Diagnostic;

@@ -3,22 +3,18 @@
 use dbuild_plan::{StepKind, WorkdirStep};
 use dbuild_support::edit_distance;
 
+use super::capture::OutlineArg;
 use super::globals;
 use super::paths;
 use super::signal;
 use super::stage::StageLowering;
 use crate::ast::{ArgDefinition, CommandLine, Healthcheck, Instruction, Pair};
+use crate::buildkit_args::is_sbom_arg;
 use crate::checks::rules;
 use crate::diagnostics::Diagnostic;
 use crate::expand::{Lexer, Variables};
 use crate::gotext;
-use crate::outline::OutlineArg;
 use crate::source::{Span, Word};
-
-/// Arguments that steer BuildKit's scanner for bills of materials, and are never in the environment.
-pub(super) fn is_sbom_arg(name: &str) -> bool {
-    matches!(name, "BUILDKIT_SBOM_SCAN_CONTEXT" | "BUILDKIT_SBOM_SCAN_STAGE")
-}
 
 impl StageLowering<'_> {
     pub(super) fn set_env(&mut self, instruction: &Instruction, pairs: &[Pair]) -> Result<(), Diagnostic> {

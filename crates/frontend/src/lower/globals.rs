@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dbuild_oci::Platform;
 
+use super::capture::OutlineArg;
 use super::env::Env;
 use crate::ast::Dockerfile;
 use crate::diagnostics::Diagnostic;
 use crate::expand::{ExpandError, Expansion, Lexer, Variables};
-use crate::outline::OutlineArg;
 use crate::request::BuildArgs;
 use crate::source::Word;
 

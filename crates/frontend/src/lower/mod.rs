@@ -1,5 +1,6 @@
 //! From AST to plan.
 
+mod capture;
 mod config;
 mod copy;
 mod env;
@@ -16,11 +17,13 @@ mod signal;
 mod stage;
 mod windows;
 
+pub use capture::{OutlineArg, OutlineMount};
 pub use epoch::{EpochSource, source_date_epoch};
 pub use git::{fetched_context, git_context, percent_decoded};
 
 use std::collections::BTreeSet;
 
+use capture::Capture;
 use dbuild_oci::{ImageConfig, Platform, Reference};
 use dbuild_plan::{Stage, StageId, Target};
 use dbuild_support::edit_distance;
@@ -32,7 +35,6 @@ use crate::ast::Dockerfile;
 use crate::buildkit_args::BUILDKIT_ARGS;
 use crate::checks::{Lint, statics};
 use crate::diagnostics::{Diagnostic, Diagnostics, Severity};
-use crate::outline::Capture;
 use crate::request::{BuildArgs, Findings, ImageRequest, Lowered, Resolved};
 
 /// The images that must still be found before [`lower`] can be called. Ask again with the answers until there is

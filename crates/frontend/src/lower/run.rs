@@ -2,6 +2,7 @@
 
 use dbuild_plan::{Mount, MountKind, NetworkMode, RunStep, ScriptFile, SecurityMode, StepKind};
 
+use super::capture::OutlineMount;
 use super::graph::Origin;
 use super::paths;
 use super::stage::StageLowering;
@@ -10,7 +11,6 @@ use crate::diagnostics::Diagnostic;
 use crate::expand::Variables;
 use crate::heredoc::{self, Heredoc};
 use crate::mount_options::{self, MountOptions, MountType};
-use crate::outline::OutlineMount;
 
 impl StageLowering<'_> {
     pub(super) fn run_command(&mut self, instruction: &Instruction, run: &Run) -> Result<(), Diagnostic> {

@@ -9,9 +9,9 @@ use dbuild_plan::{
     Step, StepId, StepKind, shown_url,
 };
 
+use super::capture::Capture;
 use crate::checks::Lint;
 use crate::diagnostics::Diagnostic;
-use crate::outline::Capture;
 use crate::request::{ImageRequest, Resolved, StepSetting, StepSource};
 use crate::source::Span;
 

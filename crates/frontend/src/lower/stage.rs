@@ -14,6 +14,7 @@ use super::graph::{Graph, Node, Origin};
 use super::paths;
 use super::shared::Shared;
 use crate::ast::{Instruction, InstructionKind};
+use crate::buildkit_args::is_sbom_arg;
 use crate::checks::rules;
 use crate::diagnostics::Diagnostic;
 use crate::expand::{Expansion, Lexer};
@@ -313,7 +314,7 @@ impl<'s> StageLowering<'s> {
         let mut told = BTreeSet::new();
         for used in expansion.used.iter().filter(|used| !used.set && told.insert(used.name.as_str())) {
             let declared = self.args.iter().any(|(name, _)| *name == used.name);
-            if declared || super::config::is_sbom_arg(&used.name) {
+            if declared || is_sbom_arg(&used.name) {
                 continue;
             }
             let rule = &rules::UNDEFINED_VAR;

@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags};
 
 use crate::support::{BASE_OF_PARENT, ROLE, Scene, base, finish, host_mounts, names, say};
-use crate::{Needs, Test, isolation};
+use crate::{Needs, Test, isolation, own_file};
 
 pub(crate) const TESTS: &[Test] = &[
     ("exit_codes", Needs::Nothing, exit_codes),
@@ -34,6 +34,7 @@ pub(crate) const TESTS: &[Test] = &[
 pub(crate) fn play(role: &OsStr) {
     match role.to_str() {
         Some("calls") => isolation::make_calls(),
+        Some("own file") => own_file::attack(),
         // Runs something that lasts, says its process id, and waits to be killed.
         Some("dbuild") => {
             let seconds = std::env::var("SECONDS").unwrap();

@@ -7,6 +7,7 @@ mod files;
 mod isolation;
 mod lifecycle;
 mod mounts;
+mod own_file;
 mod rootless;
 mod runc;
 mod support;
@@ -42,12 +43,13 @@ fn main() -> ExitCode {
         lifecycle::play(&role);
         return ExitCode::SUCCESS;
     }
-    let groups: [(&str, &[Test]); 8] = [
+    let groups: [(&str, &[Test]); 9] = [
         ("errors", errors::TESTS),
         ("files", files::TESTS),
         ("isolation", isolation::TESTS),
         ("lifecycle", lifecycle::TESTS),
         ("mounts", mounts::TESTS),
+        ("own_file", own_file::TESTS),
         ("rootless", rootless::TESTS),
         ("runc", runc::TESTS),
         ("terminal", terminal::TESTS),

@@ -37,7 +37,10 @@ fn shared_program() -> (TempDir, PathBuf) {
     let dir = TempDir::with_prefix("dbuild-sandbox-program-").unwrap();
     open_to_all(dir.path());
     let program = dir.path().join("it");
-    fs::copy("/proc/self/exe", &program).unwrap();
+    // By a process of its own: one that another test forks must not hold the file open for writing.
+    assert!(
+        Command::new("cp").arg(std::env::current_exe().unwrap()).arg(&program).status().unwrap().success()
+    );
     (dir, program)
 }
 

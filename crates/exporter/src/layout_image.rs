@@ -12,9 +12,10 @@ use dbuild_store::{Descriptor, Store};
 use oci_spec::image::ImageIndex;
 
 use crate::ExportError;
-use crate::contents::{Document, digest_of, parse};
+use crate::annotations::{FULL_NAME, REF_NAME};
 use crate::error::Context;
-use crate::layout::{FULL_NAME, REF_NAME};
+use crate::image::digest_of;
+use crate::image_blobs::{Document, parse};
 use crate::load::{MAX_JSON, Reading};
 
 /// Which image of which layout: `DIR[:TAG][@sha256:…]`. A digest goes before a tag.

@@ -3,19 +3,18 @@
 use std::collections::HashSet;
 
 use dbuild_digest::BlobDigest;
-use dbuild_oci::Platform;
 use dbuild_store::{Store, StoreError};
-use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
+use oci_spec::image::{ImageIndex, ImageManifest};
 
-use crate::layout::{FULL_NAME, REF_NAME};
-use crate::{ExportError, Image};
+use crate::ExportError;
+use crate::image::{Image, digest_of};
 
 /// Manifests and indexes are small; what is larger is none.
 const MAX_MANIFEST: u64 = 4 << 20;
 
 /// All blobs of an image or index.
 #[derive(Debug)]
-pub(crate) struct Contents {
+pub(crate) struct ImageBlobs {
     /// The image, or those of the index.
     pub images: Vec<OneImage>,
     /// Every blob once, the top one included, those that are named before those that name them.
@@ -31,7 +30,7 @@ pub(crate) struct OneImage {
     pub layers: Vec<BlobDigest>,
 }
 
-impl Contents {
+impl ImageBlobs {
     /// Reads the manifests of an image. Variants of an index whose manifest is not in the store are left out: who pulls one
     /// platform has the index and one of its manifests.
     pub(crate) fn read(store: &Store, image: &Image) -> Result<Self, ExportError> {
@@ -97,45 +96,6 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Document, String> {
     }
 }
 
-pub(crate) fn digest_of(descriptor: &Descriptor) -> Result<BlobDigest, ExportError> {
-    let text = descriptor.digest().to_string();
-    text.parse().map_err(|error| ExportError::Unsupported(format!("the image cannot be read: {error}")))
-}
-
 fn broken(digest: &BlobDigest, problem: String) -> ExportError {
     ExportError::Unsupported(format!("the image {digest} cannot be read: {problem}"))
-}
-
-impl Image {
-    /// The image that a descriptor of the store names.
-    pub fn of(descriptor: &Descriptor) -> Result<Self, ExportError> {
-        Ok(Self {
-            digest: digest_of(descriptor)?,
-            size: descriptor.size(),
-            media_type: descriptor.media_type().to_string(),
-            platform: descriptor.platform().as_ref().map(|platform| {
-                let (os, architecture) = (platform.os().to_string(), platform.architecture().to_string());
-                Platform::normalized(&os, &architecture, platform.variant().as_deref())
-            }),
-            config: None,
-            // Names and origins are the store's business; an image that is written out gets those that are asked for.
-            annotations: descriptor
-                .annotations()
-                .iter()
-                .flatten()
-                .filter(|(key, _)| {
-                    ![FULL_NAME, REF_NAME].contains(&key.as_str()) && !key.starts_with("dbuild.")
-                })
-                .map(|(key, value)| (key.clone(), value.clone()))
-                .collect(),
-        })
-    }
-
-    /// The descriptor that names it.
-    pub fn descriptor(&self) -> Result<Descriptor, ExportError> {
-        let json = serde_json::to_value(self.entry());
-        json.and_then(serde_json::from_value).map_err(|error| {
-            ExportError::Unsupported(format!("{} cannot be described: {error}", self.digest))
-        })
-    }
 }

@@ -13,14 +13,14 @@ use std::thread::JoinHandle;
 use dbuild_digest::BlobDigest;
 use dbuild_store::{Awaited, Store};
 
-use crate::contents::Contents;
 use crate::destination::FileWriter;
+use crate::image_blobs::ImageBlobs;
 use crate::layout::Archive;
 use crate::{Destination, OutputKind, OutputSpec};
 
 /// The beginning of an archive. Dropped, it is given up.
 #[derive(Debug)]
-pub struct Begun {
+pub struct EarlyArchive {
     destination: Destination,
     is_unwanted: Arc<AtomicBool>,
     layers: Sender<Option<Awaited>>,
@@ -33,7 +33,7 @@ struct Beginning {
     blobs: Vec<BlobDigest>,
 }
 
-impl Begun {
+impl EarlyArchive {
     /// Begins an output. `None` if it is no archive that is written to a file.
     pub fn begin(store: &Store, spec: &OutputSpec) -> Option<Self> {
         let (OutputKind::Oci { tar: true } | OutputKind::Docker { tar: true }) = spec.kind else {
@@ -62,7 +62,7 @@ impl Begun {
     pub(crate) fn take(
         mut self,
         destination: &Destination,
-        contents: &Contents,
+        contents: &ImageBlobs,
     ) -> Option<Archive<FileWriter>> {
         if *destination != self.destination {
             return None;
@@ -77,7 +77,7 @@ impl Begun {
     }
 }
 
-impl Drop for Begun {
+impl Drop for EarlyArchive {
     fn drop(&mut self) {
         // Once it was taken, nothing is written any more but what is wanted.
         if self.writing.is_some() {

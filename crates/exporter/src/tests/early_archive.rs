@@ -8,14 +8,14 @@ use dbuild_digest::BlobDigest;
 use dbuild_store::{Awaited, Incoming};
 
 use super::{Bench, names};
-use crate::contents::Contents;
-use crate::{Begun, Export, Image, OutputSpec};
+use crate::image_blobs::ImageBlobs;
+use crate::{EarlyArchive, Export, Image, OutputSpec};
 
 fn spec(bench: &Bench, name: &str) -> OutputSpec {
     format!("type=oci,dest={}", bench.path(name).display()).parse().unwrap()
 }
 
-fn write(bench: &Bench, image: &Image, name: &str, begun: Option<Begun>) -> Vec<u8> {
+fn write(bench: &Bench, image: &Image, name: &str, early: Option<EarlyArchive>) -> Vec<u8> {
     let (store, spec, names) = (&bench.store, spec(bench, name), names(&["app:1"]));
     let image = Some(image);
     Export {
@@ -30,14 +30,14 @@ fn write(bench: &Bench, image: &Image, name: &str, begun: Option<Begun>) -> Vec<
         engine: None,
         waiting: crate::Waiting::default(),
     }
-    .write(begun)
+    .write(early)
     .unwrap();
     fs::read(bench.path(name)).unwrap()
 }
 
 /// The lower of the image's two layers.
 fn base(bench: &Bench, image: &Image) -> Vec<(BlobDigest, u64)> {
-    Contents::read(&bench.store, image).unwrap().blobs[..1].to_vec()
+    ImageBlobs::read(&bench.store, image).unwrap().blobs[..1].to_vec()
 }
 
 /// What is in the directory beside what the bench put there.
@@ -55,14 +55,14 @@ fn begun_or_not_the_archive_is_the_same() {
     let image = bench.image("linux/amd64");
     let whole = write(&bench, &image, "whole.tar", None);
     let begin = |layers: Vec<(BlobDigest, u64)>| {
-        let begun = Begun::begin(&bench.store, &spec(&bench, "app.tar")).unwrap();
-        layers.into_iter().for_each(|(digest, size)| begun.listener()(Awaited::There(digest, size)));
-        begun
+        let early = EarlyArchive::begin(&bench.store, &spec(&bench, "app.tar")).unwrap();
+        layers.into_iter().for_each(|(digest, size)| early.listener()(Awaited::There(digest, size)));
+        early
     };
 
-    let begun = begin(base(&bench, &image));
+    let early = begin(base(&bench, &image));
     assert_eq!(outputs(&bench), ["whole.tar"], "nobody sees it");
-    assert!(write(&bench, &image, "app.tar", Some(begun)) == whole);
+    assert!(write(&bench, &image, "app.tar", Some(early)) == whole);
 
     // What is in its place already is left alone.
     let inode = || fs::metadata(bench.path("app.tar")).unwrap().ino();
@@ -85,14 +85,14 @@ fn a_layer_is_written_while_it_comes() {
     let bench = Bench::new();
     let image = bench.image("linux/amd64");
     let whole = write(&bench, &image, "whole.tar", None);
-    let blobs = Contents::read(&bench.store, &image).unwrap().blobs;
+    let blobs = ImageBlobs::read(&bench.store, &image).unwrap().blobs;
     let bytes = bench.store.read_blob(&blobs[1].0, u64::MAX).unwrap();
     // In place of a file that is the same so far, or is none.
     for old in [None, Some(&whole[..whole.len() / 2]), Some(&whole[..])] {
         let _ = fs::remove_file(bench.path("app.tar"));
         old.into_iter().for_each(|old| fs::write(bench.path("app.tar"), old).unwrap());
-        let begun = Begun::begin(&bench.store, &spec(&bench, "app.tar")).unwrap();
-        let (listener, incoming) = (begun.listener(), Incoming::default());
+        let early = EarlyArchive::begin(&bench.store, &spec(&bench, "app.tar")).unwrap();
+        let (listener, incoming) = (early.listener(), Incoming::default());
         listener(Awaited::There(blobs[0].0, blobs[0].1));
         listener(Awaited::Coming(incoming.clone()));
         let mut writer = bench.store.blob_writer().unwrap().shown(&incoming).unwrap();
@@ -101,12 +101,12 @@ fn a_layer_is_written_while_it_comes() {
         }
         writer.commit(None).unwrap();
         incoming.close();
-        assert!(write(&bench, &image, "app.tar", Some(begun)) == whole);
+        assert!(write(&bench, &image, "app.tar", Some(early)) == whole);
     }
     // One that never comes, one that is given up, and one that is another than that of the image.
     for other in [None, Some((&b"other bytes"[..], false)), Some((b"other bytes", true))] {
-        let begun = Begun::begin(&bench.store, &spec(&bench, "app.tar")).unwrap();
-        let (listener, incoming) = (begun.listener(), Incoming::default());
+        let early = EarlyArchive::begin(&bench.store, &spec(&bench, "app.tar")).unwrap();
+        let (listener, incoming) = (early.listener(), Incoming::default());
         listener(Awaited::There(blobs[0].0, blobs[0].1));
         listener(Awaited::Coming(incoming.clone()));
         if let Some((bytes, is_whole)) = other {
@@ -116,7 +116,7 @@ fn a_layer_is_written_while_it_comes() {
         }
         incoming.close();
         fs::remove_file(bench.path("app.tar")).unwrap();
-        assert!(write(&bench, &image, "app.tar", Some(begun)) == whole);
+        assert!(write(&bench, &image, "app.tar", Some(early)) == whole);
     }
     assert_eq!(outputs(&bench), ["app.tar", "whole.tar"]);
 }
@@ -125,11 +125,11 @@ fn a_layer_is_written_while_it_comes() {
 fn of_one_that_is_given_up_nothing_is_left() {
     let bench = Bench::new();
     let image = bench.image("linux/amd64");
-    let begun = Begun::begin(&bench.store, &spec(&bench, "app.tar")).unwrap();
-    let listener = begun.listener();
+    let early = EarlyArchive::begin(&bench.store, &spec(&bench, "app.tar")).unwrap();
+    let listener = early.listener();
     base(&bench, &image).into_iter().for_each(|(digest, size)| listener(Awaited::There(digest, size)));
     listener(Awaited::Coming(Incoming::default()));
-    drop(begun);
+    drop(early);
     assert!(outputs(&bench).is_empty());
 }
 
@@ -137,12 +137,12 @@ fn of_one_that_is_given_up_nothing_is_left() {
 fn where_it_cannot_be_begun_it_is_written_at_once() {
     let bench = Bench::new();
     let image = bench.image("linux/amd64");
-    let begin = |spec: &OutputSpec| Begun::begin(&bench.store, spec);
+    let begin = |spec: &OutputSpec| EarlyArchive::begin(&bench.store, spec);
     for output in ["type=oci,dest=-", "type=oci,tar=false,dest=x", "type=local,dest=x", "type=image"] {
         assert!(begin(&output.parse().unwrap()).is_none(), "{output}");
     }
     // The directory is made when there is something to put there.
-    let begun = begin(&spec(&bench, "new/app.tar"));
+    let early = begin(&spec(&bench, "new/app.tar"));
     assert!(!bench.path("new").exists());
-    assert!(!write(&bench, &image, "new/app.tar", begun).is_empty());
+    assert!(!write(&bench, &image, "new/app.tar", early).is_empty());
 }
