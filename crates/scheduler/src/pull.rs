@@ -78,7 +78,7 @@ impl Puller<'_> {
                 tracing::debug!("a layer was not unpacked: {error}");
                 StepError::Stopped
             }
-            LayerError::Io { .. } | LayerError::Output(_) => StepError::Layer(error),
+            LayerError::Io(_) | LayerError::Output(_) => StepError::Layer(error),
             other => self.bad(other.to_string()),
         }
     }

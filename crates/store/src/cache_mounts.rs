@@ -12,11 +12,11 @@ use std::path::{Path, PathBuf};
 
 use dbuild_digest::Framed;
 use dbuild_plan::CacheSharing;
+use dbuild_support::io_context::IoContext as _;
 use dbuild_support::lock;
 use dbuild_support::time::now_ms;
 
 use crate::db::{int, uint};
-use crate::error::Context;
 use crate::gc::disk_usage::size_while;
 use crate::publish::remove_tree;
 use crate::{Store, StoreError};
@@ -263,7 +263,7 @@ fn take(home: &Path, id: &str, sharing: CacheSharing) -> Result<Taken, StoreErro
 fn end(home: &Path) -> Result<(), StoreError> {
     let ready = home.join("ready");
     match fs::remove_file(&ready) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).on("remove", &ready),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Ok(Err(error).on("remove", &ready)?),
         _ => Ok(()),
     }
 }
@@ -277,7 +277,7 @@ fn fill_once(home: &Path, fill: &mut dyn FnMut(&Path) -> io::Result<()>) -> Resu
     remove_tree(&dir).on("remove", &dir)?;
     DirBuilder::new().mode(0o755).create(&dir).on("make", &dir)?;
     fill(&dir).on("fill", &dir)?;
-    fs::write(&ready, b"").on("write", &ready)
+    Ok(fs::write(&ready, b"").on("write", &ready)?)
 }
 
 fn mount_name(id: &str) -> String {

@@ -11,11 +11,11 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use dbuild_digest::Framed;
+use dbuild_support::io_context::IoContext as _;
 use dbuild_support::lock;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
-use crate::error::Context;
 use crate::{FORMAT, StoreError};
 
 /// A pool of connections to one database file.
@@ -171,7 +171,7 @@ impl Db {
         match fs::File::open(&log).and_then(|file| file.sync_data()) {
             // Then it has been copied into the database, which was synced.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            other => other.on("sync", &log),
+            other => Ok(other.on("sync", &log)?),
         }
     }
 

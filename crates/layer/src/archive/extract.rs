@@ -7,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use dbuild_digest::{ContentDigest, ContentHasher};
+use dbuild_support::io_context::IoContext as _;
 
 use crate::archive::estargz_entries;
 use crate::archive::operation::Operation;
@@ -46,7 +47,7 @@ pub(crate) fn read(
     let spool = out.join(SPOOL);
     match DirBuilder::new().mode(0o700).create(&spool) {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-        other => other.map_err(LayerError::std("create", &spool))?,
+        other => other.on("create", &spool)?,
     }
     let mut reader = tar_reader::Reader::new(reader, limits.bytes);
     let mut archive = Archive { operations: Vec::new(), spooled: first };
@@ -179,12 +180,7 @@ fn spool_file<R: Read>(
     at: &Path,
     buffer: &mut [u8],
 ) -> Result<EntryKind, LayerError> {
-    let mut file = File::options()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(at)
-        .map_err(LayerError::std("create", at))?;
+    let mut file = File::options().write(true).create_new(true).mode(0o600).open(at).on("create", at)?;
     let mut hasher = ContentHasher::default();
     let mut size = 0;
     loop {
@@ -193,7 +189,7 @@ fn spool_file<R: Read>(
             return Ok(EntryKind::File { size, content: hasher.finish() });
         }
         hasher.update(&buffer[..got]);
-        file.write_all(&buffer[..got]).map_err(LayerError::std("write", at))?;
+        file.write_all(&buffer[..got]).on("write", at)?;
         size += got as u64;
     }
 }

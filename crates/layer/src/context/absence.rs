@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use dbuild_support::io_context::IoError;
 use rustix::fs::FileType;
 
 use crate::context::ignore::DecidingPattern;
@@ -82,7 +83,7 @@ fn look(root: &Root, ignore: &Ignore, path: &TreePath) -> Result<Result<Stat, Ab
     let stat = match root.stat(path) {
         Ok(stat) => stat,
         Err(errno) if disk::is_gone(Some(errno)) => return Ok(Err(AbsenceReason::NotOnDisk)),
-        Err(errno) => return Err(LayerError::io("stat", root.full(path))(errno)),
+        Err(errno) => return Err(LayerError::from(IoError::new("stat", root.full(path), errno))),
     };
     if is_left_out(stat.kind) {
         return Ok(Err(AbsenceReason::Device));

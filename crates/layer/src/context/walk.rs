@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use dbuild_digest::ContentDigest;
+use dbuild_support::io_context::IoContext as _;
 use rustix::fs::FileType;
 
 use crate::context::ignore::Matched;
@@ -279,9 +280,8 @@ fn read_file(
         }
         Err(error) => return Err(error),
     };
-    let (size, content) =
-        hash_bytes(&file, before.size, None).map_err(LayerError::std("read", root.full(path)))?;
-    let after = disk::stat_fd(&file).map_err(LayerError::io("stat", root.full(path)))?;
+    let (size, content) = hash_bytes(&file, before.size, None).on("read", root.full(path))?;
+    let after = disk::stat_fd(&file).on("stat", root.full(path))?;
     let stable = after.file_stat() == before.file_stat() && size == before.size;
     Ok(Some((before.file_stat(), size, content, stable)))
 }

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use dbuild_digest::ContentDigest;
+use dbuild_support::io_context::IoContext as _;
 
 use crate::archive::extract::{self, Applied, Purpose};
 use crate::copy::chmod::ModeChange;
@@ -279,7 +280,7 @@ impl Copier<'_> {
         let decompressed = crate::decompress(&mut reader).map_err(crate::LayerError::from)?;
         let read = extract::read(decompressed, out, self.spooled, &limits, Purpose::Add)?;
         self.spooled = read.spooled;
-        if reader.finish().map_err(crate::LayerError::std("read", path.as_path()))? != *content {
+        if reader.finish().on("read", path.as_path()).map_err(crate::LayerError::from)? != *content {
             self.changed.push(at.clone());
         }
         let mut applied = Applied::new(&mut self.draft, &at, self.chown, Purpose::Add);

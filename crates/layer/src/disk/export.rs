@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use dbuild_support::io_context::{IoContext as _, IoError};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -28,7 +29,7 @@ impl Stack {
     /// renamed; what is there and in the way is replaced (but a directory that is not empty is an error), all else stays. No symlink
     /// below the directory is followed. Gives notes about what could not be written (device nodes without root).
     pub fn write_files(&self, dest: &Path, options: &WriteOptions) -> Result<Vec<String>, LayerError> {
-        std::fs::create_dir_all(dest).map_err(LayerError::std("create", dest))?;
+        std::fs::create_dir_all(dest).on("create", dest)?;
         let mut writer = Writer {
             root: Root::open(dest, false)?,
             sources: self.layers().iter().map(|layer| layer.files.open()).collect::<Result<_, _>>()?,
@@ -66,7 +67,7 @@ impl Writer<'_> {
         let parent = TreePath::from_bytes(parent).map_err(crate::ResolveError::from)?;
         let dir = self.root.open_dir(&parent)?;
         let full = self.root.full(&entry.path);
-        let failed = |errno: Errno| LayerError::io("write", &full)(errno);
+        let failed = |errno: Errno| LayerError::from(IoError::new("write", &full, errno));
         if entry.is_dir() {
             return make_dir(&dir, name).map_err(failed);
         }
@@ -136,8 +137,8 @@ impl Writer<'_> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let to = rustix::fs::openat(dir, TEMPORARY, flags, Mode::RUSR | Mode::WUSR)
             .map(std::fs::File::from)
-            .map_err(LayerError::io("write", &full))?;
-        let copied = disk::copy_bytes(&from, &stat, &to).map_err(LayerError::std("write", &full))?;
+            .on("write", &full)?;
+        let copied = disk::copy_bytes(&from, &stat, &to).on("write", &full)?;
         if copied != file.size || stat.size != file.size {
             return Err(source.damaged(&file.entry.path, "it has another size"));
         }
@@ -146,7 +147,7 @@ impl Writer<'_> {
 
     fn finish(&mut self, fd: impl AsFd, entry: &Entry) -> Result<(), LayerError> {
         let missing = disk::set_meta(fd, &self.outside(entry), FORM)
-            .map_err(LayerError::io("set the metadata of", self.root.full(&entry.path)))?;
+            .on("set the metadata of", self.root.full(&entry.path))?;
         if let Some(what) = missing {
             self.notes.push(format!("{} could not be given {what} there", entry.path));
         }

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
+use dbuild_support::io_context::{IoContext as _, IoError};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -79,7 +80,7 @@ pub(crate) fn place(draft: Draft<'_>, out: &Path, form: DiskForm, top: &Entry) -
         }
         for (entry, _) in nodes.iter().filter(|(entry, _)| entry.is_dir() && !entry.path.is_root()) {
             rustix::fs::mkdirat(placer.out.fd(), entry.path.as_path(), Mode::RWXU)
-                .map_err(LayerError::io("create", placer.out.full(&entry.path)))?;
+                .on("create", placer.out.full(&entry.path))?;
         }
         let placed = disk::parallel(&nodes, |(entry, bytes)| placer.place(entry, bytes).map(Placed::if_any))?;
         for (entry, _) in &nodes {
@@ -89,10 +90,9 @@ pub(crate) fn place(draft: Draft<'_>, out: &Path, form: DiskForm, top: &Entry) -
         }
         match rustix::fs::unlinkat(placer.out.fd(), SPOOL, AtFlags::REMOVEDIR) {
             // What is left in it belongs to entries that were replaced.
-            Err(Errno::NOTEMPTY) => std::fs::remove_dir_all(out.join(SPOOL))
-                .map_err(LayerError::std("remove", out.join(SPOOL)))?,
+            Err(Errno::NOTEMPTY) => std::fs::remove_dir_all(out.join(SPOOL)).on("remove", out.join(SPOOL))?,
             Ok(()) | Err(Errno::NOENT) => {}
-            Err(errno) => return Err(LayerError::io("remove", out.join(SPOOL))(errno)),
+            Err(errno) => return Err(LayerError::from(IoError::new("remove", out.join(SPOOL), errno))),
         }
         for (entry, _) in nodes.iter().rev().filter(|(entry, _)| entry.is_dir() && !entry.path.is_root()) {
             placer.finish_dir(entry, &mut notes)?;
@@ -116,7 +116,7 @@ pub(crate) fn place(draft: Draft<'_>, out: &Path, form: DiskForm, top: &Entry) -
 impl Placer<'_> {
     fn place(&self, entry: &Entry, bytes: &Bytes) -> Result<Placed, LayerError> {
         let out = &self.out;
-        let failed = |errno| LayerError::io("create", out.full(&entry.path))(errno);
+        let failed = |errno| LayerError::from(IoError::new("create", out.full(&entry.path), errno));
         let path = entry.path.as_path();
         let mut placed = Placed::default();
         match &entry.kind {
@@ -175,19 +175,18 @@ impl Placer<'_> {
             }
             Bytes::Inline(content) => {
                 let mut file = self.create(&entry.path)?;
-                std::io::Write::write_all(&mut file, content).map_err(LayerError::std("write", full()))?;
+                std::io::Write::write_all(&mut file, content).on("write", full())?;
                 file
             }
             Bytes::Spool(number) => {
                 let from = spooled(*number);
                 rustix::fs::renameat(self.out.fd(), &from, self.out.fd(), entry.path.as_path())
-                    .map_err(LayerError::io("create", full()))?;
+                    .on("create", full())?;
                 self.out.open_file(&entry.path)?.0
             }
             Bytes::None => self.create(&entry.path)?,
         };
-        let missing =
-            disk::set_meta(&file, entry, self.form).map_err(LayerError::io("set the metadata of", full()))?;
+        let missing = disk::set_meta(&file, entry, self.form).on("set the metadata of", full())?;
         placed.note =
             missing.map(|what| format!("{} could not be given {what} on this file system", entry.path));
         Ok(placed)
@@ -203,7 +202,7 @@ impl Placer<'_> {
         entry: &Entry,
     ) -> Result<Option<EntryKind>, LayerError> {
         let EntryKind::File { size, .. } = entry.kind else { return Ok(None) };
-        let failed = LayerError::std("copy", root.full(path));
+        let failed = |error| LayerError::from(IoError::new("copy", root.full(path), error));
         if !matches!(files, Files::Live(_)) {
             if stat.size != size || disk::copy_bytes(from, stat, file).map_err(failed)? != size {
                 return Err(root.damaged(path, "it has another size"));
@@ -219,14 +218,15 @@ impl Placer<'_> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         rustix::fs::openat(self.out.fd(), path.as_path(), flags, Mode::RUSR | Mode::WUSR)
             .map(File::from)
-            .map_err(LayerError::io("create", self.out.full(path)))
+            .on("create", self.out.full(path))
+            .map_err(LayerError::from)
     }
 
     /// Hardlinks a file of a snapshot, if the file system lets us and it is the file that its index says.
     fn try_link(&self, root: &Root, path: &TreePath, entry: &Entry) -> Result<bool, LayerError> {
         let stat = match root.stat(path) {
             Err(errno) if disk::is_gone(Some(errno)) => return Err(root.damaged(path, "it is gone")),
-            stat => stat.map_err(LayerError::io("stat", root.full(path)))?,
+            stat => stat.on("stat", root.full(path))?,
         };
         let EntryKind::File { size, .. } = entry.kind else { return Ok(false) };
         if stat.kind != FileType::RegularFile || stat.size != size {
@@ -246,13 +246,14 @@ impl Placer<'_> {
         match linked {
             Ok(()) => Ok(true),
             Err(Errno::XDEV | Errno::MLINK | Errno::PERM | Errno::OPNOTSUPP) => Ok(false),
-            Err(errno) => Err(LayerError::io("create", self.out.full(&entry.path))(errno)),
+            Err(errno) => Err(LayerError::from(IoError::new("create", self.out.full(&entry.path), errno))),
         }
     }
 
     fn link(&self, root: &Root, target: &TreePath, path: &TreePath) -> Result<(), LayerError> {
         rustix::fs::linkat(root.fd(), target.as_path(), self.out.fd(), path.as_path(), AtFlags::empty())
-            .map_err(LayerError::io("create", self.out.full(path)))
+            .on("create", self.out.full(path))
+            .map_err(LayerError::from)
     }
 
     fn finish_dir(&self, entry: &Entry, notes: &mut Vec<String>) -> Result<(), LayerError> {
@@ -261,10 +262,9 @@ impl Placer<'_> {
         if entry.kind == (EntryKind::Dir { opaque: true }) {
             let opaque = self.form.flavor.opaque();
             rustix::fs::fsetxattr(&fd, opaque, b"y", rustix::fs::XattrFlags::empty())
-                .map_err(LayerError::io("mark as opaque", &full))?;
+                .on("mark as opaque", &full)?;
         }
-        let missing =
-            disk::set_meta(&fd, entry, self.form).map_err(LayerError::io("set the metadata of", &full))?;
+        let missing = disk::set_meta(&fd, entry, self.form).on("set the metadata of", &full)?;
         if let Some(what) = missing {
             notes.push(format!("{} could not be given {what} on this file system", entry.path));
         }

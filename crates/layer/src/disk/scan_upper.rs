@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use dbuild_digest::ContentDigest;
+use dbuild_support::io_context::{IoContext as _, IoError};
 use rustix::fs::{AtFlags, FileType, Gid, Uid};
 use rustix::io::Errno;
 
@@ -19,7 +20,7 @@ use crate::{
 pub fn prepare_upper(upper: &Path, lower: &Stack, form: impl Into<DiskForm>) -> Result<(), LayerError> {
     let entry = root_of(lower);
     let root = Root::open(upper, false)?;
-    disk::set_meta(root.fd(), &entry, form.into()).map_err(LayerError::io("set the metadata of", upper))?;
+    disk::set_meta(root.fd(), &entry, form.into()).on("set the metadata of", upper)?;
     Ok(())
 }
 
@@ -40,7 +41,7 @@ pub fn scan_upper(upper: &Path, lower: &Stack, form: impl Into<DiskForm>) -> Res
     found.sort_unstable_by(|a, b| a.entry.path.cmp(&b.entry.path));
     scan.read_files(&mut found)?;
     let kept = scan.prune(found, sockets)?;
-    let root = scan.root().map_err(LayerError::io("set the metadata of", upper))?;
+    let root = scan.root().on("set the metadata of", upper)?;
     let mut entries: Vec<Entry> = kept.into_iter().map(|found| found.entry).collect();
     fix_groups(&mut entries);
     entries.extend(root);
@@ -196,15 +197,12 @@ impl Scan<'_> {
     fn read(&self, one: &InUpper) -> Result<Read, LayerError> {
         let mut read = Read { content: None, xattrs: Vec::new(), opaque: false, copied_up: false };
         let path = &one.entry.path;
-        let failed = |errno: Errno| LayerError::io("read", self.root.full(path))(errno);
+        let failed = |errno: Errno| LayerError::from(IoError::new("read", self.root.full(path), errno));
         let flavor = self.form.flavor;
         match one.entry.kind {
             EntryKind::File { .. } => {
                 let (file, stat) = self.root.open_file(path)?;
-                read.content = Some(
-                    hash_bytes(&file, stat.size, None)
-                        .map_err(LayerError::std("read", self.root.full(path)))?,
-                );
+                read.content = Some(hash_bytes(&file, stat.size, None).on("read", self.root.full(path))?);
                 read.xattrs = disk::kept_xattrs(&file).map_err(failed)?;
                 read.copied_up = self.is_copied_up(&file).map_err(failed)?;
             }
@@ -217,13 +215,14 @@ impl Scan<'_> {
                 read.copied_up = self.is_copied_up(&dir).map_err(failed)?;
                 let redirect = format!("{}redirect", flavor.prefix());
                 if disk::get_xattr(&dir, &redirect).map_err(failed)?.is_some() {
-                    return Err(LayerError::Io {
-                        what: "index",
-                        path: self.root.full(path),
-                        error: std::io::Error::other(
+                    return Err(IoError::new(
+                        "index",
+                        self.root.full(path),
+                        std::io::Error::other(
                             "overlayfs renamed it by redirection; mount with redirect_dir=off",
                         ),
-                    });
+                    )
+                    .into());
                 }
             }
             // Symlinks and the like have no attributes of ours; what is known of them is their owner on disk.
@@ -301,7 +300,8 @@ impl Scan<'_> {
     fn restore_time(&self, entry: &Entry) -> Result<(), LayerError> {
         let dir = self.root.open_dir(&entry.path)?;
         rustix::fs::futimens(&dir, &disk::times(entry.mtime))
-            .map_err(LayerError::io("set the time of", self.root.full(&entry.path)))
+            .on("set the time of", self.root.full(&entry.path))
+            .map_err(LayerError::from)
     }
 
     /// Gives the root mode and time of the lower layers' once more, and an entry if the RUN gave it another owner.
@@ -334,19 +334,21 @@ impl Scan<'_> {
         let dir = self.root.open_dir(path)?;
         match rustix::fs::fremovexattr(&dir, self.form.flavor.opaque()) {
             Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(()),
-            Err(errno) => Err(LayerError::io("unmark", self.root.full(path))(errno)),
+            Err(errno) => Err(LayerError::from(IoError::new("unmark", self.root.full(path), errno))),
         }
     }
 
     fn hide(&self, path: &TreePath) -> Result<(), LayerError> {
         let (kind, mode) = (FileType::CharacterDevice, rustix::fs::Mode::empty());
         rustix::fs::mknodat(self.root.fd(), path.as_path(), kind, mode, 0)
-            .map_err(LayerError::io("hide", self.root.full(path)))
+            .on("hide", self.root.full(path))
+            .map_err(LayerError::from)
     }
 
     fn remove(&self, path: &TreePath, flags: AtFlags) -> Result<(), LayerError> {
         rustix::fs::unlinkat(self.root.fd(), path.as_path(), flags)
-            .map_err(LayerError::io("remove", self.root.full(path)))
+            .on("remove", self.root.full(path))
+            .map_err(LayerError::from)
     }
 }
 

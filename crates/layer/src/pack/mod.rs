@@ -15,6 +15,7 @@ use std::collections::HashMap;
 use std::io::{self, IoSlice, Read, Write};
 
 use dbuild_digest::{BlobDigest, BlobHasher, ContentHasher};
+use dbuild_support::io_context::IoError;
 
 use crate::archive::tar_writer::{self, Member};
 use crate::disk;
@@ -312,7 +313,7 @@ impl<'a> Blocks<'a> {
         let mut fill = |place: &mut [u8]| {
             file.read_exact(place).map_err(|error| match error.kind() {
                 io::ErrorKind::UnexpectedEof => differs("it has another size"),
-                _ => LayerError::Io { what: "read", path: root.full(path), error },
+                _ => LayerError::from(IoError::new("read", root.full(path), error)),
             })?;
             hasher.update(place);
             Ok(())

@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::sync::{Arc, LazyLock};
 
 use dbuild_digest::ContentDigest;
+use dbuild_support::io_context::IoContext as _;
 
 use crate::tree::resolve::{Step, resolve_with};
 use crate::{Entry, EntryKind, Files, LayerError, ResolveError, Tree, TreePath};
@@ -187,10 +188,7 @@ impl Stack {
         let Some(file) = found.file().filter(|file| file.size <= limit) else { return Ok(None) };
         let mut bytes = Vec::with_capacity(file.size as usize);
         let opened = self.open(&found)?;
-        opened
-            .take(limit.saturating_add(1))
-            .read_to_end(&mut bytes)
-            .map_err(LayerError::std("read", resolved.path.as_path()))?;
+        opened.take(limit.saturating_add(1)).read_to_end(&mut bytes).on("read", resolved.path.as_path())?;
         Ok((bytes.len() as u64 <= limit).then_some(bytes))
     }
 }

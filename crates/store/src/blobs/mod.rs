@@ -13,11 +13,11 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
 use dbuild_digest::{BlobDigest, BlobHasher};
+use dbuild_support::io_context::IoContext as _;
 use rusqlite::OptionalExtension as _;
 
 use crate::blobs::verified_blobs::{Look, delete_hashed};
 use crate::db::{int, read_back, uint};
-use crate::error::Context;
 use crate::gc::last_used::Used;
 use crate::publish::{Durability, WriteBehind, create_new, publish};
 use crate::{Incoming, Store, StoreError};

@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use dbuild_events::{BuildId, Event, EventSink, Outcome, Stamped};
+use dbuild_support::io_context::IoContext as _;
 use dbuild_support::time::now_ms;
 use rusqlite::{OptionalExtension as _, Row};
 use serde::{Deserialize, Serialize};
@@ -119,11 +120,7 @@ impl Store {
         let writer = Writer { store: self.clone(), build: build.clone(), next: 0, logged: HashMap::new() };
         let thread =
             std::thread::Builder::new().name("journal".to_owned()).spawn(move || writer.run(&source));
-        let thread = thread.map_err(|source| StoreError::Io {
-            action: "start the writer of",
-            path: self.root().join("dbuild.db"),
-            source,
-        })?;
+        let thread = thread.on("start the writer of", self.root().join("dbuild.db"))?;
         Ok(JournalWriter { gathering, thread: Some(thread) })
     }
 

@@ -9,10 +9,10 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use dbuild_cache::Policy;
+use dbuild_support::io_context::IoContext as _;
 use dbuild_support::time::now_ms;
 
 use crate::db::{int, uint};
-use crate::error::Context;
 use crate::{PruneOptions, Pruned, Store, StoreError};
 
 /// A build's user waits for a second at most; some of it is left for what cannot be cut short.

@@ -18,10 +18,10 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::PathBuf;
 
+use dbuild_support::io_context::IoContext as _;
 use dbuild_support::lock;
 use dbuild_support::time::now_ms;
 
-use crate::error::Context;
 use crate::ids::unique;
 use crate::publish::create_new;
 use crate::{Store, StoreError};

@@ -20,12 +20,12 @@ use std::time::{Duration, Instant};
 
 use dbuild_cache::{EntryStats, Policy, victims};
 use dbuild_digest::{BlobDigest, SnapshotId};
+use dbuild_support::io_context::IoContext as _;
 use dbuild_support::time::now_ms;
 use rusqlite::Transaction;
 
 use crate::blobs::verified_blobs::delete_hashed;
 use crate::db::{int, uint};
-use crate::error::Context;
 use crate::gc::disk_usage::size_of;
 use crate::publish::{remove_tree, remove_tree_while};
 use crate::records::ingredient_chunks::ChunkId;
@@ -350,10 +350,10 @@ impl Store {
             Ok(true) => Ok(()),
             Ok(false) => {
                 let place = self.room("snapshots").join(path.file_name().unwrap_or_default());
-                fs::rename(path, &place).on("write", &place)
+                Ok(fs::rename(path, &place).on("write", &place)?)
             }
             // It is not there, or holds directories without permissions.
-            Err(_) => remove_tree(path).on("remove", path),
+            Err(_) => Ok(remove_tree(path).on("remove", path)?),
         }
     }
 
