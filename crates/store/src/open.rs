@@ -43,7 +43,7 @@ impl Store {
             warnings: Mutex::default(),
             trees: Mutex::default(),
             context_lookups: Mutex::default(),
-            uses: Arc::default(),
+            last_used: Arc::default(),
             root,
         };
         let store = Self { inner: Arc::new(inner) };

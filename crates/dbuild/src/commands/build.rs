@@ -15,7 +15,7 @@ use dbuild_sandbox::terminal::is_interactive;
 use dbuild_scheduler::{
     BuildError, Cancel, Canceller, LayerListener, Leave, Machine, Request, pinned_images,
 };
-use dbuild_store::{BuildInfo, Store, UpkeepLimits};
+use dbuild_store::{AfterBuildLimits, BuildInfo, Store};
 
 use super::build_error::{render_step, shell_command};
 use super::export::{Exported, Exporting, export};
@@ -52,9 +52,9 @@ pub(crate) fn run(global: &Global, flags: &BuildArgs) -> Result<(), Error> {
 }
 
 /// Keeps the store within its limits, now that everything about the build has been said. No error of a build that is done.
-fn collect(store: &Store, limits: &UpkeepLimits, flags: &BuildArgs) {
+fn collect(store: &Store, limits: &AfterBuildLimits, flags: &BuildArgs) {
     let quiet = flags.quiet || matches!(flags.progress, ProgressMode::Quiet | ProgressMode::Rawjson);
-    match store.upkeep(limits) {
+    match store.collect_after_build(limits) {
         Ok(Some(upkeep)) if !quiet => progress::say(&super::cache::collected(&upkeep)),
         Ok(_) => {}
         Err(error) => progress::say(&format!("warning: the cache is not collected: {error}")),

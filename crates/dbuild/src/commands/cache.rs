@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use dbuild_events::Origin;
 use dbuild_report::{Bytes, Seconds};
-use dbuild_store::{PruneOptions, Pruned, RecordEntry, Store, Upkeep};
+use dbuild_store::{AfterBuildReport, PruneOptions, PruneReport, RecordEntry, Store};
 use dbuild_support::time::local;
 use serde_json::json;
 
@@ -60,15 +60,15 @@ pub(crate) fn prune(global: &Global, args: &PruneArgs) -> Result<(), Error> {
     if !args.dry_run {
         return print(&format!("freed {freed}; {left} are left"));
     }
-    let Pruned { snapshots, blobs, cache_mounts, .. } = pruned;
+    let PruneReport { snapshots, blobs, cache_mounts, .. } = pruned;
     print(&format!(
         "would free about {freed} ({snapshots} results, {blobs} blobs, {cache_mounts} cache mounts); about {left} would be left"
     ))
 }
 
 /// The line about a collection after a build.
-pub(super) fn collected(upkeep: &Upkeep) -> String {
-    let Upkeep { pruned, keep_size, unfinished } = upkeep;
+pub(super) fn collected(upkeep: &AfterBuildReport) -> String {
+    let AfterBuildReport { pruned, keep_size, unfinished } = upkeep;
     let count = |count: u64, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     let removed = [
         (pruned.snapshots, count(pruned.snapshots, "result")),

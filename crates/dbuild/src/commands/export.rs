@@ -12,7 +12,7 @@ use dbuild_layer::LayerError;
 use dbuild_oci::{HistoryEntry, MediaTypes, Reference};
 use dbuild_plan::{Plan, Stage, StepKind};
 use dbuild_scheduler::{Built, BuiltTarget};
-use dbuild_store::Awaited;
+use dbuild_store::IncomingBlob;
 
 use crate::cli::BuildArgs;
 use crate::error::Error;
@@ -41,7 +41,7 @@ pub(crate) fn begin(session: &Session, plan: &Plan, outputs: &[OutputSpec]) -> O
     let begin = |(at, output)| Some((at, Begun::begin(&session.store, output)?));
     let begun = outputs.iter().enumerate().find_map(begin)?;
     if let StepKind::Image(base) = &base.kind {
-        let layers = base.image.layers.iter().map(|layer| Awaited::There(layer.digest, layer.size));
+        let layers = base.image.layers.iter().map(|layer| IncomingBlob::There(layer.digest, layer.size));
         layers.for_each(begun.1.listener());
     }
     Some(begun)

@@ -9,8 +9,10 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::disk::{self, Root};
-use crate::tree::layer_files::Opened;
-use crate::{DiskForm, Entry, EntryKind, Found, LayerError, OverlayFlavor, Ownership, Stack, TreePath};
+use crate::tree::layer_files::OpenedFiles;
+use crate::{
+    Entry, EntryKind, LayerError, OverlayFlavor, OverlayFormat, Ownership, Stack, StackEntry, TreePath,
+};
 
 /// How files are written outside of the store.
 #[derive(Clone, Copy, Debug, Default)]
@@ -53,7 +55,7 @@ impl Stack {
 
 struct Writer<'a> {
     root: Root,
-    sources: Vec<Option<Opened>>,
+    sources: Vec<Option<OpenedFiles>>,
     options: &'a WriteOptions,
     /// Where the first name of each thing that is no directory was written.
     first: HashMap<(usize, TreePath), TreePath>,
@@ -61,7 +63,7 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    fn write(&mut self, found: &Found<'_>) -> Result<(), LayerError> {
+    fn write(&mut self, found: &StackEntry<'_>) -> Result<(), LayerError> {
         let entry = found.entry;
         let Some((parent, name)) = entry.path.split() else { return Ok(()) };
         let parent = TreePath::from_bytes(parent).map_err(crate::ResolveError::from)?;
@@ -127,7 +129,7 @@ impl Writer<'_> {
         }
     }
 
-    fn file(&mut self, dir: &OwnedFd, found: &Found<'_>) -> Result<(), LayerError> {
+    fn file(&mut self, dir: &OwnedFd, found: &StackEntry<'_>) -> Result<(), LayerError> {
         let full = self.root.full(&found.entry.path);
         let Some(file) = found.file() else { return Ok(()) };
         let source = self.sources.get(found.layer).and_then(Option::as_ref);
@@ -173,7 +175,8 @@ impl Writer<'_> {
 }
 
 /// Whoever is not root keeps what is not his to give.
-const FORM: DiskForm = DiskForm { flavor: OverlayFlavor::Trusted, ownership: Ownership::BestEffort };
+const FORM: OverlayFormat =
+    OverlayFormat { flavor: OverlayFlavor::Trusted, ownership: Ownership::BestEffort };
 
 /// Makes a directory; what is no directory is replaced.
 fn make_dir(dir: &OwnedFd, name: &[u8]) -> Result<(), Errno> {

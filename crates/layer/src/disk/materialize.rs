@@ -1,4 +1,4 @@
-//! Puts a finished [`Draft`] on disk in overlayfs' form: directories first, then files on several threads, then
+//! Puts a finished [`LayerBuilder`] on disk in overlayfs' form: directories first, then files on several threads, then
 //! hardlinks, and last, from the bottom up, what directories are.
 
 use std::collections::HashMap;
@@ -12,10 +12,10 @@ use rustix::io::Errno;
 
 use crate::disk::hash::hash_bytes;
 use crate::disk::{self, Root};
-use crate::tree::layer_builder::Draft;
-use crate::tree::layer_files::Bytes;
-use crate::tree::layer_files::Opened;
-use crate::{DiskForm, Entry, EntryKind, Files, LayerError, Tree, TreePath};
+use crate::tree::layer_builder::LayerBuilder;
+use crate::tree::layer_files::ByteSource;
+use crate::tree::layer_files::OpenedFiles;
+use crate::{Entry, EntryKind, LayerError, LayerFiles, OverlayFormat, Tree, TreePath};
 
 /// The directory, in the layer's own, in which bytes wait that came before their place was known. An archive
 /// cannot hold an entry of this name (it would be a whiteout).
@@ -28,7 +28,7 @@ pub(crate) fn spooled(number: u64) -> String {
 
 /// A layer that was made.
 #[derive(Clone, Debug)]
-pub struct Made {
+pub struct WrittenLayer {
     /// Its index.
     pub tree: Tree,
     /// Files of a context that were not, while they were copied, what they had been when the context was walked; as
@@ -38,21 +38,21 @@ pub struct Made {
     pub notes: Vec<String>,
 }
 
-struct Placer<'a> {
+struct Materializer<'a> {
     out: Root,
-    form: DiskForm,
-    roots: HashMap<&'a Arc<Files>, Root>,
+    form: OverlayFormat,
+    roots: HashMap<&'a Arc<LayerFiles>, Root>,
 }
 
 /// What became of one entry.
 #[derive(Default)]
-struct Placed {
+struct NodeChanges {
     /// A file of a context turned out to be another: its size and digest.
     changed: Option<EntryKind>,
     note: Option<String>,
 }
 
-impl Placed {
+impl NodeChanges {
     /// Of most files there is nothing to be said, and there are many.
     fn if_any(self) -> Option<Box<Self>> {
         (self.changed.is_some() || self.note.is_some()).then(|| Box::new(self))
@@ -61,18 +61,23 @@ impl Placed {
 
 /// Writes the draft below `out`, which must be empty (but for the spool), and gives its tree. `top` is what the
 /// root of the file system is, which the directory itself becomes.
-pub(crate) fn place(draft: Draft<'_>, out: &Path, form: DiskForm, top: &Entry) -> Result<Made, LayerError> {
+pub(crate) fn place(
+    draft: LayerBuilder<'_>,
+    out: &Path,
+    form: OverlayFormat,
+    top: &Entry,
+) -> Result<WrittenLayer, LayerError> {
     let mut nodes = draft.finish();
     let mut changed = Vec::new();
     let mut notes = Vec::new();
     let placed = {
-        let mut placer = Placer { out: Root::open(out, false)?, form, roots: HashMap::new() };
+        let mut placer = Materializer { out: Root::open(out, false)?, form, roots: HashMap::new() };
         for (_, bytes) in &nodes {
-            if let Bytes::Layer { files, path, .. } = bytes
+            if let ByteSource::Layer { files, path, .. } = bytes
                 && !placer.roots.contains_key(files)
             {
                 // What is borrowed has been followed to where it is.
-                let Some(Opened::Dir(opened)) = files.open()? else {
+                let Some(OpenedFiles::Dir(opened)) = files.open()? else {
                     return Err(LayerError::NotUnpacked { path: path.clone() });
                 };
                 placer.roots.insert(files, opened);
@@ -82,7 +87,8 @@ pub(crate) fn place(draft: Draft<'_>, out: &Path, form: DiskForm, top: &Entry) -
             rustix::fs::mkdirat(placer.out.fd(), entry.path.as_path(), Mode::RWXU)
                 .on("create", placer.out.full(&entry.path))?;
         }
-        let placed = disk::parallel(&nodes, |(entry, bytes)| placer.place(entry, bytes).map(Placed::if_any))?;
+        let placed =
+            disk::parallel(&nodes, |(entry, bytes)| placer.place(entry, bytes).map(NodeChanges::if_any))?;
         for (entry, _) in &nodes {
             if let EntryKind::Hardlink { target } = &entry.kind {
                 placer.link(&placer.out, target, &entry.path)?;
@@ -110,15 +116,15 @@ pub(crate) fn place(draft: Draft<'_>, out: &Path, form: DiskForm, top: &Entry) -
         notes.extend(placed.note);
     }
     let tree = Tree::from_entries(nodes.into_iter().map(|(entry, _)| entry).collect())?;
-    Ok(Made { tree, changed, notes })
+    Ok(WrittenLayer { tree, changed, notes })
 }
 
-impl Placer<'_> {
-    fn place(&self, entry: &Entry, bytes: &Bytes) -> Result<Placed, LayerError> {
+impl Materializer<'_> {
+    fn place(&self, entry: &Entry, bytes: &ByteSource) -> Result<NodeChanges, LayerError> {
         let out = &self.out;
         let failed = |errno| LayerError::from(IoError::new("create", out.full(&entry.path), errno));
         let path = entry.path.as_path();
-        let mut placed = Placed::default();
+        let mut placed = NodeChanges::default();
         match &entry.kind {
             EntryKind::Dir { .. } | EntryKind::Hardlink { .. } => return Ok(placed),
             EntryKind::File { .. } => return self.file(entry, bytes),
@@ -159,11 +165,11 @@ impl Placer<'_> {
         rustix::fs::mknodat(self.out.fd(), path, kind, Mode::from_raw_mode(mode), device)
     }
 
-    fn file(&self, entry: &Entry, bytes: &Bytes) -> Result<Placed, LayerError> {
+    fn file(&self, entry: &Entry, bytes: &ByteSource) -> Result<NodeChanges, LayerError> {
         let full = || self.out.full(&entry.path);
-        let mut placed = Placed::default();
+        let mut placed = NodeChanges::default();
         let file = match bytes {
-            Bytes::Layer { files, path, linkable } => {
+            ByteSource::Layer { files, path, linkable } => {
                 let root = self.roots.get(files).ok_or(LayerError::NotUnpacked { path: path.clone() })?;
                 if *linkable && self.try_link(root, path, entry)? {
                     return Ok(placed);
@@ -173,18 +179,18 @@ impl Placer<'_> {
                 placed.changed = self.fill(&file, (&from, &stat), root, (path, files), entry)?;
                 file
             }
-            Bytes::Inline(content) => {
+            ByteSource::Inline(content) => {
                 let mut file = self.create(&entry.path)?;
                 std::io::Write::write_all(&mut file, content).on("write", full())?;
                 file
             }
-            Bytes::Spool(number) => {
+            ByteSource::Spool(number) => {
                 let from = spooled(*number);
                 rustix::fs::renameat(self.out.fd(), &from, self.out.fd(), entry.path.as_path())
                     .on("create", full())?;
                 self.out.open_file(&entry.path)?.0
             }
-            Bytes::None => self.create(&entry.path)?,
+            ByteSource::None => self.create(&entry.path)?,
         };
         let missing = disk::set_meta(&file, entry, self.form).on("set the metadata of", full())?;
         placed.note =
@@ -198,12 +204,12 @@ impl Placer<'_> {
         file: &File,
         (from, stat): (&File, &disk::Stat),
         root: &Root,
-        (path, files): (&TreePath, &Files),
+        (path, files): (&TreePath, &LayerFiles),
         entry: &Entry,
     ) -> Result<Option<EntryKind>, LayerError> {
         let EntryKind::File { size, .. } = entry.kind else { return Ok(None) };
         let failed = |error| LayerError::from(IoError::new("copy", root.full(path), error));
-        if !matches!(files, Files::Live(_)) {
+        if !matches!(files, LayerFiles::Live(_)) {
             if stat.size != size || disk::copy_bytes(from, stat, file).map_err(failed)? != size {
                 return Err(root.damaged(path, "it has another size"));
             }

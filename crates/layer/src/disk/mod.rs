@@ -18,7 +18,7 @@ use dbuild_support::io_context::{IoContext as _, IoError};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RawDir, ResolveFlags, StatxFlags, Timespec, Uid};
 use rustix::io::Errno;
 
-use crate::{DiskForm, Entry, FileStat, LayerError, Mtime, Ownership, TreePath, Xattrs};
+use crate::{Entry, FileStat, LayerError, Mtime, OverlayFormat, Ownership, TreePath, Xattrs};
 
 /// The one extended attribute that layers keep.
 pub(crate) const CAPABILITY: &str = "security.capability";
@@ -248,7 +248,11 @@ pub(crate) fn kept_xattrs(fd: impl AsFd) -> Result<Xattrs, Errno> {
 
 /// Gives an open file or directory that was just made its owner, mode, attributes and time, in the order in which
 /// none undoes another. Answers what could not be given and was tolerated.
-pub(crate) fn set_meta(fd: impl AsFd, entry: &Entry, form: DiskForm) -> Result<Option<&'static str>, Errno> {
+pub(crate) fn set_meta(
+    fd: impl AsFd,
+    entry: &Entry,
+    form: OverlayFormat,
+) -> Result<Option<&'static str>, Errno> {
     let mut missing = None;
     if (entry.uid, entry.gid) != own_ids() {
         let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
@@ -268,7 +272,7 @@ pub(crate) fn set_meta(fd: impl AsFd, entry: &Entry, form: DiskForm) -> Result<O
 
 /// As [`set_meta`], for what cannot be opened: symlinks, FIFOs, devices. The
 /// entry's path is relative to `dir`.
-pub(crate) fn set_meta_at(dir: impl AsFd, entry: &Entry, form: DiskForm) -> Result<(), Errno> {
+pub(crate) fn set_meta_at(dir: impl AsFd, entry: &Entry, form: OverlayFormat) -> Result<(), Errno> {
     let path = entry.path.as_path();
     if (entry.uid, entry.gid) != own_ids() {
         let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
@@ -281,7 +285,7 @@ pub(crate) fn set_meta_at(dir: impl AsFd, entry: &Entry, form: DiskForm) -> Resu
     rustix::fs::utimensat(&dir, path, &times(entry.mtime), AtFlags::SYMLINK_NOFOLLOW)
 }
 
-fn tolerate_owner(result: Result<(), Errno>, form: DiskForm) -> Result<(), Errno> {
+fn tolerate_owner(result: Result<(), Errno>, form: OverlayFormat) -> Result<(), Errno> {
     match result {
         // EINVAL: the user namespace has no such id. EPERM: there is no namespace and no root.
         Err(Errno::INVAL | Errno::PERM) if form.ownership == Ownership::BestEffort => Ok(()),

@@ -10,14 +10,15 @@ use rustix::io::Errno;
 
 use crate::disk::hash::hash_bytes;
 use crate::disk::{self, Root, Stat};
-use crate::tree::layer_files::Opened;
+use crate::tree::layer_files::OpenedFiles;
 use crate::{
-    DiskForm, Entry, EntryKind, Found, LayerError, OverlayFlavor, Ownership, Stack, Tree, TreePath, Xattrs,
+    Entry, EntryKind, LayerError, OverlayFlavor, OverlayFormat, Ownership, Stack, StackEntry, Tree, TreePath,
+    Xattrs,
 };
 
 /// Gives an empty upper directory the mode, owner and time that the root of the lower layers has, so that a mount
 /// shows it.
-pub fn prepare_upper(upper: &Path, lower: &Stack, form: impl Into<DiskForm>) -> Result<(), LayerError> {
+pub fn prepare_upper(upper: &Path, lower: &Stack, form: impl Into<OverlayFormat>) -> Result<(), LayerError> {
     let entry = root_of(lower);
     let root = Root::open(upper, false)?;
     disk::set_meta(root.fd(), &entry, form.into()).on("set the metadata of", upper)?;
@@ -34,7 +35,7 @@ pub fn prepare_upper(upper: &Path, lower: &Stack, form: impl Into<DiskForm>) -> 
 ///
 /// With [`Ownership::BestEffort`] an owner on disk may stand for another: a file that lies below with an owner that the
 /// disk could not have, and that was copied up with the same owner on disk, keeps the owner of the lower layer's index.
-pub fn scan_upper(upper: &Path, lower: &Stack, form: impl Into<DiskForm>) -> Result<Tree, LayerError> {
+pub fn scan_upper(upper: &Path, lower: &Stack, form: impl Into<OverlayFormat>) -> Result<Tree, LayerError> {
     let form = form.into();
     let scan = Scan { root: Root::open(upper, false)?, lower, form, lower_roots: open_all(lower, form)? };
     let (mut found, sockets) = scan.collect()?;
@@ -54,11 +55,11 @@ fn root_of(lower: &Stack) -> Entry {
 }
 
 /// The lower directories, to ask what the disk says; only best effort needs them.
-fn open_all(lower: &Stack, form: DiskForm) -> Result<Vec<Option<Root>>, LayerError> {
+fn open_all(lower: &Stack, form: OverlayFormat) -> Result<Vec<Option<Root>>, LayerError> {
     let root = |opened| match opened {
-        Some(Opened::Dir(root)) => Some(root),
+        Some(OpenedFiles::Dir(root)) => Some(root),
         // What is not on disk cannot be below a mount.
-        Some(Opened::Borrowed(..)) | None => None,
+        Some(OpenedFiles::Unwritten(..)) | None => None,
     };
     match form.ownership {
         Ownership::Exact => Ok(Vec::new()),
@@ -69,7 +70,7 @@ fn open_all(lower: &Stack, form: DiskForm) -> Result<Vec<Option<Root>>, LayerErr
 struct Scan<'a> {
     root: Root,
     lower: &'a Stack,
-    form: DiskForm,
+    form: OverlayFormat,
     lower_roots: Vec<Option<Root>>,
 }
 
@@ -88,7 +89,7 @@ impl InUpper {
 }
 
 /// What reading a file or directory gave.
-struct Read {
+struct UpperEntry {
     content: Option<(u64, ContentDigest)>,
     xattrs: Xattrs,
     opaque: bool,
@@ -147,7 +148,7 @@ impl Scan<'_> {
     }
 
     /// What lower layers show at a path of the upper directory.
-    fn below(&self, one: &InUpper) -> Option<Found<'_>> {
+    fn below(&self, one: &InUpper) -> Option<StackEntry<'_>> {
         if one.hidden { None } else { self.lower.lookup(&one.entry.path) }
     }
 
@@ -194,8 +195,8 @@ impl Scan<'_> {
         Ok(())
     }
 
-    fn read(&self, one: &InUpper) -> Result<Read, LayerError> {
-        let mut read = Read { content: None, xattrs: Vec::new(), opaque: false, copied_up: false };
+    fn read(&self, one: &InUpper) -> Result<UpperEntry, LayerError> {
+        let mut read = UpperEntry { content: None, xattrs: Vec::new(), opaque: false, copied_up: false };
         let path = &one.entry.path;
         let failed = |errno: Errno| LayerError::from(IoError::new("read", self.root.full(path), errno));
         let flavor = self.form.flavor;
@@ -243,7 +244,7 @@ impl Scan<'_> {
         &self,
         entry: &mut Entry,
         stat: &Stat,
-        copied_up: Option<Found<'_>>,
+        copied_up: Option<StackEntry<'_>>,
     ) -> Result<(), LayerError> {
         let Some(found) = copied_up else { return Ok(()) };
         let below = found.entry;
@@ -353,7 +354,7 @@ impl Scan<'_> {
 }
 
 /// Marks what is hidden, in the order of paths, by what was read of the directories above.
-fn mark_hidden(found: &mut [InUpper], read: &[Read]) {
+fn mark_hidden(found: &mut [InUpper], read: &[UpperEntry]) {
     let mut opaque: Option<TreePath> = None;
     for (one, read) in found.iter_mut().zip(read) {
         match &opaque {
@@ -364,7 +365,7 @@ fn mark_hidden(found: &mut [InUpper], read: &[Read]) {
     }
 }
 
-fn is_same(entry: &Entry, below: &Found<'_>) -> bool {
+fn is_same(entry: &Entry, below: &StackEntry<'_>) -> bool {
     let mut below_entry = Entry { kind: below.kind().clone(), ..below.entry.clone() };
     if let EntryKind::Dir { opaque } = &mut below_entry.kind {
         *opaque = false;

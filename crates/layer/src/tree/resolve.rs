@@ -5,7 +5,7 @@ use dbuild_support::resolve_links::PendingPath;
 use crate::{ResolveError, TreePath};
 
 /// What a path component is, for [`resolve_with`].
-pub(crate) enum Step {
+pub(crate) enum PathComponent {
     Missing,
     Dir,
     Link(Box<[u8]>),
@@ -17,7 +17,7 @@ pub(crate) fn resolve_with(
     root: &TreePath,
     path: &[u8],
     follow_last: bool,
-    mut look: impl FnMut(&TreePath) -> Step,
+    mut look: impl FnMut(&TreePath) -> PathComponent,
 ) -> Result<TreePath, ResolveError> {
     let name = || TreePath::clean(path).unwrap_or_default();
     let mut pending = PendingPath::new(path);
@@ -31,12 +31,12 @@ pub(crate) fn resolve_with(
         }
         let next = at.child(&component)?;
         match look(&next) {
-            Step::Link(target) if follow_last || !pending.is_empty() => {
+            PathComponent::Link(target) if follow_last || !pending.is_empty() => {
                 if pending.follow(&target).map_err(|_| ResolveError::TooManyLinks(name()))? {
                     at = root.clone();
                 }
             }
-            Step::Other | Step::Link(_) if !pending.is_empty() => {
+            PathComponent::Other | PathComponent::Link(_) if !pending.is_empty() => {
                 return Err(ResolveError::NotADirectory(next));
             }
             _ => at = next,

@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::{fs, io};
 
 use dbuild_digest::{BlobDigest, ContentDigest};
-use dbuild_layer::{Entry, EntryKind, Files, OverlayFlavor, Tree, TreePath};
+use dbuild_layer::{Entry, EntryKind, LayerFiles, OverlayFlavor, Tree, TreePath};
 use dbuild_support::io_context::IoError;
 
 use crate::snapshots::is_damage;
@@ -117,7 +117,7 @@ fn a_layer_without_files_is_found_so_and_is_given_them_later() {
     let alone = index_of(&store, "a");
     store.link_chain(&chain("1"), &alone.id).unwrap();
     for found in [store.snapshot(&alone.id).unwrap(), store.base_snapshot(&chain("1")).unwrap()] {
-        assert_eq!((found.dir.as_ref(), found.files()), (None, Files::Absent));
+        assert_eq!((found.dir.as_ref(), found.files()), (None, LayerFiles::Absent));
         assert_eq!(found.tree, alone.tree);
     }
     assert!(store.verify(false).unwrap().findings.is_empty());
