@@ -17,9 +17,9 @@ use dbuild_cache::{Inputs, SelectedPath, SelectedPaths, is_external, key_of, str
 use dbuild_digest::{BlobDigest, ContentDigest, StepKey, TreeDigest};
 use dbuild_frontend::{BuildArgs, Dockerfile, Resolved, Source, lower, needed, parse};
 use dbuild_layer::{
-    AskedFile, Compression, ContentIndex, DiskForm, FileStat, Files, Ignore, LearnedFile, NoContentIndex,
-    NoMembers, OverlayFlavor, Ownership, PackOptions, Stack, Tree, TreePath, UnpackLimits, decompress, pack,
-    repack, unpack, walk_context,
+    AskedFile, Compression, ContentIndex, FileStat, Ignore, LayerFiles, LearnedFile, NoContentIndex,
+    NoGzipBlocks, OverlayFlavor, OverlayFormat, Ownership, PackOptions, Stack, Tree, TreePath, UnpackLimits,
+    decompress, pack, repack, unpack, walk_context,
 };
 use dbuild_oci::ImageConfig;
 use dbuild_plan::{BaseImage, LayerDescriptor, Plan, StepId};
@@ -118,21 +118,21 @@ fn walks(criterion: &mut Criterion, context: &Context) {
 fn layers(criterion: &mut Criterion, context: &Context) {
     let uncompressed = PackOptions { compression: Compression::Uncompressed, ..PackOptions::default() };
     let mut tar = Vec::new();
-    let files = Files::Live(context.dir.clone());
-    pack(&context.tree, &files, &uncompressed, &NoMembers, &mut tar).unwrap();
+    let files = LayerFiles::Live(context.dir.clone());
+    pack(&context.tree, &files, &uncompressed, &NoGzipBlocks, &mut tar).unwrap();
     let mut zipped = Vec::new();
-    repack(tar.as_slice(), &PackOptions::default(), &NoMembers, &mut zipped).unwrap();
+    repack(tar.as_slice(), &PackOptions::default(), &NoGzipBlocks, &mut zipped).unwrap();
 
     let mut group = layer_group(criterion, "tar", &tar);
     group.bench_function("write", |bencher| {
-        bencher.iter(|| pack(&context.tree, &files, &uncompressed, &NoMembers, io::sink()).unwrap());
+        bencher.iter(|| pack(&context.tree, &files, &uncompressed, &NoGzipBlocks, io::sink()).unwrap());
     });
     group.finish();
 
     let mut group = layer_group(criterion, "gzip", &tar);
     group.bench_function("compress", |bencher| {
         bencher.iter(|| {
-            repack(black_box(tar.as_slice()), &PackOptions::default(), &NoMembers, io::sink()).unwrap()
+            repack(black_box(tar.as_slice()), &PackOptions::default(), &NoGzipBlocks, io::sink()).unwrap()
         });
     });
     group.bench_function("decompress", |bencher| {
@@ -141,7 +141,7 @@ fn layers(criterion: &mut Criterion, context: &Context) {
     group.finish();
 
     let mut group = layer_group(criterion, "unpack", &tar);
-    let form = DiskForm { flavor: OverlayFlavor::User, ownership: Ownership::BestEffort };
+    let form = OverlayFormat { flavor: OverlayFlavor::User, ownership: Ownership::BestEffort };
     group.bench_function("tar", |bencher| {
         bencher.iter_batched(
             || tempfile::tempdir().unwrap(),

@@ -118,12 +118,12 @@ pub fn text_similarity(a: &str, b: &str) -> u32 {
     if a == b {
         return 1000;
     }
-    Words::of(a).similarity(&Words::of(b))
+    TextWords::of(a).similarity(&TextWords::of(b))
 }
 
 /// The words of a text, for comparing it with many.
 #[derive(Clone, Debug)]
-pub struct Words {
+pub struct TextWords {
     /// A hash of the text.
     text: u64,
     first: Option<u64>,
@@ -131,7 +131,7 @@ pub struct Words {
     words: Vec<u64>,
 }
 
-impl Words {
+impl TextWords {
     /// Takes a text apart.
     pub fn of(text: &str) -> Self {
         let mut words: Vec<u64> = text.split_whitespace().map(hash).collect();

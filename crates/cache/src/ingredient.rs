@@ -197,13 +197,13 @@ impl Sink for Vec<Ingredient> {
 }
 
 /// What becomes a key: hashes what the walk names, and passes it on to who keeps it, if somebody does.
-pub(crate) struct Hashing<'a> {
+pub(crate) struct HashingSink<'a> {
     hasher: Framed,
     count: u64,
     kept: Option<&'a mut Vec<Ingredient>>,
 }
 
-impl<'a> Hashing<'a> {
+impl<'a> HashingSink<'a> {
     pub(crate) fn new(domain: &'static str, version: u32, kept: Option<&'a mut Vec<Ingredient>>) -> Self {
         Self { hasher: Framed::new(domain, version), count: 0, kept }
     }
@@ -220,7 +220,7 @@ impl<'a> Hashing<'a> {
     }
 }
 
-impl Sink for Hashing<'_> {
+impl Sink for HashingSink<'_> {
     fn add(&mut self, kind: IngredientKind, name: &str, value: &str) {
         self.hasher.u64(kind.tag()).str(name).str(value);
         self.count += 1;

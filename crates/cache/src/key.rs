@@ -3,9 +3,9 @@
 use dbuild_digest::{Framed, StepKey, TreeDigest};
 use dbuild_plan::{BaseImage, Step, StepKind};
 
-use crate::ingredient::Hashing;
+use crate::ingredient::HashingSink;
 use crate::words::words;
-use crate::{Ingredient, IngredientKind, Inputs, Sink, Strategy, Unknown, depends_on_parent};
+use crate::{Ingredient, IngredientKind, Inputs, Sink, Strategy, UnknownInput, depends_on_parent};
 
 /// The key of a step under a strategy, and the ingredients that it was made of. One walk feeds both.
 ///
@@ -14,7 +14,7 @@ pub fn key_of(
     strategy: &dyn Strategy,
     step: &Step,
     inputs: &dyn Inputs,
-) -> Result<(StepKey, Vec<Ingredient>), Unknown> {
+) -> Result<(StepKey, Vec<Ingredient>), UnknownInput> {
     let mut list = Vec::new();
     let key = hashed(strategy, step, inputs, Some(&mut list))?;
     Ok((key, list))
@@ -22,7 +22,7 @@ pub fn key_of(
 
 /// The key of [`key_of`] alone: where it is found, nobody asks what it was made of. Who does walks again, with
 /// [`Strategy::ingredients`].
-pub fn step_key(strategy: &dyn Strategy, step: &Step, inputs: &dyn Inputs) -> Result<StepKey, Unknown> {
+pub fn step_key(strategy: &dyn Strategy, step: &Step, inputs: &dyn Inputs) -> Result<StepKey, UnknownInput> {
     hashed(strategy, step, inputs, None)
 }
 
@@ -31,8 +31,8 @@ fn hashed(
     step: &Step,
     inputs: &dyn Inputs,
     kept: Option<&mut Vec<Ingredient>>,
-) -> Result<StepKey, Unknown> {
-    let mut sink = Hashing::new("step-key", 1, kept).head(strategy.name(), strategy.version());
+) -> Result<StepKey, UnknownInput> {
+    let mut sink = HashingSink::new("step-key", 1, kept).head(strategy.name(), strategy.version());
     strategy.ingredients(step, inputs, &mut sink)?;
     Ok(StepKey::from_bytes(sink.finish()))
 }
@@ -40,7 +40,7 @@ fn hashed(
 /// The step's own words without its inputs, as a digest. It scopes "first result wins" and the durations that are
 /// expected; it is no cache key. Of an image it is the reference, so that a new digest keeps the pull's history.
 pub fn definition(step: &Step) -> StepKey {
-    let mut sink = Hashing::new("step-definition", 1, None);
+    let mut sink = HashingSink::new("step-definition", 1, None);
     words(step, &mut sink);
     if let StepKind::Image(image) = &step.kind {
         sink.add(IngredientKind::Base, "", &image.image.reference);

@@ -24,7 +24,7 @@ pub trait Strategy: Send + Sync {
     fn version(&self) -> u32;
 
     /// Walks the step's ingredients. Stops at the first input that is not known.
-    fn ingredients(&self, step: &Step, inputs: &dyn Inputs, sink: &mut dyn Sink) -> Result<(), Unknown>;
+    fn ingredients(&self, step: &Step, inputs: &dyn Inputs, sink: &mut dyn Sink) -> Result<(), UnknownInput>;
 }
 
 impl std::fmt::Debug for dyn Strategy {
@@ -36,7 +36,7 @@ impl std::fmt::Debug for dyn Strategy {
 /// The key depends on something that is not known yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("it depends on what step {} will give", input.0)]
-pub struct Unknown {
+pub struct UnknownInput {
     /// The input that must be done first.
     pub input: StepId,
 }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use dbuild_cache::Policy;
-use dbuild_store::UpkeepLimits;
+use dbuild_store::AfterBuildLimits;
 use serde::{Deserialize, Deserializer, de};
 
 use crate::cli::{Age, ByteSize, Global};
@@ -40,9 +40,9 @@ impl Default for Cache {
 
 impl Cache {
     /// What is collected after a build; `None` where nothing is.
-    pub(crate) fn limits(&self) -> Option<UpkeepLimits> {
+    pub(crate) fn limits(&self) -> Option<AfterBuildLimits> {
         let &Self { keep_size, keep_for, policy, auto } = self;
-        auto.then_some(UpkeepLimits { keep_size, keep_for, policy })
+        auto.then_some(AfterBuildLimits { keep_size, keep_for, policy })
     }
 }
 

@@ -11,15 +11,14 @@ use std::io;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Component, Path, PathBuf};
 
+use dbuild_support::resolve_links::KERNEL_MAX_LINKS;
+
 /// What a small multi-stage project needs: a shell and the tools that its scripts call.
 pub(crate) const DEFAULT_PROGRAMS: &[&str] = &[
     "sh", "awk", "basename", "cat", "chmod", "cp", "cut", "date", "dd", "dirname", "du", "echo", "env",
     "expr", "false", "find", "grep", "gzip", "head", "id", "ln", "ls", "mkdir", "mv", "printf", "pwd", "rm",
     "sed", "seq", "sleep", "sort", "tail", "tar", "test", "touch", "tr", "true", "uname", "uniq", "wc",
 ];
-
-/// Links that are followed for one path before it is called a loop, as in Linux.
-const MAX_LINKS: usize = 40;
 
 /// Why a program could not be taken.
 #[derive(Debug, thiserror::Error)]
@@ -120,7 +119,7 @@ impl Taker {
             let copy = self.dest.join(real.strip_prefix("/").unwrap_or(&real));
             if meta.is_symlink() {
                 links += 1;
-                if links > MAX_LINKS {
+                if links > KERNEL_MAX_LINKS {
                     return Err(FromHostError::LinkLoop(path.to_owned()));
                 }
                 let target = fs::read_link(&real).map_err(at(&real))?;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use dbuild_layer::OverlayFlavor;
 use dbuild_registry::{Credentials, Registry};
 use dbuild_sandbox::rootless::{self, Identity};
-use dbuild_store::{Finding, Store, StoreError, UpkeepLimits};
+use dbuild_store::{AfterBuildLimits, Finding, Store, StoreError};
 use tokio::runtime::Runtime;
 use tracing_subscriber::EnvFilter;
 
@@ -23,7 +23,7 @@ pub(crate) struct Session {
     /// The store that a flag of this command named: a later command needs it again.
     pub(crate) store_flag: Option<PathBuf>,
     /// What a collection after a build keeps; `None` where there is none.
-    pub(crate) upkeep: Option<UpkeepLimits>,
+    pub(crate) upkeep: Option<AfterBuildLimits>,
 }
 
 impl Session {

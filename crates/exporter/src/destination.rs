@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use dbuild_store::{Replacement, StoreError};
+use dbuild_support::io_context::IoError;
 
 use crate::error::Context;
 use crate::user_file::{Place, make_parent, place};
@@ -190,7 +191,7 @@ impl Output {
             false => Replacement::begin(&self.place),
         };
         let mut new = begun.map_err(|error| match error {
-            StoreError::Io { source, .. } => source,
+            StoreError::Io(IoError { source, .. }) => source,
             error => io::Error::other(error),
         })?;
         if let Some(mut old) = self.old.take() {

@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use dbuild_digest::BlobDigest;
-use dbuild_store::{Awaited, Store};
+use dbuild_store::{IncomingBlob, Store};
 
 use crate::destination::FileWriter;
 use crate::image_blobs::ImageBlobs;
@@ -23,7 +23,7 @@ use crate::{Destination, OutputKind, OutputSpec};
 pub struct EarlyArchive {
     destination: Destination,
     is_unwanted: Arc<AtomicBool>,
-    layers: Sender<Option<Awaited>>,
+    layers: Sender<Option<IncomingBlob>>,
     writing: Option<JoinHandle<Option<Beginning>>>,
 }
 
@@ -52,7 +52,7 @@ impl EarlyArchive {
     }
 
     /// Is told of the layers that the image is going to have, from the lowest on.
-    pub fn listener(&self) -> impl Fn(Awaited) + Send + Sync + use<> {
+    pub fn listener(&self) -> impl Fn(IncomingBlob) + Send + Sync + use<> {
         let layers = self.layers.clone();
         // One that has come to its end listens no more.
         move |layer| drop(layers.send(Some(layer)))
@@ -93,20 +93,20 @@ fn write(
     store: &Store,
     destination: &Destination,
     is_unwanted: Arc<AtomicBool>,
-    awaited: &Receiver<Option<Awaited>>,
+    awaited: &Receiver<Option<IncomingBlob>>,
 ) -> Option<Beginning> {
     let mut archive = Archive::begin(FileWriter::begin(destination, is_unwanted)?).ok()?;
     let mut blobs = Vec::new();
     while let Ok(Some(layer)) = awaited.recv() {
         match layer {
-            Awaited::There(digest, size) => {
+            IncomingBlob::There(digest, size) => {
                 if store.has_blob(&digest).is_none() {
                     break;
                 }
                 archive.blob(store, &digest, size).ok()?;
                 blobs.push(digest);
             }
-            Awaited::Coming(incoming) => {
+            IncomingBlob::Coming(incoming) => {
                 let Some(mut reader) = incoming.next(0) else { break };
                 blobs.push(archive.coming_blob(&mut reader).ok()?);
             }

@@ -6,6 +6,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use dbuild_support::io_context::IoError;
+
 use crate::ExportError;
 use crate::layout::Outgoing;
 
@@ -64,7 +66,8 @@ impl Engine {
             return Err(failed(output.status.to_string(), tail(&output.stderr)));
         }
         match sent {
-            Ok(Err(ExportError::Io { source, .. })) if source.kind() == io::ErrorKind::BrokenPipe => {}
+            Ok(Err(ExportError::Io(IoError { source, .. })))
+                if source.kind() == io::ErrorKind::BrokenPipe => {}
             Ok(sent) => sent?,
             Err(_) => return Err(failed("the archive could not be made".to_owned(), String::new())),
         }

@@ -6,20 +6,14 @@ use std::path::{Path, PathBuf};
 use dbuild_digest::BlobDigest;
 use dbuild_registry::RegistryError;
 use dbuild_store::StoreError;
+use dbuild_support::io_context::IoError;
 
 /// An image could not be put together, written, read or sent.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
     /// A file or directory could not be used.
-    #[error("cannot {action} {}: {source}{}", path.display(), hint(source))]
-    Io {
-        /// What was tried: `read`, `write`, …
-        action: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
+    #[error("{}{}", .0, hint(&.0.source))]
+    Io(#[from] IoError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -83,7 +77,7 @@ impl ExportError {
     pub(crate) fn from_io(source: io::Error, action: &'static str, path: &Path) -> Self {
         match source.downcast::<Self>() {
             Ok(ours) => ours,
-            Err(source) => Self::Io { action, path: path.to_owned(), source },
+            Err(source) => IoError::new(action, path, source).into(),
         }
     }
 }

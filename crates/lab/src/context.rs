@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use dbuild_digest::{ContentDigest, ContentHasher};
 use dbuild_frontend::Source;
-use dbuild_layer::{Entry, EntryKind, Ignore, Matched, Tree, TreePath};
+use dbuild_layer::{Entry, EntryKind, Ignore, MatchedPatterns, Tree, TreePath};
 
 use crate::LabError;
 use crate::git::{Commit, ItemKind, Objects, Oid, TreeItem};
@@ -94,7 +94,7 @@ impl Blobs {
             }
         }
         let mut walk = Walk { entries: Vec::new(), blobs: Vec::new(), submodules: 0 };
-        self.walk(root, &TreePath::root(), &ignore, &Matched::default(), false, &mut walk)?;
+        self.walk(root, &TreePath::root(), &ignore, &MatchedPatterns::default(), false, &mut walk)?;
         let tree = match Tree::from_entries(walk.entries) {
             Ok(tree) => Arc::new(tree),
             Err(error) => return Ok(Err(NoContext::Bad(error.to_string()))),
@@ -199,7 +199,7 @@ impl Blobs {
         dir: Oid,
         path: &TreePath,
         ignore: &Ignore,
-        above: &Matched,
+        above: &MatchedPatterns,
         is_ignored: bool,
         walk: &mut Walk,
     ) -> Result<(), LabError> {
@@ -209,7 +209,7 @@ impl Blobs {
             // Names that git takes and a tree does not: nothing a checkout would give.
             let Ok(at) = path.child(&item.name) else { continue };
             let (ignored, matched) = match ignore.is_empty() {
-                true => (false, Matched::default()),
+                true => (false, MatchedPatterns::default()),
                 false => ignore.matches_below(&at, above),
             };
             if ignored && !(item.kind == ItemKind::Directory && ignore.may_reinclude_below(&at)) {

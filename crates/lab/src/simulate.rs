@@ -13,7 +13,7 @@ use dbuild_cache::{
     Ingredient, IngredientKind, SelectedPath, SelectedPaths, base_output, definition, scratch_output,
 };
 use dbuild_digest::{BlobDigest, ContentDigest, Framed, StepKey, TreeDigest};
-use dbuild_layer::{CopyError, Files, Stack, StackLayer, Tree, TreePath, select};
+use dbuild_layer::{CopyError, LayerFiles, Stack, StackLayer, Tree, TreePath, select};
 use dbuild_plan::{BaseImage, ContextStep, CopySource, CopyStep, Step, StepId, StepKind};
 use dbuild_scheduler::{InputReader, Knowledge, KnownResult, Lookup, Source, StepError};
 
@@ -177,7 +177,7 @@ impl Knowledge for Simulated<'_> {
         if context.name.is_some() {
             return Err(StepError::Internal("a replay knows no context but the commit's own"));
         }
-        let layer = StackLayer { tree: Arc::clone(self.context), files: Files::Absent };
+        let layer = StackLayer { tree: Arc::clone(self.context), files: LayerFiles::Absent };
         Ok((scratch_output(), SimFiles::Context(Stack::new(vec![layer]))))
     }
 

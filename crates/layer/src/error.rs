@@ -1,7 +1,9 @@
 //! What can go wrong with trees and layers.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+
+use dbuild_support::io_context::IoError;
 
 use crate::{TreeError, TreePath};
 
@@ -9,15 +11,8 @@ use crate::{TreeError, TreePath};
 #[derive(Debug, thiserror::Error)]
 pub enum LayerError {
     /// The operating system refused something.
-    #[error("cannot {what} {}: {error}", path.display())]
-    Io {
-        /// What was tried: `read`, `create`, …
-        what: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// Its answer.
-        error: io::Error,
-    },
+    #[error("{0}")]
+    Io(#[from] IoError),
     /// An index is not what it should be.
     #[error("{0}")]
     Tree(#[from] TreeError),
@@ -60,7 +55,7 @@ pub enum LayerError {
 impl LayerError {
     /// Whether there is no room left: space, inodes or quota.
     pub fn is_storage_exhausted(&self) -> bool {
-        let (Self::Io { error, .. } | Self::Output(error)) = self else { return false };
+        let (Self::Io(IoError { source: error, .. }) | Self::Output(error)) = self else { return false };
         matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
     }
 }
@@ -112,22 +107,12 @@ pub enum ArchiveError {
 }
 
 impl LayerError {
-    pub(crate) fn io(what: &'static str, path: impl AsRef<Path>) -> impl FnOnce(rustix::io::Errno) -> Self {
-        let path = path.as_ref().to_owned();
-        move |errno| Self::Io { what, path, error: errno.into() }
-    }
-
-    pub(crate) fn std(what: &'static str, path: impl AsRef<Path>) -> impl FnOnce(io::Error) -> Self {
-        let path = path.as_ref().to_owned();
-        move |error| Self::Io { what, path, error }
-    }
-
     /// The operating system's answer, where the failure is one of its own (no space, say).
     pub fn io_error(&self) -> Option<&io::Error> {
         match self {
-            Self::Io { error, .. } | Self::Output(error) | Self::Archive(ArchiveError::Read(error)) => {
-                Some(error)
-            }
+            Self::Io(IoError { source: error, .. })
+            | Self::Output(error)
+            | Self::Archive(ArchiveError::Read(error)) => Some(error),
             _ => None,
         }
     }

@@ -18,26 +18,26 @@ mod tree;
 
 pub use archive::decompress::decompress;
 pub use archive::limits::UnpackLimits;
-pub use archive::unpack::{Unpacked, unpack};
+pub use archive::unpack::{UnpackedLayer, unpack};
 pub use context::absence::{Absence, AbsenceReason, explain_absence, is_ignored};
 pub use context::content_cache::{AskedFile, ContentIndex, FileStat, LearnedFile, NoContentIndex};
 pub use context::glob::PatternError;
-pub use context::ignore::{DecidingPattern, Ignore, IgnoreError, Matched, is_utf16};
+pub use context::ignore::{DecidingPattern, Ignore, IgnoreError, MatchedPatterns, is_utf16};
 pub use context::walk::walk_context;
 pub use copy::select::{
     CopyError, DestinationConflict, SelectOptions, SelectedItem, Selection, items_of_selection, select,
 };
 pub use copy::users;
-pub use copy::{CopyRequest, Source, borrow, copy, make_dir};
+pub use copy::{CopyRequest, Source, copy, copy_unwritten, make_dir};
 pub use disk::export::WriteOptions;
-pub use disk::materialize::Made;
-pub use disk::overlay_format::{DiskForm, OverlayFlavor, Ownership};
+pub use disk::materialize::WrittenLayer;
+pub use disk::overlay_format::{OverlayFlavor, OverlayFormat, Ownership};
 pub use disk::scan_upper::{prepare_upper, scan_upper};
 pub use error::{ArchiveError, LayerError, ResolveError};
 pub use pack::estargz::TocInfo;
-pub use pack::gzip_blocks::{Members, NoMembers, WrittenMember};
-pub use pack::{Compression, PackOptions, Packed, pack, repack, write_tars};
-pub use tree::layer_files::{Borrowed, Files};
+pub use pack::gzip_blocks::{GzipBlocks, NoGzipBlocks, WrittenGzipBlock};
+pub use pack::{Compression, PackOptions, PackedTar, pack, repack, write_tars};
+pub use tree::layer_files::{LayerFiles, UnwrittenLayer};
 pub use tree::path::{MAX_PATH, PathError, TreePath};
-pub use tree::stack::{Found, FoundFile, Resolved, Stack, StackLayer};
+pub use tree::stack::{ResolvedPath, Stack, StackEntry, StackFile, StackLayer};
 pub use tree::{Entry, EntryKind, Mtime, Tree, TreeError, Xattrs};

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::{
-    CopyError, CopyRequest, DiskForm, EntryKind, Files, Ignore, Made, NoContentIndex, OverlayFlavor,
-    Ownership, SelectOptions, Selection, Source, Stack, StackLayer, Tree, TreePath, copy, select,
-    walk_context,
+    CopyError, CopyRequest, EntryKind, Ignore, LayerFiles, NoContentIndex, OverlayFlavor, OverlayFormat,
+    Ownership, SelectOptions, Selection, Source, Stack, StackLayer, Tree, TreePath, WrittenLayer, copy,
+    select, walk_context,
 };
 
 /// Files on disk that are gone after the test.
@@ -53,7 +53,7 @@ impl Space {
     }
 
     /// Copies into the layer directory `out`.
-    pub(crate) fn copy(&self, request: &CopyRequest<'_>) -> Result<Made, CopyError> {
+    pub(crate) fn copy(&self, request: &CopyRequest<'_>) -> Result<WrittenLayer, CopyError> {
         let out = self.path("out");
         if out.exists() {
             fs::remove_dir_all(&out).unwrap();
@@ -62,17 +62,17 @@ impl Space {
     }
 
     /// The layer directory `out` as a layer.
-    pub(crate) fn out(&self, made: &Made) -> StackLayer {
+    pub(crate) fn out(&self, made: &WrittenLayer) -> StackLayer {
         snapshot(made.tree.clone(), &self.path("out"))
     }
 }
 
 pub(crate) fn snapshot(tree: Tree, dir: &Path) -> StackLayer {
-    StackLayer { tree: Arc::new(tree), files: Files::Snapshot(dir.to_owned()) }
+    StackLayer { tree: Arc::new(tree), files: LayerFiles::Snapshot(dir.to_owned()) }
 }
 
 pub(crate) fn live(tree: Tree, dir: &Path) -> Stack {
-    Stack::new(vec![StackLayer { tree: Arc::new(tree), files: Files::Live(dir.to_owned()) }])
+    Stack::new(vec![StackLayer { tree: Arc::new(tree), files: LayerFiles::Live(dir.to_owned()) }])
 }
 
 /// Whether we are root, in a user namespace or not.
@@ -87,9 +87,9 @@ pub(crate) fn is_root() -> bool {
 }
 
 /// As the tests' user can have it.
-pub(crate) fn form() -> DiskForm {
+pub(crate) fn form() -> OverlayFormat {
     let flavor = if is_root() { OverlayFlavor::Trusted } else { OverlayFlavor::User };
-    DiskForm { flavor, ownership: Ownership::BestEffort }
+    OverlayFormat { flavor, ownership: Ownership::BestEffort }
 }
 
 pub(crate) fn at(path: &str) -> TreePath {
@@ -142,7 +142,7 @@ pub(crate) fn text(stack: &Stack, path: &str) -> String {
 }
 
 /// The index must be what is on disk: overlay form, modes, links, contents.
-pub(crate) fn assert_on_disk(made: &Made, dir: &Path) {
+pub(crate) fn assert_on_disk(made: &WrittenLayer, dir: &Path) {
     let tree = crate::walk_context(dir, &Ignore::default(), None, &NoContentIndex).unwrap();
     for entry in made.tree.entries() {
         match &entry.kind {

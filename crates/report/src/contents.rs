@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use dbuild_digest::{BlobDigest, ContentDigest, SnapshotId};
-use dbuild_layer::{Entry, EntryKind, Files, Stack, StackLayer, Tree, TreePath};
+use dbuild_layer::{Entry, EntryKind, LayerFiles, Stack, StackLayer, Tree, TreePath};
 use dbuild_store::Store;
 use serde::Serialize;
 
@@ -229,7 +229,7 @@ fn layers_of(step: &Step, trees: &dyn Trees) -> Option<Vec<Arc<Tree>>> {
 
 fn stack_layers(step: &Step, layers: &HashMap<u32, Vec<Arc<Tree>>>) -> Option<Vec<StackLayer>> {
     let trees = layers.get(&step.id)?;
-    Some(trees.iter().map(|tree| StackLayer { tree: Arc::clone(tree), files: Files::Absent }).collect())
+    Some(trees.iter().map(|tree| StackLayer { tree: Arc::clone(tree), files: LayerFiles::Absent }).collect())
 }
 
 /// What the images of a build hold.
@@ -284,7 +284,7 @@ impl StepContents {
             for entry in tree.entries() {
                 contents.entry(tree, entry, &below, shipped, stage, &mut changes);
             }
-            below = below.with(StackLayer { tree: Arc::clone(tree), files: Files::Absent });
+            below = below.with(StackLayer { tree: Arc::clone(tree), files: LayerFiles::Absent });
         }
         if layers.len() > 1 {
             changes.retain(|_, change| change.operation != Operation::Removed);

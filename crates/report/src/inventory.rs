@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use dbuild_layer::{EntryKind, Found, Stack, TreePath};
+use dbuild_layer::{EntryKind, Stack, StackEntry, TreePath};
 use dbuild_store::Store;
 use serde::Serialize;
 
@@ -77,7 +77,7 @@ impl Inventory {
         inventory
     }
 
-    fn count(&mut self, found: &Found<'_>) {
+    fn count(&mut self, found: &StackEntry<'_>) {
         let entry = found.entry;
         let name = entry.path.file_name().map(String::from_utf8_lossy).unwrap_or_default();
         let path = entry.path.to_string();

@@ -10,7 +10,7 @@ use dbuild_events::EventSink;
 use dbuild_layer::{Ignore, PackOptions};
 use dbuild_plan::{Plan, Step};
 use dbuild_sandbox::Ulimit;
-use dbuild_store::{Awaited, Store};
+use dbuild_store::{IncomingBlob, Store};
 
 use crate::error::StepError;
 use crate::schedule::cancel::Cancel;
@@ -57,7 +57,7 @@ pub struct Request {
 }
 
 /// Hears of layers.
-pub type LayerListener = Arc<dyn Fn(Awaited) + Send + Sync>;
+pub type LayerListener = Arc<dyn Fn(IncomingBlob) + Send + Sync>;
 
 /// COPYs whose files are worth to be left where they are, and packed from there. Of smaller ones they are written all the
 /// same: whoever looks into the image soon after finds them unpacked.

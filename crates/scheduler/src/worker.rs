@@ -10,7 +10,7 @@ use std::time::Instant;
 use dbuild_cache::{base_output, definition, output_after, scratch_output, standing_key, step_key};
 use dbuild_digest::{StepKey, TreeDigest};
 use dbuild_events::Event;
-use dbuild_layer::{Borrowed, Tree, walk_context};
+use dbuild_layer::{Tree, UnwrittenLayer, walk_context};
 use dbuild_plan::{ContextStep, Plan, Step, StepId, StepKind};
 use dbuild_store::{Record, Snapshot, SnapshotDraft, Store, StoreError};
 use dbuild_support::time::now_ms;
@@ -76,7 +76,7 @@ pub(crate) enum Content {
     /// On disk.
     Written(SnapshotDraft),
     /// Where they are copied from.
-    Borrowed(Arc<Borrowed>),
+    Borrowed(Arc<UnwrittenLayer>),
 }
 
 /// A step whose key is known.

@@ -4,10 +4,10 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use dbuild_support::resolve_links::KERNEL_MAX_LINKS;
+
 use crate::accounts::Who;
 
-/// As many links as Linux follows on the way to one path.
-const MAX_LINKS: usize = 40;
 /// No file is read further than this at once.
 const MAX_READ: usize = 1 << 20;
 
@@ -132,7 +132,7 @@ impl<'a> View<'a> {
             };
             if let NodeKind::Link(target) = &found.kind {
                 links += 1;
-                if links > MAX_LINKS {
+                if links > KERNEL_MAX_LINKS {
                     return Err(Broken::Loop(path.to_owned()));
                 }
                 if target.starts_with('/') {

@@ -12,11 +12,11 @@ use std::path::{Path, PathBuf};
 
 use dbuild_digest::Framed;
 use dbuild_plan::CacheSharing;
+use dbuild_support::io_context::IoContext as _;
 use dbuild_support::lock;
 use dbuild_support::time::now_ms;
 
 use crate::db::{int, uint};
-use crate::error::Context;
 use crate::gc::disk_usage::size_while;
 use crate::publish::remove_tree;
 use crate::{Store, StoreError};
@@ -75,9 +75,9 @@ impl Store {
             });
             let alone = if anew && sharing == CacheSharing::Shared { CacheSharing::Locked } else { sharing };
             match take(&home, id, alone)? {
-                Taken::Busy => number += 1,
-                Taken::Gone => {}
-                Taken::Yes(lock) => {
+                LockAttempt::Busy => number += 1,
+                LockAttempt::Gone => {}
+                LockAttempt::Yes(lock) => {
                     let lock_path = home.join("lock");
                     if anew {
                         end(&home)?;
@@ -215,7 +215,7 @@ fn name_of(home: &Path) -> Cow<'_, str> {
     home.file_name().unwrap_or_default().to_string_lossy()
 }
 
-enum Taken {
+enum LockAttempt {
     Yes(File),
     /// Another step has it.
     Busy,
@@ -223,7 +223,7 @@ enum Taken {
     Gone,
 }
 
-fn take(home: &Path, id: &str, sharing: CacheSharing) -> Result<Taken, StoreError> {
+fn take(home: &Path, id: &str, sharing: CacheSharing) -> Result<LockAttempt, StoreError> {
     match DirBuilder::new().mode(0o700).create(home) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         other => other.on("make", home)?,
@@ -231,7 +231,7 @@ fn take(home: &Path, id: &str, sharing: CacheSharing) -> Result<Taken, StoreErro
     let path = home.join("lock");
     let lock = match lock::open(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Ok(Taken::Gone);
+            return Ok(LockAttempt::Gone);
         }
         other => other.on("lock", &path)?,
     };
@@ -244,26 +244,26 @@ fn take(home: &Path, id: &str, sharing: CacheSharing) -> Result<Taken, StoreErro
         CacheSharing::Locked => lock.lock().on("lock", &path)?,
         CacheSharing::Private => {
             if !lock::try_lock(&lock).on("lock", &path)? {
-                return Ok(Taken::Busy);
+                return Ok(LockAttempt::Busy);
             }
         }
     }
     if !lock::is_at(&lock, &path) {
-        return Ok(Taken::Gone);
+        return Ok(LockAttempt::Gone);
     }
     // Needed for listings even if filling fails.
     let note = home.join("id");
     if !note.exists() {
         fs::write(&note, id).on("write", &note)?;
     }
-    Ok(Taken::Yes(lock))
+    Ok(LockAttempt::Yes(lock))
 }
 
 /// Ends the life of a directory: the next [`fill_once`] makes another one, also after a crash in between. The caller is alone with it.
 fn end(home: &Path) -> Result<(), StoreError> {
     let ready = home.join("ready");
     match fs::remove_file(&ready) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).on("remove", &ready),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Ok(Err(error).on("remove", &ready)?),
         _ => Ok(()),
     }
 }
@@ -277,7 +277,7 @@ fn fill_once(home: &Path, fill: &mut dyn FnMut(&Path) -> io::Result<()>) -> Resu
     remove_tree(&dir).on("remove", &dir)?;
     DirBuilder::new().mode(0o755).create(&dir).on("make", &dir)?;
     fill(&dir).on("fill", &dir)?;
-    fs::write(&ready, b"").on("write", &ready)
+    Ok(fs::write(&ready, b"").on("write", &ready)?)
 }
 
 fn mount_name(id: &str) -> String {

@@ -10,7 +10,7 @@ use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 
 use dbuild_digest::{ContentHasher, SnapshotId};
-use dbuild_layer::{Entry, EntryKind, Files, LayerError, Mtime, Stack, Tree, TreePath};
+use dbuild_layer::{Entry, EntryKind, LayerError, LayerFiles, Mtime, Stack, Tree, TreePath};
 
 use crate::Store;
 use crate::snapshots::INDEX;
@@ -66,7 +66,7 @@ impl Store {
     ) -> Option<LayerError> {
         let mut known: HashSet<&Path> = HashSet::new();
         for layer in stack.layers() {
-            if let Files::Snapshot(dir) = &layer.files
+            if let LayerFiles::Snapshot(dir) = &layer.files
                 && known.insert(dir)
                 && let Some(damage) = find_damage(dir, &layer.tree, executed)
             {

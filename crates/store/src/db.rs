@@ -11,17 +11,17 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use dbuild_digest::Framed;
+use dbuild_support::io_context::IoContext as _;
 use dbuild_support::lock;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
-use crate::error::Context;
 use crate::{FORMAT, StoreError};
 
 /// A pool of connections to one database file.
 pub(crate) struct Db {
     path: PathBuf,
-    state: Mutex<State>,
+    state: Mutex<PoolState>,
     /// A connection was given back.
     returned: Condvar,
     /// SQLite lets one write at a time, and others sleep for milliseconds before they try again; the threads of one process
@@ -31,7 +31,7 @@ pub(crate) struct Db {
     opening: AtomicBool,
 }
 
-struct State {
+struct PoolState {
     idle: Vec<Connection>,
     /// So many are at work.
     taken: usize,
@@ -113,10 +113,10 @@ impl Db {
         let mut warnings = Vec::new();
         let connection = match prepare(path) {
             Ok(connection) => connection,
-            Err(Unusable::Error(error)) => return Err(error),
-            Err(Unusable::Damaged(reason)) => replace(path, &reason, &mut warnings)?,
+            Err(OpenFailure::Error(error)) => return Err(error),
+            Err(OpenFailure::Damaged(reason)) => replace(path, &reason, &mut warnings)?,
         };
-        let state = State {
+        let state = PoolState {
             idle: vec![connection],
             taken: 0,
             waiting: 0,
@@ -171,7 +171,7 @@ impl Db {
         match fs::File::open(&log).and_then(|file| file.sync_data()) {
             // Then it has been copied into the database, which was synced.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            other => other.on("sync", &log),
+            other => Ok(other.on("sync", &log)?),
         }
     }
 
@@ -185,7 +185,7 @@ impl Db {
         loop {
             let (generation, idle) = self.take();
             let connected = idle.map_or_else(|| connect(&self.path), Ok);
-            let mut taken = Taken { db: self, generation, connection: None };
+            let mut taken = PooledConnection { db: self, generation, connection: None };
             let done = connected.and_then(|connection| work(taken.connection.insert(connection)));
             drop(taken);
             match done {
@@ -202,7 +202,7 @@ impl Db {
 
     /// A connection that is idle, or soon is.
     fn take(&self) -> (u64, Option<Connection>) {
-        let are_at_work = |state: &mut State| state.idle.is_empty() && state.taken > 0;
+        let are_at_work = |state: &mut PoolState| state.idle.is_empty() && state.taken > 0;
         let mut state = self.state();
         if are_at_work(&mut state) {
             state.waiting += 1;
@@ -254,19 +254,19 @@ impl Db {
         self.recover(generation, &rusqlite::Error::SqliteFailure(code, Some(reason.to_owned())))
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> std::sync::MutexGuard<'_, PoolState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A connection at work, or about to be opened. It is given back when this is dropped.
-struct Taken<'a> {
+struct PooledConnection<'a> {
     db: &'a Db,
     generation: u64,
     connection: Option<Connection>,
 }
 
-impl Drop for Taken<'_> {
+impl Drop for PooledConnection<'_> {
     fn drop(&mut self) {
         let mut state = self.db.state();
         state.taken -= 1;
@@ -322,12 +322,12 @@ pub(crate) fn uint(number: i64) -> u64 {
 }
 
 /// Why a database cannot be opened.
-enum Unusable {
+enum OpenFailure {
     Damaged(String),
     Error(StoreError),
 }
 
-impl Unusable {
+impl OpenFailure {
     fn into_error(self, path: &Path) -> StoreError {
         match self {
             Self::Damaged(reason) => StoreError::Damaged { path: path.to_owned(), reason },
@@ -337,12 +337,12 @@ impl Unusable {
 }
 
 /// Opens the file and makes sure that it has our schema.
-fn prepare(path: &Path) -> Result<Connection, Unusable> {
+fn prepare(path: &Path) -> Result<Connection, OpenFailure> {
     let judge = |error: rusqlite::Error| {
         if is_damage(&error) {
-            Unusable::Damaged(error.to_string())
+            OpenFailure::Damaged(error.to_string())
         } else {
-            Unusable::Error(StoreError::Database { path: path.to_owned(), source: error })
+            OpenFailure::Error(StoreError::Database { path: path.to_owned(), source: error })
         }
     };
     let connection = connect(path).map_err(judge)?;
@@ -360,14 +360,14 @@ fn prepare(path: &Path) -> Result<Connection, Unusable> {
         (APPLICATION_ID, version) if version > i64::from(FORMAT) => {
             let found = version.to_string();
             let newer = StoreError::NewerFormat { path: path.to_owned(), found, known: FORMAT };
-            return Err(Unusable::Error(newer));
+            return Err(OpenFailure::Error(newer));
         }
         // Nothing is written where they are there.
         (APPLICATION_ID, 1) if tables >= SCHEMA.matches("CREATE ").count() as i64 => {
             connection.execute_batch(LATER).map_err(judge)?;
         }
-        (APPLICATION_ID, _) => return Err(Unusable::Damaged("its tables are not ours".to_owned())),
-        _ => return Err(Unusable::Damaged("it is another program's".to_owned())),
+        (APPLICATION_ID, _) => return Err(OpenFailure::Damaged("its tables are not ours".to_owned())),
+        _ => return Err(OpenFailure::Damaged("it is another program's".to_owned())),
     }
     Ok(connection)
 }

@@ -1,23 +1,17 @@
 //! What can go wrong with a store, in words that name the path and say what to try.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use dbuild_digest::BlobDigest;
+use dbuild_support::io_context::IoError;
 
 /// An operation of the store that failed. Damage of single entries is not here: it is a miss.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// A file or directory could not be used.
-    #[error("cannot {action} {}: {source}{}", path.display(), hint(source))]
-    Io {
-        /// What was tried: `read`, `write`, …
-        action: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
+    #[error("{}{}", .0, hint(&.0.source))]
+    Io(#[from] IoError),
     /// The database could not be used.
     #[error("cannot use the database {}: {source}{}", path.display(), database_hint(source))]
     Database {
@@ -133,7 +127,7 @@ impl StoreError {
     /// will not fare better.
     pub fn is_storage_exhausted(&self) -> bool {
         match self {
-            Self::Io { source, .. } => exhausted(source),
+            Self::Io(IoError { source, .. }) => exhausted(source),
             Self::Database { source, .. } => matches!(
                 source.sqlite_error_code(),
                 Some(rusqlite::ErrorCode::DiskFull | rusqlite::ErrorCode::ReadOnly)
@@ -168,16 +162,5 @@ fn database_hint(error: &rusqlite::Error) -> &'static str {
         Some(rusqlite::ErrorCode::ReadOnly) => " (--store names another directory)",
         Some(rusqlite::ErrorCode::DatabaseBusy) => " (another dbuild has held it for too long)",
         _ => "",
-    }
-}
-
-/// Gives an I/O error its path.
-pub(crate) trait Context<T> {
-    fn on(self, action: &'static str, path: &Path) -> Result<T, StoreError>;
-}
-
-impl<T, E: Into<io::Error>> Context<T> for Result<T, E> {
-    fn on(self, action: &'static str, path: &Path) -> Result<T, StoreError> {
-        self.map_err(|error| StoreError::Io { action, path: path.to_owned(), source: error.into() })
     }
 }

@@ -6,10 +6,10 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use dbuild_layer::OverlayFlavor;
+use dbuild_support::io_context::IoContext as _;
 use serde::{Deserialize, Serialize};
 
 use crate::StoreError;
-use crate::error::Context;
 use crate::ids::unique;
 use crate::publish::{Durability, publish_bytes};
 
@@ -48,7 +48,7 @@ fn overlay_word(flavor: &OverlayFlavor) -> &'static str {
 pub(crate) fn make_private_dir(path: &Path) -> Result<(), StoreError> {
     match DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        other => other.on("make", path),
+        other => Ok(other.on("make", path)?),
     }
 }
 

@@ -14,9 +14,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use dbuild_digest::StepKey;
+use dbuild_support::io_context::IoContext as _;
 use dbuild_support::lock;
 
-use crate::error::Context;
 use crate::{Store, StoreError};
 
 /// The right to work on one key. Given up when dropped, and when the process dies.

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use dbuild_layer::OverlayFlavor;
+use dbuild_support::io_context::IoContext as _;
 use dbuild_support::lock;
 
 use crate::db::Db;
-use crate::error::Context;
 use crate::format::{ROOMS, check_format, is_ours, make_private_dir, write_format};
 use crate::ids::boot_id;
 use crate::publish::{Durability, publish_bytes, remove_tree};
@@ -43,7 +43,7 @@ impl Store {
             warnings: Mutex::default(),
             trees: Mutex::default(),
             context_lookups: Mutex::default(),
-            uses: Arc::default(),
+            last_used: Arc::default(),
             root,
         };
         let store = Self { inner: Arc::new(inner) };
@@ -90,5 +90,5 @@ fn make_root(dir: &Path) -> Result<(), StoreError> {
     }
     is_ours(dir)?;
     let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
-    fs::set_permissions(dir, private).on("open", dir)
+    Ok(fs::set_permissions(dir, private).on("open", dir)?)
 }

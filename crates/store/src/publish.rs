@@ -24,10 +24,10 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use dbuild_support::io_context::IoContext as _;
 use rustix::fs::{Advice, AtFlags, CWD, FallocateFlags, Mode, OFlags};
 
 use crate::StoreError;
-use crate::error::Context;
 
 /// When a file that is published must survive a crash of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +58,8 @@ pub(crate) fn publish_bytes(
     durability: Durability,
 ) -> Result<(), StoreError> {
     let written = create_new(temp).and_then(|mut file| file.write_all(bytes));
-    let published = written.on("write", place).and_then(|()| publish(temp, place, durability));
+    let published =
+        written.on("write", place).map_err(StoreError::from).and_then(|()| publish(temp, place, durability));
     if published.is_err() {
         // The error that counts is the first one.
         let _ = fs::remove_file(temp);
@@ -215,7 +216,7 @@ fn parent(place: &Path) -> &Path {
 
 /// Makes renames in a directory durable.
 pub(crate) fn sync_dir(dir: &Path) -> Result<(), StoreError> {
-    File::open(dir).and_then(|dir| dir.sync_all()).on("sync", dir)
+    Ok(File::open(dir).and_then(|dir| dir.sync_all()).on("sync", dir)?)
 }
 
 /// A new file, private to its owner.

@@ -4,10 +4,10 @@ use std::fs::{self, DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use dbuild_support::io_context::IoContext as _;
 use dbuild_support::lock;
 
 use crate::StoreError;
-use crate::error::Context;
 use crate::ids::unique;
 use crate::publish::remove_tree;
 

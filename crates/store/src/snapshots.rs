@@ -13,12 +13,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
 use dbuild_digest::{BlobDigest, SnapshotId};
-use dbuild_layer::{EntryKind, Files, StackLayer, Tree};
+use dbuild_layer::{EntryKind, LayerFiles, StackLayer, Tree};
+use dbuild_support::io_context::{IoContext as _, IoError};
 use rusqlite::{OptionalExtension as _, Transaction};
 
 use crate::db::{int, read_back, seal, uint};
-use crate::error::Context;
-use crate::gc::last_used::Used;
+use crate::gc::last_used::Use;
 use crate::ids::unique;
 use crate::publish::{Durability, publish, remove_tree};
 use crate::{Store, StoreError};
@@ -45,8 +45,8 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// Where its files are.
-    pub fn files(&self) -> Files {
-        self.dir.clone().map_or(Files::Absent, Files::Snapshot)
+    pub fn files(&self) -> LayerFiles {
+        self.dir.clone().map_or(LayerFiles::Absent, LayerFiles::Snapshot)
     }
 
     /// As a layer of a stack.
@@ -304,7 +304,10 @@ impl Store {
         let trash = self.scratch_path();
         match fs::rename(path, &trash) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(trash),
-            other => other.on("remove", path).map(|()| trash),
+            other => {
+                other.on("remove", path)?;
+                Ok(trash)
+            }
         }
     }
 
@@ -331,7 +334,7 @@ impl Store {
         });
         let (last_used, created) = times.ok().flatten()?;
         if self.touch_is_due(last_used) {
-            self.note(&Used::Snapshot(id), &window);
+            self.note(&Use::Snapshot(id), &window);
         }
         Some(created)
     }
@@ -481,7 +484,7 @@ fn chain_seal(id: &str, chain: &BlobDigest) -> Vec<u8> {
 pub(crate) fn is_damage(error: &StoreError) -> bool {
     match error {
         StoreError::Damaged { .. } => true,
-        StoreError::Io { source, .. } => {
+        StoreError::Io(IoError { source, .. }) => {
             matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
                 // The disk cannot read it.
                 || source.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())

@@ -10,7 +10,7 @@ use dbuild_support::time::now_ms;
 
 use crate::StoreError;
 use crate::db::Db;
-use crate::gc::last_used::{Used, Uses, Window};
+use crate::gc::last_used::{LastUsed, Use, Window};
 use crate::ids::unique;
 use crate::scratch::Scratch;
 
@@ -34,12 +34,12 @@ pub(crate) struct Inner {
     /// When the first look-up began, by the roots of the content caches that were looked into and not
     /// written since.
     pub(crate) context_lookups: Mutex<HashMap<PathBuf, i64>>,
-    pub(crate) uses: Arc<Uses>,
+    pub(crate) last_used: Arc<LastUsed>,
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.uses.flush(&self.db);
+        self.last_used.flush(&self.db);
     }
 }
 
@@ -91,21 +91,21 @@ impl Store {
     }
 
     fn lease_floor(&self) -> u64 {
-        self.inner.uses.leases().iter().map(|(since_ms, _)| *since_ms).max().unwrap_or(0)
+        self.inner.last_used.leases().iter().map(|(since_ms, _)| *since_ms).max().unwrap_or(0)
     }
 
     /// Opens the window of a look-up; must come before it.
     pub(crate) fn window(&self) -> Result<Window, StoreError> {
-        self.inner.uses.window(&self.inner.db, || self.publishing())
+        self.inner.last_used.window(&self.inner.db, || self.publishing())
     }
 
     /// Notes a use of what was found within a window.
-    pub(crate) fn note(&self, used: &Used<'_>, window: &Window) {
-        self.inner.uses.note(&self.inner.db, used, self.stamp(), window);
+    pub(crate) fn note(&self, used: &Use<'_>, window: &Window) {
+        self.inner.last_used.note(&self.inner.db, used, self.stamp(), window);
     }
 
     /// Writes what was noted. Called before anybody reads uses or removes what is unused, and at the end of a build.
     pub fn flush_uses(&self) {
-        self.inner.uses.flush(&self.inner.db);
+        self.inner.last_used.flush(&self.inner.db);
     }
 }

@@ -6,5 +6,7 @@
 pub mod csv;
 pub mod edit_distance;
 pub mod escape;
+pub mod io_context;
 pub mod lock;
+pub mod resolve_links;
 pub mod time;

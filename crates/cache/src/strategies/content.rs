@@ -4,7 +4,7 @@ use dbuild_plan::{Step, StepKind};
 
 use super::{add_key, add_output, add_selected, needs_parent, sources};
 use crate::words::words;
-use crate::{IngredientKind, Inputs, Sink, Strategy, Unknown};
+use crate::{IngredientKind, Inputs, Sink, Strategy, UnknownInput};
 
 /// A step is its parent's key and its own words; whatever it takes from elsewhere (a context or another stage) counts by
 /// the content that is selected.
@@ -13,9 +13,9 @@ use crate::{IngredientKind, Inputs, Sink, Strategy, Unknown};
 /// mounts. The cut-off is early at those: a stage that ran again and gave the same file rebuilds nobody who
 /// takes only that file.
 #[derive(Debug)]
-pub(crate) struct Content;
+pub(crate) struct ContentStrategy;
 
-impl Strategy for Content {
+impl Strategy for ContentStrategy {
     fn name(&self) -> &'static str {
         "content"
     }
@@ -24,7 +24,7 @@ impl Strategy for Content {
         1
     }
 
-    fn ingredients(&self, step: &Step, inputs: &dyn Inputs, sink: &mut dyn Sink) -> Result<(), Unknown> {
+    fn ingredients(&self, step: &Step, inputs: &dyn Inputs, sink: &mut dyn Sink) -> Result<(), UnknownInput> {
         words(step, sink);
         if let StepKind::Image(image) = &step.kind {
             sink.add(IngredientKind::Base, "", &image.image.digest.to_string());

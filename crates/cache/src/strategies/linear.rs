@@ -4,7 +4,7 @@ use dbuild_plan::{Step, StepKind};
 
 use super::{add_key, add_selected, sources};
 use crate::words::words;
-use crate::{IngredientKind, Inputs, Sink, Strategy, Unknown};
+use crate::{IngredientKind, Inputs, Sink, Strategy, UnknownInput};
 
 /// A step is its parent's key and its own words; content counts only where it comes from outside (context, URL, git).
 ///
@@ -12,9 +12,9 @@ use crate::{IngredientKind, Inputs, Sink, Strategy, Unknown};
 /// changed step runs again, whatever the step gave (no early cut-off). Another stage is its last step's key, so a
 /// `COPY --from` runs again when anything in that stage changed. `COPY --link` has no meaning here.
 #[derive(Debug)]
-pub(crate) struct Linear;
+pub(crate) struct LinearStrategy;
 
-impl Strategy for Linear {
+impl Strategy for LinearStrategy {
     fn name(&self) -> &'static str {
         "linear"
     }
@@ -23,7 +23,7 @@ impl Strategy for Linear {
         1
     }
 
-    fn ingredients(&self, step: &Step, inputs: &dyn Inputs, sink: &mut dyn Sink) -> Result<(), Unknown> {
+    fn ingredients(&self, step: &Step, inputs: &dyn Inputs, sink: &mut dyn Sink) -> Result<(), UnknownInput> {
         words(step, sink);
         if let StepKind::Image(image) = &step.kind {
             sink.add(IngredientKind::Base, "", &image.image.digest.to_string());

@@ -12,9 +12,9 @@ macro_rules! built_in {
 
 // A new strategy is a file in this directory and a line here.
 built_in! {
-    linear::Linear,
-    content::Content,
-    output::Output,
+    linear::LinearStrategy,
+    content::ContentStrategy,
+    output::OutputStrategy,
 }
 
 /// The worked example of `docs/concepts/cache-key.md`.
@@ -24,10 +24,10 @@ pub(crate) mod whole;
 
 use dbuild_plan::{MountKind, Step, StepId, StepKind};
 
-use crate::{Ingredient, IngredientKind, Inputs, Sink, Strategy, Unknown};
+use crate::{Ingredient, IngredientKind, Inputs, Sink, Strategy, UnknownInput};
 
 /// How a strategy looks at one source of a step.
-struct Source {
+struct StepSource {
     /// Counts through [`Step::sources`].
     index: usize,
     /// The step that it is taken from.
@@ -37,18 +37,18 @@ struct Source {
 }
 
 /// The sources of a step in the order in which its words name them: a COPY's as written, mounts by target.
-fn sources(step: &Step) -> Vec<Source> {
+fn sources(step: &Step) -> Vec<StepSource> {
     let StepKind::Run(run) = &step.kind else {
         let sources = step.sources().into_iter().enumerate();
-        return sources.map(|(index, from)| Source { index, from, whole: false }).collect();
+        return sources.map(|(index, from)| StepSource { index, from, whole: false }).collect();
     };
-    let mut mounts: Vec<(&str, Source)> = Vec::new();
+    let mut mounts: Vec<(&str, StepSource)> = Vec::new();
     for mount in &run.mounts {
         if let MountKind::Bind { from, source, .. } | MountKind::Cache { from: Some(from), source, .. } =
             &mount.kind
         {
             let whole = source.bytes().all(|byte| byte == b'/');
-            mounts.push((&mount.target, Source { index: mounts.len(), from: *from, whole }));
+            mounts.push((&mount.target, StepSource { index: mounts.len(), from: *from, whole }));
         }
     }
     mounts.sort_by_key(|(target, _)| *target);
@@ -80,8 +80,8 @@ fn parts(list: &[Ingredient]) -> Vec<&[Ingredient]> {
 }
 
 /// Adds each path that a source gives. The count goes first, so that paths cannot slide between sources.
-fn add_selected(source: &Source, inputs: &dyn Inputs, sink: &mut dyn Sink) -> Result<(), Unknown> {
-    let paths = inputs.selected(source.index).ok_or(Unknown { input: source.from })?;
+fn add_selected(source: &StepSource, inputs: &dyn Inputs, sink: &mut dyn Sink) -> Result<(), UnknownInput> {
+    let paths = inputs.selected(source.index).ok_or(UnknownInput { input: source.from })?;
     sink.add(IngredientKind::Input, "paths selected", &paths.len().to_string());
     for path in paths {
         sink.add(IngredientKind::Path, &path.path, &path.digest);
@@ -96,8 +96,8 @@ fn add_key(
     input: StepId,
     inputs: &dyn Inputs,
     sink: &mut dyn Sink,
-) -> Result<(), Unknown> {
-    let key = inputs.key(input).ok_or(Unknown { input })?;
+) -> Result<(), UnknownInput> {
+    let key = inputs.key(input).ok_or(UnknownInput { input })?;
     sink.add(kind, name, &key.to_string());
     Ok(())
 }
@@ -109,8 +109,8 @@ fn add_output(
     input: StepId,
     inputs: &dyn Inputs,
     sink: &mut dyn Sink,
-) -> Result<(), Unknown> {
-    let output = inputs.output(input).ok_or(Unknown { input })?;
+) -> Result<(), UnknownInput> {
+    let output = inputs.output(input).ok_or(UnknownInput { input })?;
     sink.add(kind, name, &output.to_string());
     Ok(())
 }

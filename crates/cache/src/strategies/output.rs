@@ -4,7 +4,7 @@ use dbuild_plan::{Step, StepKind};
 
 use super::{add_output, add_selected, needs_parent, sources};
 use crate::words::words;
-use crate::{IngredientKind, Inputs, Sink, Strategy, Unknown, base_output};
+use crate::{IngredientKind, Inputs, Sink, Strategy, UnknownInput, base_output};
 
 /// A step is its own words and the content of every input: the parent by its output, sources by what is selected.
 ///
@@ -13,9 +13,9 @@ use crate::{IngredientKind, Inputs, Sink, Strategy, Unknown, base_output};
 /// what follows. An image counts by its layers' diff_ids, so its name, its tag, its config and its compression do not matter
 /// (what of the config matters to a step is in the step's own words).
 #[derive(Debug)]
-pub(crate) struct Output;
+pub(crate) struct OutputStrategy;
 
-impl Strategy for Output {
+impl Strategy for OutputStrategy {
     fn name(&self) -> &'static str {
         "output"
     }
@@ -24,7 +24,7 @@ impl Strategy for Output {
         1
     }
 
-    fn ingredients(&self, step: &Step, inputs: &dyn Inputs, sink: &mut dyn Sink) -> Result<(), Unknown> {
+    fn ingredients(&self, step: &Step, inputs: &dyn Inputs, sink: &mut dyn Sink) -> Result<(), UnknownInput> {
         words(step, sink);
         if let StepKind::Image(image) = &step.kind {
             sink.add(IngredientKind::Base, "", &base_output(&image.image).to_string());

@@ -9,7 +9,7 @@ use dbuild_plan::{
     MountKind, NetworkMode, RunStep, ScriptFile, SecurityMode, StageId, Step, StepId, StepKind,
 };
 
-use crate::{Ingredient, Inputs, SelectedPath, SelectedPaths, Unknown, key_of, strategies, strategy};
+use crate::{Ingredient, Inputs, SelectedPath, SelectedPaths, UnknownInput, key_of, strategies, strategy};
 
 pub(super) const PARENT: StepId = StepId(0);
 pub(super) const STAGE: StepId = StepId(1);
@@ -159,7 +159,11 @@ pub(super) fn step(kind: StepKind) -> Step {
     Step { stage: StageId(0), text: "text".into(), kind }
 }
 
-pub(super) fn key(name: &str, step: &Step, inputs: &Answers) -> Result<(StepKey, Vec<Ingredient>), Unknown> {
+pub(super) fn key(
+    name: &str,
+    step: &Step,
+    inputs: &Answers,
+) -> Result<(StepKey, Vec<Ingredient>), UnknownInput> {
     key_of(strategy(name).unwrap(), step, inputs)
 }
 

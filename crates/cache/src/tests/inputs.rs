@@ -3,7 +3,7 @@
 use dbuild_plan::{StepId, StepKind};
 
 use super::fixture::{Answers, CONTEXT, PARENT, STAGE, answers, copy, key, run, step};
-use crate::{SelectedPath, Unknown, changed_sources, standing_key};
+use crate::{SelectedPath, UnknownInput, changed_sources, standing_key};
 
 /// For each strategy whether a change of the inputs changes the key of the step.
 fn changed(kind: &StepKind, change: impl Fn(&mut Answers)) -> [bool; 3] {
@@ -86,11 +86,11 @@ fn what_is_not_known_is_named() {
     let unknown = |name: &str, inputs: &Answers| key(name, &kind, inputs).unwrap_err();
     let mut inputs = answers();
     inputs.keys.clear();
-    assert_eq!(unknown("content", &inputs), Unknown { input: PARENT });
+    assert_eq!(unknown("content", &inputs), UnknownInput { input: PARENT });
     assert!(key("output", &kind, &inputs).is_ok());
     let mut inputs = answers();
     inputs.selected.remove(&0);
-    assert_eq!(unknown("output", &inputs), Unknown { input: STAGE });
+    assert_eq!(unknown("output", &inputs), UnknownInput { input: STAGE });
     assert!(key("linear", &kind, &inputs).is_ok());
 }
 

@@ -4,7 +4,7 @@ use dbuild_plan::{Step, StepKind};
 
 use super::{add_output, add_selected, needs_parent, sources};
 use crate::words::words;
-use crate::{IngredientKind, Inputs, Sink, Strategy, Unknown};
+use crate::{IngredientKind, Inputs, Sink, Strategy, UnknownInput};
 
 /// A step is its own words, its parent by its output, and every stage that it takes from as a whole.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ impl Strategy for Whole {
         1
     }
 
-    fn ingredients(&self, step: &Step, inputs: &dyn Inputs, sink: &mut dyn Sink) -> Result<(), Unknown> {
+    fn ingredients(&self, step: &Step, inputs: &dyn Inputs, sink: &mut dyn Sink) -> Result<(), UnknownInput> {
         words(step, sink);
         if let StepKind::Image(image) = &step.kind {
             sink.add(IngredientKind::Base, "", &image.image.digest.to_string());

@@ -11,7 +11,7 @@ use dbuild_exporter::{
 use dbuild_oci::{HistoryEntry, MediaTypes, Reference};
 use dbuild_plan::{Plan, Stage, StepKind};
 use dbuild_scheduler::{Built, BuiltTarget};
-use dbuild_store::Awaited;
+use dbuild_store::IncomingBlob;
 
 use super::resolve_images::Images;
 use crate::cli::BuildArgs;
@@ -40,7 +40,7 @@ pub(crate) fn begin(session: &Session, plan: &Plan, outputs: &[OutputSpec]) -> O
     let begin = |(at, output)| Some((at, EarlyArchive::begin(&session.store, output)?));
     let early = outputs.iter().enumerate().find_map(begin)?;
     if let StepKind::Image(base) = &base.kind {
-        let layers = base.image.layers.iter().map(|layer| Awaited::There(layer.digest, layer.size));
+        let layers = base.image.layers.iter().map(|layer| IncomingBlob::There(layer.digest, layer.size));
         layers.for_each(early.1.listener());
     }
     Some(early)

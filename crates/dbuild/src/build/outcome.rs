@@ -6,7 +6,7 @@ use std::path::Path;
 use dbuild_events::BuildId;
 use dbuild_exporter::ExportError;
 use dbuild_report::{Build, Bytes, Contents, Step, Summary, page};
-use dbuild_store::{Store, Upkeep, UpkeepLimits};
+use dbuild_store::{AfterBuildLimits, AfterBuildReport, Store};
 
 use crate::cli::{BuildArgs, ProgressMode};
 use crate::error::Error;
@@ -14,9 +14,9 @@ use crate::past_build::read_build;
 use crate::{pipes, progress};
 
 /// Keeps the store within its limits, now that everything about the build has been said. No error of a build that is done.
-pub(super) fn collect(store: &Store, limits: &UpkeepLimits, flags: &BuildArgs) {
+pub(super) fn collect(store: &Store, limits: &AfterBuildLimits, flags: &BuildArgs) {
     let quiet = flags.quiet || matches!(flags.progress, ProgressMode::Quiet | ProgressMode::Rawjson);
-    match store.upkeep(limits) {
+    match store.collect_after_build(limits) {
         Ok(Some(upkeep)) if !quiet => progress::say(&collected(&upkeep)),
         Ok(_) => {}
         Err(error) => progress::say(&format!("warning: the cache is not collected: {error}")),
@@ -43,8 +43,8 @@ pub(super) fn finish(flags: &BuildArgs, done: &Done) -> Result<(), Error> {
 }
 
 /// The line about a collection after a build.
-fn collected(upkeep: &Upkeep) -> String {
-    let Upkeep { pruned, keep_size, unfinished } = upkeep;
+fn collected(upkeep: &AfterBuildReport) -> String {
+    let AfterBuildReport { pruned, keep_size, unfinished } = upkeep;
     let count = |count: u64, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     let removed = [
         (pruned.snapshots, count(pruned.snapshots, "result")),

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt as _;
 
 use dbuild_digest::BlobDigest;
 use dbuild_events::{Event, EventSink};
-use dbuild_layer::{EntryKind, Found, Stack, TreePath};
+use dbuild_layer::{EntryKind, Stack, StackEntry, TreePath};
 use dbuild_oci::{ImageConfig, Platform};
 use dbuild_plan::{Plan, StageId};
 use dbuild_scheduler::Built;
@@ -62,7 +62,7 @@ impl Files for StackFiles {
     }
 }
 
-fn kind(found: &Found<'_>) -> NodeKind {
+fn kind(found: &StackEntry<'_>) -> NodeKind {
     match found.kind() {
         EntryKind::File { size, .. } => NodeKind::File(*size),
         EntryKind::Dir { .. } => NodeKind::Dir,
@@ -81,7 +81,7 @@ pub(crate) fn tell(store: &Store, plan: &Plan, built: &Built, events: &dyn Event
         let layers = target.layers.iter().map(|layer| layer.diff_id.to_string()).collect::<Vec<_>>();
         let Ok(known_by) = serde_json::to_vec(&(&stage.config, &stage.platform, layers)) else { continue };
         let key = BlobDigest::of(&known_by);
-        let remembered = store.memo(TOPIC, &key).and_then(|text| serde_json::from_str(&text).ok());
+        let remembered = store.analysis(TOPIC, &key).and_then(|text| serde_json::from_str(&text).ok());
         if let Some(Event::StartChecked { verdict, line, findings, .. }) = remembered {
             events.emit(Event::StartChecked { stage: target.stage.0, verdict, line, findings });
             continue;
@@ -89,7 +89,7 @@ pub(crate) fn tell(store: &Store, plan: &Plan, built: &Built, events: &dyn Event
         let Some(start) = of_build(plan, built, target.stage) else { continue };
         let event = start.event(target.stage.0);
         if let (true, Ok(text)) = (start.is_final(), serde_json::to_string(&event)) {
-            store.remember(TOPIC, &key, &text);
+            store.put_analysis(TOPIC, &key, &text);
         }
         events.emit(event);
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use dbuild_events::Origin;
 use dbuild_report::{Bytes, Seconds};
-use dbuild_store::{PruneOptions, Pruned, RecordEntry, Store};
+use dbuild_store::{PruneOptions, PruneReport, RecordEntry, Store};
 use dbuild_support::time::local;
 use serde_json::json;
 
@@ -60,7 +60,7 @@ pub(crate) fn prune(global: &Global, args: &PruneArgs) -> Result<(), Error> {
     if !args.dry_run {
         return print(&format!("freed {freed}; {left} are left"));
     }
-    let Pruned { snapshots, blobs, cache_mounts, .. } = pruned;
+    let PruneReport { snapshots, blobs, cache_mounts, .. } = pruned;
     print(&format!(
         "would free about {freed} ({snapshots} results, {blobs} blobs, {cache_mounts} cache mounts); about {left} would be left"
     ))

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 
 use dbuild_digest::BlobDigest;
-use dbuild_store::{Awaited, Incoming};
+use dbuild_store::{Incoming, IncomingBlob};
 
 use super::{Bench, names};
 use crate::image_blobs::ImageBlobs;
@@ -56,7 +56,7 @@ fn begun_or_not_the_archive_is_the_same() {
     let whole = write(&bench, &image, "whole.tar", None);
     let begin = |layers: Vec<(BlobDigest, u64)>| {
         let early = EarlyArchive::begin(&bench.store, &spec(&bench, "app.tar")).unwrap();
-        layers.into_iter().for_each(|(digest, size)| early.listener()(Awaited::There(digest, size)));
+        layers.into_iter().for_each(|(digest, size)| early.listener()(IncomingBlob::There(digest, size)));
         early
     };
 
@@ -93,8 +93,8 @@ fn a_layer_is_written_while_it_comes() {
         old.into_iter().for_each(|old| fs::write(bench.path("app.tar"), old).unwrap());
         let early = EarlyArchive::begin(&bench.store, &spec(&bench, "app.tar")).unwrap();
         let (listener, incoming) = (early.listener(), Incoming::default());
-        listener(Awaited::There(blobs[0].0, blobs[0].1));
-        listener(Awaited::Coming(incoming.clone()));
+        listener(IncomingBlob::There(blobs[0].0, blobs[0].1));
+        listener(IncomingBlob::Coming(incoming.clone()));
         let mut writer = bench.store.blob_writer().unwrap().shown(&incoming).unwrap();
         for piece in bytes.chunks(7) {
             writer.write_all(piece).unwrap();
@@ -107,8 +107,8 @@ fn a_layer_is_written_while_it_comes() {
     for other in [None, Some((&b"other bytes"[..], false)), Some((b"other bytes", true))] {
         let early = EarlyArchive::begin(&bench.store, &spec(&bench, "app.tar")).unwrap();
         let (listener, incoming) = (early.listener(), Incoming::default());
-        listener(Awaited::There(blobs[0].0, blobs[0].1));
-        listener(Awaited::Coming(incoming.clone()));
+        listener(IncomingBlob::There(blobs[0].0, blobs[0].1));
+        listener(IncomingBlob::Coming(incoming.clone()));
         if let Some((bytes, is_whole)) = other {
             let mut writer = bench.store.blob_writer().unwrap().shown(&incoming).unwrap();
             writer.write_all(bytes).unwrap();
@@ -127,8 +127,8 @@ fn of_one_that_is_given_up_nothing_is_left() {
     let image = bench.image("linux/amd64");
     let early = EarlyArchive::begin(&bench.store, &spec(&bench, "app.tar")).unwrap();
     let listener = early.listener();
-    base(&bench, &image).into_iter().for_each(|(digest, size)| listener(Awaited::There(digest, size)));
-    listener(Awaited::Coming(Incoming::default()));
+    base(&bench, &image).into_iter().for_each(|(digest, size)| listener(IncomingBlob::There(digest, size)));
+    listener(IncomingBlob::Coming(Incoming::default()));
     drop(early);
     assert!(outputs(&bench).is_empty());
 }

@@ -10,7 +10,8 @@ use std::path::Path;
 use std::process::Command;
 
 use dbuild_layer::{
-    Compression, Files, NoMembers, OverlayFlavor, PackOptions, Stack, StackLayer, UnpackLimits, pack, unpack,
+    Compression, LayerFiles, NoGzipBlocks, OverlayFlavor, PackOptions, Stack, StackLayer, UnpackLimits, pack,
+    unpack,
 };
 use dbuild_oci::{HistoryEntry, ImageConfig, MediaTypes, Platform, Reference};
 use dbuild_store::{PackedLayer, Store};
@@ -48,9 +49,14 @@ impl Bench {
             unpack(tar.as_slice(), &dir, OverlayFlavor::Trusted, &UnpackLimits::default()).unwrap();
         let made = unpacked.complete(&Stack::new(Vec::new())).unwrap();
         let mut writer = self.store.blob_writer().unwrap();
-        let packed =
-            pack(&made.tree, &Files::Snapshot(dir.clone()), &PackOptions::default(), &NoMembers, &mut writer)
-                .unwrap();
+        let packed = pack(
+            &made.tree,
+            &LayerFiles::Snapshot(dir.clone()),
+            &PackOptions::default(),
+            &NoGzipBlocks,
+            &mut writer,
+        )
+        .unwrap();
         writer.commit(Some(&(packed.digest, packed.size))).unwrap();
         let layer = PackedLayer {
             diff_id: packed.diff_id,
@@ -59,7 +65,7 @@ impl Bench {
             media_type: Compression::Gzip.media_type().to_owned(),
             annotations: Default::default(),
         };
-        (StackLayer { tree: made.tree.into(), files: Files::Snapshot(dir) }, layer)
+        (StackLayer { tree: made.tree.into(), files: LayerFiles::Snapshot(dir) }, layer)
     }
 
     /// An image of two layers, the lower one with Docker's media type, as a pulled base has it.

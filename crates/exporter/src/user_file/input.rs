@@ -106,7 +106,7 @@ impl Read for Input {
 fn open(path: &Path) -> io::Result<File> {
     let mut at = path.to_owned();
     // `/dev/stdin` is a link to an own descriptor.
-    for _ in 0..super::output::MAX_LINKS {
+    for _ in 0..dbuild_support::resolve_links::KERNEL_MAX_LINKS {
         if let Some(file) = own_descriptor(&at).and_then(|number| duplicate(number).ok()) {
             return Ok(file);
         }

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use dbuild_store::{StoreError, replace_file};
+use dbuild_support::io_context::IoError;
+use dbuild_support::resolve_links::KERNEL_MAX_LINKS;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
@@ -15,9 +17,6 @@ use super::descriptor::{duplicate, is_magic_link, own_descriptor};
 use super::waiting::TURN;
 use crate::ExportError;
 use crate::error::Context;
-
-/// As many links as Linux follows on the way to one path.
-pub(super) const MAX_LINKS: usize = 40;
 
 /// What a path leads to, once its links were followed.
 #[derive(Debug)]
@@ -34,7 +33,7 @@ pub fn write_result(path: &Path, bytes: &[u8], waiting: &Waiting) -> Result<(), 
         Place::File(file) => {
             make_parent(&file)?;
             replace_file(&file, |new| new.write_all(bytes)).map_err(|error| match error {
-                StoreError::Io { source, .. } => ExportError::from_io(source, "write", path),
+                StoreError::Io(IoError { source, .. }) => ExportError::from_io(source, "write", path),
                 error => error.into(),
             })
         }
@@ -53,7 +52,7 @@ pub(crate) fn make_parent(file: &Path) -> Result<(), ExportError> {
 /// Finds out where a result goes that is to be written to `path`; for a FIFO, once somebody reads it.
 pub(crate) fn place(path: &Path, waiting: &Waiting) -> Result<Place, ExportError> {
     let mut at = path.to_owned();
-    for _ in 0..MAX_LINKS {
+    for _ in 0..KERNEL_MAX_LINKS {
         if let Some(number) = own_descriptor(&at) {
             let file = duplicate(number).or_else(|_| open(&at)).on("write", path)?;
             return into_file(file, path);

@@ -4,19 +4,19 @@ use std::io::Read;
 use std::sync::mpsc;
 
 /// Reads what another thread sends in pieces; an error that it sends is the reader's.
-pub(crate) struct Chunks {
+pub(crate) struct ChunkReader {
     chunks: mpsc::Receiver<std::io::Result<Vec<u8>>>,
     current: Vec<u8>,
     at: usize,
 }
 
-impl Chunks {
+impl ChunkReader {
     pub(crate) fn new(chunks: mpsc::Receiver<std::io::Result<Vec<u8>>>) -> Self {
         Self { chunks, current: Vec::new(), at: 0 }
     }
 }
 
-impl Read for Chunks {
+impl Read for ChunkReader {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         while self.at == self.current.len() {
             match self.chunks.recv() {

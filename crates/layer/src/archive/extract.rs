@@ -1,4 +1,4 @@
-//! Archives as sequences of operations: read once, with files' bytes going to the spool, then applied to a [`Draft`]
+//! Archives as sequences of operations: read once, with files' bytes going to the spool, then applied to a [`LayerBuilder`]
 //! whose lower layers are known by then.
 
 use std::fs::{DirBuilder, File};
@@ -7,27 +7,28 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use dbuild_digest::{ContentDigest, ContentHasher};
+use dbuild_support::io_context::IoContext as _;
 
 use crate::archive::estargz_entries;
-use crate::archive::operation::Operation;
+use crate::archive::operation::ArchiveOperation;
 use crate::archive::tar_reader::{self, Header};
 use crate::disk::materialize::{SPOOL, spooled};
-use crate::tree::layer_builder::Draft;
-use crate::tree::layer_files::Bytes;
+use crate::tree::layer_builder::LayerBuilder;
+use crate::tree::layer_files::ByteSource;
 use crate::tree::sorted_nodes::Node;
 use crate::{ArchiveError, Entry, EntryKind, LayerError, Mtime, ResolveError, TreePath, UnpackLimits};
 
 /// An archive that was read to its end.
 #[derive(Debug)]
 pub(crate) struct Archive {
-    pub(crate) operations: Vec<Operation>,
+    pub(crate) operations: Vec<ArchiveOperation>,
     /// The next free number of the spool.
     pub(crate) spooled: u64,
 }
 
 /// What an archive is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Purpose {
+pub(crate) enum ArchivePurpose {
     /// A layer of an image, which names nothing above its root.
     Layer,
     /// A file that ADD unpacks as if its place were the root of everything: `..` ends there, and a directory is not
@@ -41,12 +42,12 @@ pub(crate) fn read(
     out: &Path,
     first: u64,
     limits: &UnpackLimits,
-    purpose: Purpose,
+    purpose: ArchivePurpose,
 ) -> Result<Archive, LayerError> {
     let spool = out.join(SPOOL);
     match DirBuilder::new().mode(0o700).create(&spool) {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-        other => other.map_err(LayerError::std("create", &spool))?,
+        other => other.on("create", &spool)?,
     }
     let mut reader = tar_reader::Reader::new(reader, limits.bytes);
     let mut archive = Archive { operations: Vec::new(), spooled: first };
@@ -62,20 +63,20 @@ pub(crate) fn read(
                 archive.spooled += 1;
                 let at = out.join(spooled(number));
                 let content = spool_file(&mut reader, &at, &mut buffer)?;
-                Operation::Put(entry_of(&header, path, content), Some(number))
+                ArchiveOperation::Put(entry_of(&header, path, content), Some(number))
             }
-            Kind::Other(kind) => Operation::Put(entry_of(&header, path, kind), None),
+            Kind::Other(kind) => ArchiveOperation::Put(entry_of(&header, path, kind), None),
             Kind::Link(target) => {
                 let entry = entry_of(&header, path, EntryKind::Hardlink { target: target.clone() });
-                Operation::Link { entry, target }
+                ArchiveOperation::Link { entry, target }
             }
-            Kind::Hide => Operation::Hide(path),
-            Kind::HideContents => Operation::HideContents(path),
+            Kind::Hide => ArchiveOperation::Hide(path),
+            Kind::HideContents => ArchiveOperation::HideContents(path),
         };
         archive.operations.push(operation);
     }
     reader.drain()?;
-    if purpose == Purpose::Layer {
+    if purpose == ArchivePurpose::Layer {
         estargz_entries::leave_out(&mut archive.operations);
     }
     Ok(archive)
@@ -98,11 +99,11 @@ enum Kind {
 }
 
 /// What an entry is, and its path. `None` for what is skipped.
-fn classify(header: &Header, purpose: Purpose) -> Result<Option<(TreePath, Kind)>, ArchiveError> {
+fn classify(header: &Header, purpose: ArchivePurpose) -> Result<Option<(TreePath, Kind)>, ArchiveError> {
     let refuse = |why: String| ArchiveError::Refused { name: tar_reader::shown(&header.name), why };
     let path = inside(&header.name, purpose).map_err(|why| refuse(why.to_owned()))?;
     // Without a slash in front it means the place of the archive itself, of which nothing is said then.
-    if path.is_root() && purpose == Purpose::Add && !header.name.starts_with(b"/") {
+    if path.is_root() && purpose == ArchivePurpose::Add && !header.name.starts_with(b"/") {
         return Ok(None);
     }
     if let Some((parent, name)) = path.split()
@@ -151,7 +152,7 @@ fn classify(header: &Header, purpose: Purpose) -> Result<Option<(TreePath, Kind)
 }
 
 /// The path of a name in an archive: a leading slash says nothing, and nothing leads above the root.
-fn inside(name: &[u8], purpose: Purpose) -> Result<TreePath, &'static str> {
+fn inside(name: &[u8], purpose: ArchivePurpose) -> Result<TreePath, &'static str> {
     let mut depth = 0_i64;
     for component in name.split(|byte| *byte == b'/') {
         match component {
@@ -159,7 +160,7 @@ fn inside(name: &[u8], purpose: Purpose) -> Result<TreePath, &'static str> {
             b".." => depth -= 1,
             _ => depth += 1,
         }
-        if depth < 0 && purpose == Purpose::Layer {
+        if depth < 0 && purpose == ArchivePurpose::Layer {
             return Err("leads out of the archive");
         }
     }
@@ -179,12 +180,7 @@ fn spool_file<R: Read>(
     at: &Path,
     buffer: &mut [u8],
 ) -> Result<EntryKind, LayerError> {
-    let mut file = File::options()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(at)
-        .map_err(LayerError::std("create", at))?;
+    let mut file = File::options().write(true).create_new(true).mode(0o600).open(at).on("create", at)?;
     let mut hasher = ContentHasher::default();
     let mut size = 0;
     loop {
@@ -193,42 +189,42 @@ fn spool_file<R: Read>(
             return Ok(EntryKind::File { size, content: hasher.finish() });
         }
         hasher.update(&buffer[..got]);
-        file.write_all(&buffer[..got]).map_err(LayerError::std("write", at))?;
+        file.write_all(&buffer[..got]).on("write", at)?;
         size += got as u64;
     }
 }
 
 /// Applies operations to a draft, below one directory of it, which is the root for every path and symlink in the archive.
-pub(crate) struct Applied<'d, 'a> {
-    draft: &'d mut Draft<'a>,
+pub(crate) struct ArchiveApplier<'d, 'a> {
+    draft: &'d mut LayerBuilder<'a>,
     root: &'d TreePath,
     owner: Option<(u32, u32)>,
-    purpose: Purpose,
+    purpose: ArchivePurpose,
     /// The directory of the entry before, as written and resolved: most entries share it.
     before: Option<(TreePath, TreePath)>,
 }
 
-impl<'d, 'a> Applied<'d, 'a> {
+impl<'d, 'a> ArchiveApplier<'d, 'a> {
     /// With `owner`, everything belongs to it.
     pub(crate) fn new(
-        draft: &'d mut Draft<'a>,
+        draft: &'d mut LayerBuilder<'a>,
         root: &'d TreePath,
         owner: Option<(u32, u32)>,
-        purpose: Purpose,
+        purpose: ArchivePurpose,
     ) -> Self {
         Self { draft, root, owner, purpose, before: None }
     }
 
-    pub(crate) fn apply(&mut self, operation: Operation) -> Result<(), LayerError> {
+    pub(crate) fn apply(&mut self, operation: ArchiveOperation) -> Result<(), LayerError> {
         match operation {
-            Operation::Put(entry, spool) => self.put(entry, spool),
-            Operation::Link { entry, target } => self.link(entry, &target),
-            Operation::Hide(path) => {
+            ArchiveOperation::Put(entry, spool) => self.put(entry, spool),
+            ArchiveOperation::Link { entry, target } => self.link(entry, &target),
+            ArchiveOperation::Hide(path) => {
                 let at = self.place_of(&path)?;
                 self.draft.hide(&at);
                 Ok(())
             }
-            Operation::HideContents(path) => {
+            ArchiveOperation::HideContents(path) => {
                 let at = self.draft.resolve(self.root, path.as_bytes(), true)?;
                 self.draft.hide_contents(&at, &implied(Mtime::default()));
                 Ok(())
@@ -242,7 +238,7 @@ impl<'d, 'a> Applied<'d, 'a> {
         if let Some((uid, gid)) = self.owner {
             (entry.uid, entry.gid) = (uid, gid);
         }
-        if is_root && self.purpose == Purpose::Add {
+        if is_root && self.purpose == ArchivePurpose::Add {
             self.put_destination(entry);
             return Ok(());
         }
@@ -250,7 +246,7 @@ impl<'d, 'a> Applied<'d, 'a> {
             self.before = None;
         }
         let implied = implied(entry.mtime);
-        let bytes = spool.map_or(Bytes::None, Bytes::Spool);
+        let bytes = spool.map_or(ByteSource::None, ByteSource::Spool);
         self.draft.put(Node { entry, bytes, group: None }, &implied);
         Ok(())
     }
@@ -270,7 +266,7 @@ impl<'d, 'a> Applied<'d, 'a> {
             false => Entry { kind, xattrs: there.xattrs, ..entry },
         };
         let implied = implied(entry.mtime);
-        self.draft.put(Node { entry, bytes: Bytes::None, group: None }, &implied);
+        self.draft.put(Node { entry, bytes: ByteSource::None, group: None }, &implied);
     }
 
     fn link(&mut self, mut entry: Entry, target: &TreePath) -> Result<(), LayerError> {
@@ -336,7 +332,7 @@ impl<'d, 'a> Applied<'d, 'a> {
         let written = TreePath::from_bytes(parent).map_err(ResolveError::from)?;
         match self.draft.look(&resolved) {
             Some(entry) if entry.is_dir() => {}
-            None if self.purpose == Purpose::Layer || !self.leads_to_nothing(&written)? => {}
+            None if self.purpose == ArchivePurpose::Layer || !self.leads_to_nothing(&written)? => {}
             _ => return Err(ResolveError::NotADirectory(resolved).into()),
         }
         let at = resolved.child(name).map_err(ResolveError::from)?;
@@ -368,12 +364,12 @@ fn implied(mtime: Mtime) -> Entry {
 
 /// Hashes what is read through it.
 #[derive(Debug)]
-pub(crate) struct Hashing<R> {
+pub(crate) struct HashingReader<R> {
     inner: R,
     hasher: ContentHasher,
 }
 
-impl<R: Read> Hashing<R> {
+impl<R: Read> HashingReader<R> {
     pub(crate) fn new(inner: R) -> Self {
         Self { inner, hasher: ContentHasher::default() }
     }
@@ -385,7 +381,7 @@ impl<R: Read> Hashing<R> {
     }
 }
 
-impl<R: Read> Read for Hashing<R> {
+impl<R: Read> Read for HashingReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let got = self.inner.read(buffer)?;
         self.hasher.update(&buffer[..got]);

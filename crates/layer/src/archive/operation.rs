@@ -4,7 +4,7 @@ use crate::{Entry, TreePath};
 
 /// One entry of an archive.
 #[derive(Debug)]
-pub(crate) enum Operation {
+pub(crate) enum ArchiveOperation {
     /// An entry of its own; with the number of its bytes in the spool.
     Put(Entry, Option<u64>),
     /// One more name for what is at `target`. The entry says its path, and the metadata that all names have from

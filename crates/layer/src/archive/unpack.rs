@@ -6,56 +6,56 @@ use std::sync::mpsc;
 
 use dbuild_digest::{BlobDigest, BlobHasher};
 
-use crate::archive::chunks::Chunks;
-use crate::archive::extract::{self, Applied, Archive, Purpose};
+use crate::archive::chunks::ChunkReader;
+use crate::archive::extract::{self, Archive, ArchiveApplier, ArchivePurpose};
 use crate::archive::limits::UnpackLimits;
 use crate::disk::materialize::place;
-use crate::tree::layer_builder::Draft;
-use crate::{DiskForm, Entry, LayerError, Made, Stack, Tree, TreePath};
+use crate::tree::layer_builder::LayerBuilder;
+use crate::{Entry, LayerError, OverlayFormat, Stack, Tree, TreePath, WrittenLayer};
 
 /// A layer that was read, and waits for the layers below it: hardlinks may lead into them, and so may symlinks
 /// on the way to an entry.
 #[derive(Debug)]
-pub struct Unpacked {
+pub struct UnpackedLayer {
     /// Of the uncompressed archive. The caller compares it with what the image's config says.
     pub diff_id: BlobDigest,
     archive: Archive,
     out: PathBuf,
-    form: DiskForm,
+    form: OverlayFormat,
 }
 
 /// Reads a layer's tar (uncompressed; see [`crate::archive::extract::decompress`]) to its end into a directory that is empty. Ok means: every
-/// file's bytes are there; [`Unpacked::complete`] then puts them in their places. Decompression and hashing run beside the
+/// file's bytes are there; [`UnpackedLayer::complete`] then puts them in their places. Decompression and hashing run beside the
 /// writing. After an error the directory holds what was written so far, and is the caller's to remove.
 pub fn unpack(
     reader: impl Read + Send,
     out_dir: &Path,
-    form: impl Into<DiskForm>,
+    form: impl Into<OverlayFormat>,
     limits: &UnpackLimits,
-) -> Result<Unpacked, LayerError> {
+) -> Result<UnpackedLayer, LayerError> {
     let (full, chunks) = mpsc::sync_channel::<std::io::Result<Vec<u8>>>(8);
     let (diff_id, archive) = std::thread::scope(|scope| {
         let hashing = scope.spawn(move || feed(reader, &full));
-        let archive = extract::read(Chunks::new(chunks), out_dir, 0, limits, Purpose::Layer);
+        let archive = extract::read(ChunkReader::new(chunks), out_dir, 0, limits, ArchivePurpose::Layer);
         (hashing.join(), archive)
     });
     let diff_id = diff_id.unwrap_or_else(|panic| std::panic::resume_unwind(panic)).finish();
     let archive = archive?;
-    Ok(Unpacked { diff_id, archive, out: out_dir.to_owned(), form: form.into() })
+    Ok(UnpackedLayer { diff_id, archive, out: out_dir.to_owned(), form: form.into() })
 }
 
-impl Unpacked {
+impl UnpackedLayer {
     /// Finishes the layer on top of the layers below it, which must be complete. Whiteouts hide what is in lower
     /// layers only.
-    pub fn complete(self, lower: &Stack) -> Result<Made, LayerError> {
+    pub fn complete(self, lower: &Stack) -> Result<WrittenLayer, LayerError> {
         self.complete_as(lower, None)
     }
 
-    /// [`Unpacked::complete`] for a layer that was packed here: its index knows times better than the archive.
-    pub fn complete_as(self, lower: &Stack, known: Option<&Tree>) -> Result<Made, LayerError> {
-        let mut draft = Draft::new(Some(lower));
+    /// [`UnpackedLayer::complete`] for a layer that was packed here: its index knows times better than the archive.
+    pub fn complete_as(self, lower: &Stack, known: Option<&Tree>) -> Result<WrittenLayer, LayerError> {
+        let mut draft = LayerBuilder::new(Some(lower));
         let root = TreePath::root();
-        let mut applied = Applied::new(&mut draft, &root, None, Purpose::Layer);
+        let mut applied = ArchiveApplier::new(&mut draft, &root, None, ArchivePurpose::Layer);
         for operation in self.archive.operations {
             applied.apply(operation)?;
         }

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
+use dbuild_support::io_context::IoError;
 use rustix::fs::FileType;
 
 use crate::context::ignore::DecidingPattern;
 use crate::context::walk::{holds_anything, is_left_out};
 use crate::disk::{self, Root, Stat};
-use crate::tree::resolve::{Step, resolve_with};
+use crate::tree::resolve::{PathComponent, resolve_with};
 use crate::{Ignore, LayerError, TreePath};
 
 /// The place where a path ends that is not in a context.
@@ -41,20 +42,20 @@ pub fn explain_absence(root: &Path, ignore: &Ignore, path: &str) -> Result<Optio
     let (mut end, mut link, mut failed) = (None, None, None::<LayerError>);
     let resolved = resolve_with(&TreePath::root(), path.as_bytes(), true, |at| {
         if end.is_some() || failed.is_some() {
-            return Step::Missing;
+            return PathComponent::Missing;
         }
         let looked = look(&root, ignore, at).and_then(|found| match found {
             Ok(stat) => step_of(&root, at, &stat),
             Err(why) => {
                 end = Some((at.clone(), why));
-                Ok(Step::Missing)
+                Ok(PathComponent::Missing)
             }
         });
         let step = looked.unwrap_or_else(|error| {
             failed = Some(error);
-            Step::Missing
+            PathComponent::Missing
         });
-        if let Step::Link(target) = &step {
+        if let PathComponent::Link(target) = &step {
             link = Some((at.clone(), String::from_utf8_lossy(target).into_owned()));
         }
         step
@@ -82,7 +83,7 @@ fn look(root: &Root, ignore: &Ignore, path: &TreePath) -> Result<Result<Stat, Ab
     let stat = match root.stat(path) {
         Ok(stat) => stat,
         Err(errno) if disk::is_gone(Some(errno)) => return Ok(Err(AbsenceReason::NotOnDisk)),
-        Err(errno) => return Err(LayerError::io("stat", root.full(path))(errno)),
+        Err(errno) => return Err(LayerError::from(IoError::new("stat", root.full(path), errno))),
     };
     if is_left_out(stat.kind) {
         return Ok(Err(AbsenceReason::Device));
@@ -94,11 +95,11 @@ fn look(root: &Root, ignore: &Ignore, path: &TreePath) -> Result<Result<Stat, Ab
     Ok(if appears { Ok(stat) } else { Err(AbsenceReason::Ignored(pattern)) })
 }
 
-fn step_of(root: &Root, path: &TreePath, stat: &Stat) -> Result<Step, LayerError> {
+fn step_of(root: &Root, path: &TreePath, stat: &Stat) -> Result<PathComponent, LayerError> {
     Ok(match stat.kind {
-        FileType::Directory => Step::Dir,
-        FileType::Symlink => Step::Link(root.read_link(path)?),
-        _ => Step::Other,
+        FileType::Directory => PathComponent::Dir,
+        FileType::Symlink => PathComponent::Link(root.read_link(path)?),
+        _ => PathComponent::Other,
     })
 }
 

@@ -41,7 +41,7 @@ pub struct DecidingPattern {
 
 /// Which patterns matched a directory, so that they need not be tried again below it.
 #[derive(Clone, Debug, Default)]
-pub struct Matched(Vec<bool>);
+pub struct MatchedPatterns(Vec<bool>);
 
 #[derive(Clone, Debug)]
 struct Pattern {
@@ -188,17 +188,17 @@ impl Ignore {
     }
 
     /// What a walk from the top knows at a directory.
-    pub(crate) fn matched_at(&self, path: &TreePath) -> Matched {
+    pub(crate) fn matched_at(&self, path: &TreePath) -> MatchedPatterns {
         let mut above: Vec<TreePath> = path.ancestors().filter(|above| !above.is_root()).collect();
         above.reverse();
         above
             .iter()
             .chain([path])
-            .fold(Matched::default(), |matched, path| self.matches_below(path, &matched).1)
+            .fold(MatchedPatterns::default(), |matched, path| self.matches_below(path, &matched).1)
     }
 
     /// As [`Ignore::matches`] during a walk: `parent` is what the directory above gave (the default at the top).
-    pub fn matches_below(&self, path: &TreePath, parent: &Matched) -> (bool, Matched) {
+    pub fn matches_below(&self, path: &TreePath, parent: &MatchedPatterns) -> (bool, MatchedPatterns) {
         let mut by = vec![false; self.patterns.len()];
         let mut matched = false;
         for (index, pattern) in self.patterns.iter().enumerate() {
@@ -208,7 +208,7 @@ impl Ignore {
                 matched = !pattern.negated;
             }
         }
-        (matched, Matched(by))
+        (matched, MatchedPatterns(by))
     }
 
     /// Whether something below a matched directory could be re-included.

@@ -7,12 +7,13 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use dbuild_support::io_context::IoError;
+use dbuild_support::resolve_links::{PendingPath, TooManyLinks};
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use crate::context::glob;
 use crate::disk::{self, Root};
-use crate::tree::resolve::MAX_LINKS;
 use crate::{Ignore, LayerError, TreePath};
 
 /// Paths without symlinks, as a tree of names.
@@ -142,10 +143,9 @@ impl Way<'_> {
         name: Option<Box<[u8]>>,
     ) -> Result<Option<Branch<'c>>, LayerError> {
         let mut rest = components;
-        let mut pending: Vec<Box<[u8]>> = name.into_iter().collect();
-        let mut links = 0;
+        let mut pending = PendingPath::new(&name.unwrap_or_default());
         loop {
-            let component: Box<[u8]> = match (pending.pop(), rest) {
+            let component: Box<[u8]> = match (pending.next_component(), rest) {
                 (Some(component), _) => component,
                 (None, [first, after @ ..]) if !is_pattern(first) => {
                     rest = after;
@@ -171,15 +171,12 @@ impl Way<'_> {
             match kind {
                 FileType::Directory => at = next,
                 FileType::Symlink => {
-                    links += 1;
-                    if links > MAX_LINKS {
-                        return Ok(None);
-                    }
                     let target = self.root.read_link(&next)?;
-                    if target.first() == Some(&b'/') {
-                        at = TreePath::root();
+                    match pending.follow(&target) {
+                        Ok(true) => at = TreePath::root(),
+                        Ok(false) => {}
+                        Err(TooManyLinks) => return Ok(None),
                     }
-                    pending.extend(target.split(|byte| *byte == b'/').rev().map(Into::into));
                 }
                 _ => return Ok(None),
             }
@@ -191,7 +188,7 @@ impl Way<'_> {
         let kind = match self.root.stat(path) {
             Ok(stat) => stat.kind,
             Err(errno) if disk::is_gone(Some(errno)) => return Ok(None),
-            Err(errno) => return Err(LayerError::io("stat", self.root.full(path))(errno)),
+            Err(errno) => return Err(LayerError::from(IoError::new("stat", self.root.full(path), errno))),
         };
         let is_dir = kind == FileType::Directory;
         let is_ignored = self.ignore.matches(path) && !(is_dir && self.ignore.may_reinclude_below(path));

@@ -4,9 +4,10 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use dbuild_digest::ContentDigest;
+use dbuild_support::io_context::IoContext as _;
 use rustix::fs::FileType;
 
-use crate::context::ignore::Matched;
+use crate::context::ignore::MatchedPatterns;
 use crate::context::path_filter::{PathFilter, Position};
 use crate::disk::hash::hash_bytes;
 use crate::disk::{self, Listed, Root, Stat};
@@ -36,7 +37,7 @@ pub fn walk_context(
 }
 
 /// A path and what is to be remembered of its stat data until its content is known. There is one for each path of a context.
-struct Found {
+struct ContextEntry {
     entry: Entry,
     ino: u64,
     ctime_ns: i64,
@@ -48,20 +49,20 @@ struct Found {
 
 /// Everything that was found, in the order of the paths.
 #[derive(Default)]
-struct Walked {
-    found: Vec<Found>,
+struct WalkResult {
+    found: Vec<ContextEntry>,
     file_systems: Vec<u64>,
 }
 
-impl Walked {
-    fn note(&mut self, entry: Entry, stat: &Stat) -> Found {
+impl WalkResult {
+    fn note(&mut self, entry: Entry, stat: &Stat) -> ContextEntry {
         let FileStat { dev, ino, ctime_ns, .. } = stat.file_stat();
         let known = self.file_systems.iter().rposition(|known| *known == dev);
         let place = known.unwrap_or_else(|| {
             self.file_systems.push(dev);
             self.file_systems.len() - 1
         });
-        Found {
+        ContextEntry {
             entry,
             ino,
             ctime_ns,
@@ -72,7 +73,7 @@ impl Walked {
 
     /// The stat data of a regular file with content.
     fn file_stat(&self, at: usize) -> Option<FileStat> {
-        let Found { entry, ino, ctime_ns, file_system, .. } = self.found.get(at)?;
+        let ContextEntry { entry, ino, ctime_ns, file_system, .. } = self.found.get(at)?;
         let EntryKind::File { size: size @ 1.., .. } = entry.kind else { return None };
         Some(FileStat {
             dev: *self.file_systems.get(*file_system as usize)?,
@@ -87,23 +88,23 @@ impl Walked {
 
 /// A directory on the way.
 struct Dir<'f> {
-    matched: Matched,
+    matched: MatchedPatterns,
     position: Position<'f>,
     /// Its entry, as long as it is not part of the tree because it is ignored.
-    pending: Option<Found>,
+    pending: Option<ContextEntry>,
     /// What was not looked at yet of what is in it.
     left: std::vec::IntoIter<Listed>,
     path: TreePath,
 }
 
 /// Depth first and by name: so paths come in their order.
-fn collect(root: &Root, ignore: &Ignore, filter: &PathFilter) -> Result<Walked, LayerError> {
-    let mut walked = Walked::default();
+fn collect(root: &Root, ignore: &Ignore, filter: &PathFilter) -> Result<WalkResult, LayerError> {
+    let mut walked = WalkResult::default();
     let open = |path: TreePath, matched, position, pending| {
         let left = sorted(root, &path)?.into_iter();
         Ok::<_, LayerError>(Dir { matched, position, pending, left, path })
     };
-    let mut dirs = vec![open(TreePath::root(), Matched::default(), filter.start(), None)?];
+    let mut dirs = vec![open(TreePath::root(), MatchedPatterns::default(), filter.start(), None)?];
     while let Some(dir) = dirs.last_mut() {
         let Some((name, stat)) = dir.left.next() else {
             // Of a directory that was not walked as a whole, what is not ignored in it may not have been met.
@@ -117,7 +118,7 @@ fn collect(root: &Root, ignore: &Ignore, filter: &PathFilter) -> Result<Walked, 
         let Some(position) = dir.position.below(&name) else { continue };
         let path = dir.path.child(&name).map_err(crate::ResolveError::from)?;
         let (ignored, matched) = match ignore.is_empty() {
-            true => (false, Matched::default()),
+            true => (false, MatchedPatterns::default()),
             false => ignore.matches_below(&path, &dir.matched),
         };
         let is_dir = stat.kind == FileType::Directory;
@@ -153,7 +154,7 @@ pub(crate) fn holds_anything(
     root: &Root,
     ignore: &Ignore,
     dir: &TreePath,
-    matched: &Matched,
+    matched: &MatchedPatterns,
 ) -> Result<bool, LayerError> {
     let mut dirs = vec![(dir.clone(), matched.clone())];
     while let Some((dir, above)) = dirs.pop() {
@@ -193,9 +194,11 @@ fn entry_of(root: &Root, path: TreePath, stat: &Stat) -> Result<Option<Entry>, L
 }
 
 /// Files with one inode are hard links of the first.
-fn link_groups(walked: &mut Walked) {
+fn link_groups(walked: &mut WalkResult) {
     let mut first: HashMap<(u32, u64), TreePath> = HashMap::new();
-    for Found { entry, file_system, ino, .. } in walked.found.iter_mut().filter(|found| found.has_links) {
+    for ContextEntry { entry, file_system, ino, .. } in
+        walked.found.iter_mut().filter(|found| found.has_links)
+    {
         match first.entry((*file_system, *ino)) {
             std::collections::hash_map::Entry::Occupied(first) => {
                 entry.kind = EntryKind::Hardlink { target: first.get().clone() };
@@ -210,7 +213,7 @@ fn link_groups(walked: &mut Walked) {
 /// So many files are read before what was read of them is noted.
 const ROUND: usize = 4096;
 
-fn hash(root: &Root, walked: &mut Walked, index: &dyn ContentIndex) -> Result<(), LayerError> {
+fn hash(root: &Root, walked: &mut WalkResult, index: &dyn ContentIndex) -> Result<(), LayerError> {
     let unknown = take_known(root, walked, index);
     let mut learned: Vec<usize> = Vec::new();
     // Files that were other ones when they were read than when they were found.
@@ -251,12 +254,12 @@ fn hash(root: &Root, walked: &mut Walked, index: &dyn ContentIndex) -> Result<()
 }
 
 /// Takes over what is known of contents. Answers where the files stand of which nothing is.
-fn take_known(root: &Root, walked: &mut Walked, index: &dyn ContentIndex) -> Vec<usize> {
+fn take_known(root: &Root, walked: &mut WalkResult, index: &dyn ContentIndex) -> Vec<usize> {
     let mut asked =
         (0..walked.found.len()).filter_map(|at| Some((&walked.found[at].entry.path, walked.file_stat(at)?)));
     let mut known = index.get_many(root.path(), &mut asked).into_iter();
     let mut unknown = Vec::new();
-    for (at, Found { entry, .. }) in walked.found.iter_mut().enumerate() {
+    for (at, ContextEntry { entry, .. }) in walked.found.iter_mut().enumerate() {
         let EntryKind::File { size: 1.., content } = &mut entry.kind else { continue };
         match known.next().flatten() {
             Some(digest) => *content = digest,
@@ -279,9 +282,8 @@ fn read_file(
         }
         Err(error) => return Err(error),
     };
-    let (size, content) =
-        hash_bytes(&file, before.size, None).map_err(LayerError::std("read", root.full(path)))?;
-    let after = disk::stat_fd(&file).map_err(LayerError::io("stat", root.full(path)))?;
+    let (size, content) = hash_bytes(&file, before.size, None).on("read", root.full(path))?;
+    let after = disk::stat_fd(&file).on("stat", root.full(path))?;
     let stable = after.file_stat() == before.file_stat() && size == before.size;
     Ok(Some((before.file_stat(), size, content, stable)))
 }

@@ -9,17 +9,18 @@ use std::path::Path;
 use std::sync::Arc;
 
 use dbuild_digest::ContentDigest;
+use dbuild_support::io_context::IoContext as _;
 
-use crate::archive::extract::{self, Applied, Purpose};
+use crate::archive::extract::{self, ArchiveApplier, ArchivePurpose};
 use crate::copy::chmod::ModeChange;
-use crate::copy::select::{Match, Selected};
-use crate::disk::materialize::{Made, place};
-use crate::tree::layer_builder::{Draft, now};
-use crate::tree::layer_files::Bytes;
+use crate::copy::select::{Match, SelectedEntry};
+use crate::disk::materialize::{WrittenLayer, place};
+use crate::tree::layer_builder::{LayerBuilder, now};
+use crate::tree::layer_files::ByteSource;
 use crate::tree::sorted_nodes::Node;
 use crate::{
-    Borrowed, CopyError, DestinationConflict, DiskForm, Entry, EntryKind, Files, ResolveError, Selection,
-    Stack, StackLayer, Tree, TreePath, UnpackLimits,
+    CopyError, DestinationConflict, Entry, EntryKind, LayerFiles, OverlayFormat, ResolveError, Selection,
+    Stack, StackLayer, Tree, TreePath, UnpackLimits, UnwrittenLayer,
 };
 
 /// What a COPY or ADD does.
@@ -74,7 +75,11 @@ pub enum Source<'a> {
 /// system; what is below it is not. Of a directory its contents are copied; a top directory that is made is 0755 (or the
 /// octal `--chmod`), one that exists keeps its mode and owner, and those below take the source's. Hardlinks stay
 /// within one source. A file named `.wh.x` hides `x`, since that is what it means in a layer.
-pub fn copy(request: &CopyRequest<'_>, out_dir: &Path, form: impl Into<DiskForm>) -> Result<Made, CopyError> {
+pub fn copy(
+    request: &CopyRequest<'_>,
+    out_dir: &Path,
+    form: impl Into<OverlayFormat>,
+) -> Result<WrittenLayer, CopyError> {
     let mut copier = decide(request, Some(out_dir))?;
     let top = root_of(request.parent);
     let mut made = place(copier.draft, out_dir, form.into(), &top)?;
@@ -84,19 +89,19 @@ pub fn copy(request: &CopyRequest<'_>, out_dir: &Path, form: impl Into<DiskForm>
 
 /// Decides as [`copy`] does, and writes nothing: the files stay where they are. `None` where that cannot be: an archive is
 /// to be unpacked, or bytes stand in the instruction.
-pub fn borrow(request: &CopyRequest<'_>) -> Result<Option<Borrowed>, CopyError> {
+pub fn copy_unwritten(request: &CopyRequest<'_>) -> Result<Option<UnwrittenLayer>, CopyError> {
     let stays = |source: &Source<'_>| matches!(source, Source::Selected { unpack: false, .. });
     if !request.sources.iter().all(stays) {
         return Ok(None);
     }
-    Ok(Borrowed::new(decide(request, None)?.draft.finish())?)
+    Ok(UnwrittenLayer::new(decide(request, None)?.draft.finish())?)
 }
 
 /// `spool` is where the bytes of unpacked archives wait.
 fn decide<'a>(request: &CopyRequest<'a>, spool: Option<&Path>) -> Result<Copier<'a>, CopyError> {
     let chmod = request.chmod.map(ModeChange::parse).transpose()?;
     let mut copier = Copier {
-        draft: Draft::new(request.parent),
+        draft: LayerBuilder::new(request.parent),
         made_dir: Entry {
             mode: chmod.as_ref().map_or(0o755, ModeChange::of_made_dirs),
             uid: request.chown.map_or(0, |(uid, _)| uid),
@@ -114,7 +119,7 @@ fn decide<'a>(request: &CopyRequest<'a>, spool: Option<&Path>) -> Result<Copier<
     for source in &request.sources {
         match source {
             Source::Selected { selection, unpack } => {
-                let files: Vec<Arc<Files>> =
+                let files: Vec<Arc<LayerFiles>> =
                     selection.source.layers().iter().map(|layer| Arc::new(layer.files.clone())).collect();
                 for one in &selection.matches {
                     if let (true, Some(spool)) = (*unpack, spool)
@@ -142,9 +147,9 @@ pub fn make_dir(
     uid: u32,
     gid: u32,
     out_dir: &Path,
-    form: impl Into<DiskForm>,
-) -> Result<Made, CopyError> {
-    let mut draft = Draft::new(Some(parent));
+    form: impl Into<OverlayFormat>,
+) -> Result<WrittenLayer, CopyError> {
+    let mut draft = LayerBuilder::new(Some(parent));
     let made_dir = Entry { uid, gid, mtime: now(), ..Entry::new_dir(TreePath::root()) };
     let at = draft.resolve(&TreePath::root(), path.as_bytes(), true)?;
     make_dirs(&mut draft, &at, &made_dir)?;
@@ -158,24 +163,24 @@ fn root_of(parent: Option<&Stack>) -> Entry {
 }
 
 /// Makes a directory and all above it, unless it is there.
-fn make_dirs(draft: &mut Draft<'_>, at: &TreePath, made_dir: &Entry) -> Result<(), CopyError> {
+fn make_dirs(draft: &mut LayerBuilder<'_>, at: &TreePath, made_dir: &Entry) -> Result<(), CopyError> {
     match draft.look(at) {
         _ if at.is_root() => Ok(()),
         Some(entry) if entry.is_dir() => Ok(()),
         Some(_) => Err(ResolveError::NotADirectory(at.clone()).into()),
         None => {
             let entry = Entry { path: at.clone(), ..made_dir.clone() };
-            draft.put(Node { entry, bytes: Bytes::None, group: None }, made_dir);
+            draft.put(Node { entry, bytes: ByteSource::None, group: None }, made_dir);
             Ok(())
         }
     }
 }
 
 struct Copier<'a> {
-    draft: Draft<'a>,
+    draft: LayerBuilder<'a>,
     chown: Option<(u32, u32)>,
     chmod: Option<ModeChange>,
-    earlier: Option<(&'a Tree, Arc<Files>)>,
+    earlier: Option<(&'a Tree, Arc<LayerFiles>)>,
     /// What a directory is that is made on the way to the destination.
     made_dir: Entry,
     /// What has several names in the current source and was met, with its group.
@@ -204,7 +209,7 @@ impl Copier<'_> {
         &mut self,
         selection: &Selection,
         one: &Match,
-        files: &[Arc<Files>],
+        files: &[Arc<LayerFiles>],
         dest: &str,
     ) -> Result<(), CopyError> {
         let mut paths = selection.paths(one);
@@ -247,7 +252,7 @@ impl Copier<'_> {
         let kind = EntryKind::File { size: content.len() as u64, content: ContentDigest::of(content) };
         let mut entry = Entry { kind, mode: 0o644, mtime: now(), ..Entry::new_dir(at) };
         self.own(&mut entry);
-        self.put_file(Node { entry, bytes: Bytes::Inline(content.into()), group: None })
+        self.put_file(Node { entry, bytes: ByteSource::Inline(content.into()), group: None })
     }
 
     /// Unpacks a source if it is an archive; whether it was.
@@ -274,15 +279,15 @@ impl Copier<'_> {
         }
         let at = self.draft.resolve(&TreePath::root(), dest.as_bytes(), true)?;
         make_dirs(&mut self.draft, &at, &Entry { mode: 0o755, ..self.made_dir.clone() })?;
-        let mut reader = extract::Hashing::new(open()?);
+        let mut reader = extract::HashingReader::new(open()?);
         let limits = UnpackLimits::default();
         let decompressed = crate::decompress(&mut reader).map_err(crate::LayerError::from)?;
-        let read = extract::read(decompressed, out, self.spooled, &limits, Purpose::Add)?;
+        let read = extract::read(decompressed, out, self.spooled, &limits, ArchivePurpose::Add)?;
         self.spooled = read.spooled;
-        if reader.finish().map_err(crate::LayerError::std("read", path.as_path()))? != *content {
+        if reader.finish().on("read", path.as_path()).map_err(crate::LayerError::from)? != *content {
             self.changed.push(at.clone());
         }
-        let mut applied = Applied::new(&mut self.draft, &at, self.chown, Purpose::Add);
+        let mut applied = ArchiveApplier::new(&mut self.draft, &at, self.chown, ArchivePurpose::Add);
         for operation in read.operations {
             applied.apply(operation)?;
         }
@@ -299,7 +304,7 @@ impl Copier<'_> {
         }
     }
 
-    fn node_of(&mut self, item: &Selected<'_>, files: &[Arc<Files>], path: TreePath) -> Node {
+    fn node_of(&mut self, item: &SelectedEntry<'_>, files: &[Arc<LayerFiles>], path: TreePath) -> Node {
         let as_there = Entry { path, kind: item.kind.clone(), ..item.entry.clone() };
         let mut entry = as_there.clone();
         self.own(&mut entry);
@@ -308,10 +313,10 @@ impl Copier<'_> {
         let group = item
             .has_links
             .then(|| *self.groups.entry((layer, first.clone())).or_insert_with(|| draft.new_group()));
-        let Some((layer, path)) = item.file else { return Node { entry, bytes: Bytes::None, group } };
+        let Some((layer, path)) = item.file else { return Node { entry, bytes: ByteSource::None, group } };
         let files = &files[layer];
         let earlier = match &self.earlier {
-            Some((tree, earlier)) if matches!(**files, Files::Live(_)) => {
+            Some((tree, earlier)) if matches!(**files, LayerFiles::Live(_)) => {
                 tree.get(&entry.path).filter(|known| **known == entry).map(|known| (known, earlier))
             }
             _ => None,
@@ -320,13 +325,13 @@ impl Copier<'_> {
             Some((known, earlier)) => {
                 // Both have the one path.
                 entry.path = known.path.clone();
-                Bytes::Layer { files: Arc::clone(earlier), path: known.path.clone(), linkable: true }
+                ByteSource::Layer { files: Arc::clone(earlier), path: known.path.clone(), linkable: true }
             }
             None => {
-                let (files, path) = Files::origin(files, path);
+                let (files, path) = LayerFiles::origin(files, path);
                 let linkable =
-                    entry.same_but_path_and_time(&as_there) && matches!(*files, Files::Snapshot(_));
-                Bytes::Layer { files, path, linkable }
+                    entry.same_but_path_and_time(&as_there) && matches!(*files, LayerFiles::Snapshot(_));
+                ByteSource::Layer { files, path, linkable }
             }
         };
         Node { entry, bytes, group }
@@ -353,7 +358,7 @@ impl Copier<'_> {
     }
 
     /// A directory below the source's own.
-    fn put_dir(&mut self, item: &Selected<'_>, path: TreePath) -> Result<(), CopyError> {
+    fn put_dir(&mut self, item: &SelectedEntry<'_>, path: TreePath) -> Result<(), CopyError> {
         let existing = self.draft.look(&path);
         let mut entry = Entry { path, ..item.entry.clone() };
         entry.kind = EntryKind::Dir { opaque: false };
@@ -378,7 +383,7 @@ impl Copier<'_> {
             }
             _ => self.own(&mut entry),
         }
-        self.draft.put(Node { entry, bytes: Bytes::None, group: None }, &self.made_dir);
+        self.draft.put(Node { entry, bytes: ByteSource::None, group: None }, &self.made_dir);
         Ok(())
     }
 }

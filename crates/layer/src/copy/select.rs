@@ -7,9 +7,9 @@ use std::ops::Deref;
 use dbuild_support::edit_distance::nearest_name;
 
 use crate::context::glob;
-use crate::context::ignore::Matched;
+use crate::context::ignore::MatchedPatterns;
 use crate::{
-    Entry, EntryKind, Files, Found, Ignore, LayerError, PatternError, ResolveError, Stack, TreePath,
+    Entry, EntryKind, Ignore, LayerError, LayerFiles, PatternError, ResolveError, Stack, StackEntry, TreePath,
 };
 
 /// How a source is selected.
@@ -124,7 +124,7 @@ pub(crate) struct Item {
 
 /// One selected path and what is there.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Selected<'a> {
+pub(crate) struct SelectedEntry<'a> {
     /// Below the match.
     pub(crate) rel: &'a TreePath,
     /// As the source has it.
@@ -211,7 +211,7 @@ fn named_paths(source: &Stack, path: &str, literal: bool) -> Result<Vec<TreePath
     };
     let pattern = components[first..].join(&b'/');
     // Of a context, a malformed pattern says what is read; elsewhere it merely matches nothing.
-    if source.layers().iter().any(|layer| matches!(layer.files, Files::Live(_))) {
+    if source.layers().iter().any(|layer| matches!(layer.files, LayerFiles::Live(_))) {
         glob::check(&String::from_utf8_lossy(&pattern))?;
     }
     let base = source.resolve(components[..first].join(&b'/'), true)?;
@@ -257,10 +257,14 @@ struct Filter<'a> {
 }
 
 impl Filter<'_> {
-    fn takes(&self, rel: &TreePath, parent: &(Matched, Matched)) -> (bool, (Matched, Matched)) {
+    fn takes(
+        &self,
+        rel: &TreePath,
+        parent: &(MatchedPatterns, MatchedPatterns),
+    ) -> (bool, (MatchedPatterns, MatchedPatterns)) {
         let (included, by_include) = match self.include {
             Some(include) => include.matches_below(rel, &parent.0),
-            None => (true, Matched::default()),
+            None => (true, MatchedPatterns::default()),
         };
         let (excluded, by_exclude) = self.exclude.matches_below(rel, &parent.1);
         (included && !excluded, (by_include, by_exclude))
@@ -271,13 +275,13 @@ impl Filter<'_> {
     }
 }
 
-fn items_of(source: &Stack, top: &TreePath, found: Found<'_>, filter: &Filter<'_>) -> Vec<Item> {
+fn items_of(source: &Stack, top: &TreePath, found: StackEntry<'_>, filter: &Filter<'_>) -> Vec<Item> {
     let mut items = vec![item(TreePath::root(), &found, false)];
     if !found.entry.is_dir() {
         return items;
     }
     // The directories that lead to the current entry, with what matched them, and whether they were taken.
-    let mut above: Vec<(TreePath, (Matched, Matched), Option<Item>)> = Vec::new();
+    let mut above: Vec<(TreePath, (MatchedPatterns, MatchedPatterns), Option<Item>)> = Vec::new();
     for found in source.walk(top) {
         let rel = found.entry.path.strip_prefix(top).unwrap_or_default();
         if rel.is_root() {
@@ -290,7 +294,7 @@ fn items_of(source: &Stack, top: &TreePath, found: Found<'_>, filter: &Filter<'_
         while above.last().is_some_and(|(dir, ..)| !rel.starts_with(dir)) {
             above.pop();
         }
-        let nothing = (Matched::default(), Matched::default());
+        let nothing = (MatchedPatterns::default(), MatchedPatterns::default());
         let parent = above.last().map_or(&nothing, |(_, matched, _)| matched);
         let (taken, matched) = filter.takes(&rel, parent);
         if taken {
@@ -307,7 +311,7 @@ fn items_of(source: &Stack, top: &TreePath, found: Found<'_>, filter: &Filter<'_
     items
 }
 
-fn item(rel: TreePath, found: &Found<'_>, only_parent: bool) -> Item {
+fn item(rel: TreePath, found: &StackEntry<'_>, only_parent: bool) -> Item {
     let small = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     Item {
         rel,
@@ -340,15 +344,18 @@ fn link(source: &Stack, items: &mut [Item]) {
     }
 }
 
-fn look<'a>(source: &'a Stack, item: &'a Item) -> Selected<'a> {
+fn look<'a>(source: &'a Stack, item: &'a Item) -> SelectedEntry<'a> {
     let layer = item.layer as usize;
     let tree = source.layers().get(layer).map(|layer| &*layer.tree);
-    let found = item.at.and_then(|at| Found::at(tree?, layer, at as usize)).unwrap_or_else(Found::plain_root);
+    let found = item
+        .at
+        .and_then(|at| StackEntry::at(tree?, layer, at as usize))
+        .unwrap_or_else(StackEntry::plain_root);
     let (first, kind) = (found.first_name(), found.kind());
     let first_name = (layer, &first.path);
     let file = matches!(kind, EntryKind::File { .. }).then_some(first_name);
     let (has_links, only_parent) = (item.has_links, item.only_parent);
-    Selected { rel: &item.rel, entry: found.entry, kind, file, first_name, has_links, only_parent }
+    SelectedEntry { rel: &item.rel, entry: found.entry, kind, file, first_name, has_links, only_parent }
 }
 
 impl Selection {
@@ -358,11 +365,11 @@ impl Selection {
     }
 
     /// The paths of one match, the match itself first.
-    pub(crate) fn paths<'a>(&'a self, one: &'a Match) -> impl Iterator<Item = Selected<'a>> {
+    pub(crate) fn paths<'a>(&'a self, one: &'a Match) -> impl Iterator<Item = SelectedEntry<'a>> {
         one.items.iter().map(|item| look(&self.source, item))
     }
 
-    fn all_paths(&self) -> impl Iterator<Item = Selected<'_>> {
+    fn all_paths(&self) -> impl Iterator<Item = SelectedEntry<'_>> {
         self.matches.iter().flat_map(|one| self.paths(one))
     }
 
@@ -377,7 +384,7 @@ impl Selection {
     pub fn live_paths(&self) -> usize {
         let layers = self.source.layers();
         let live = |(layer, _): &(usize, &TreePath)| {
-            layers.get(*layer).is_some_and(|layer| matches!(layer.files, Files::Live(_)))
+            layers.get(*layer).is_some_and(|layer| matches!(layer.files, LayerFiles::Live(_)))
         };
         self.all_paths().filter_map(|selected| selected.file).filter(live).count()
     }
@@ -388,7 +395,7 @@ impl Selection {
         let mut files = self.all_paths().filter_map(|selected| selected.file);
         files.all(|(layer, _)| {
             let files = layers.get(layer).map(|layer| &layer.files);
-            matches!(files, Some(Files::Live(_) | Files::Borrowed(_)))
+            matches!(files, Some(LayerFiles::Live(_) | LayerFiles::Unwritten(_)))
         })
     }
 
@@ -404,7 +411,7 @@ impl Selection {
 
     /// The bytes of all selected files.
     pub fn size(&self) -> u64 {
-        let size = |selected: Selected<'_>| match selected.kind {
+        let size = |selected: SelectedEntry<'_>| match selected.kind {
             EntryKind::File { size, .. } => *size,
             _ => 0,
         };
@@ -455,7 +462,7 @@ impl<S: Deref<Target = Selection>> Iterator for SelectedItems<S> {
 
 impl<S: Deref<Target = Selection>> ExactSizeIterator for SelectedItems<S> {}
 
-fn described(named: &TreePath, item: &Selected<'_>, linked_to: Option<&TreePath>) -> SelectedItem {
+fn described(named: &TreePath, item: &SelectedEntry<'_>, linked_to: Option<&TreePath>) -> SelectedItem {
     let entry = item.entry;
     let mut content = None;
     let (mut kind, mut rest) = match item.kind {

@@ -4,12 +4,15 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use dbuild_support::io_context::{IoContext as _, IoError};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::disk::{self, Root};
-use crate::tree::layer_files::Opened;
-use crate::{DiskForm, Entry, EntryKind, Found, LayerError, OverlayFlavor, Ownership, Stack, TreePath};
+use crate::tree::layer_files::OpenedFiles;
+use crate::{
+    Entry, EntryKind, LayerError, OverlayFlavor, OverlayFormat, Ownership, Stack, StackEntry, TreePath,
+};
 
 /// How files are written outside of the store.
 #[derive(Clone, Copy, Debug, Default)]
@@ -28,7 +31,7 @@ impl Stack {
     /// renamed; what is there and in the way is replaced (but a directory that is not empty is an error), all else stays. No symlink
     /// below the directory is followed. Gives notes about what could not be written (device nodes without root).
     pub fn write_files(&self, dest: &Path, options: &WriteOptions) -> Result<Vec<String>, LayerError> {
-        std::fs::create_dir_all(dest).map_err(LayerError::std("create", dest))?;
+        std::fs::create_dir_all(dest).on("create", dest)?;
         let mut writer = Writer {
             root: Root::open(dest, false)?,
             sources: self.layers().iter().map(|layer| layer.files.open()).collect::<Result<_, _>>()?,
@@ -52,7 +55,7 @@ impl Stack {
 
 struct Writer<'a> {
     root: Root,
-    sources: Vec<Option<Opened>>,
+    sources: Vec<Option<OpenedFiles>>,
     options: &'a WriteOptions,
     /// Where the first name of each thing that is no directory was written.
     first: HashMap<(usize, TreePath), TreePath>,
@@ -60,13 +63,13 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    fn write(&mut self, found: &Found<'_>) -> Result<(), LayerError> {
+    fn write(&mut self, found: &StackEntry<'_>) -> Result<(), LayerError> {
         let entry = found.entry;
         let Some((parent, name)) = entry.path.split() else { return Ok(()) };
         let parent = TreePath::from_bytes(parent).map_err(crate::ResolveError::from)?;
         let dir = self.root.open_dir(&parent)?;
         let full = self.root.full(&entry.path);
-        let failed = |errno: Errno| LayerError::io("write", &full)(errno);
+        let failed = |errno: Errno| LayerError::from(IoError::new("write", &full, errno));
         if entry.is_dir() {
             return make_dir(&dir, name).map_err(failed);
         }
@@ -126,7 +129,7 @@ impl Writer<'_> {
         }
     }
 
-    fn file(&mut self, dir: &OwnedFd, found: &Found<'_>) -> Result<(), LayerError> {
+    fn file(&mut self, dir: &OwnedFd, found: &StackEntry<'_>) -> Result<(), LayerError> {
         let full = self.root.full(&found.entry.path);
         let Some(file) = found.file() else { return Ok(()) };
         let source = self.sources.get(found.layer).and_then(Option::as_ref);
@@ -136,8 +139,8 @@ impl Writer<'_> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let to = rustix::fs::openat(dir, TEMPORARY, flags, Mode::RUSR | Mode::WUSR)
             .map(std::fs::File::from)
-            .map_err(LayerError::io("write", &full))?;
-        let copied = disk::copy_bytes(&from, &stat, &to).map_err(LayerError::std("write", &full))?;
+            .on("write", &full)?;
+        let copied = disk::copy_bytes(&from, &stat, &to).on("write", &full)?;
         if copied != file.size || stat.size != file.size {
             return Err(source.damaged(&file.entry.path, "it has another size"));
         }
@@ -146,7 +149,7 @@ impl Writer<'_> {
 
     fn finish(&mut self, fd: impl AsFd, entry: &Entry) -> Result<(), LayerError> {
         let missing = disk::set_meta(fd, &self.outside(entry), FORM)
-            .map_err(LayerError::io("set the metadata of", self.root.full(&entry.path)))?;
+            .on("set the metadata of", self.root.full(&entry.path))?;
         if let Some(what) = missing {
             self.notes.push(format!("{} could not be given {what} there", entry.path));
         }
@@ -172,7 +175,8 @@ impl Writer<'_> {
 }
 
 /// Whoever is not root keeps what is not his to give.
-const FORM: DiskForm = DiskForm { flavor: OverlayFlavor::Trusted, ownership: Ownership::BestEffort };
+const FORM: OverlayFormat =
+    OverlayFormat { flavor: OverlayFlavor::Trusted, ownership: Ownership::BestEffort };
 
 /// Makes a directory; what is no directory is replaced.
 fn make_dir(dir: &OwnedFd, name: &[u8]) -> Result<(), Errno> {

@@ -1,4 +1,4 @@
-//! Puts a finished [`Draft`] on disk in overlayfs' form: directories first, then files on several threads, then
+//! Puts a finished [`LayerBuilder`] on disk in overlayfs' form: directories first, then files on several threads, then
 //! hardlinks, and last, from the bottom up, what directories are.
 
 use std::collections::HashMap;
@@ -6,15 +6,16 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
+use dbuild_support::io_context::{IoContext as _, IoError};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::disk::hash::hash_bytes;
 use crate::disk::{self, Root};
-use crate::tree::layer_builder::Draft;
-use crate::tree::layer_files::Bytes;
-use crate::tree::layer_files::Opened;
-use crate::{DiskForm, Entry, EntryKind, Files, LayerError, Tree, TreePath};
+use crate::tree::layer_builder::LayerBuilder;
+use crate::tree::layer_files::ByteSource;
+use crate::tree::layer_files::OpenedFiles;
+use crate::{Entry, EntryKind, LayerError, LayerFiles, OverlayFormat, Tree, TreePath};
 
 /// The directory, in the layer's own, in which bytes wait that came before their place was known. An archive
 /// cannot hold an entry of this name (it would be a whiteout).
@@ -27,7 +28,7 @@ pub(crate) fn spooled(number: u64) -> String {
 
 /// A layer that was made.
 #[derive(Clone, Debug)]
-pub struct Made {
+pub struct WrittenLayer {
     /// Its index.
     pub tree: Tree,
     /// Files of a context that were not, while they were copied, what they had been when the context was walked; as
@@ -37,21 +38,21 @@ pub struct Made {
     pub notes: Vec<String>,
 }
 
-struct Placer<'a> {
+struct Materializer<'a> {
     out: Root,
-    form: DiskForm,
-    roots: HashMap<&'a Arc<Files>, Root>,
+    form: OverlayFormat,
+    roots: HashMap<&'a Arc<LayerFiles>, Root>,
 }
 
 /// What became of one entry.
 #[derive(Default)]
-struct Placed {
+struct NodeChanges {
     /// A file of a context turned out to be another: its size and digest.
     changed: Option<EntryKind>,
     note: Option<String>,
 }
 
-impl Placed {
+impl NodeChanges {
     /// Of most files there is nothing to be said, and there are many.
     fn if_any(self) -> Option<Box<Self>> {
         (self.changed.is_some() || self.note.is_some()).then(|| Box::new(self))
@@ -60,18 +61,23 @@ impl Placed {
 
 /// Writes the draft below `out`, which must be empty (but for the spool), and gives its tree. `top` is what the
 /// root of the file system is, which the directory itself becomes.
-pub(crate) fn place(draft: Draft<'_>, out: &Path, form: DiskForm, top: &Entry) -> Result<Made, LayerError> {
+pub(crate) fn place(
+    draft: LayerBuilder<'_>,
+    out: &Path,
+    form: OverlayFormat,
+    top: &Entry,
+) -> Result<WrittenLayer, LayerError> {
     let mut nodes = draft.finish();
     let mut changed = Vec::new();
     let mut notes = Vec::new();
     let placed = {
-        let mut placer = Placer { out: Root::open(out, false)?, form, roots: HashMap::new() };
+        let mut placer = Materializer { out: Root::open(out, false)?, form, roots: HashMap::new() };
         for (_, bytes) in &nodes {
-            if let Bytes::Layer { files, path, .. } = bytes
+            if let ByteSource::Layer { files, path, .. } = bytes
                 && !placer.roots.contains_key(files)
             {
                 // What is borrowed has been followed to where it is.
-                let Some(Opened::Dir(opened)) = files.open()? else {
+                let Some(OpenedFiles::Dir(opened)) = files.open()? else {
                     return Err(LayerError::NotUnpacked { path: path.clone() });
                 };
                 placer.roots.insert(files, opened);
@@ -79,9 +85,10 @@ pub(crate) fn place(draft: Draft<'_>, out: &Path, form: DiskForm, top: &Entry) -
         }
         for (entry, _) in nodes.iter().filter(|(entry, _)| entry.is_dir() && !entry.path.is_root()) {
             rustix::fs::mkdirat(placer.out.fd(), entry.path.as_path(), Mode::RWXU)
-                .map_err(LayerError::io("create", placer.out.full(&entry.path)))?;
+                .on("create", placer.out.full(&entry.path))?;
         }
-        let placed = disk::parallel(&nodes, |(entry, bytes)| placer.place(entry, bytes).map(Placed::if_any))?;
+        let placed =
+            disk::parallel(&nodes, |(entry, bytes)| placer.place(entry, bytes).map(NodeChanges::if_any))?;
         for (entry, _) in &nodes {
             if let EntryKind::Hardlink { target } = &entry.kind {
                 placer.link(&placer.out, target, &entry.path)?;
@@ -89,10 +96,9 @@ pub(crate) fn place(draft: Draft<'_>, out: &Path, form: DiskForm, top: &Entry) -
         }
         match rustix::fs::unlinkat(placer.out.fd(), SPOOL, AtFlags::REMOVEDIR) {
             // What is left in it belongs to entries that were replaced.
-            Err(Errno::NOTEMPTY) => std::fs::remove_dir_all(out.join(SPOOL))
-                .map_err(LayerError::std("remove", out.join(SPOOL)))?,
+            Err(Errno::NOTEMPTY) => std::fs::remove_dir_all(out.join(SPOOL)).on("remove", out.join(SPOOL))?,
             Ok(()) | Err(Errno::NOENT) => {}
-            Err(errno) => return Err(LayerError::io("remove", out.join(SPOOL))(errno)),
+            Err(errno) => return Err(LayerError::from(IoError::new("remove", out.join(SPOOL), errno))),
         }
         for (entry, _) in nodes.iter().rev().filter(|(entry, _)| entry.is_dir() && !entry.path.is_root()) {
             placer.finish_dir(entry, &mut notes)?;
@@ -110,15 +116,15 @@ pub(crate) fn place(draft: Draft<'_>, out: &Path, form: DiskForm, top: &Entry) -
         notes.extend(placed.note);
     }
     let tree = Tree::from_entries(nodes.into_iter().map(|(entry, _)| entry).collect())?;
-    Ok(Made { tree, changed, notes })
+    Ok(WrittenLayer { tree, changed, notes })
 }
 
-impl Placer<'_> {
-    fn place(&self, entry: &Entry, bytes: &Bytes) -> Result<Placed, LayerError> {
+impl Materializer<'_> {
+    fn place(&self, entry: &Entry, bytes: &ByteSource) -> Result<NodeChanges, LayerError> {
         let out = &self.out;
-        let failed = |errno| LayerError::io("create", out.full(&entry.path))(errno);
+        let failed = |errno| LayerError::from(IoError::new("create", out.full(&entry.path), errno));
         let path = entry.path.as_path();
-        let mut placed = Placed::default();
+        let mut placed = NodeChanges::default();
         match &entry.kind {
             EntryKind::Dir { .. } | EntryKind::Hardlink { .. } => return Ok(placed),
             EntryKind::File { .. } => return self.file(entry, bytes),
@@ -159,11 +165,11 @@ impl Placer<'_> {
         rustix::fs::mknodat(self.out.fd(), path, kind, Mode::from_raw_mode(mode), device)
     }
 
-    fn file(&self, entry: &Entry, bytes: &Bytes) -> Result<Placed, LayerError> {
+    fn file(&self, entry: &Entry, bytes: &ByteSource) -> Result<NodeChanges, LayerError> {
         let full = || self.out.full(&entry.path);
-        let mut placed = Placed::default();
+        let mut placed = NodeChanges::default();
         let file = match bytes {
-            Bytes::Layer { files, path, linkable } => {
+            ByteSource::Layer { files, path, linkable } => {
                 let root = self.roots.get(files).ok_or(LayerError::NotUnpacked { path: path.clone() })?;
                 if *linkable && self.try_link(root, path, entry)? {
                     return Ok(placed);
@@ -173,21 +179,20 @@ impl Placer<'_> {
                 placed.changed = self.fill(&file, (&from, &stat), root, (path, files), entry)?;
                 file
             }
-            Bytes::Inline(content) => {
+            ByteSource::Inline(content) => {
                 let mut file = self.create(&entry.path)?;
-                std::io::Write::write_all(&mut file, content).map_err(LayerError::std("write", full()))?;
+                std::io::Write::write_all(&mut file, content).on("write", full())?;
                 file
             }
-            Bytes::Spool(number) => {
+            ByteSource::Spool(number) => {
                 let from = spooled(*number);
                 rustix::fs::renameat(self.out.fd(), &from, self.out.fd(), entry.path.as_path())
-                    .map_err(LayerError::io("create", full()))?;
+                    .on("create", full())?;
                 self.out.open_file(&entry.path)?.0
             }
-            Bytes::None => self.create(&entry.path)?,
+            ByteSource::None => self.create(&entry.path)?,
         };
-        let missing =
-            disk::set_meta(&file, entry, self.form).map_err(LayerError::io("set the metadata of", full()))?;
+        let missing = disk::set_meta(&file, entry, self.form).on("set the metadata of", full())?;
         placed.note =
             missing.map(|what| format!("{} could not be given {what} on this file system", entry.path));
         Ok(placed)
@@ -199,12 +204,12 @@ impl Placer<'_> {
         file: &File,
         (from, stat): (&File, &disk::Stat),
         root: &Root,
-        (path, files): (&TreePath, &Files),
+        (path, files): (&TreePath, &LayerFiles),
         entry: &Entry,
     ) -> Result<Option<EntryKind>, LayerError> {
         let EntryKind::File { size, .. } = entry.kind else { return Ok(None) };
-        let failed = LayerError::std("copy", root.full(path));
-        if !matches!(files, Files::Live(_)) {
+        let failed = |error| LayerError::from(IoError::new("copy", root.full(path), error));
+        if !matches!(files, LayerFiles::Live(_)) {
             if stat.size != size || disk::copy_bytes(from, stat, file).map_err(failed)? != size {
                 return Err(root.damaged(path, "it has another size"));
             }
@@ -219,14 +224,15 @@ impl Placer<'_> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         rustix::fs::openat(self.out.fd(), path.as_path(), flags, Mode::RUSR | Mode::WUSR)
             .map(File::from)
-            .map_err(LayerError::io("create", self.out.full(path)))
+            .on("create", self.out.full(path))
+            .map_err(LayerError::from)
     }
 
     /// Hardlinks a file of a snapshot, if the file system lets us and it is the file that its index says.
     fn try_link(&self, root: &Root, path: &TreePath, entry: &Entry) -> Result<bool, LayerError> {
         let stat = match root.stat(path) {
             Err(errno) if disk::is_gone(Some(errno)) => return Err(root.damaged(path, "it is gone")),
-            stat => stat.map_err(LayerError::io("stat", root.full(path)))?,
+            stat => stat.on("stat", root.full(path))?,
         };
         let EntryKind::File { size, .. } = entry.kind else { return Ok(false) };
         if stat.kind != FileType::RegularFile || stat.size != size {
@@ -246,13 +252,14 @@ impl Placer<'_> {
         match linked {
             Ok(()) => Ok(true),
             Err(Errno::XDEV | Errno::MLINK | Errno::PERM | Errno::OPNOTSUPP) => Ok(false),
-            Err(errno) => Err(LayerError::io("create", self.out.full(&entry.path))(errno)),
+            Err(errno) => Err(LayerError::from(IoError::new("create", self.out.full(&entry.path), errno))),
         }
     }
 
     fn link(&self, root: &Root, target: &TreePath, path: &TreePath) -> Result<(), LayerError> {
         rustix::fs::linkat(root.fd(), target.as_path(), self.out.fd(), path.as_path(), AtFlags::empty())
-            .map_err(LayerError::io("create", self.out.full(path)))
+            .on("create", self.out.full(path))
+            .map_err(LayerError::from)
     }
 
     fn finish_dir(&self, entry: &Entry, notes: &mut Vec<String>) -> Result<(), LayerError> {
@@ -261,10 +268,9 @@ impl Placer<'_> {
         if entry.kind == (EntryKind::Dir { opaque: true }) {
             let opaque = self.form.flavor.opaque();
             rustix::fs::fsetxattr(&fd, opaque, b"y", rustix::fs::XattrFlags::empty())
-                .map_err(LayerError::io("mark as opaque", &full))?;
+                .on("mark as opaque", &full)?;
         }
-        let missing =
-            disk::set_meta(&fd, entry, self.form).map_err(LayerError::io("set the metadata of", &full))?;
+        let missing = disk::set_meta(&fd, entry, self.form).on("set the metadata of", &full)?;
         if let Some(what) = missing {
             notes.push(format!("{} could not be given {what} on this file system", entry.path));
         }

@@ -14,10 +14,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
+use dbuild_support::io_context::{IoContext as _, IoError};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RawDir, ResolveFlags, StatxFlags, Timespec, Uid};
 use rustix::io::Errno;
 
-use crate::{DiskForm, Entry, FileStat, LayerError, Mtime, Ownership, TreePath, Xattrs};
+use crate::{Entry, FileStat, LayerError, Mtime, OverlayFormat, Ownership, TreePath, Xattrs};
 
 /// The one extended attribute that layers keep.
 pub(crate) const CAPABILITY: &str = "security.capability";
@@ -78,14 +79,14 @@ impl Root {
     /// Opens a directory; symlinks on the way to it are followed, as it is the caller who names it.
     pub(crate) fn open(path: &Path, live: bool) -> Result<Self, LayerError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(LayerError::io("open", path))?;
+        let fd = rustix::fs::open(path, flags, Mode::empty()).on("open", path)?;
         Ok(Self { fd, path: path.to_owned(), live })
     }
 
     /// Opens the directory of a layer's files; one that is gone is damage.
     pub(crate) fn of_layer(path: &Path) -> Result<Self, LayerError> {
         Self::open(path, false).map_err(|error| match error {
-            LayerError::Io { error, .. } if is_gone(Errno::from_io_error(&error)) => {
+            LayerError::Io(IoError { source, .. }) if is_gone(Errno::from_io_error(&source)) => {
                 LayerError::Damaged { dir: path.to_owned(), path: TreePath::root(), why: "it is gone" }
             }
             error => error,
@@ -119,7 +120,8 @@ impl Root {
 
     pub(crate) fn open_dir(&self, path: &TreePath) -> Result<OwnedFd, LayerError> {
         self.open_below(path, OFlags::RDONLY | OFlags::DIRECTORY)
-            .map_err(LayerError::io("open", self.full(path)))
+            .on("open", self.full(path))
+            .map_err(LayerError::from)
     }
 
     /// Opens a regular file, without blocking on what is none.
@@ -128,20 +130,20 @@ impl Root {
         let opened = self.open_below(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY);
         if let (Err(Errno::NXIO), true) = (&opened, self.live) {
             // A socket: as a context has it, an empty file.
-            let stat = self.stat(path).map_err(LayerError::io("stat", full()))?;
-            let empty = File::open("/dev/null").map_err(LayerError::std("open", "/dev/null"))?;
+            let stat = self.stat(path).on("stat", full())?;
+            let empty = File::open("/dev/null").on("open", "/dev/null")?;
             return Ok((empty, Stat { kind: FileType::RegularFile, size: 0, ..stat }));
         }
         let file = match opened {
             Err(errno) if !self.live && is_gone(Some(errno)) => return Err(self.damaged(path, "it is gone")),
-            opened => File::from(opened.map_err(LayerError::io("open", full()))?),
+            opened => File::from(opened.on("open", full())?),
         };
-        let stat = stat_fd(&file).map_err(LayerError::io("stat", full()))?;
+        let stat = stat_fd(&file).on("stat", full())?;
         match stat.kind {
             FileType::RegularFile => Ok((file, stat)),
             _ if self.live => {
                 let error = std::io::Error::other("it is no longer a regular file");
-                Err(LayerError::Io { what: "read", path: full(), error })
+                Err(LayerError::from(IoError::new("read", full(), error)))
             }
             _ => Err(self.damaged(path, "it is no regular file")),
         }
@@ -163,7 +165,7 @@ impl Root {
         let mut raw = RawDir::new(&fd, &mut buffer);
         let mut listed = Vec::new();
         while let Some(next) = raw.next() {
-            let next = next.map_err(LayerError::io("read", self.full(dir)))?;
+            let next = next.on("read", self.full(dir))?;
             let name = next.file_name();
             if matches!(name.to_bytes(), b"." | b"..") {
                 continue;
@@ -174,7 +176,7 @@ impl Root {
                 Err(Errno::NOENT) if self.live => {}
                 Err(errno) => {
                     let name = String::from_utf8_lossy(name.to_bytes()).into_owned();
-                    return Err(LayerError::io("stat", self.full(dir).join(name))(errno));
+                    return Err(LayerError::from(IoError::new("stat", self.full(dir).join(name), errno)));
                 }
             }
         }
@@ -183,7 +185,7 @@ impl Root {
 
     pub(crate) fn read_link(&self, path: &TreePath) -> Result<Box<[u8]>, LayerError> {
         let target = rustix::fs::readlinkat(&self.fd, path.as_path(), Vec::new());
-        Ok(target.map_err(LayerError::io("read", self.full(path)))?.to_bytes().into())
+        Ok(target.on("read", self.full(path))?.to_bytes().into())
     }
 
     pub(crate) fn stat(&self, path: &TreePath) -> Result<Stat, Errno> {
@@ -246,7 +248,11 @@ pub(crate) fn kept_xattrs(fd: impl AsFd) -> Result<Xattrs, Errno> {
 
 /// Gives an open file or directory that was just made its owner, mode, attributes and time, in the order in which
 /// none undoes another. Answers what could not be given and was tolerated.
-pub(crate) fn set_meta(fd: impl AsFd, entry: &Entry, form: DiskForm) -> Result<Option<&'static str>, Errno> {
+pub(crate) fn set_meta(
+    fd: impl AsFd,
+    entry: &Entry,
+    form: OverlayFormat,
+) -> Result<Option<&'static str>, Errno> {
     let mut missing = None;
     if (entry.uid, entry.gid) != own_ids() {
         let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
@@ -266,7 +272,7 @@ pub(crate) fn set_meta(fd: impl AsFd, entry: &Entry, form: DiskForm) -> Result<O
 
 /// As [`set_meta`], for what cannot be opened: symlinks, FIFOs, devices. The
 /// entry's path is relative to `dir`.
-pub(crate) fn set_meta_at(dir: impl AsFd, entry: &Entry, form: DiskForm) -> Result<(), Errno> {
+pub(crate) fn set_meta_at(dir: impl AsFd, entry: &Entry, form: OverlayFormat) -> Result<(), Errno> {
     let path = entry.path.as_path();
     if (entry.uid, entry.gid) != own_ids() {
         let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
@@ -279,7 +285,7 @@ pub(crate) fn set_meta_at(dir: impl AsFd, entry: &Entry, form: DiskForm) -> Resu
     rustix::fs::utimensat(&dir, path, &times(entry.mtime), AtFlags::SYMLINK_NOFOLLOW)
 }
 
-fn tolerate_owner(result: Result<(), Errno>, form: DiskForm) -> Result<(), Errno> {
+fn tolerate_owner(result: Result<(), Errno>, form: OverlayFormat) -> Result<(), Errno> {
     match result {
         // EINVAL: the user namespace has no such id. EPERM: there is no namespace and no root.
         Err(Errno::INVAL | Errno::PERM) if form.ownership == Ownership::BestEffort => Ok(()),

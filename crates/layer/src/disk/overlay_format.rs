@@ -23,7 +23,7 @@ pub enum Ownership {
 /// The form of a layer's directory: overlayfs' own (whiteouts are character devices 0:0, opaque directories have
 /// an attribute), so that it can be mounted as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct DiskForm {
+pub struct OverlayFormat {
     /// The marks.
     pub flavor: OverlayFlavor,
     /// The owners.
@@ -31,7 +31,7 @@ pub struct DiskForm {
 }
 
 /// Root keeps exact owners; a user namespace rarely has all ids, so there it is best effort.
-impl From<OverlayFlavor> for DiskForm {
+impl From<OverlayFlavor> for OverlayFormat {
     fn from(flavor: OverlayFlavor) -> Self {
         let ownership = match flavor {
             OverlayFlavor::Trusted => Ownership::Exact,

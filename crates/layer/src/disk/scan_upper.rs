@@ -4,22 +4,24 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use dbuild_digest::ContentDigest;
+use dbuild_support::io_context::{IoContext as _, IoError};
 use rustix::fs::{AtFlags, FileType, Gid, Uid};
 use rustix::io::Errno;
 
 use crate::disk::hash::hash_bytes;
 use crate::disk::{self, Root, Stat};
-use crate::tree::layer_files::Opened;
+use crate::tree::layer_files::OpenedFiles;
 use crate::{
-    DiskForm, Entry, EntryKind, Found, LayerError, OverlayFlavor, Ownership, Stack, Tree, TreePath, Xattrs,
+    Entry, EntryKind, LayerError, OverlayFlavor, OverlayFormat, Ownership, Stack, StackEntry, Tree, TreePath,
+    Xattrs,
 };
 
 /// Gives an empty upper directory the mode, owner and time that the root of the lower layers has, so that a mount
 /// shows it.
-pub fn prepare_upper(upper: &Path, lower: &Stack, form: impl Into<DiskForm>) -> Result<(), LayerError> {
+pub fn prepare_upper(upper: &Path, lower: &Stack, form: impl Into<OverlayFormat>) -> Result<(), LayerError> {
     let entry = root_of(lower);
     let root = Root::open(upper, false)?;
-    disk::set_meta(root.fd(), &entry, form.into()).map_err(LayerError::io("set the metadata of", upper))?;
+    disk::set_meta(root.fd(), &entry, form.into()).on("set the metadata of", upper)?;
     Ok(())
 }
 
@@ -33,14 +35,14 @@ pub fn prepare_upper(upper: &Path, lower: &Stack, form: impl Into<DiskForm>) -> 
 ///
 /// With [`Ownership::BestEffort`] an owner on disk may stand for another: a file that lies below with an owner that the
 /// disk could not have, and that was copied up with the same owner on disk, keeps the owner of the lower layer's index.
-pub fn scan_upper(upper: &Path, lower: &Stack, form: impl Into<DiskForm>) -> Result<Tree, LayerError> {
+pub fn scan_upper(upper: &Path, lower: &Stack, form: impl Into<OverlayFormat>) -> Result<Tree, LayerError> {
     let form = form.into();
     let scan = Scan { root: Root::open(upper, false)?, lower, form, lower_roots: open_all(lower, form)? };
     let (mut found, sockets) = scan.collect()?;
     found.sort_unstable_by(|a, b| a.entry.path.cmp(&b.entry.path));
     scan.read_files(&mut found)?;
     let kept = scan.prune(found, sockets)?;
-    let root = scan.root().map_err(LayerError::io("set the metadata of", upper))?;
+    let root = scan.root().on("set the metadata of", upper)?;
     let mut entries: Vec<Entry> = kept.into_iter().map(|found| found.entry).collect();
     fix_groups(&mut entries);
     entries.extend(root);
@@ -53,11 +55,11 @@ fn root_of(lower: &Stack) -> Entry {
 }
 
 /// The lower directories, to ask what the disk says; only best effort needs them.
-fn open_all(lower: &Stack, form: DiskForm) -> Result<Vec<Option<Root>>, LayerError> {
+fn open_all(lower: &Stack, form: OverlayFormat) -> Result<Vec<Option<Root>>, LayerError> {
     let root = |opened| match opened {
-        Some(Opened::Dir(root)) => Some(root),
+        Some(OpenedFiles::Dir(root)) => Some(root),
         // What is not on disk cannot be below a mount.
-        Some(Opened::Borrowed(..)) | None => None,
+        Some(OpenedFiles::Unwritten(..)) | None => None,
     };
     match form.ownership {
         Ownership::Exact => Ok(Vec::new()),
@@ -68,7 +70,7 @@ fn open_all(lower: &Stack, form: DiskForm) -> Result<Vec<Option<Root>>, LayerErr
 struct Scan<'a> {
     root: Root,
     lower: &'a Stack,
-    form: DiskForm,
+    form: OverlayFormat,
     lower_roots: Vec<Option<Root>>,
 }
 
@@ -87,7 +89,7 @@ impl InUpper {
 }
 
 /// What reading a file or directory gave.
-struct Read {
+struct UpperEntry {
     content: Option<(u64, ContentDigest)>,
     xattrs: Xattrs,
     opaque: bool,
@@ -146,7 +148,7 @@ impl Scan<'_> {
     }
 
     /// What lower layers show at a path of the upper directory.
-    fn below(&self, one: &InUpper) -> Option<Found<'_>> {
+    fn below(&self, one: &InUpper) -> Option<StackEntry<'_>> {
         if one.hidden { None } else { self.lower.lookup(&one.entry.path) }
     }
 
@@ -193,18 +195,15 @@ impl Scan<'_> {
         Ok(())
     }
 
-    fn read(&self, one: &InUpper) -> Result<Read, LayerError> {
-        let mut read = Read { content: None, xattrs: Vec::new(), opaque: false, copied_up: false };
+    fn read(&self, one: &InUpper) -> Result<UpperEntry, LayerError> {
+        let mut read = UpperEntry { content: None, xattrs: Vec::new(), opaque: false, copied_up: false };
         let path = &one.entry.path;
-        let failed = |errno: Errno| LayerError::io("read", self.root.full(path))(errno);
+        let failed = |errno: Errno| LayerError::from(IoError::new("read", self.root.full(path), errno));
         let flavor = self.form.flavor;
         match one.entry.kind {
             EntryKind::File { .. } => {
                 let (file, stat) = self.root.open_file(path)?;
-                read.content = Some(
-                    hash_bytes(&file, stat.size, None)
-                        .map_err(LayerError::std("read", self.root.full(path)))?,
-                );
+                read.content = Some(hash_bytes(&file, stat.size, None).on("read", self.root.full(path))?);
                 read.xattrs = disk::kept_xattrs(&file).map_err(failed)?;
                 read.copied_up = self.is_copied_up(&file).map_err(failed)?;
             }
@@ -217,13 +216,14 @@ impl Scan<'_> {
                 read.copied_up = self.is_copied_up(&dir).map_err(failed)?;
                 let redirect = format!("{}redirect", flavor.prefix());
                 if disk::get_xattr(&dir, &redirect).map_err(failed)?.is_some() {
-                    return Err(LayerError::Io {
-                        what: "index",
-                        path: self.root.full(path),
-                        error: std::io::Error::other(
+                    return Err(IoError::new(
+                        "index",
+                        self.root.full(path),
+                        std::io::Error::other(
                             "overlayfs renamed it by redirection; mount with redirect_dir=off",
                         ),
-                    });
+                    )
+                    .into());
                 }
             }
             // Symlinks and the like have no attributes of ours; what is known of them is their owner on disk.
@@ -244,7 +244,7 @@ impl Scan<'_> {
         &self,
         entry: &mut Entry,
         stat: &Stat,
-        copied_up: Option<Found<'_>>,
+        copied_up: Option<StackEntry<'_>>,
     ) -> Result<(), LayerError> {
         let Some(found) = copied_up else { return Ok(()) };
         let below = found.entry;
@@ -301,7 +301,8 @@ impl Scan<'_> {
     fn restore_time(&self, entry: &Entry) -> Result<(), LayerError> {
         let dir = self.root.open_dir(&entry.path)?;
         rustix::fs::futimens(&dir, &disk::times(entry.mtime))
-            .map_err(LayerError::io("set the time of", self.root.full(&entry.path)))
+            .on("set the time of", self.root.full(&entry.path))
+            .map_err(LayerError::from)
     }
 
     /// Gives the root mode and time of the lower layers' once more, and an entry if the RUN gave it another owner.
@@ -334,24 +335,26 @@ impl Scan<'_> {
         let dir = self.root.open_dir(path)?;
         match rustix::fs::fremovexattr(&dir, self.form.flavor.opaque()) {
             Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(()),
-            Err(errno) => Err(LayerError::io("unmark", self.root.full(path))(errno)),
+            Err(errno) => Err(LayerError::from(IoError::new("unmark", self.root.full(path), errno))),
         }
     }
 
     fn hide(&self, path: &TreePath) -> Result<(), LayerError> {
         let (kind, mode) = (FileType::CharacterDevice, rustix::fs::Mode::empty());
         rustix::fs::mknodat(self.root.fd(), path.as_path(), kind, mode, 0)
-            .map_err(LayerError::io("hide", self.root.full(path)))
+            .on("hide", self.root.full(path))
+            .map_err(LayerError::from)
     }
 
     fn remove(&self, path: &TreePath, flags: AtFlags) -> Result<(), LayerError> {
         rustix::fs::unlinkat(self.root.fd(), path.as_path(), flags)
-            .map_err(LayerError::io("remove", self.root.full(path)))
+            .on("remove", self.root.full(path))
+            .map_err(LayerError::from)
     }
 }
 
 /// Marks what is hidden, in the order of paths, by what was read of the directories above.
-fn mark_hidden(found: &mut [InUpper], read: &[Read]) {
+fn mark_hidden(found: &mut [InUpper], read: &[UpperEntry]) {
     let mut opaque: Option<TreePath> = None;
     for (one, read) in found.iter_mut().zip(read) {
         match &opaque {
@@ -362,7 +365,7 @@ fn mark_hidden(found: &mut [InUpper], read: &[Read]) {
     }
 }
 
-fn is_same(entry: &Entry, below: &Found<'_>) -> bool {
+fn is_same(entry: &Entry, below: &StackEntry<'_>) -> bool {
     let mut below_entry = Entry { kind: below.kind().clone(), ..below.entry.clone() };
     if let EntryKind::Dir { opaque } = &mut below_entry.kind {
         *opaque = false;

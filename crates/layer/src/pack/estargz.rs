@@ -12,13 +12,13 @@ use std::sync::mpsc;
 
 use dbuild_digest::{BlobDigest, BlobHasher, ContentDigest};
 
-use crate::archive::chunks::Chunks;
+use crate::archive::chunks::ChunkReader;
 use crate::archive::estargz_entries::{LANDMARKS, TOC};
 use crate::archive::tar_reader::{self, Header};
 use crate::archive::tar_writer::{self, Member};
 use crate::pack::estargz_toc::{self, Chunk, Toc};
 use crate::pack::gzip::{self, Feeder, Sink};
-use crate::{Entry, EntryKind, LayerError, Members, TreePath, UnpackLimits};
+use crate::{Entry, EntryKind, GzipBlocks, LayerError, TreePath, UnpackLimits};
 
 /// How many bytes of a file are one member. Small enough that the blocks of all threads fit into little memory, and that a
 /// reader who wants a few bytes does not have to fetch many.
@@ -57,14 +57,14 @@ impl TocInfo {
 pub(crate) fn compress<T: Send>(
     level: u32,
     threads: usize,
-    members: &dyn Members,
+    members: &dyn GzipBlocks,
     out: &mut impl Write,
     produce: impl FnOnce(&mut dyn Sink) -> Result<T, LayerError> + Send,
 ) -> Result<(T, BlobDigest, TocInfo), LayerError> {
     let (sender, pieces) = mpsc::sync_channel(8);
     let (produced, written) = std::thread::scope(|scope| {
-        let producing = scope.spawn(move || produce(&mut Passing(sender)));
-        let written = compress_tar(level, threads, members, out, Chunks::new(pieces));
+        let producing = scope.spawn(move || produce(&mut ChunkSender(sender)));
+        let written = compress_tar(level, threads, members, out, ChunkReader::new(pieces));
         (producing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), written)
     });
     match (produced, written) {
@@ -83,14 +83,14 @@ pub(crate) fn compress<T: Send>(
 fn compress_tar(
     level: u32,
     threads: usize,
-    members: &dyn Members,
+    members: &dyn GzipBlocks,
     out: &mut impl Write,
     tar: impl Read + Send,
 ) -> Result<(BlobDigest, TocInfo), LayerError> {
     let ((mut hasher, mut size, toc), offsets) =
         gzip::compress_members(level, threads, CHUNK, members, out, |feeder| {
             let (hasher, buffer) = (BlobHasher::default(), vec![0; PIECE]);
-            let mut copy = Copy { feeder, hasher, size: 0, toc: Toc::new(), buffer };
+            let mut copy = TarCopier { feeder, hasher, size: 0, toc: Toc::new(), buffer };
             copy.all(tar)?;
             Ok((copy.hasher, copy.size, copy.toc))
         })?;
@@ -111,7 +111,7 @@ fn compress_tar(
 }
 
 /// A tar on its way from where it is read to where it is compressed.
-struct Copy<'a> {
+struct TarCopier<'a> {
     feeder: &'a mut Feeder,
     hasher: BlobHasher,
     size: u64,
@@ -119,7 +119,7 @@ struct Copy<'a> {
     buffer: Vec<u8>,
 }
 
-impl Copy<'_> {
+impl TarCopier<'_> {
     /// All entries, and not the end of the archive, which comes after the table. The landmark comes first; landmarks and tables
     /// that are there are left out.
     fn all(&mut self, tar: impl Read) -> Result<(), LayerError> {
@@ -132,7 +132,7 @@ impl Copy<'_> {
     }
 
     fn entries(&mut self, tar: impl Read, is_kept: impl Fn(&Header) -> bool) -> Result<(), LayerError> {
-        let recording = Recording { inner: tar, recorded: Vec::new(), is_on: true };
+        let recording = RecordingReader { inner: tar, recorded: Vec::new(), is_on: true };
         let mut reader = tar_reader::Reader::new(recording, UnpackLimits::default().bytes);
         // What is recorded begins with the padding of the entry before.
         let (mut padding, mut before_is_kept) = (0, true);
@@ -221,13 +221,13 @@ impl Copy<'_> {
 }
 
 /// Keeps what is read through it, while it is told to.
-struct Recording<R> {
+struct RecordingReader<R> {
     inner: R,
     recorded: Vec<u8>,
     is_on: bool,
 }
 
-impl<R: Read> Read for Recording<R> {
+impl<R: Read> Read for RecordingReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let got = self.inner.read(buffer)?;
         if self.is_on {
@@ -237,10 +237,10 @@ impl<R: Read> Read for Recording<R> {
     }
 }
 
-/// Sends what is written to another thread, which reads it as [`Chunks`].
-struct Passing(mpsc::SyncSender<io::Result<Vec<u8>>>);
+/// Sends what is written to another thread, which reads it as [`ChunkReader`].
+struct ChunkSender(mpsc::SyncSender<io::Result<Vec<u8>>>);
 
-impl Write for Passing {
+impl Write for ChunkSender {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if !bytes.is_empty() {
             self.0.send(Ok(bytes.to_vec())).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
@@ -254,7 +254,7 @@ impl Write for Passing {
 }
 
 /// Where members end is decided by who reads.
-impl Sink for Passing {}
+impl Sink for ChunkSender {}
 
 fn is_own(name: &[u8]) -> bool {
     let is = |own: &str| TreePath::clean(name).is_ok_and(|path| path.as_bytes() == own.as_bytes());

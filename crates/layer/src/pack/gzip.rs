@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use dbuild_digest::ContentDigest;
 use libdeflater::{CompressionLvl, Compressor};
 
-use crate::{LayerError, Members, WrittenMember};
+use crate::{GzipBlocks, LayerError, WrittenGzipBlock};
 
 /// How much one thread takes at a time, at the most.
 pub(crate) const BLOCK: usize = 512 << 10;
@@ -77,7 +77,7 @@ enum Member {
 pub(crate) fn compress<T: Send>(
     level: u32,
     threads: usize,
-    members: &dyn Members,
+    members: &dyn GzipBlocks,
     out: &mut impl Write,
     produce: impl FnOnce(&mut dyn Sink) -> Result<T, LayerError> + Send,
 ) -> Result<T, LayerError> {
@@ -91,7 +91,7 @@ pub(crate) fn compress_members<T: Send>(
     level: u32,
     threads: usize,
     block: usize,
-    members: &dyn Members,
+    members: &dyn GzipBlocks,
     out: &mut impl Write,
     produce: impl FnOnce(&mut Feeder) -> Result<T, LayerError> + Send,
 ) -> Result<(T, Vec<u64>), LayerError> {
@@ -136,7 +136,7 @@ pub(crate) fn member(level: u32, bytes: &[u8]) -> Vec<u8> {
 
 fn write_in_order(
     level: u32,
-    members: &dyn Members,
+    members: &dyn GzipBlocks,
     out: &mut impl Write,
     in_order: Receiver<Pending>,
     used: &mpsc::Sender<Vec<u8>>,
@@ -150,7 +150,7 @@ fn write_in_order(
             Member::Compressed(bytes) => {
                 out.write_all(bytes)?;
                 if let Some(content) = content {
-                    members.written(&WrittenMember { content, level, start, bytes });
+                    members.written(&WrittenGzipBlock { content, level, start, bytes });
                 }
                 start += bytes.len() as u64;
             }
@@ -238,7 +238,7 @@ impl Write for Feeder {
     }
 }
 
-fn worker(level: u32, members: &dyn Members, blocks: &Mutex<Receiver<Block>>) {
+fn worker(level: u32, members: &dyn GzipBlocks, blocks: &Mutex<Receiver<Block>>) {
     let mut deflate = Deflate::new(level);
     loop {
         let block = blocks.lock().unwrap_or_else(PoisonError::into_inner).recv();
@@ -263,7 +263,7 @@ impl Deflate {
     }
 
     /// The block as a gzip member: one that was made before, or a new one. To store a block takes less than to look for it.
-    fn done(&mut self, block: Vec<u8>, filled: usize, level: u32, members: &dyn Members) -> Done {
+    fn done(&mut self, block: Vec<u8>, filled: usize, level: u32, members: &dyn GzipBlocks) -> Done {
         let bytes = &block[..filled];
         if self.compressor.is_none() || self.is_incompressible(bytes) {
             return Done { member: stored(bytes), content: None, block };

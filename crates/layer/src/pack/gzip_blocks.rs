@@ -7,18 +7,18 @@
 use dbuild_digest::ContentDigest;
 
 /// Where members are kept. Asked from several threads.
-pub trait Members: Sync {
+pub trait GzipBlocks: Sync {
     /// The member that holds the bytes with this digest, compressed at this level. Who answers vouches for the
     /// answer: it goes into the layer as it is.
     fn find(&self, content: &ContentDigest, level: u32) -> Option<Vec<u8>>;
 
     /// A member was written.
-    fn written(&self, member: &WrittenMember<'_>);
+    fn written(&self, member: &WrittenGzipBlock<'_>);
 }
 
 /// A member of a layer that was packed.
 #[derive(Clone, Copy, Debug)]
-pub struct WrittenMember<'a> {
+pub struct WrittenGzipBlock<'a> {
     /// Of the bytes that it holds.
     pub content: ContentDigest,
     /// The level that they were compressed at.
@@ -31,12 +31,12 @@ pub struct WrittenMember<'a> {
 
 /// Nothing was written before, and nothing is kept.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct NoMembers;
+pub struct NoGzipBlocks;
 
-impl Members for NoMembers {
+impl GzipBlocks for NoGzipBlocks {
     fn find(&self, _: &ContentDigest, _: u32) -> Option<Vec<u8>> {
         None
     }
 
-    fn written(&self, _: &WrittenMember<'_>) {}
+    fn written(&self, _: &WrittenGzipBlock<'_>) {}
 }

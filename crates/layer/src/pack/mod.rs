@@ -15,13 +15,14 @@ use std::collections::HashMap;
 use std::io::{self, IoSlice, Read, Write};
 
 use dbuild_digest::{BlobDigest, BlobHasher, ContentHasher};
+use dbuild_support::io_context::IoError;
 
 use crate::archive::tar_writer::{self, Member};
 use crate::disk;
 use crate::pack::estargz::TocInfo;
 use crate::pack::gzip::{Fill, Sink};
-use crate::tree::layer_files::Opened;
-use crate::{Entry, EntryKind, Files, LayerError, Members, Tree, TreePath};
+use crate::tree::layer_files::OpenedFiles;
+use crate::{Entry, EntryKind, GzipBlocks, LayerError, LayerFiles, Tree, TreePath};
 
 /// How a layer is compressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -50,7 +51,7 @@ pub struct PackOptions {
 
 /// A layer that was packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Packed {
+pub struct PackedTar {
     /// Of the tar.
     pub diff_id: BlobDigest,
     /// Of the tar that was packed. It is `diff_id`, but for eStargz, which adds entries.
@@ -90,11 +91,11 @@ impl Compression {
 /// Extended attributes other than `security.capability` are left out, and so is the root; times are whole seconds.
 pub fn pack(
     tree: &Tree,
-    files: &Files,
+    files: &LayerFiles,
     options: &PackOptions,
-    members: &dyn Members,
+    members: &dyn GzipBlocks,
     out: impl Write,
-) -> Result<Packed, LayerError> {
+) -> Result<PackedTar, LayerError> {
     compress(options, members, out, |sink| write_tree(tree, files, options.clamp_mtime, sink))
 }
 
@@ -102,9 +103,9 @@ pub fn pack(
 pub fn repack(
     packed: impl Read + Send,
     options: &PackOptions,
-    members: &dyn Members,
+    members: &dyn GzipBlocks,
     out: impl Write,
-) -> Result<Packed, LayerError> {
+) -> Result<PackedTar, LayerError> {
     compress(options, members, out, |sink| {
         let mut tar = crate::decompress(packed)?;
         io::copy(&mut tar, sink).map(drop).map_err(LayerError::Output)
@@ -113,11 +114,11 @@ pub fn repack(
 
 fn compress(
     options: &PackOptions,
-    members: &dyn Members,
+    members: &dyn GzipBlocks,
     out: impl Write,
     produce: impl FnOnce(&mut dyn Sink) -> Result<(), LayerError> + Send,
-) -> Result<Packed, LayerError> {
-    let mut out = Counting { inner: out, hasher: BlobHasher::default(), size: 0 };
+) -> Result<PackedTar, LayerError> {
+    let mut out = CountingWriter { inner: out, hasher: BlobHasher::default(), size: 0 };
     let mut of_tar = None;
     let diff_id = match options.compression {
         Compression::Gzip => {
@@ -147,7 +148,7 @@ fn compress(
     };
     out.inner.flush().map_err(LayerError::Output)?;
     let (source, toc) = of_tar.map_or((diff_id, None), |(source, info)| (source, Some(info)));
-    Ok(Packed { diff_id, source, digest: out.hasher.finish(), size: out.size, toc })
+    Ok(PackedTar { diff_id, source, digest: out.hasher.finish(), size: out.size, toc })
 }
 
 fn zstd_encoder<W: Write>(out: W, level: i32) -> io::Result<zstd::Encoder<'static, W>> {
@@ -163,18 +164,18 @@ fn hashed(
     sink: &mut dyn Sink,
     produce: impl FnOnce(&mut dyn Sink) -> Result<(), LayerError>,
 ) -> Result<BlobDigest, LayerError> {
-    let mut counting = Counting { inner: sink, hasher: BlobHasher::default(), size: 0 };
+    let mut counting = CountingWriter { inner: sink, hasher: BlobHasher::default(), size: 0 };
     produce(&mut counting)?;
     Ok(counting.hasher.finish())
 }
 
-struct Counting<W> {
+struct CountingWriter<W> {
     inner: W,
     hasher: BlobHasher,
     size: u64,
 }
 
-impl<W: Write> Write for Counting<W> {
+impl<W: Write> Write for CountingWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.write_vectored(&[IoSlice::new(bytes)])
     }
@@ -191,7 +192,7 @@ impl<W: Write> Write for Counting<W> {
     }
 }
 
-impl<W: Sink + ?Sized> Sink for Counting<&mut W> {
+impl<W: Sink + ?Sized> Sink for CountingWriter<&mut W> {
     fn cut(&mut self) -> io::Result<()> {
         self.inner.cut()
     }
@@ -212,7 +213,12 @@ impl<W: Write> Sink for zstd::Encoder<'static, W> {}
 impl<W: Write> Sink for io::BufWriter<W> {}
 impl<W: Write> Sink for &mut W {}
 
-fn write_tree(tree: &Tree, files: &Files, clamp: Option<i64>, out: &mut dyn Sink) -> Result<(), LayerError> {
+fn write_tree(
+    tree: &Tree,
+    files: &LayerFiles,
+    clamp: Option<i64>,
+    out: &mut dyn Sink,
+) -> Result<(), LayerError> {
     let opened = files.open()?.ok_or(LayerError::NotUnpacked { path: TreePath::root() })?;
     let mut out = Blocks::new(out);
     for entry in tree.entries() {
@@ -292,7 +298,7 @@ impl<'a> Blocks<'a> {
     }
 
     /// The bytes of a file and their padding, checked against its entry.
-    pub(crate) fn file(&mut self, files: &Opened, entry: &Entry) -> Result<(), LayerError> {
+    pub(crate) fn file(&mut self, files: &OpenedFiles, entry: &Entry) -> Result<(), LayerError> {
         let EntryKind::File { size, content } = entry.kind else { return Ok(()) };
         let (root, path) = files.at(&entry.path)?;
         let differs = |why| match root.is_live() {
@@ -312,7 +318,7 @@ impl<'a> Blocks<'a> {
         let mut fill = |place: &mut [u8]| {
             file.read_exact(place).map_err(|error| match error.kind() {
                 io::ErrorKind::UnexpectedEof => differs("it has another size"),
-                _ => LayerError::Io { what: "read", path: root.full(path), error },
+                _ => LayerError::from(IoError::new("read", root.full(path), error)),
             })?;
             hasher.update(place);
             Ok(())
@@ -366,7 +372,7 @@ impl crate::Stack {
         out: &mut Blocks<'_>,
         clamp_mtime: Option<i64>,
     ) -> Result<(), LayerError> {
-        let opened: Vec<Option<Opened>> =
+        let opened: Vec<Option<OpenedFiles>> =
             self.layers().iter().map(|layer| layer.files.open()).collect::<Result<_, _>>()?;
         let mut first_met: HashMap<(usize, &crate::TreePath), &crate::TreePath> = HashMap::new();
         for found in self.walk(&crate::TreePath::root()) {

@@ -3,22 +3,22 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::tree::layer_files::Bytes;
-use crate::tree::resolve::{Step, resolve_with};
-use crate::tree::sorted_nodes::{Node, Nodes};
-use crate::{Entry, EntryKind, Files, Found, Mtime, ResolveError, Stack, Tree, TreePath};
+use crate::tree::layer_files::ByteSource;
+use crate::tree::resolve::{PathComponent, resolve_with};
+use crate::tree::sorted_nodes::{Node, SortedNodes};
+use crate::{Entry, EntryKind, LayerFiles, Mtime, ResolveError, Stack, StackEntry, Tree, TreePath};
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct Draft<'a> {
+pub(crate) struct LayerBuilder<'a> {
     parent: Option<&'a Stack>,
-    nodes: Nodes,
+    nodes: SortedNodes,
     groups: u64,
 }
 
-impl<'a> Draft<'a> {
+impl<'a> LayerBuilder<'a> {
     pub(crate) fn new(parent: Option<&'a Stack>) -> Self {
-        Self { parent, nodes: Nodes::default(), groups: 0 }
+        Self { parent, nodes: SortedNodes::default(), groups: 0 }
     }
 
     /// What the layer on its parent shows at exactly this path.
@@ -29,7 +29,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// The kind of what [`Draft::look`] finds; never a hardlink.
+    /// The kind of what [`LayerBuilder::look`] finds; never a hardlink.
     pub(crate) fn look_kind(&self, path: &TreePath) -> Option<&EntryKind> {
         match self.nodes.get(path) {
             Some(node) => Some(&node.entry.kind).filter(|kind| **kind != EntryKind::Whiteout),
@@ -47,7 +47,7 @@ impl<'a> Draft<'a> {
         self.found_below(path).map(|found| found.entry)
     }
 
-    fn found_below(&self, path: &TreePath) -> Option<Found<'_>> {
+    fn found_below(&self, path: &TreePath) -> Option<StackEntry<'_>> {
         // First, since a copy onto nothing asks this of each of its files.
         let found = self.parent?.lookup(path)?;
         let hides = |node: &Node| node.entry.kind != EntryKind::Dir { opaque: false };
@@ -65,10 +65,10 @@ impl<'a> Draft<'a> {
         follow_last: bool,
     ) -> Result<TreePath, ResolveError> {
         resolve_with(root, path, follow_last, |path| match self.look_kind(path) {
-            None => Step::Missing,
-            Some(EntryKind::Dir { .. }) => Step::Dir,
-            Some(EntryKind::Symlink { target }) => Step::Link(target.clone()),
-            Some(_) => Step::Other,
+            None => PathComponent::Missing,
+            Some(EntryKind::Dir { .. }) => PathComponent::Dir,
+            Some(EntryKind::Symlink { target }) => PathComponent::Link(target.clone()),
+            Some(_) => PathComponent::Other,
         })
     }
 
@@ -118,7 +118,7 @@ impl<'a> Draft<'a> {
                     Entry { path: above.clone(), kind, ..implied.clone() }
                 }
             };
-            self.nodes.put(Node { entry, bytes: Bytes::None, group: None });
+            self.nodes.put(Node { entry, bytes: ByteSource::None, group: None });
         }
     }
 
@@ -129,12 +129,12 @@ impl<'a> Draft<'a> {
         if let EntryKind::Dir { opaque } = &mut entry.kind {
             *opaque = false;
         }
-        let mut bytes = Bytes::None;
+        let mut bytes = ByteSource::None;
         if let Some(file) = found.file() {
             let files = Arc::new(self.parent?.layers().get(found.layer)?.files.clone());
-            let (files, path) = Files::origin(&files, &file.entry.path);
-            let linkable = matches!(*files, Files::Snapshot(_));
-            bytes = Bytes::Layer { files, path, linkable };
+            let (files, path) = LayerFiles::origin(&files, &file.entry.path);
+            let linkable = matches!(*files, LayerFiles::Snapshot(_));
+            bytes = ByteSource::Layer { files, path, linkable };
         }
         Some(Node { entry, bytes, group: None })
     }
@@ -159,7 +159,7 @@ impl<'a> Draft<'a> {
             let entry = &mut node.entry;
             (entry.mode, entry.uid, entry.gid, entry.mtime, entry.xattrs) = (mode, uid, gid, mtime, xattrs);
             // A file that is linked from elsewhere has the metadata that it has there.
-            if let Bytes::Layer { linkable, .. } = &mut node.bytes {
+            if let ByteSource::Layer { linkable, .. } = &mut node.bytes {
                 *linkable = false;
             }
         }
@@ -189,7 +189,7 @@ impl<'a> Draft<'a> {
             (None, Some(_)) => {
                 self.make_parents(path, &Entry::new_dir(TreePath::root()));
                 let entry = Entry::new_whiteout(path.clone());
-                self.nodes.put(Node { entry, bytes: Bytes::None, group: None });
+                self.nodes.put(Node { entry, bytes: ByteSource::None, group: None });
             }
             _ => {}
         }
@@ -212,7 +212,7 @@ impl<'a> Draft<'a> {
     }
 
     /// The entries in order, groups made hardlinks.
-    pub(crate) fn finish(self) -> Vec<(Entry, Bytes)> {
+    pub(crate) fn finish(self) -> Vec<(Entry, ByteSource)> {
         let mut first: HashMap<u64, TreePath> = HashMap::new();
         self.nodes
             .into_sorted()
@@ -220,7 +220,7 @@ impl<'a> Draft<'a> {
             .map(|Node { mut entry, bytes, group }| match group.map(|group| first.entry(group)) {
                 Some(std::collections::hash_map::Entry::Occupied(first)) => {
                     entry.kind = EntryKind::Hardlink { target: first.get().clone() };
-                    (entry, Bytes::None)
+                    (entry, ByteSource::None)
                 }
                 Some(std::collections::hash_map::Entry::Vacant(vacant)) => {
                     vacant.insert(entry.path.clone());

@@ -14,7 +14,7 @@ use crate::{Entry, LayerError, Tree, TreePath};
 
 /// Where the files of a layer are.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Files {
+pub enum LayerFiles {
     /// Not unpacked: only the index is known.
     Absent,
     /// In a directory in overlayfs' form that nobody changes any more: its files may be hardlinked.
@@ -22,17 +22,17 @@ pub enum Files {
     /// In a directory of the user's (a build context), which can change at any moment.
     Live(PathBuf),
     /// In directories of the user's, each at a place of its own.
-    Borrowed(Arc<Borrowed>),
+    Unwritten(Arc<UnwrittenLayer>),
 }
 
 /// Where a regular file's bytes come from.
 #[derive(Clone, Debug)]
-pub(crate) enum Bytes {
+pub(crate) enum ByteSource {
     /// It is no regular file.
     None,
     /// From another layer or a context.
     Layer {
-        files: Arc<Files>,
+        files: Arc<LayerFiles>,
         path: TreePath,
         /// The file there has the same mode, owner, time and attributes, and never changes.
         linkable: bool,
@@ -44,23 +44,23 @@ pub(crate) enum Bytes {
 }
 
 /// The files of a layer that was decided and not written.
-pub struct Borrowed {
+pub struct UnwrittenLayer {
     tree: Arc<Tree>,
     /// Where files are in truth: directories of the user's.
-    places: Vec<Arc<Files>>,
+    places: Vec<Arc<LayerFiles>>,
     /// For each entry of the index, the place that has its bytes, and its path there.
     bytes: Vec<Option<(u32, TreePath)>>,
 }
 
-impl Borrowed {
+impl UnwrittenLayer {
     /// `None` where bytes come from elsewhere than files.
-    pub(crate) fn new(mut nodes: Vec<(Entry, Bytes)>) -> Result<Option<Self>, LayerError> {
-        let mut places: Vec<Arc<Files>> = Vec::new();
+    pub(crate) fn new(mut nodes: Vec<(Entry, ByteSource)>) -> Result<Option<Self>, LayerError> {
+        let mut places: Vec<Arc<LayerFiles>> = Vec::new();
         let mut bytes = Vec::with_capacity(nodes.len());
         for (_, from) in &mut nodes {
-            bytes.push(match std::mem::replace(from, Bytes::None) {
-                Bytes::None => None,
-                Bytes::Layer { files, path, .. } => {
+            bytes.push(match std::mem::replace(from, ByteSource::None) {
+                ByteSource::None => None,
+                ByteSource::Layer { files, path, .. } => {
                     let known = places.iter().position(|place| Arc::ptr_eq(place, &files));
                     let at = known.unwrap_or_else(|| {
                         places.push(files);
@@ -68,7 +68,7 @@ impl Borrowed {
                     });
                     Some((u32::try_from(at).unwrap_or(u32::MAX), path))
                 }
-                Bytes::Inline(_) | Bytes::Spool(_) => return Ok(None),
+                ByteSource::Inline(_) | ByteSource::Spool(_) => return Ok(None),
             });
         }
         // The list becomes the index where it stands.
@@ -88,22 +88,22 @@ impl Borrowed {
     }
 }
 
-impl fmt::Debug for Borrowed {
+impl fmt::Debug for UnwrittenLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Borrowed").field("places", &self.places).finish_non_exhaustive()
+        f.debug_struct("UnwrittenLayer").field("places", &self.places).finish_non_exhaustive()
     }
 }
 
 /// One is equal to itself alone.
-impl PartialEq for Borrowed {
+impl PartialEq for UnwrittenLayer {
     fn eq(&self, other: &Self) -> bool {
         std::ptr::eq(self, other)
     }
 }
 
-impl Eq for Borrowed {}
+impl Eq for UnwrittenLayer {}
 
-impl Hash for Borrowed {
+impl Hash for UnwrittenLayer {
     fn hash<H: Hasher>(&self, state: &mut H) {
         std::ptr::hash(self, state);
     }
@@ -111,19 +111,19 @@ impl Hash for Borrowed {
 
 /// The opened directories of a layer's files.
 #[derive(Debug)]
-pub(crate) enum Opened {
+pub(crate) enum OpenedFiles {
     /// Files are at the paths of the index.
     Dir(Root),
     /// Each file has a place.
-    Borrowed(Arc<Borrowed>, Vec<Root>),
+    Unwritten(Arc<UnwrittenLayer>, Vec<Root>),
 }
 
-impl Opened {
+impl OpenedFiles {
     /// Below which directory the file at a path of the layer is, and where.
     pub(crate) fn at<'a>(&'a self, path: &'a TreePath) -> Result<(&'a Root, &'a TreePath), LayerError> {
         match self {
             Self::Dir(root) => Ok((root, path)),
-            Self::Borrowed(borrowed, roots) => {
+            Self::Unwritten(borrowed, roots) => {
                 let found = borrowed.place(path).and_then(|(place, path)| Some((roots.get(place)?, path)));
                 found.ok_or_else(|| LayerError::NotUnpacked { path: path.clone() })
             }
@@ -131,27 +131,27 @@ impl Opened {
     }
 }
 
-impl Files {
+impl LayerFiles {
     /// Opens the directories; `None` if there are none.
-    pub(crate) fn open(&self) -> Result<Option<Opened>, LayerError> {
+    pub(crate) fn open(&self) -> Result<Option<OpenedFiles>, LayerError> {
         match self {
-            Self::Borrowed(borrowed) => {
-                let root = |place: &Arc<Files>| match place.open()? {
-                    Some(Opened::Dir(root)) => Ok(root),
+            Self::Unwritten(borrowed) => {
+                let root = |place: &Arc<LayerFiles>| match place.open()? {
+                    Some(OpenedFiles::Dir(root)) => Ok(root),
                     _ => Err(LayerError::NotUnpacked { path: TreePath::root() }),
                 };
                 let roots = borrowed.places.iter().map(root).collect::<Result<_, _>>()?;
-                Ok(Some(Opened::Borrowed(Arc::clone(borrowed), roots)))
+                Ok(Some(OpenedFiles::Unwritten(Arc::clone(borrowed), roots)))
             }
             Self::Absent => Ok(None),
-            Self::Snapshot(dir) => Ok(Some(Opened::Dir(Root::of_layer(dir)?))),
-            Self::Live(dir) => Ok(Some(Opened::Dir(Root::open(dir, true)?))),
+            Self::Snapshot(dir) => Ok(Some(OpenedFiles::Dir(Root::of_layer(dir)?))),
+            Self::Live(dir) => Ok(Some(OpenedFiles::Dir(Root::open(dir, true)?))),
         }
     }
 
     /// Where the file at a path of the layer is in truth.
     pub(crate) fn origin(files: &Arc<Self>, path: &TreePath) -> (Arc<Self>, TreePath) {
-        let Self::Borrowed(borrowed) = &**files else { return (Arc::clone(files), path.clone()) };
+        let Self::Unwritten(borrowed) = &**files else { return (Arc::clone(files), path.clone()) };
         let found = borrowed.place(path).and_then(|(place, path)| Some((borrowed.places.get(place)?, path)));
         let (files, path) = found.unwrap_or((files, path));
         (Arc::clone(files), path.clone())

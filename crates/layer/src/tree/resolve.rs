@@ -1,12 +1,11 @@
 //! How a path is followed through symlinks.
 
+use dbuild_support::resolve_links::PendingPath;
+
 use crate::{ResolveError, TreePath};
 
-/// Links that may be followed on the way to one path (as many as Docker follows).
-pub(crate) const MAX_LINKS: usize = 255;
-
 /// What a path component is, for [`resolve_with`].
-pub(crate) enum Step {
+pub(crate) enum PathComponent {
     Missing,
     Dir,
     Link(Box<[u8]>),
@@ -18,46 +17,30 @@ pub(crate) fn resolve_with(
     root: &TreePath,
     path: &[u8],
     follow_last: bool,
-    mut look: impl FnMut(&TreePath) -> Step,
+    mut look: impl FnMut(&TreePath) -> PathComponent,
 ) -> Result<TreePath, ResolveError> {
     let name = || TreePath::clean(path).unwrap_or_default();
-    let mut pending: Vec<Box<[u8]>> = Vec::new();
-    push_components(&mut pending, path);
+    let mut pending = PendingPath::new(path);
     let mut at = root.clone();
-    let mut links = 0;
-    while let Some(component) = pending.pop() {
-        match &*component {
-            b"." => continue,
-            b".." => {
-                if at != *root {
-                    at = at.parent().unwrap_or_default();
-                }
-                continue;
+    while let Some(component) = pending.next_component() {
+        if *component == *b".." {
+            if at != *root {
+                at = at.parent().unwrap_or_default();
             }
-            _ => {}
+            continue;
         }
         let next = at.child(&component)?;
         match look(&next) {
-            Step::Link(target) if follow_last || !pending.is_empty() => {
-                links += 1;
-                if links > MAX_LINKS {
-                    return Err(ResolveError::TooManyLinks(name()));
-                }
-                if target.first() == Some(&b'/') {
+            PathComponent::Link(target) if follow_last || !pending.is_empty() => {
+                if pending.follow(&target).map_err(|_| ResolveError::TooManyLinks(name()))? {
                     at = root.clone();
                 }
-                push_components(&mut pending, &target);
             }
-            Step::Other | Step::Link(_) if !pending.is_empty() => {
+            PathComponent::Other | PathComponent::Link(_) if !pending.is_empty() => {
                 return Err(ResolveError::NotADirectory(next));
             }
             _ => at = next,
         }
     }
     Ok(at)
-}
-
-fn push_components(pending: &mut Vec<Box<[u8]>>, path: &[u8]) {
-    let components = path.split(|byte| *byte == b'/').filter(|component| !component.is_empty());
-    pending.extend(components.rev().map(Into::into));
 }

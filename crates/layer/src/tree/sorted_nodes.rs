@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use crate::tree::layer_files::Bytes;
+use crate::tree::layer_files::ByteSource;
 use crate::{Entry, TreePath};
 
 /// One entry and where its bytes come from.
@@ -11,14 +11,14 @@ use crate::{Entry, TreePath};
 pub(crate) struct Node {
     /// Never a `Hardlink`: those are nodes of the same kind with the same group.
     pub(crate) entry: Entry,
-    pub(crate) bytes: Bytes,
+    pub(crate) bytes: ByteSource,
     /// Nodes of one group become hardlinks of each other.
     pub(crate) group: Option<u64>,
 }
 
 /// See the module. A path stands in one of both at most.
 #[derive(Debug, Default)]
-pub(crate) struct Nodes {
+pub(crate) struct SortedNodes {
     /// Sorted.
     appended: Vec<Node>,
     /// Places in that list whose nodes were removed.
@@ -27,7 +27,7 @@ pub(crate) struct Nodes {
     inserted: BTreeMap<TreePath, Box<Node>>,
 }
 
-impl Nodes {
+impl SortedNodes {
     pub(crate) fn get(&self, path: &TreePath) -> Option<&Node> {
         match self.appended(path) {
             Some(at) => self.appended.get(at),

@@ -7,9 +7,10 @@ use std::ops::Range;
 use std::sync::{Arc, LazyLock};
 
 use dbuild_digest::ContentDigest;
+use dbuild_support::io_context::IoContext as _;
 
-use crate::tree::resolve::{Step, resolve_with};
-use crate::{Entry, EntryKind, Files, LayerError, ResolveError, Tree, TreePath};
+use crate::tree::resolve::{PathComponent, resolve_with};
+use crate::{Entry, EntryKind, LayerError, LayerFiles, ResolveError, Tree, TreePath};
 
 static PLAIN_ROOT: LazyLock<Entry> = LazyLock::new(|| Entry::new_dir(TreePath::root()));
 
@@ -19,7 +20,7 @@ pub struct StackLayer {
     /// Its index.
     pub tree: Arc<Tree>,
     /// Its files.
-    pub files: Files,
+    pub files: LayerFiles,
 }
 
 /// Layers stacked as one file system, the lowest first. Cheap to clone.
@@ -30,7 +31,7 @@ pub struct Stack {
 
 /// What a [`Stack`] shows at a path.
 #[derive(Clone, Copy, Debug)]
-pub struct Found<'a> {
+pub struct StackEntry<'a> {
     /// The entry; never a whiteout.
     pub entry: &'a Entry,
     /// The layer that it is in, counted from the lowest. 0 for a root that no layer says anything about.
@@ -41,11 +42,11 @@ pub struct Found<'a> {
 
 /// Where a path leads.
 #[derive(Clone, Debug)]
-pub struct Resolved<'a> {
+pub struct ResolvedPath<'a> {
     /// The path without symlinks. Components that do not exist are kept as written.
     pub path: TreePath,
     /// What stands there, if anything does.
-    pub found: Option<Found<'a>>,
+    pub found: Option<StackEntry<'a>>,
 }
 
 impl Stack {
@@ -67,22 +68,27 @@ impl Stack {
     }
 
     /// What stands at exactly this path; a symlink on the way hides what is below it, as it does on disk.
-    pub fn lookup(&self, path: &TreePath) -> Option<Found<'_>> {
+    pub fn lookup(&self, path: &TreePath) -> Option<StackEntry<'_>> {
         for (layer, StackLayer { tree, .. }) in self.layers.iter().enumerate().rev() {
             if let Ok(at) = tree.position(path) {
-                return Found::at(tree, layer, at).filter(|found| found.entry.kind != EntryKind::Whiteout);
+                return StackEntry::at(tree, layer, at)
+                    .filter(|found| found.entry.kind != EntryKind::Whiteout);
             }
             if hides_below(tree, path) {
                 return None;
             }
         }
-        path.is_root().then(Found::plain_root)
+        path.is_root().then(StackEntry::plain_root)
     }
 
     /// Follows a path as the kernel would with this stack as the root: absolute or relative to the root,
     /// `..` stops at the root, symlinks never lead out. `follow_last` says whether a symlink at the end is followed.
     /// What does not exist is no error (a dangling link leads to where it points).
-    pub fn resolve(&self, path: impl AsRef<[u8]>, follow_last: bool) -> Result<Resolved<'_>, ResolveError> {
+    pub fn resolve(
+        &self,
+        path: impl AsRef<[u8]>,
+        follow_last: bool,
+    ) -> Result<ResolvedPath<'_>, ResolveError> {
         self.resolve_below(&TreePath::root(), path.as_ref(), follow_last)
     }
 
@@ -92,20 +98,20 @@ impl Stack {
         root: &TreePath,
         path: &[u8],
         follow_last: bool,
-    ) -> Result<Resolved<'_>, ResolveError> {
+    ) -> Result<ResolvedPath<'_>, ResolveError> {
         let path = resolve_with(root, path, follow_last, |path| {
-            self.lookup(path).map_or(Step::Missing, |found| match found.kind() {
-                EntryKind::Dir { .. } => Step::Dir,
-                EntryKind::Symlink { target } => Step::Link(target.clone()),
-                _ => Step::Other,
+            self.lookup(path).map_or(PathComponent::Missing, |found| match found.kind() {
+                EntryKind::Dir { .. } => PathComponent::Dir,
+                EntryKind::Symlink { target } => PathComponent::Link(target.clone()),
+                _ => PathComponent::Other,
             })
         })?;
         let found = self.lookup(&path);
-        Ok(Resolved { path, found })
+        Ok(ResolvedPath { path, found })
     }
 
     /// What a directory holds, by name; nothing if it is no directory.
-    pub fn read_dir(&self, path: &TreePath) -> Vec<Found<'_>> {
+    pub fn read_dir(&self, path: &TreePath) -> Vec<StackEntry<'_>> {
         if !self.lookup(path).is_some_and(|found| found.entry.is_dir()) {
             return Vec::new();
         }
@@ -125,7 +131,7 @@ impl Stack {
 
     /// Everything at and below a path, in order, as the stack shows it. The root is included only if a layer has
     /// an entry for it.
-    pub fn walk(&self, prefix: &TreePath) -> Vec<Found<'_>> {
+    pub fn walk(&self, prefix: &TreePath) -> Vec<StackEntry<'_>> {
         let mut result = Vec::new();
         if !prefix.is_root() && self.lookup(prefix).is_none() {
             return result;
@@ -154,7 +160,7 @@ impl Stack {
                 }
                 let Some(entry) = entries.first().filter(|entry| entry.path == path) else { continue };
                 if !seen && entry.kind != EntryKind::Whiteout {
-                    result.extend(Found::at(tree, *layer, rest.start));
+                    result.extend(StackEntry::at(tree, *layer, rest.start));
                 }
                 rest.start += 1;
                 seen = true;
@@ -165,7 +171,7 @@ impl Stack {
     }
 
     /// Opens a regular file that was found here. Symlinks are never followed.
-    pub fn open(&self, found: &Found<'_>) -> Result<File, LayerError> {
+    pub fn open(&self, found: &StackEntry<'_>) -> Result<File, LayerError> {
         let path = &found.file().map_or(found.entry, |file| file.entry).path;
         match self.layers.get(found.layer).map(|layer| layer.files.open()).transpose()?.flatten() {
             Some(opened) => {
@@ -187,17 +193,14 @@ impl Stack {
         let Some(file) = found.file().filter(|file| file.size <= limit) else { return Ok(None) };
         let mut bytes = Vec::with_capacity(file.size as usize);
         let opened = self.open(&found)?;
-        opened
-            .take(limit.saturating_add(1))
-            .read_to_end(&mut bytes)
-            .map_err(LayerError::std("read", resolved.path.as_path()))?;
+        opened.take(limit.saturating_add(1)).read_to_end(&mut bytes).on("read", resolved.path.as_path())?;
         Ok((bytes.len() as u64 <= limit).then_some(bytes))
     }
 }
 
 /// A regular file that was found, itself or through its hardlink.
 #[derive(Clone, Copy, Debug)]
-pub struct FoundFile<'a> {
+pub struct StackFile<'a> {
     /// The first path of its group.
     pub entry: &'a Entry,
     /// In bytes.
@@ -206,7 +209,7 @@ pub struct FoundFile<'a> {
     pub content: ContentDigest,
 }
 
-impl<'a> Found<'a> {
+impl<'a> StackEntry<'a> {
     /// The entry of a layer at this place of its index.
     pub(crate) fn at(tree: &'a Tree, layer: usize, at: usize) -> Option<Self> {
         Some(Self { entry: tree.entries().get(at)?, layer, tree: Some((tree, at)) })
@@ -234,10 +237,10 @@ impl<'a> Found<'a> {
     }
 
     /// The file that stands here, if it is one.
-    pub fn file(&self) -> Option<FoundFile<'a>> {
+    pub fn file(&self) -> Option<StackFile<'a>> {
         let file = self.first_name();
         match file.kind {
-            EntryKind::File { size, content } => Some(FoundFile { entry: file, size, content }),
+            EntryKind::File { size, content } => Some(StackFile { entry: file, size, content }),
             _ => None,
         }
     }

@@ -12,8 +12,8 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use dbuild_layer::{
-    CopyError, CopyRequest, DiskForm, Files, Ignore, NoContentIndex, OverlayFlavor, Ownership, SelectOptions,
-    Source, Stack, StackLayer, Tree, TreePath, copy, select, walk_context,
+    CopyError, CopyRequest, Ignore, LayerFiles, NoContentIndex, OverlayFlavor, OverlayFormat, Ownership,
+    SelectOptions, Source, Stack, StackLayer, Tree, TreePath, copy, select, walk_context,
 };
 
 /// Numbers that are the same for the same seed (splitmix64).
@@ -177,7 +177,7 @@ fn walked(dir: &Path, ignore: &Ignore, sources: Option<&[&String]>) -> Stack {
     });
     let wanted: Option<Vec<String>> = wanted.map(|wanted| wanted.into_iter().collect());
     let tree: Tree = walk_context(dir, ignore, wanted.as_deref(), &NoContentIndex).unwrap();
-    Stack::new(vec![StackLayer { tree: tree.into(), files: Files::Live(dir.to_owned()) }])
+    Stack::new(vec![StackLayer { tree: tree.into(), files: LayerFiles::Live(dir.to_owned()) }])
 }
 
 /// All that a source selects, or why it does not; what it may be called instead is a matter of the message.
@@ -191,7 +191,7 @@ fn selected(context: &Stack, source: &(String, SelectOptions), out: Option<&Path
     if let Some(out) = out {
         fs::create_dir(out).unwrap();
         let sources = vec![Source::Selected { selection: &selection, unpack: false }];
-        let form = DiskForm { flavor: OverlayFlavor::User, ownership: Ownership::BestEffort };
+        let form = OverlayFormat { flavor: OverlayFlavor::User, ownership: Ownership::BestEffort };
         match copy(&CopyRequest::new(sources, "/to/"), out, form) {
             // With times, but for those of directories that are made now.
             Ok(made) => shown.extend(made.tree.entries().iter().map(|entry| match entry.path.as_bytes() {

@@ -7,7 +7,7 @@ use dbuild_cache::{Difference, IngredientKind, IngredientList, Strategy, definit
 use dbuild_digest::StepKey;
 use dbuild_events::{InputCause, InputChange};
 use dbuild_plan::{Plan, Step, StepId};
-use dbuild_store::{Earlier, Store, Wanted};
+use dbuild_store::{EarlierRecords, RecordQuery, Store};
 use dbuild_support::time::now_ms;
 
 use crate::cache::lineage::{Compared, Lineage, StepOutcomes};
@@ -44,7 +44,7 @@ pub struct Explainer {
     definitions: HashSet<StepKey>,
     before_ms: u64,
     /// Read when the first step asks: a build that finds everything in the cache reads none.
-    earlier: OnceLock<Earlier>,
+    earlier: OnceLock<EarlierRecords>,
 }
 
 impl Explainer {
@@ -64,7 +64,7 @@ impl Explainer {
     ) -> Reasons {
         let CacheMiss { id, step, key, ingredients } = *missed;
         let earlier = self.earlier.get_or_init(|| store.earlier_records(self.strategy, self.before_ms));
-        let wanted = Wanted {
+        let wanted = RecordQuery {
             key: Some(key),
             definition: &definition(step),
             text: &step.text,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use dbuild_digest::{StepKey, TreeDigest};
-use dbuild_layer::{Files, Stack, StackLayer, Tree};
+use dbuild_layer::{LayerFiles, Stack, StackLayer, Tree};
 use dbuild_plan::{BaseImage, StepId};
 use dbuild_store::{Snapshot, Store};
 
@@ -53,7 +53,7 @@ pub struct OwnLayer {
     /// The layer.
     pub snapshot: Snapshot,
     /// Where its files are: the snapshot's, or those of a context that it was copied from.
-    files: Files,
+    files: LayerFiles,
 }
 
 impl OwnLayer {
@@ -67,7 +67,7 @@ impl FileSystem {
         Self { base, layers: Vec::new() }
     }
 
-    pub(crate) fn with(&self, step: StepId, snapshot: Snapshot, files: Files) -> Self {
+    pub(crate) fn with(&self, step: StepId, snapshot: Snapshot, files: LayerFiles) -> Self {
         let mut next = self.clone();
         next.layers.push(Arc::new(OwnLayer { step, snapshot, files }));
         next
@@ -108,7 +108,7 @@ impl FileSystem {
     fn stack_on(&self, base: &[Snapshot]) -> Stack {
         let mut layers: Vec<StackLayer> = base.iter().map(Snapshot::layer).collect();
         if let Base::Context(tree, root) = &self.base {
-            layers.push(StackLayer { tree: Arc::clone(tree), files: Files::Live(root.clone()) });
+            layers.push(StackLayer { tree: Arc::clone(tree), files: LayerFiles::Live(root.clone()) });
         }
         layers.extend(self.layers.iter().map(|layer| layer.layer()));
         Stack::new(layers)

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use dbuild_digest::{Framed, StepKey};
-use dbuild_layer::{CopyRequest, Files, SelectOptions, Source, Stack, StackLayer, copy, select};
+use dbuild_layer::{CopyRequest, LayerFiles, SelectOptions, Source, Stack, StackLayer, copy, select};
 use dbuild_store::{Record, Snapshot, Store};
 use dbuild_support::time::now_ms;
 
@@ -27,7 +27,7 @@ pub(crate) fn directories(store: &Store, stack: &Stack) -> Result<Vec<PathBuf>, 
         for layer in &layers {
             framed.bytes(layer.tree.digest().as_bytes());
             // Two layers with one digest can have different times, which a command sees.
-            if let Files::Snapshot(dir) = &layer.files {
+            if let LayerFiles::Snapshot(dir) = &layer.files {
                 let id = dir.parent().and_then(Path::file_name).unwrap_or_default();
                 framed.bytes(id.as_encoded_bytes());
             }
@@ -39,8 +39,8 @@ pub(crate) fn directories(store: &Store, stack: &Stack) -> Result<Vec<PathBuf>, 
         layers.extend(above);
     }
     let directory = |layer: StackLayer| match layer.files {
-        Files::Snapshot(dir) => Ok(dir),
-        Files::Absent | Files::Live(_) | Files::Borrowed(_) => {
+        LayerFiles::Snapshot(dir) => Ok(dir),
+        LayerFiles::Absent | LayerFiles::Live(_) | LayerFiles::Unwritten(_) => {
             Err(StepError::Internal("a layer without files was to be mounted"))
         }
     };
@@ -54,8 +54,8 @@ fn without_repetitions(stack: &Stack) -> Vec<StackLayer> {
     let from_the_top = stack.layers().iter().rev().filter(|layer| !layer.tree.is_empty());
     let mut layers: Vec<StackLayer> = from_the_top
         .filter(|layer| match &layer.files {
-            Files::Snapshot(dir) => met.insert(dir),
-            Files::Absent | Files::Live(_) | Files::Borrowed(_) => true,
+            LayerFiles::Snapshot(dir) => met.insert(dir),
+            LayerFiles::Absent | LayerFiles::Live(_) | LayerFiles::Unwritten(_) => true,
         })
         .cloned()
         .collect();

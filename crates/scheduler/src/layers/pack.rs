@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use dbuild_digest::{BlobDigest, SnapshotId};
 use dbuild_events::{Event, EventSink};
-use dbuild_layer::{Compression, Files, PackOptions, Packed, TocInfo, pack, repack};
+use dbuild_layer::{Compression, LayerFiles, PackOptions, PackedTar, TocInfo, pack, repack};
 use dbuild_plan::{BaseImage, Plan, StepId};
-use dbuild_store::{Awaited, Incoming, PackKey, PackedLayer, Snapshot, Store};
+use dbuild_store::{Incoming, IncomingBlob, PackKey, PackedLayer, Snapshot, Store};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -62,7 +62,7 @@ impl Packer {
     }
 
     /// A step's layer is there.
-    pub(crate) fn layer(&self, step: StepId, snapshot: &Snapshot, files: &Files) {
+    pub(crate) fn layer(&self, step: StepId, snapshot: &Snapshot, files: &LayerFiles) {
         if !self.wanted.contains(&step) {
             return;
         }
@@ -96,12 +96,12 @@ impl Packer {
     }
 
     /// The layer of a step, packed or not.
-    pub(crate) fn awaited(&self, step: StepId) -> Option<Awaited> {
+    pub(crate) fn awaited(&self, step: StepId) -> Option<IncomingBlob> {
         let layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
         let Packing { incoming, packed, .. } = layers.get(&step)?;
         Some(match packed.get() {
-            Some((digest, size)) => Awaited::There(*digest, *size),
-            None => Awaited::Coming(incoming.clone()),
+            Some((digest, size)) => IncomingBlob::There(*digest, *size),
+            None => IncomingBlob::Coming(incoming.clone()),
         })
     }
 
@@ -163,7 +163,7 @@ pub(crate) fn repack_base(
             return Ok(known);
         }
         let mut blob = store.unhashed_blob_writer()?;
-        let members = store.members();
+        let members = store.gzip_blocks();
         let packed = repack(store.open_blob(&layer.digest)?, options, &members, &mut blob)?;
         if packed.source != layer.diff_id {
             return Err(StepError::BadLayer {
@@ -187,20 +187,20 @@ pub(crate) fn repack_base(
 fn pack_layer(
     store: &Store,
     snapshot: &Snapshot,
-    files: &Files,
+    files: &LayerFiles,
     options: &PackOptions,
     incoming: &Incoming,
 ) -> Result<PackedLayer, StepError> {
     // Hashed once: where it is compressed.
     let mut blob = store.unhashed_blob_writer()?.shown(incoming)?;
-    let members = store.members();
+    let members = store.gzip_blocks();
     let packed = pack(&snapshot.tree, files, options, &members, &mut blob)?;
     blob.commit_as(packed.digest)?;
     members.keep(&packed.digest);
     Ok(layer_of(&packed, options))
 }
 
-fn layer_of(packed: &Packed, options: &PackOptions) -> PackedLayer {
+fn layer_of(packed: &PackedTar, options: &PackOptions) -> PackedLayer {
     PackedLayer {
         diff_id: packed.diff_id,
         digest: packed.digest,

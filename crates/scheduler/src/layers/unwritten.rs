@@ -1,7 +1,7 @@
 //! Layers whose files are not written, since packing them is all that the build needs them for.
 //!
 //! The layer of a COPY from the context of which the image alone has a use is packed straight from the context
-//! ([`dbuild_layer::borrow`]); the store keeps its index and its blob. Which those are is seen from the plan ([`Needs`]). A later
+//! ([`dbuild_layer::copy_unwritten`]); the store keeps its index and its blob. Which those are is seen from the plan ([`Needs`]). A later
 //! build may need more: then the same is decided once more, by the same COPY from the same files, and lent or written
 //! ([`Shared::usable`]), and the step is a hit all the same.
 //!
@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use dbuild_digest::TreeDigest;
 use dbuild_layer::{
-    Borrowed, CopyRequest, Files, LayerError, Selection, Stack, StackLayer, Tree, UnpackLimits, borrow,
-    decompress, unpack,
+    CopyRequest, LayerError, LayerFiles, Selection, Stack, StackLayer, Tree, UnpackLimits, UnwrittenLayer,
+    copy_unwritten, decompress, unpack,
 };
 use dbuild_plan::{CopyStep, MountKind, Plan, Step, StepId, StepKind};
 use dbuild_store::{Snapshot, Store, StoreError};
@@ -35,7 +35,7 @@ pub(crate) struct Needs {
 pub(crate) struct Usable {
     pub(crate) snapshot: Snapshot,
     pub(crate) layer: TreeDigest,
-    pub(crate) files: Files,
+    pub(crate) files: LayerFiles,
 }
 
 impl Needs {
@@ -124,7 +124,7 @@ impl Shared {
         inputs: &StepInputs<'_>,
         (snapshot, layer): (Snapshot, TreeDigest),
     ) -> Option<Usable> {
-        if let Files::Snapshot(_) = snapshot.files() {
+        if let LayerFiles::Snapshot(_) = snapshot.files() {
             let files = snapshot.files();
             return Some(Usable { snapshot, layer, files });
         }
@@ -136,8 +136,8 @@ impl Shared {
         }
         let is_packed = self.packer.as_ref().is_none_or(|packer| packer.is_done(id, &snapshot.id));
         let files = match is_packed {
-            true => Files::Absent,
-            false => Files::Borrowed(self.lend(copy, inputs, &snapshot.tree).ok()?),
+            true => LayerFiles::Absent,
+            false => LayerFiles::Unwritten(self.lend(copy, inputs, &snapshot.tree).ok()?),
         };
         Some(Usable { snapshot, layer, files })
     }
@@ -148,10 +148,10 @@ impl Shared {
         copy: &CopyStep,
         inputs: &StepInputs<'_>,
         tree: &Arc<Tree>,
-    ) -> Result<Arc<Borrowed>, StepError> {
+    ) -> Result<Arc<UnwrittenLayer>, StepError> {
         let borrowed = self.copying(copy, inputs, |request, _| {
             let request = CopyRequest { known: Some(tree), ..request };
-            borrow(&request).map_err(|error| StepError::Copy { error, from: None })
+            copy_unwritten(&request).map_err(|error| StepError::Copy { error, from: None })
         })?;
         // On another parent it can be another layer.
         let same = borrowed.filter(|borrowed| borrowed.tree().digest() == tree.digest());
@@ -203,7 +203,7 @@ impl Shared {
         let first = layers.len() - files.own_layers().len();
         for (layer, own) in layers[first..].iter_mut().zip(files.own_layers()) {
             let step = self.plan().step(own.step);
-            if layer.files == Files::Absent
+            if layer.files == LayerFiles::Absent
                 && let StepKind::Copy(copy) = &step.kind
             {
                 let given = step.inputs().into_iter().map(|input| outputs.get(input.index()).cloned());
@@ -217,7 +217,8 @@ impl Shared {
                 }
                 let inputs = StepInputs::of_outputs(self.plan(), step, &self.bases, &given);
                 if let Ok(borrowed) = self.lend(copy, &inputs, &layer.tree) {
-                    *layer = StackLayer { tree: Arc::clone(&layer.tree), files: Files::Borrowed(borrowed) };
+                    *layer =
+                        StackLayer { tree: Arc::clone(&layer.tree), files: LayerFiles::Unwritten(borrowed) };
                 }
             }
         }
@@ -230,18 +231,18 @@ impl Shared {
         known: Option<Snapshot>,
         content: Content,
         tree: Arc<Tree>,
-    ) -> Result<(Snapshot, Files), StoreError> {
+    ) -> Result<(Snapshot, LayerFiles), StoreError> {
         let snapshot = match (known, content) {
             (Some(known), Content::Written(draft)) if known.dir.is_none() => {
                 self.store().give_files(known, draft)?
             }
             (Some(known), Content::Borrowed(borrowed)) if known.dir.is_none() => {
-                return Ok((known, Files::Borrowed(borrowed)));
+                return Ok((known, LayerFiles::Unwritten(borrowed)));
             }
             (Some(known), _) => known,
             (None, Content::Written(draft)) => self.store().publish_snapshot(draft, tree)?,
             (None, Content::Borrowed(borrowed)) => {
-                return Ok((self.store().publish_index(tree)?, Files::Borrowed(borrowed)));
+                return Ok((self.store().publish_index(tree)?, LayerFiles::Unwritten(borrowed)));
             }
         };
         let files = snapshot.files();

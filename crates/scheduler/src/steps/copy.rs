@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use dbuild_cache::{definition, depends_on_parent};
 use dbuild_events::Event;
-use dbuild_layer::{CopyRequest, Made, Selection, Source, StackLayer, borrow, copy, make_dir, users};
+use dbuild_layer::{
+    CopyRequest, Selection, Source, StackLayer, WrittenLayer, copy, copy_unwritten, make_dir, users,
+};
 use dbuild_plan::{CopySource, CopyStep, StepId, StepKind, WorkdirStep};
 
 use crate::cache::step_inputs::StepInputs;
@@ -23,8 +25,9 @@ impl Shared {
     ) -> Result<Executed, StepError> {
         self.copying(step, inputs, |request, selections| {
             if self.leaves(id, selections) {
-                let borrowed =
-                    borrow(&request).map_err(|error| StepError::Copy { error, from: None })?.map(Arc::new);
+                let borrowed = copy_unwritten(&request)
+                    .map_err(|error| StepError::Copy { error, from: None })?
+                    .map(Arc::new);
                 if let Some(borrowed) = borrowed {
                     let tree = Arc::clone(borrowed.tree());
                     return Ok(Executed { content: Content::Borrowed(borrowed), tree, unkeyed: false });
@@ -111,8 +114,8 @@ impl Shared {
         self.told(draft, made)
     }
 
-    fn told(&self, draft: dbuild_store::SnapshotDraft, made: Made) -> Result<Executed, StepError> {
-        let Made { tree, changed, notes } = made;
+    fn told(&self, draft: dbuild_store::SnapshotDraft, made: WrittenLayer) -> Result<Executed, StepError> {
+        let WrittenLayer { tree, changed, notes } = made;
         for text in notes {
             self.emit(Event::Note { text });
         }

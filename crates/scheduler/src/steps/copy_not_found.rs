@@ -8,8 +8,8 @@ use std::path::Path;
 
 use dbuild_digest::ContentDigest;
 use dbuild_layer::{
-    Absence, AbsenceReason, AskedFile, ContentIndex, CopyError, Files, LearnedFile, SelectOptions, Stack,
-    StackLayer, explain_absence, select, walk_context,
+    Absence, AbsenceReason, AskedFile, ContentIndex, CopyError, LayerFiles, LearnedFile, SelectOptions,
+    Stack, StackLayer, explain_absence, select, walk_context,
 };
 use dbuild_plan::{Step, StepKind};
 
@@ -74,7 +74,7 @@ fn reason(absence: &Absence, path: &str, context: &ContextDir) -> String {
 /// The name in the whole context that looks most like the missing one.
 fn near_name(context: &ContextDir, path: &str) -> Option<String> {
     let tree = walk_context(&context.root, &context.ignore, None, &Unread).ok()?;
-    let files = Files::Live(context.root.clone());
+    let files = LayerFiles::Live(context.root.clone());
     let stack = Stack::new(vec![StackLayer { tree: tree.into(), files }]);
     let options = SelectOptions { literal: true, ..SelectOptions::default() };
     match select(&stack, path, &options) {

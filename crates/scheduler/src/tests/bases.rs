@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use dbuild_digest::BlobDigest;
 use dbuild_events::Collector;
 use dbuild_layer::{
-    Compression, Files, Ignore, NoContentIndex, NoMembers, OverlayFlavor, PackOptions, Packed, Stack,
-    UnpackLimits, decompress, pack, unpack, walk_context,
+    Compression, Ignore, LayerFiles, NoContentIndex, NoGzipBlocks, OverlayFlavor, PackOptions, PackedTar,
+    Stack, UnpackLimits, decompress, pack, unpack, walk_context,
 };
 use dbuild_oci::{ImageConfig, Platform};
 use dbuild_plan::{BaseImage, LayerDescriptor, StepId};
@@ -90,7 +90,7 @@ struct Bench {
 /// A layer as a registry has it.
 struct Layer {
     bytes: Vec<u8>,
-    packed: Packed,
+    packed: PackedTar,
 }
 
 impl Bench {
@@ -116,7 +116,8 @@ impl Bench {
         let mut bytes = Vec::new();
         let options = PackOptions { compression, ..PackOptions::default() };
         let packed =
-            pack(&tree, &Files::Snapshot(root.path().to_owned()), &options, &NoMembers, &mut bytes).unwrap();
+            pack(&tree, &LayerFiles::Snapshot(root.path().to_owned()), &options, &NoGzipBlocks, &mut bytes)
+                .unwrap();
         Layer { bytes, packed }
     }
 
@@ -227,7 +228,7 @@ fn what_is_not_the_blob_is_no_snapshot() {
     // The right bytes, which are no layer.
     let bytes = b"no tar at all".to_vec();
     let digest = BlobDigest::of(&bytes);
-    let packed = Packed { diff_id: digest, source: digest, digest, size: bytes.len() as u64, toc: None };
+    let packed = PackedTar { diff_id: digest, source: digest, digest, size: bytes.len() as u64, toc: None };
     let odd = Layer { bytes: bytes.clone(), packed };
     let error = bench.bring_freely(&odd, vec![Attempt::Whole(bytes)]).unwrap_err();
     assert!(matches!(&error, StepError::OfImage(_, inner) if matches!(**inner, StepError::BadLayer { .. })));
@@ -315,7 +316,7 @@ fn a_layer_that_fails_ends_the_others() {
 
 /// A layer's blob that claims the content of another one.
 fn lie(blob: &Layer, content: &Layer) -> Layer {
-    let packed = Packed { diff_id: content.packed.diff_id, ..blob.packed };
+    let packed = PackedTar { diff_id: content.packed.diff_id, ..blob.packed };
     Layer { bytes: blob.bytes.clone(), packed }
 }
 

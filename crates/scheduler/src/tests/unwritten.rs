@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use dbuild_cache::{DEFAULT_STRATEGY, strategy};
 use dbuild_digest::BlobDigest;
 use dbuild_events::{Collector, Event, EventSink};
-use dbuild_layer::Files;
+use dbuild_layer::LayerFiles;
 
 use super::space::{Space, lowered};
 use crate::{Built, CacheUse, UnwrittenPolicy};
@@ -52,7 +52,7 @@ fn read(built: &Built, dockerfile: &str, path: &str) -> Option<Vec<u8>> {
 /// Whether the files of the target's last layer are in the store.
 fn is_written(built: &Built, dockerfile: &str) -> bool {
     let output = &built.outputs()[last(dockerfile).index()];
-    output.files.own_layers().last().unwrap().snapshot.files() != Files::Absent
+    output.files.own_layers().last().unwrap().snapshot.files() != LayerFiles::Absent
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn it_can_be_copied_from_in_the_same_build_and_later() {
     assert_eq!(steps, ["COPY --from=s /s/f2 /x"]);
     assert_eq!(read(&other, &text("f2"), "x"), Some(vec![7]));
     let source = other.outputs()[1..].iter().find_map(|output| output.files.own_layers().first());
-    assert_ne!(source.unwrap().snapshot.files(), Files::Absent, "who needs it twice finds it");
+    assert_ne!(source.unwrap().snapshot.files(), LayerFiles::Absent, "who needs it twice finds it");
     let (_, steps) = build(&space, &text("f0"));
     assert_eq!(steps, ["COPY --from=s /s/f0 /x"]);
 }

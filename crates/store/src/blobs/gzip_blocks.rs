@@ -1,4 +1,4 @@
-//! Where the members of the layers' blobs lie, by what they hold: see [`dbuild_layer::Members`].
+//! Where the members of the layers' blobs lie, by what they hold: see [`dbuild_layer::GzipBlocks`].
 //!
 //! The bytes stay in the blobs; a row says where. A row is sealed with a hash of the member, so one that does not fit its blob any
 //! more, because either was damaged or the blob was collected, is as if it were not there.
@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::{Mutex, PoisonError};
 
 use dbuild_digest::{BlobDigest, ContentDigest};
-use dbuild_layer::{Members, WrittenMember};
+use dbuild_layer::{GzipBlocks, WrittenGzipBlock};
 use rusqlite::OptionalExtension as _;
 
 use crate::Store;
@@ -19,7 +19,7 @@ const MOST_BYTES: usize = 1 << 20;
 
 /// The members of all layers' blobs, and those of a layer that is being packed.
 #[derive(Debug)]
-pub struct MemberIndex {
+pub struct GzipBlockIndex {
     store: Store,
     written: Mutex<Vec<Row>>,
 }
@@ -35,12 +35,12 @@ struct Row {
 
 impl Store {
     /// For packing one layer.
-    pub fn members(&self) -> MemberIndex {
-        MemberIndex { store: self.clone(), written: Mutex::default() }
+    pub fn gzip_blocks(&self) -> GzipBlockIndex {
+        GzipBlockIndex { store: self.clone(), written: Mutex::default() }
     }
 }
 
-impl MemberIndex {
+impl GzipBlockIndex {
     /// Remembers the members that were written, once their blob is in the store. They are worth their time and nothing else:
     /// trouble with them is no error.
     pub fn keep(self, blob: &BlobDigest) {
@@ -64,7 +64,7 @@ impl MemberIndex {
     }
 }
 
-impl Members for MemberIndex {
+impl GzipBlocks for GzipBlockIndex {
     fn find(&self, content: &ContentDigest, level: u32) -> Option<Vec<u8>> {
         let row = self.store.inner.db.read(|db| {
             db.prepare_cached("SELECT blob, start, length, seal FROM members WHERE content=?1 AND level=?2")?
@@ -81,8 +81,8 @@ impl Members for MemberIndex {
         (sealed == seal_of(content, level, &bytes)).then_some(bytes)
     }
 
-    fn written(&self, member: &WrittenMember<'_>) {
-        let WrittenMember { content, level, start, bytes } = *member;
+    fn written(&self, member: &WrittenGzipBlock<'_>) {
+        let WrittenGzipBlock { content, level, start, bytes } = *member;
         let row = Row { content, level, start, length: bytes.len(), seal: seal_of(&content, level, bytes) };
         self.written.lock().unwrap_or_else(PoisonError::into_inner).push(row);
     }

@@ -17,11 +17,11 @@ use dbuild_digest::BlobDigest;
 /// A blob may be written several times until it is whole: each begin is an *attempt*, numbered from 1. What was read of
 /// an earlier one is worth nothing.
 #[derive(Clone, Debug, Default)]
-pub struct Incoming(Arc<Shared>);
+pub struct Incoming(Arc<SharedIncoming>);
 
 /// A blob that somebody is going to need.
 #[derive(Clone, Debug)]
-pub enum Awaited {
+pub enum IncomingBlob {
     /// It is there; its digest and size.
     There(BlobDigest, u64),
     /// It is being written.
@@ -29,17 +29,17 @@ pub enum Awaited {
 }
 
 #[derive(Debug, Default)]
-struct Shared {
-    state: Mutex<State>,
+struct SharedIncoming {
+    state: Mutex<IncomingState>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct IncomingState {
     attempt: u64,
     file: Option<Arc<File>>,
     written: u64,
-    stage: Stage,
+    stage: IncomingStage,
     /// Of the blob, once it is whole.
     digest: Option<BlobDigest>,
     /// There will be no other attempt.
@@ -47,7 +47,7 @@ struct State {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Stage {
+enum IncomingStage {
     /// Nothing was written yet, or what was written is given up.
     #[default]
     Nothing,
@@ -80,10 +80,10 @@ impl Incoming {
         loop {
             match state.stage {
                 _ if state.attempt != attempt => return false,
-                Stage::Whole => return true,
-                Stage::Nothing => return false,
-                Stage::Writing if state.closed => return false,
-                Stage::Writing => state = self.wait(state),
+                IncomingStage::Whole => return true,
+                IncomingStage::Nothing => return false,
+                IncomingStage::Writing if state.closed => return false,
+                IncomingStage::Writing => state = self.wait(state),
             }
         }
     }
@@ -96,7 +96,7 @@ impl Incoming {
     pub(crate) fn begin(&self, file: File) {
         self.change(|state| {
             state.attempt += 1;
-            (state.file, state.written, state.stage) = (Some(Arc::new(file)), 0, Stage::Writing);
+            (state.file, state.written, state.stage) = (Some(Arc::new(file)), 0, IncomingStage::Writing);
         });
     }
 
@@ -105,28 +105,28 @@ impl Incoming {
     }
 
     pub(crate) fn whole(&self, digest: BlobDigest) {
-        self.change(|state| (state.stage, state.digest) = (Stage::Whole, Some(digest)));
+        self.change(|state| (state.stage, state.digest) = (IncomingStage::Whole, Some(digest)));
     }
 
     /// The writer goes away.
     pub(crate) fn ended(&self) {
         self.change(|state| {
-            if state.stage != Stage::Whole {
-                (state.file, state.stage) = (None, Stage::Nothing);
+            if state.stage != IncomingStage::Whole {
+                (state.file, state.stage) = (None, IncomingStage::Nothing);
             }
         });
     }
 
-    fn change(&self, change: impl FnOnce(&mut State)) {
+    fn change(&self, change: impl FnOnce(&mut IncomingState)) {
         change(&mut self.lock());
         self.0.changed.notify_all();
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, IncomingState> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+    fn wait<'a>(&self, state: MutexGuard<'a, IncomingState>) -> MutexGuard<'a, IncomingState> {
         self.0.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -158,11 +158,13 @@ impl IncomingReader {
         loop {
             let ready = state.written.saturating_sub(self.position);
             match state.stage {
-                Stage::Writing | Stage::Whole if state.attempt == self.attempt && ready > 0 => {
+                IncomingStage::Writing | IncomingStage::Whole
+                    if state.attempt == self.attempt && ready > 0 =>
+                {
                     return Ok(ready);
                 }
-                Stage::Whole if state.attempt == self.attempt => return Ok(0),
-                Stage::Writing if state.attempt == self.attempt && !state.closed => {
+                IncomingStage::Whole if state.attempt == self.attempt => return Ok(0),
+                IncomingStage::Writing if state.attempt == self.attempt && !state.closed => {
                     state = self.incoming.wait(state);
                 }
                 _ => return Err(io::Error::other("it was given up")),

@@ -13,12 +13,12 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
 use dbuild_digest::{BlobDigest, BlobHasher};
+use dbuild_support::io_context::IoContext as _;
 use rusqlite::OptionalExtension as _;
 
 use crate::blobs::verified_blobs::{Look, delete_hashed};
 use crate::db::{int, read_back, uint};
-use crate::error::Context;
-use crate::gc::last_used::Used;
+use crate::gc::last_used::Use;
 use crate::publish::{Durability, WriteBehind, create_new, publish};
 use crate::{Incoming, Store, StoreError};
 
@@ -52,7 +52,7 @@ pub struct BlobReader {
 
 /// What the database knows of a blob's file; a file that looks otherwise is hashed again before it is believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Known {
+struct KnownBlob {
     size: u64,
     mtime_ns: i64,
     inode: u64,
@@ -107,7 +107,7 @@ impl Store {
         let row = self.inner.db.read(|db| {
             db.prepare_cached("SELECT size, mtime_ns, inode, last_used_ms FROM blobs WHERE digest=?1")?
                 .query_row([digest.as_bytes()], |row| {
-                    let known = Known {
+                    let known = KnownBlob {
                         size: uint(row.get(0)?),
                         mtime_ns: row.get(1)?,
                         inode: row.get::<_, i64>(2)? as u64,
@@ -124,9 +124,9 @@ impl Store {
             return None;
         };
         match row {
-            Some((known, last_used)) if known == Known::of(&meta) => {
+            Some((known, last_used)) if known == KnownBlob::of(&meta) => {
                 if self.touch_is_due(last_used) {
-                    self.note(&Used::Blob(digest), &window);
+                    self.note(&Use::Blob(digest), &window);
                 }
                 Some(known.size)
             }
@@ -190,7 +190,7 @@ impl Store {
         meta: &fs::Metadata,
         hashed: Option<Look>,
     ) -> Result<(), StoreError> {
-        let known = Known::of(meta);
+        let known = KnownBlob::of(meta);
         let now = int(self.stamp());
         self.inner.db.write(|db| {
             db.prepare_cached(
@@ -253,7 +253,7 @@ impl Store {
     }
 }
 
-impl Known {
+impl KnownBlob {
     fn of(meta: &fs::Metadata) -> Self {
         let mtime_ns = meta.mtime().saturating_mul(1_000_000_000).saturating_add(meta.mtime_nsec());
         Self { size: meta.len(), mtime_ns, inode: meta.ino() }

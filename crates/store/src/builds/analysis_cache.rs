@@ -14,7 +14,7 @@ const MOST: usize = 1000;
 
 impl Store {
     /// What was remembered about `key` under a topic.
-    pub fn memo(&self, topic: &str, key: &BlobDigest) -> Option<String> {
+    pub fn analysis(&self, topic: &str, key: &BlobDigest) -> Option<String> {
         let found = self.inner.db.read(|db| {
             db.prepare_cached("SELECT text FROM memos WHERE topic=?1 AND key=?2")?
                 .query_row((topic, key.as_bytes()), |row| row.get(0))
@@ -24,7 +24,7 @@ impl Store {
     }
 
     /// Remembers a text about `key`, which stands for everything that the text depends on.
-    pub fn remember(&self, topic: &str, key: &BlobDigest, text: &str) {
+    pub fn put_analysis(&self, topic: &str, key: &BlobDigest, text: &str) {
         let written = self.inner.db.write(|db| {
             db.execute(
                 "INSERT OR REPLACE INTO memos (topic, key, text, at_ms) VALUES (?1, ?2, ?3, ?4)",

@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use dbuild_events::{BuildId, Event, EventSink, Outcome, Stamped};
+use dbuild_support::io_context::IoContext as _;
 use dbuild_support::time::now_ms;
 use rusqlite::{OptionalExtension as _, Row};
 use serde::{Deserialize, Serialize};
@@ -52,15 +53,15 @@ pub struct BuildSummary {
 /// Takes the events of one build. Everything is written when it is dropped.
 #[derive(Debug)]
 pub struct JournalWriter {
-    gathering: Arc<Gathering>,
+    gathering: Arc<EventQueue>,
     thread: Option<JoinHandle<()>>,
 }
 
 /// Where emitters and the writer meet. The writer is woken for the first event of a batch and when it need wait no longer, not
 /// for each: a build that changes nothing has as many events as others, and little else to do.
 #[derive(Debug, Default)]
-struct Gathering {
-    gathered: Mutex<Gathered>,
+struct EventQueue {
+    gathered: Mutex<PendingEvents>,
     /// There is something for the writer.
     wanted: Condvar,
     /// The writer has taken or written something.
@@ -68,7 +69,7 @@ struct Gathering {
 }
 
 #[derive(Debug, Default)]
-struct Gathered {
+struct PendingEvents {
     events: Vec<Stamped>,
     /// So many were ever gathered, and so many written (or could not be).
     emitted: u64,
@@ -114,16 +115,12 @@ impl Store {
 
     /// The writer of a build's events. A build has one.
     pub fn journal(&self, build: &BuildId) -> Result<JournalWriter, StoreError> {
-        let gathering = Arc::new(Gathering::default());
+        let gathering = Arc::new(EventQueue::default());
         let source = Arc::clone(&gathering);
         let writer = Writer { store: self.clone(), build: build.clone(), next: 0, logged: HashMap::new() };
         let thread =
             std::thread::Builder::new().name("journal".to_owned()).spawn(move || writer.run(&source));
-        let thread = thread.map_err(|source| StoreError::Io {
-            action: "start the writer of",
-            path: self.root().join("dbuild.db"),
-            source,
-        })?;
+        let thread = thread.on("start the writer of", self.root().join("dbuild.db"))?;
         Ok(JournalWriter { gathering, thread: Some(thread) })
     }
 
@@ -166,7 +163,7 @@ impl JournalWriter {
             gathered.is_urgent = true;
             self.gathering.wanted.notify_one();
         }
-        let is_pending = |gathered: &mut Gathered| gathered.written < emitted && !gathered.is_over;
+        let is_pending = |gathered: &mut PendingEvents| gathered.written < emitted && !gathered.is_over;
         drop(self.gathering.done.wait_while(gathered, is_pending));
     }
 }
@@ -177,7 +174,8 @@ impl EventSink for JournalWriter {
             return;
         }
         let stamped = Stamped::now(event);
-        let is_full = |gathered: &mut Gathered| gathered.events.len() >= MOST_GATHERED && !gathered.is_over;
+        let is_full =
+            |gathered: &mut PendingEvents| gathered.events.len() >= MOST_GATHERED && !gathered.is_over;
         let gathered = self.gathering.done.wait_while(self.gathering.lock(), is_full);
         let mut gathered = gathered.unwrap_or_else(PoisonError::into_inner);
         if gathered.is_over {
@@ -201,16 +199,16 @@ impl Drop for JournalWriter {
     }
 }
 
-impl Gathering {
-    fn lock(&self) -> MutexGuard<'_, Gathered> {
+impl EventQueue {
+    fn lock(&self) -> MutexGuard<'_, PendingEvents> {
         self.gathered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What has gathered, after some patience. `None` when nothing more comes.
     fn take(&self) -> Option<Vec<Stamped>> {
-        let is_idle = |gathered: &mut Gathered| gathered.events.is_empty() && !gathered.is_closed;
+        let is_idle = |gathered: &mut PendingEvents| gathered.events.is_empty() && !gathered.is_closed;
         let gathered = self.wanted.wait_while(self.lock(), is_idle).unwrap_or_else(PoisonError::into_inner);
-        let may_grow = |gathered: &mut Gathered| {
+        let may_grow = |gathered: &mut PendingEvents| {
             gathered.events.len() < BATCH && !gathered.is_urgent && !gathered.is_closed
         };
         let waited = self.wanted.wait_timeout_while(gathered, PATIENCE, may_grow);
@@ -228,9 +226,9 @@ impl Gathering {
 }
 
 /// Lets nobody wait for a writer that has ended, however it did.
-struct Ends<'a>(&'a Gathering);
+struct QueueEnd<'a>(&'a EventQueue);
 
-impl Drop for Ends<'_> {
+impl Drop for QueueEnd<'_> {
     fn drop(&mut self) {
         self.0.lock().is_over = true;
         self.0.done.notify_all();
@@ -247,8 +245,8 @@ struct Writer {
 }
 
 impl Writer {
-    fn run(mut self, source: &Gathering) {
-        let _ends = Ends(source);
+    fn run(mut self, source: &EventQueue) {
+        let _ends = QueueEnd(source);
         while let Some(batch) = source.take() {
             let count = batch.len();
             self.write(batch);

@@ -9,11 +9,11 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use dbuild_cache::Policy;
+use dbuild_support::io_context::IoContext as _;
 use dbuild_support::time::now_ms;
 
 use crate::db::{int, uint};
-use crate::error::Context;
-use crate::{PruneOptions, Pruned, Store, StoreError};
+use crate::{PruneOptions, PruneReport, Store, StoreError};
 
 /// A build's user waits for a second at most; some of it is left for what cannot be cut short.
 const PATIENCE: Duration = Duration::from_millis(800);
@@ -24,7 +24,7 @@ const LEAST: u64 = 10_000_000_000;
 
 /// What a collection after a build keeps.
 #[derive(Clone, Copy, Debug)]
-pub struct UpkeepLimits {
+pub struct AfterBuildLimits {
     /// The store's size; `None` is a tenth of its file system, at least 10 GB.
     pub keep_size: Option<u64>,
     /// What was used this lately.
@@ -35,9 +35,9 @@ pub struct UpkeepLimits {
 
 /// What a collection after a build did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Upkeep {
+pub struct AfterBuildReport {
     /// What was removed, by the sizes that the database knows.
-    pub pruned: Pruned,
+    pub pruned: PruneReport,
     /// The limit.
     pub keep_size: u64,
     /// The time was over before everything was done.
@@ -46,7 +46,10 @@ pub struct Upkeep {
 
 impl Store {
     /// Brings the store within its limits, or nearer to them; `None` where nothing was removed.
-    pub fn upkeep(&self, limits: &UpkeepLimits) -> Result<Option<Upkeep>, StoreError> {
+    pub fn collect_after_build(
+        &self,
+        limits: &AfterBuildLimits,
+    ) -> Result<Option<AfterBuildReport>, StoreError> {
         let began = Instant::now();
         let keep_size = limits.keep_size.map_or_else(|| self.default_keep_size(), Ok)?;
         self.measure_mounts(&|| began.elapsed() < MEASURING)?;
@@ -67,7 +70,7 @@ impl Store {
         }
         let unfinished =
             began.elapsed() >= PATIENCE && (pruned.remaining > keep_size || self.has_leftovers()?);
-        Ok(Some(Upkeep { pruned, keep_size, unfinished }))
+        Ok(Some(AfterBuildReport { pruned, keep_size, unfinished }))
     }
 
     /// The limit where none is named.

@@ -7,10 +7,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use dbuild_digest::BlobDigest;
+use dbuild_support::io_context::IoContext as _;
 use serde::{Deserialize, Serialize};
 
 use crate::db::uint;
-use crate::error::Context;
 use crate::{Store, StoreError};
 
 /// What kind of thing takes the space.
@@ -126,7 +126,7 @@ impl Store {
 
     /// The bytes of everything, exactly.
     pub(crate) fn exact_size(&self) -> Result<u64, StoreError> {
-        Walk::default().size(self.root()).on("read", self.root())
+        Ok(Walk::default().size(self.root()).on("read", self.root())?)
     }
 
     /// The bytes of everything as the database knows it: quick, and too little only by cache mounts that were not measured to their

@@ -31,8 +31,8 @@ pub(crate) type Window = Arc<File>;
 
 /// The uses that were not written yet.
 #[derive(Debug, Default)]
-pub(crate) struct Uses {
-    gathered: Mutex<Gathered>,
+pub(crate) struct LastUsed {
+    gathered: Mutex<PendingUses>,
     /// Who waits for a flush waits for one that is under way, too.
     flushing: Mutex<()>,
     /// The leases of this store: when each began, in milliseconds since 1970, and its file.
@@ -40,7 +40,7 @@ pub(crate) struct Uses {
 }
 
 #[derive(Debug, Default)]
-struct Gathered {
+struct PendingUses {
     /// How often each record was hit; 0 for one that was only looked at.
     records: HashMap<StepKey, u64>,
     snapshots: HashSet<SnapshotId>,
@@ -53,7 +53,7 @@ struct Gathered {
     awaited: bool,
 }
 
-impl Gathered {
+impl PendingUses {
     fn len(&self) -> usize {
         self.records.len() + self.snapshots.len() + self.blobs.len()
     }
@@ -80,7 +80,7 @@ impl Gathered {
 }
 
 /// What was used.
-pub(crate) enum Used<'a> {
+pub(crate) enum Use<'a> {
     Record(&'a StepKey),
     /// It is counted, too.
     Hit(&'a StepKey),
@@ -88,8 +88,8 @@ pub(crate) enum Used<'a> {
     Blob(&'a BlobDigest),
 }
 
-impl Uses {
-    fn lock(&self) -> MutexGuard<'_, Gathered> {
+impl LastUsed {
+    fn lock(&self) -> MutexGuard<'_, PendingUses> {
         self.gathered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -136,14 +136,14 @@ impl Uses {
     }
 
     /// Notes a use of what was found within a window.
-    pub(crate) fn note(self: &Arc<Self>, db: &Arc<Db>, used: &Used<'_>, now_ms: u64, window: &Window) {
+    pub(crate) fn note(self: &Arc<Self>, db: &Arc<Db>, used: &Use<'_>, now_ms: u64, window: &Window) {
         let mut gathered = self.lock();
         gathered.now_ms = now_ms;
         match used {
-            Used::Record(key) => drop(gathered.records.entry(**key).or_default()),
-            Used::Hit(key) => *gathered.records.entry(**key).or_default() += 1,
-            Used::Snapshot(id) => drop(gathered.snapshots.insert((*id).clone())),
-            Used::Blob(digest) => drop(gathered.blobs.insert(**digest)),
+            Use::Record(key) => drop(gathered.records.entry(**key).or_default()),
+            Use::Hit(key) => *gathered.records.entry(**key).or_default() += 1,
+            Use::Snapshot(id) => drop(gathered.snapshots.insert((*id).clone())),
+            Use::Blob(digest) => drop(gathered.blobs.insert(**digest)),
         }
         // It may have been closed since, for everybody else's uses.
         if !gathered.windows.iter().any(|open| Arc::ptr_eq(open, window)) {
@@ -157,7 +157,7 @@ impl Uses {
     }
 
     /// Sees to it that somebody writes soon.
-    fn write_later(self: &Arc<Self>, gathered: &mut Gathered, db: &Arc<Db>) {
+    fn write_later(self: &Arc<Self>, gathered: &mut PendingUses, db: &Arc<Db>) {
         if gathered.awaited {
             return;
         }

@@ -18,10 +18,10 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::PathBuf;
 
+use dbuild_support::io_context::IoContext as _;
 use dbuild_support::lock;
 use dbuild_support::time::now_ms;
 
-use crate::error::Context;
 use crate::ids::unique;
 use crate::publish::create_new;
 use crate::{Store, StoreError};
@@ -45,7 +45,7 @@ impl Store {
         file.lock().on("lock", &temp)?;
         // Locked before it can be seen.
         fs::rename(&temp, &path).on("write", &path)?;
-        self.inner.uses.leases().push((since_ms, path.clone()));
+        self.inner.last_used.leases().push((since_ms, path.clone()));
         Ok(Lease { store: self.clone(), path, _file: file })
     }
 
@@ -70,7 +70,7 @@ impl Store {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.store.inner.uses.leases().retain(|(_, path)| *path != self.path);
+        self.store.inner.last_used.leases().retain(|(_, path)| *path != self.path);
         let _ = fs::remove_file(&self.path);
     }
 }

@@ -20,12 +20,12 @@ use std::time::{Duration, Instant};
 
 use dbuild_cache::{EntryStats, Policy, victims};
 use dbuild_digest::{BlobDigest, SnapshotId};
+use dbuild_support::io_context::IoContext as _;
 use dbuild_support::time::now_ms;
 use rusqlite::Transaction;
 
 use crate::blobs::verified_blobs::delete_hashed;
 use crate::db::{int, uint};
-use crate::error::Context;
 use crate::gc::disk_usage::size_of;
 use crate::publish::{remove_tree, remove_tree_while};
 use crate::records::ingredient_chunks::ChunkId;
@@ -53,7 +53,7 @@ pub struct PruneOptions {
 
 /// What a collection did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Pruned {
+pub struct PruneReport {
     /// Results (snapshots) that were removed.
     pub snapshots: u64,
     /// Blobs that were removed.
@@ -67,14 +67,14 @@ pub struct Pruned {
 }
 
 #[derive(Clone, Debug)]
-enum What {
+enum CandidateKind {
     Snapshot(SnapshotId),
     Blob(BlobDigest),
     Mount(PathBuf),
 }
 
 struct Candidate {
-    what: What,
+    what: CandidateKind,
     /// As the collector saw it: a row that was used since is left alone.
     last_used_ms: u64,
     stats: EntryStats,
@@ -89,14 +89,14 @@ pub const PULL_BYTES_PER_MS: u64 = 20_000;
 
 impl Store {
     /// Removes what the options ask for and nobody uses.
-    pub fn prune(&self, options: &PruneOptions) -> Result<Pruned, StoreError> {
+    pub fn prune(&self, options: &PruneOptions) -> Result<PruneReport, StoreError> {
         if options.dry_run {
             return self.would_prune(options);
         }
         let deadline = options.deadline.map(|deadline| Instant::now() + deadline);
         let measure = || if deadline.is_some() { self.estimated_size() } else { self.exact_size() };
         let before = measure()?;
-        let mut pruned = Pruned::default();
+        let mut pruned = PruneReport::default();
         let in_time = || deadline.is_none_or(|deadline| Instant::now() < deadline);
         self.remove_orphans(&in_time)?;
         if let Some(keep_for) = options.keep_for {
@@ -137,7 +137,7 @@ impl Store {
     }
 
     /// What a collection would do, by the sizes that the candidates have each for itself.
-    fn would_prune(&self, options: &PruneOptions) -> Result<Pruned, StoreError> {
+    fn would_prune(&self, options: &PruneOptions) -> Result<PruneReport, StoreError> {
         let size = self.exact_size()?;
         let mut candidates = self.candidates(false)?;
         let mut chosen: Vec<Candidate> = Vec::new();
@@ -158,12 +158,12 @@ impl Store {
         } else if options.keep_for.is_none() {
             chosen = candidates.into_iter().filter(|one| options.all || !one.valued).collect();
         }
-        let count = |is: fn(&What) -> bool| chosen.iter().filter(|one| is(&one.what)).count() as u64;
+        let count = |is: fn(&CandidateKind) -> bool| chosen.iter().filter(|one| is(&one.what)).count() as u64;
         let freed = sum(&chosen).min(size);
-        Ok(Pruned {
-            snapshots: count(|what| matches!(what, What::Snapshot(_))),
-            blobs: count(|what| matches!(what, What::Blob(_))),
-            cache_mounts: count(|what| matches!(what, What::Mount(_))),
+        Ok(PruneReport {
+            snapshots: count(|what| matches!(what, CandidateKind::Snapshot(_))),
+            blobs: count(|what| matches!(what, CandidateKind::Blob(_))),
+            cache_mounts: count(|what| matches!(what, CandidateKind::Mount(_))),
             freed,
             remaining: size - freed,
         })
@@ -175,7 +175,7 @@ impl Store {
         &self,
         keep: u64,
         options: &PruneOptions,
-        pruned: &mut Pruned,
+        pruned: &mut PruneReport,
         in_time: &dyn Fn() -> bool,
         measure: &dyn Fn() -> Result<u64, StoreError>,
     ) -> Result<(), StoreError> {
@@ -232,7 +232,7 @@ impl Store {
             };
             let (last_used_ms, valued) = (row.last_used_ms, row.is_base);
             candidates.push(Candidate {
-                what: What::Snapshot(SnapshotId::from_text(row.id)),
+                what: CandidateKind::Snapshot(SnapshotId::from_text(row.id)),
                 last_used_ms,
                 stats,
                 valued,
@@ -247,7 +247,7 @@ impl Store {
             let (created_ms, hits, clock) = (last_used_ms, 0, 0.0);
             let stats = EntryStats { size, cost_ms, hits, created_ms, last_used_ms, clock };
             let valued = !packed.contains(&digest);
-            candidates.push(Candidate { what: What::Blob(digest), last_used_ms, stats, valued });
+            candidates.push(Candidate { what: CandidateKind::Blob(digest), last_used_ms, stats, valued });
         }
         for mount in self.cache_mounts()?.into_iter().filter(CacheMountEntry::is_free) {
             let size = if bounded { mount.size } else { size_of(&mount.path) };
@@ -255,7 +255,12 @@ impl Store {
             let (last_used_ms, hits, clock) = (mount.last_used_ms, mount.hits, mount.clock);
             let created_ms = last_used_ms;
             let stats = EntryStats { size, cost_ms, hits, created_ms, last_used_ms, clock };
-            candidates.push(Candidate { what: What::Mount(mount.path), last_used_ms, stats, valued: true });
+            candidates.push(Candidate {
+                what: CandidateKind::Mount(mount.path),
+                last_used_ms,
+                stats,
+                valued: true,
+            });
         }
         Ok(candidates)
     }
@@ -264,7 +269,7 @@ impl Store {
     fn remove(
         &self,
         candidates: Vec<Candidate>,
-        pruned: &mut Pruned,
+        pruned: &mut PruneReport,
         in_time: &dyn Fn() -> bool,
     ) -> Result<u64, StoreError> {
         let (mut removed, mut rest, mut size) = (0, &candidates[..], 1);
@@ -288,22 +293,22 @@ impl Store {
             for what in gone {
                 removed += 1;
                 let path = match what {
-                    What::Snapshot(id) => {
+                    CandidateKind::Snapshot(id) => {
                         pruned.snapshots += 1;
                         self.snapshot_dir(&id)
                     }
-                    What::Blob(digest) => {
+                    CandidateKind::Blob(digest) => {
                         pruned.blobs += 1;
                         self.blob_path(&digest)
                     }
-                    What::Mount(_) => continue,
+                    CandidateKind::Mount(_) => continue,
                 };
                 trash.push(self.to_trash(&path)?);
             }
             drop(lock);
             trash.iter().try_for_each(|path| self.discard(path, in_time))?;
             for one in batch {
-                if let What::Mount(path) = &one.what
+                if let CandidateKind::Mount(path) = &one.what
                     && self.remove_cache_mount(path, in_time)?
                 {
                     pruned.cache_mounts += 1;
@@ -350,10 +355,10 @@ impl Store {
             Ok(true) => Ok(()),
             Ok(false) => {
                 let place = self.room("snapshots").join(path.file_name().unwrap_or_default());
-                fs::rename(path, &place).on("write", &place)
+                Ok(fs::rename(path, &place).on("write", &place)?)
             }
             // It is not there, or holds directories without permissions.
-            Err(_) => remove_tree(path).on("remove", path),
+            Err(_) => Ok(remove_tree(path).on("remove", path)?),
         }
     }
 
@@ -463,14 +468,14 @@ fn delete_row(
     tagged: &BTreeSet<BlobDigest>,
 ) -> rusqlite::Result<bool> {
     match &one.what {
-        What::Snapshot(id) => {
+        CandidateKind::Snapshot(id) => {
             let same = db
                 .prepare_cached("SELECT 1 FROM snapshots WHERE id=?1 AND last_used_ms=?2")?
                 .exists((id.as_str(), int(one.last_used_ms)))?;
             Ok(same && delete_snapshot_rows(db, id.as_str())? > 0)
         }
-        What::Blob(digest) if tagged.contains(digest) => Ok(false),
-        What::Blob(digest) => {
+        CandidateKind::Blob(digest) if tagged.contains(digest) => Ok(false),
+        CandidateKind::Blob(digest) => {
             let gone = db
                 .prepare_cached("DELETE FROM blobs WHERE digest=?1 AND last_used_ms=?2")?
                 .execute((digest.as_bytes(), int(one.last_used_ms)))?;
@@ -481,6 +486,6 @@ fn delete_row(
             }
             Ok(gone > 0)
         }
-        What::Mount(_) => Ok(false),
+        CandidateKind::Mount(_) => Ok(false),
     }
 }

@@ -9,8 +9,8 @@ use std::io;
 use std::path::Path;
 
 use dbuild_layer::OverlayFlavor;
+use dbuild_support::io_context::IoContext as _;
 
-use crate::error::Context;
 use crate::format::{self, FILES, FormatFile, RESERVE, ROOMS, flavor_of_snapshots};
 use crate::gc::verify::Finding;
 use crate::publish::remove_tree;

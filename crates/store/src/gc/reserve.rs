@@ -9,10 +9,10 @@ use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
+use dbuild_support::io_context::IoContext as _;
 use dbuild_support::lock;
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
-use crate::error::Context;
 use crate::format::{RESERVE, RESERVE_BYTES};
 use crate::gc::disk_usage::size_of;
 use crate::publish::{create_new, remove_tree};
@@ -61,7 +61,8 @@ impl Store {
     pub(crate) fn give_reserve_up(&self) -> Result<u64, StoreError> {
         let place = self.room(RESERVE);
         let size = size_of(&place);
-        remove_tree(&place).on("remove", &place).map(|()| size)
+        remove_tree(&place).on("remove", &place)?;
+        Ok(size)
     }
 }
 

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use dbuild_digest::{BlobDigest, BlobHasher, SnapshotId};
 use dbuild_layer::Tree;
+use dbuild_support::io_context::IoContext as _;
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
 use crate::compare::{compare, compare_content, copy_into};
 use crate::db::seal;
-use crate::error::Context;
 use crate::publish::remove_tree;
 use crate::snapshots::{ALONE, INDEX};
 use crate::{Store, StoreError};

@@ -12,12 +12,12 @@ use std::io;
 use std::path::Path;
 
 use dbuild_digest::BlobDigest;
+use dbuild_support::io_context::IoContext as _;
 use dbuild_support::lock;
 use oci_spec::image::{Descriptor, ImageManifest};
 use serde_json::{Value, json};
 
 use crate::db::seal;
-use crate::error::Context;
 use crate::publish::{Durability, publish_bytes};
 use crate::{Store, StoreError};
 

@@ -39,7 +39,7 @@ enum Part {
 
 impl Outline {
     pub(crate) fn of(list: &dyn IngredientList) -> Self {
-        let mut outlining = Outlining {
+        let mut outlining = OutlineBuilder {
             cutter: Cutter::new(),
             length: 0,
             outline: Self { pieces: Vec::new(), names: Vec::new() },
@@ -74,7 +74,7 @@ impl Outline {
             });
         }
         let names = self.names_apart(&parts, &shared);
-        let mut taking = Taking {
+        let mut taking = RestBuilder {
             of: self,
             shared,
             names,
@@ -86,7 +86,7 @@ impl Outline {
         };
         taking.ends = self.pieces.first().map_or(0, |(_, length)| *length);
         list.walk(&mut taking);
-        let Taking { mut kept, mut rest, .. } = taking;
+        let RestBuilder { mut kept, mut rest, .. } = taking;
         for part in parts {
             match part {
                 Part::Own(items) => rest.before.extend(items),
@@ -127,14 +127,14 @@ fn name_of(kind: IngredientKind, name: &str) -> u64 {
     hasher.finish() | 1
 }
 
-struct Outlining {
+struct OutlineBuilder {
     cutter: Cutter,
     /// Of the piece that is being walked.
     length: usize,
     outline: Outline,
 }
 
-impl Outlining {
+impl OutlineBuilder {
     fn ended(&mut self, id: Option<ChunkId>) {
         if let Some(id) = id {
             self.outline.pieces.push((id, std::mem::take(&mut self.length)));
@@ -142,7 +142,7 @@ impl Outlining {
     }
 }
 
-impl Sink for Outlining {
+impl Sink for OutlineBuilder {
     fn add(&mut self, kind: IngredientKind, name: &str, value: &str) {
         self.length += 1;
         self.outline.names.push(name_of(kind, name));
@@ -152,7 +152,7 @@ impl Sink for Outlining {
 }
 
 /// Takes of the later list what is left of it.
-struct Taking<'a> {
+struct RestBuilder<'a> {
     of: &'a Outline,
     shared: Vec<bool>,
     names: HashSet<u64>,
@@ -165,7 +165,7 @@ struct Taking<'a> {
     rest: Rest,
 }
 
-impl Sink for Taking<'_> {
+impl Sink for RestBuilder<'_> {
     fn add(&mut self, kind: IngredientKind, name: &str, value: &str) {
         let is_shared = self.shared.get(self.piece).is_some_and(|shared| *shared);
         let is_apart = self.of.names.get(self.at).is_none_or(|name| self.names.contains(name));

@@ -13,7 +13,7 @@ use rusqlite::{OptionalExtension as _, Row};
 use serde::{Deserialize, Serialize};
 
 use crate::db::{int, read_back, seal, uint};
-use crate::gc::last_used::{Used, Window, touch_snapshot};
+use crate::gc::last_used::{Use, Window, touch_snapshot};
 use crate::records::ingredient_chunks::{
     ChunkId, chunks_of, missing_chunks, pack_chunks, read_chunks, write_chunks,
 };
@@ -251,7 +251,7 @@ impl Store {
     /// Counts a use of each of these records. That it is not counted when the database is in trouble harms nobody.
     pub fn record_hits(&self, keys: &[StepKey]) {
         match self.window() {
-            Ok(window) => keys.iter().for_each(|key| self.note(&Used::Hit(key), &window)),
+            Ok(window) => keys.iter().for_each(|key| self.note(&Use::Hit(key), &window)),
             Err(error) => tracing::debug!("hits are not counted: {error}"),
         }
     }
@@ -333,7 +333,7 @@ impl Store {
     }
 
     /// A row whose seal holds. Any other is dropped: it is a miss.
-    fn accept(&self, key: &StepKey, row: Stored) -> Option<Record> {
+    fn accept(&self, key: &StepKey, row: StoredRecord) -> Option<Record> {
         let opened = row.open(key);
         if opened.is_none() {
             self.warn("a damaged record of the cache is dropped; its step runs again".to_owned());
@@ -352,16 +352,16 @@ impl Store {
             }
         }
         for record in found.iter().flatten().filter(|record| self.touch_is_due(record.last_used_ms)) {
-            self.note(&Used::Record(&record.key), window);
+            self.note(&Use::Record(&record.key), window);
             if let Some(snapshot) = &record.snapshot {
-                self.note(&Used::Snapshot(snapshot), window);
+                self.note(&Use::Snapshot(snapshot), window);
             }
         }
     }
 }
 
 /// A row as it is stored.
-pub(crate) struct Stored {
+pub(crate) struct StoredRecord {
     key: Vec<u8>,
     body: String,
     seal: Vec<u8>,
@@ -370,11 +370,11 @@ pub(crate) struct Stored {
 }
 
 /// Reads a row whatever types its columns have: what is damaged has no whole seal.
-pub(crate) fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
+pub(crate) fn stored(row: &Row<'_>) -> rusqlite::Result<StoredRecord> {
     let bytes =
         |column: usize| row.get_ref(column).map(|value| value.as_bytes().unwrap_or_default().to_vec());
     let number = |column: usize| row.get_ref(column).map(|value| uint(value.as_i64().unwrap_or(0)));
-    Ok(Stored {
+    Ok(StoredRecord {
         key: bytes(0)?,
         body: String::from_utf8(bytes(1)?).unwrap_or_default(),
         seal: bytes(2)?,
@@ -383,7 +383,7 @@ pub(crate) fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
     })
 }
 
-impl Stored {
+impl StoredRecord {
     pub(crate) fn key(&self) -> Option<StepKey> {
         self.key.as_slice().try_into().ok().map(StepKey::from_bytes)
     }

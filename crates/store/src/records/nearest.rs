@@ -2,23 +2,23 @@
 //!
 //! Records are opened one by one, which costs more than all the rest, so few are. First those with the step's own words, the
 //! latest few: only inputs can differ there. Where there are none, or they stood elsewhere, those whose text is most alike. The
-//! texts are read once for a build ([`Earlier`]), whatever the number of its steps that ask.
+//! texts are read once for a build ([`EarlierRecords`]), whatever the number of its steps that ask.
 
 use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 
-use dbuild_cache::{Ingredient, IngredientKind, IngredientList, Words, similarity_beside};
+use dbuild_cache::{Ingredient, IngredientKind, IngredientList, TextWords, similarity_beside};
 use dbuild_digest::StepKey;
 use rusqlite::{Connection, OptionalExtension as _};
 
 use crate::db::int;
 use crate::records::ingredient_diff::{Outline, Rest};
-use crate::records::{COLUMNS, Stored, stored};
+use crate::records::{COLUMNS, StoredRecord, stored};
 use crate::{Record, Store};
 
 /// What a nearest record is looked for with.
 #[derive(Clone, Copy, Debug)]
-pub struct Wanted<'a> {
+pub struct RecordQuery<'a> {
     /// Not this one.
     pub key: Option<&'a StepKey>,
     /// The step's own words.
@@ -35,7 +35,7 @@ pub struct Wanted<'a> {
 
 /// The record that a reader would call the step's earlier version.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Nearest {
+pub struct NearestRecord {
     /// The record.
     pub record: Record,
     /// Its ingredients, but for most of the paths that the step has as well, with the same content.
@@ -48,7 +48,7 @@ pub struct Nearest {
 
 /// The latest records of a strategy that were there at some time, by the texts of their instructions.
 #[derive(Debug)]
-pub struct Earlier {
+pub struct EarlierRecords {
     strategy: String,
     before_ms: u64,
     texts: Vec<Text>,
@@ -59,7 +59,7 @@ pub struct Earlier {
 /// The records whose instructions have one text.
 #[derive(Debug)]
 struct Text {
-    words: Words,
+    words: TextWords,
     /// With their definitions, the latest first.
     records: Vec<(StepKey, StepKey)>,
 }
@@ -78,8 +78,8 @@ const MOST_ALIKE: usize = 4;
 impl Store {
     /// The records that steps of a build can be compared with: those of its strategy that were made before a time, in
     /// milliseconds since 1970.
-    pub fn earlier_records(&self, strategy: &str, before_ms: u64) -> Earlier {
-        let mut earlier = Earlier {
+    pub fn earlier_records(&self, strategy: &str, before_ms: u64) -> EarlierRecords {
+        let mut earlier = EarlierRecords {
             strategy: strategy.to_owned(),
             before_ms,
             texts: Vec::new(),
@@ -90,7 +90,7 @@ impl Store {
         for (key, definition, text) in rows {
             earlier.by_definition.entry(definition).or_default().push(key);
             let at = *by_text.entry(text).or_insert_with_key(|text| {
-                earlier.texts.push(Text { words: Words::of(text), records: Vec::new() });
+                earlier.texts.push(Text { words: TextWords::of(text), records: Vec::new() });
                 earlier.texts.len() - 1
             });
             earlier.texts[at].records.push((key, definition));
@@ -105,11 +105,15 @@ impl Store {
     }
 
     /// The record that is nearest to a step, for saying why it ran again.
-    pub fn nearest_record(&self, earlier: &Earlier, wanted: &Wanted<'_>) -> Option<Nearest> {
+    pub fn nearest_record(
+        &self,
+        earlier: &EarlierRecords,
+        wanted: &RecordQuery<'_>,
+    ) -> Option<NearestRecord> {
         // Walked when the first record is met: of a step that is new, there is none.
         let outline = OnceCell::new();
         let same = self.nearest_of(&self.with_same_words(earlier, wanted), wanted, &outline);
-        let is_at_home = |nearest: &Nearest| {
+        let is_at_home = |nearest: &NearestRecord| {
             nearest.record.stage == wanted.stage
                 || parent_of(&nearest.ingredients) == parent_of(&nearest.others)
         };
@@ -124,7 +128,7 @@ impl Store {
     }
 
     /// The latest records that have the step's own words.
-    fn with_same_words(&self, earlier: &Earlier, wanted: &Wanted<'_>) -> Vec<StepKey> {
+    fn with_same_words(&self, earlier: &EarlierRecords, wanted: &RecordQuery<'_>) -> Vec<StepKey> {
         let recent = earlier.by_definition.get(wanted.definition).map(Vec::as_slice).unwrap_or_default();
         let mut keys: Vec<StepKey> =
             recent.iter().filter(|key| Some(*key) != wanted.key).take(MOST_SAME).copied().collect();
@@ -138,9 +142,9 @@ impl Store {
     fn nearest_of(
         &self,
         keys: &[StepKey],
-        wanted: &Wanted<'_>,
+        wanted: &RecordQuery<'_>,
         outline: &OnceCell<Outline>,
-    ) -> Option<Nearest> {
+    ) -> Option<NearestRecord> {
         let opened = keys.iter().filter_map(|key| {
             let row = self.inner.db.read(|db| row_of(db, key)).ok()??;
             let (body, record) = row.open(key)?;
@@ -148,18 +152,18 @@ impl Store {
             let read = |id: &_| self.read_chunk(id);
             let Rest { before, after, same } = outline.apart(&body.chunks, wanted.ingredients, read)?;
             let similarity = similarity_beside(&before, &after, same);
-            let nearest = Nearest { record, ingredients: before, others: after, similarity };
+            let nearest = NearestRecord { record, ingredients: before, others: after, similarity };
             is_version(&nearest, wanted).then_some(nearest)
         });
         opened.max_by_key(|nearest| rank(nearest, wanted))
     }
 }
 
-impl Earlier {
+impl EarlierRecords {
     /// The records whose texts are most alike; where none is, those with the same instruction word, which may have stood in the
     /// same place.
-    fn alike(&self, wanted: &Wanted<'_>) -> Vec<StepKey> {
-        let words = Words::of(wanted.text);
+    fn alike(&self, wanted: &RecordQuery<'_>) -> Vec<StepKey> {
+        let words = TextWords::of(wanted.text);
         let same_word = self.texts.iter().filter(|text| text.words.first() == words.first());
         let mut scored: Vec<(u32, &Text)> =
             same_word.map(|text| (text.words.similarity(&words), text)).collect();
@@ -180,7 +184,7 @@ impl Earlier {
 }
 
 /// What makes a record nearer than another: what it has in common, then its stage, then its age.
-fn rank(nearest: &Nearest, wanted: &Wanted<'_>) -> (u32, bool, u64) {
+fn rank(nearest: &NearestRecord, wanted: &RecordQuery<'_>) -> (u32, bool, u64) {
     (nearest.similarity, nearest.record.stage == wanted.stage, nearest.record.created_ms)
 }
 
@@ -190,7 +194,7 @@ fn parent_of(list: &[Ingredient]) -> Option<&str> {
 
 /// Whether a reader would call a record an earlier version of a step: it has the same words, or nearly, or it stood in
 /// the same place; and it is not what another step of the plan is.
-fn is_version(nearest: &Nearest, wanted: &Wanted<'_>) -> bool {
+fn is_version(nearest: &NearestRecord, wanted: &RecordQuery<'_>) -> bool {
     let record = &nearest.record;
     if record.definition == *wanted.definition {
         return true;
@@ -199,17 +203,17 @@ fn is_version(nearest: &Nearest, wanted: &Wanted<'_>) -> bool {
         let parent = parent_of(&nearest.ingredients);
         parent.is_some() && parent == parent_of(&nearest.others)
     };
-    let is_alike = || Words::of(&record.text).similarity(&Words::of(wanted.text)) >= LEAST_SIMILARITY;
+    let is_alike = || TextWords::of(&record.text).similarity(&TextWords::of(wanted.text)) >= LEAST_SIMILARITY;
     !wanted.others.contains(&record.definition) && (is_alike() || same_place())
 }
 
-fn row_of(db: &Connection, key: &StepKey) -> rusqlite::Result<Option<Stored>> {
+fn row_of(db: &Connection, key: &StepKey) -> rusqlite::Result<Option<StoredRecord>> {
     let query = format!("SELECT {COLUMNS} FROM records WHERE key=?1");
     db.prepare_cached(&query)?.query_row([key.as_bytes()], stored).optional()
 }
 
 /// Key, definition and text of the latest records.
-fn recent(db: &Connection, earlier: &Earlier) -> rusqlite::Result<Vec<(StepKey, StepKey, String)>> {
+fn recent(db: &Connection, earlier: &EarlierRecords) -> rusqlite::Result<Vec<(StepKey, StepKey, String)>> {
     let mut query = db.prepare_cached(
         "SELECT key, definition, text FROM records WHERE strategy=?1 AND created_ms<?2 \
          ORDER BY created_ms DESC, rowid DESC LIMIT ?3",
@@ -222,7 +226,11 @@ fn recent(db: &Connection, earlier: &Earlier) -> rusqlite::Result<Vec<(StepKey, 
 }
 
 /// The latest records with a step's own words, however old they are.
-fn of_definition(db: &Connection, earlier: &Earlier, wanted: &Wanted<'_>) -> rusqlite::Result<Vec<StepKey>> {
+fn of_definition(
+    db: &Connection,
+    earlier: &EarlierRecords,
+    wanted: &RecordQuery<'_>,
+) -> rusqlite::Result<Vec<StepKey>> {
     // By the index of definitions: for the order alone SQLite would look through all records.
     let mut query = db.prepare_cached(
         "SELECT key FROM records WHERE definition=?1 AND +strategy=?2 AND +created_ms<?3 AND key<>?4 \

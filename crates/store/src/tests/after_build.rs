@@ -5,10 +5,10 @@ use dbuild_cache::default_policy;
 use dbuild_plan::CacheSharing;
 
 use super::{Space, key, publish, record};
-use crate::{PruneOptions, Store, UpkeepLimits};
+use crate::{AfterBuildLimits, PruneOptions, Store};
 
-fn limits(keep_size: Option<u64>) -> UpkeepLimits {
-    UpkeepLimits { keep_size, keep_for: None, policy: default_policy() }
+fn limits(keep_size: Option<u64>) -> AfterBuildLimits {
+    AfterBuildLimits { keep_size, keep_for: None, policy: default_policy() }
 }
 
 fn directories(store: &Store) -> usize {
@@ -23,15 +23,19 @@ fn within_the_limit_nothing_goes_and_above_it_what_is_not_leased() {
         let snapshot = publish(&build, &format!("file-{number}"), &"x".repeat(1 << 20));
         build.put_record(&record(number, "RUN", Some(&snapshot)), &[]).unwrap();
     }
-    assert_eq!(other.upkeep(&limits(None)).unwrap(), None, "the default is at least 10 GB");
+    assert_eq!(other.collect_after_build(&limits(None)).unwrap(), None, "the default is at least 10 GB");
     let lease = build.lease().unwrap();
     assert!(build.record(&key(2)).is_some());
     build.flush_uses();
-    let done = other.upkeep(&limits(Some(0))).unwrap().unwrap();
+    let done = other.collect_after_build(&limits(Some(0))).unwrap().unwrap();
     assert_eq!((done.pruned.snapshots, directories(&other)), (1, 1), "{done:?}");
-    assert_eq!(other.upkeep(&limits(Some(0))).unwrap(), None, "what is leased stays, and nothing is said");
+    assert_eq!(
+        other.collect_after_build(&limits(Some(0))).unwrap(),
+        None,
+        "what is leased stays, and nothing is said"
+    );
     drop(lease);
-    assert_eq!(other.upkeep(&limits(Some(0))).unwrap().unwrap().pruned.snapshots, 1);
+    assert_eq!(other.collect_after_build(&limits(Some(0))).unwrap().unwrap().pruned.snapshots, 1);
     assert_eq!(directories(&other), 0);
 }
 
@@ -48,7 +52,7 @@ fn what_there_was_no_time_for_goes_the_next_time() {
     store.discard(&trash, &in_time).unwrap();
     assert!(!trash.exists());
     assert_eq!((asked.get(), directories(&store)), (3, 1), "it stops at once when the time is over");
-    store.upkeep(&limits(None)).unwrap();
+    store.collect_after_build(&limits(None)).unwrap();
     assert_eq!(directories(&store), 0);
 }
 
@@ -91,9 +95,9 @@ fn a_cache_mount_is_measured_after_its_use_and_goes_like_a_result() {
     assert!(estimated > known);
 
     let used = store.cache_mount("m", CacheSharing::Shared, false, |_| Ok(())).unwrap();
-    assert_eq!(store.upkeep(&limits(Some(0))).unwrap(), None, "a step is in it");
+    assert_eq!(store.collect_after_build(&limits(Some(0))).unwrap(), None, "a step is in it");
     drop(used);
-    let done = store.upkeep(&limits(Some(0))).unwrap().unwrap();
+    let done = store.collect_after_build(&limits(Some(0))).unwrap().unwrap();
     assert_eq!((done.pruned.cache_mounts, done.unfinished), (1, false), "{done:?}");
     assert_eq!(store.cache_mounts().unwrap(), []);
     let rows = store.inner.db.read(|db| db.prepare("SELECT 1 FROM mounts")?.exists([]));
@@ -107,7 +111,7 @@ fn a_use_that_cannot_be_written_protects_everything_until_its_lease_ends() {
     let snapshot = publish(&build, "file", "content");
     build.put_record(&record(1, "RUN", Some(&snapshot)), &[]).unwrap();
     let lease = build.lease().unwrap();
-    build.inner.uses.protect_everything();
+    build.inner.last_used.protect_everything();
     let all = PruneOptions { all: true, ..PruneOptions::default() };
     assert_eq!(other.prune(&all).unwrap().snapshots, 0);
     drop(lease);

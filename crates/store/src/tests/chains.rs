@@ -1,9 +1,9 @@
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::{fs, io};
 
 use dbuild_digest::{BlobDigest, ContentDigest};
-use dbuild_layer::{Entry, EntryKind, Files, OverlayFlavor, Tree, TreePath};
+use dbuild_layer::{Entry, EntryKind, LayerFiles, OverlayFlavor, Tree, TreePath};
+use dbuild_support::io_context::IoError;
 
 use crate::snapshots::is_damage;
 use crate::{PruneOptions, Snapshot, SnapshotDraft, Store, StoreError, UsageKind};
@@ -85,13 +85,11 @@ fn a_damaged_row_of_a_chain_is_a_miss() {
 
 #[test]
 fn only_what_is_broken_is_dropped() {
-    let failed = |kind: io::ErrorKind| {
-        is_damage(&StoreError::Io { action: "read", path: PathBuf::from("index"), source: kind.into() })
-    };
+    let failed = |kind: io::ErrorKind| is_damage(&StoreError::Io(IoError::new("read", "index", kind)));
     assert!(failed(io::ErrorKind::NotFound));
     assert!(!failed(io::ErrorKind::PermissionDenied) && !failed(io::ErrorKind::OutOfMemory));
     let no_descriptors = io::Error::from(rustix::io::Errno::MFILE);
-    assert!(!is_damage(&StoreError::Io { action: "read", path: PathBuf::new(), source: no_descriptors }));
+    assert!(!is_damage(&StoreError::Io(IoError::new("read", "", no_descriptors))));
 }
 
 #[test]
@@ -119,7 +117,7 @@ fn a_layer_without_files_is_found_so_and_is_given_them_later() {
     let alone = index_of(&store, "a");
     store.link_chain(&chain("1"), &alone.id).unwrap();
     for found in [store.snapshot(&alone.id).unwrap(), store.base_snapshot(&chain("1")).unwrap()] {
-        assert_eq!((found.dir.as_ref(), found.files()), (None, Files::Absent));
+        assert_eq!((found.dir.as_ref(), found.files()), (None, LayerFiles::Absent));
         assert_eq!(found.tree, alone.tree);
     }
     assert!(store.verify(false).unwrap().findings.is_empty());

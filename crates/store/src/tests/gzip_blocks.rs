@@ -1,5 +1,5 @@
 use dbuild_digest::ContentDigest;
-use dbuild_layer::{Members as _, WrittenMember};
+use dbuild_layer::{GzipBlocks as _, WrittenGzipBlock};
 
 use super::Space;
 use crate::{PruneOptions, Store};
@@ -8,9 +8,9 @@ use crate::{PruneOptions, Store};
 fn kept(store: &Store) -> (dbuild_digest::BlobDigest, [ContentDigest; 2]) {
     let (blob, _) = store.put_blob(b"onetwo").unwrap();
     let contents = [ContentDigest::of(b"1"), ContentDigest::of(b"2")];
-    let index = store.members();
-    index.written(&WrittenMember { content: contents[0], level: 4, start: 0, bytes: b"one" });
-    index.written(&WrittenMember { content: contents[1], level: 4, start: 3, bytes: b"two" });
+    let index = store.gzip_blocks();
+    index.written(&WrittenGzipBlock { content: contents[0], level: 4, start: 0, bytes: b"one" });
+    index.written(&WrittenGzipBlock { content: contents[1], level: 4, start: 3, bytes: b"two" });
     index.keep(&blob);
     (blob, contents)
 }
@@ -19,7 +19,7 @@ fn kept(store: &Store) -> (dbuild_digest::BlobDigest, [ContentDigest; 2]) {
 fn a_member_is_found_by_its_content_and_level() {
     let space = Space::new();
     let (_, [one, two]) = kept(&space.open());
-    let index = space.open().members();
+    let index = space.open().gzip_blocks();
     assert_eq!(index.find(&one, 4).as_deref(), Some(b"one".as_slice()));
     assert_eq!(index.find(&two, 4).as_deref(), Some(b"two".as_slice()));
     assert_eq!(index.find(&two, 6), None);
@@ -33,10 +33,10 @@ fn a_damaged_blob_gives_no_member() {
     let (blob, [one, two]) = kept(&store);
     for damaged in [b"oneTwo".as_slice(), b"onet", b""] {
         std::fs::write(store.blob_path(&blob), damaged).unwrap();
-        assert_eq!(store.members().find(&two, 4), None, "{damaged:?}");
+        assert_eq!(store.gzip_blocks().find(&two, 4), None, "{damaged:?}");
     }
     std::fs::remove_file(store.blob_path(&blob)).unwrap();
-    assert_eq!(store.members().find(&one, 4), None);
+    assert_eq!(store.gzip_blocks().find(&one, 4), None);
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn a_member_goes_with_its_blob() {
     let store = space.open();
     let (_, [one, _]) = kept(&store);
     store.prune(&PruneOptions { all: true, ..PruneOptions::default() }).unwrap();
-    assert_eq!(store.members().find(&one, 4), None);
+    assert_eq!(store.gzip_blocks().find(&one, 4), None);
     let rows = store
         .inner
         .db

@@ -6,7 +6,7 @@ use dbuild_events::{ImageId, Origin};
 
 use super::{Space, ingredient, key, publish, record, tree_digest};
 use crate::records::ingredient_chunks::chunks_of;
-use crate::{PackKey, PackedLayer, Record, ResolvedReference, Wanted};
+use crate::{PackKey, PackedLayer, Record, RecordQuery, ResolvedReference};
 
 /// What does not change by being looked at.
 fn core(record: &Record) -> Record {
@@ -130,7 +130,7 @@ fn the_nearest_record_is_the_steps_earlier_version() {
         store.put_record(&record, &list(command, version)).unwrap();
     }
     let now = list("make", "1.2");
-    let wanted = Wanted {
+    let wanted = RecordQuery {
         key: None,
         definition: &key(150),
         text: "RUN make",
@@ -146,15 +146,15 @@ fn the_nearest_record_is_the_steps_earlier_version() {
     );
     let earlier = store.nearest_record(&store.earlier_records("output", 2000), &wanted).unwrap();
     assert_eq!(earlier.record.key, key(1));
-    let other = store.nearest_record(&all, &Wanted { key: Some(&key(2)), ..wanted }).unwrap();
+    let other = store.nearest_record(&all, &RecordQuery { key: Some(&key(2)), ..wanted }).unwrap();
     assert_eq!(other.record.key, key(1));
     assert_eq!(store.nearest_record(&store.earlier_records("linear", u64::MAX), &wanted), None);
-    assert_eq!(store.nearest_record(&all, &Wanted { text: "COPY a b", ..wanted }), None);
+    assert_eq!(store.nearest_record(&all, &RecordQuery { text: "COPY a b", ..wanted }), None);
     // What other steps of the plan are is not what this one was.
     let others = HashSet::from([key(101), key(102)]);
-    assert_eq!(store.nearest_record(&all, &Wanted { others: &others, ..wanted }), None);
+    assert_eq!(store.nearest_record(&all, &RecordQuery { others: &others, ..wanted }), None);
     assert_eq!(
-        store.nearest_record(&all, &Wanted { text: "RUN ls -l /", ..wanted }),
+        store.nearest_record(&all, &RecordQuery { text: "RUN ls -l /", ..wanted }),
         None,
         "another instruction"
     );
@@ -241,7 +241,7 @@ fn of_two_records_that_are_equally_near_the_one_of_the_own_stage_is_nearer() {
     let (definition, others, now) = (key(200), HashSet::new(), list("new"));
     let all = store.earlier_records("output", u64::MAX);
     let nearest = |stage: &'static str| {
-        let wanted = Wanted {
+        let wanted = RecordQuery {
             key: None,
             definition: &definition,
             text: "WORKDIR /app",

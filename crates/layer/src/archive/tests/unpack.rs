@@ -5,12 +5,12 @@ use proptest::prelude::*;
 use super::unpack;
 use crate::testing::{Space, TarBuilder, assert_on_disk, form, is_root, show, snapshot, text};
 use crate::{
-    Compression, Entry, Files, LayerError, Made, Mtime, NoMembers, PackOptions, Stack, Tree, UnpackLimits,
-    pack,
+    Compression, Entry, LayerError, LayerFiles, Mtime, NoGzipBlocks, PackOptions, Stack, Tree, UnpackLimits,
+    WrittenLayer, pack,
 };
 
 /// Unpacks a layer on lower ones, into a directory of this name.
-fn on(space: &Space, lower: &Stack, name: &str, tar: &[u8]) -> Result<(Made, Stack), LayerError> {
+fn on(space: &Space, lower: &Stack, name: &str, tar: &[u8]) -> Result<(WrittenLayer, Stack), LayerError> {
     let out = space.dir(name);
     let unpacked = unpack(tar, &out, form(), &UnpackLimits::default())?;
     assert_eq!(unpacked.diff_id, dbuild_digest::BlobDigest::of(tar));
@@ -283,7 +283,7 @@ proptest! {
     /// Whatever a draft can hold: packed, compressed, read back, it is the same tree.
     #[test]
     fn packing_and_unpacking_agree(entries in entries(), compression in 0..3_u8) {
-        let mut draft = crate::tree::layer_builder::Draft::new(None);
+        let mut draft = crate::tree::layer_builder::LayerBuilder::new(None);
         let implied = Entry::new_dir(crate::TreePath::root());
         let mut group = None;
         for (name, kind, bytes, mode, id, secs) in entries {
@@ -292,7 +292,7 @@ proptest! {
                 continue;
             }
             let mut entry = Entry { mode, uid: id, gid: id / 2, mtime: Mtime { secs, nanos: 0 }, ..Entry::new_dir(path) };
-            let mut content = crate::tree::layer_files::Bytes::None;
+            let mut content = crate::tree::layer_files::ByteSource::None;
             let mut of_group = None;
             match kind {
                 0 => {}
@@ -304,7 +304,7 @@ proptest! {
                 _ => {
                     let (size, digest) = (bytes.len() as u64, dbuild_digest::ContentDigest::of(&bytes));
                     entry.kind = crate::EntryKind::File { size, content: digest };
-                    content = crate::tree::layer_files::Bytes::Inline(bytes.into());
+                    content = crate::tree::layer_files::ByteSource::Inline(bytes.into());
                     of_group = (kind == 5).then(|| draft.new_group());
                 }
             }
@@ -325,11 +325,11 @@ proptest! {
         let compression = [Compression::Gzip, Compression::Zstd, Compression::Uncompressed][usize::from(compression)];
         let options = PackOptions { compression, ..PackOptions::default() };
         let mut bytes = Vec::new();
-        let packed = pack(&made.tree, &Files::Snapshot(space.path("one")), &options, &NoMembers, &mut bytes).unwrap();
+        let packed = pack(&made.tree, &LayerFiles::Snapshot(space.path("one")), &options, &NoGzipBlocks, &mut bytes).unwrap();
         prop_assert_eq!((packed.digest, packed.size), (dbuild_digest::BlobDigest::of(&bytes), bytes.len() as u64));
         let unpacked = unpack(crate::decompress(&bytes[..]).unwrap(), &space.dir("two"), form(), &UnpackLimits::default()).unwrap();
         prop_assert_eq!(unpacked.diff_id, packed.diff_id);
-        let again: Made = unpacked.complete(&Stack::default()).unwrap();
+        let again: WrittenLayer = unpacked.complete(&Stack::default()).unwrap();
         assert_on_disk(&again, &space.path("two"));
         prop_assert_eq!(show(&again.tree), show(&made.tree));
         let (one, two): (&Tree, &Tree) = (&made.tree, &again.tree);

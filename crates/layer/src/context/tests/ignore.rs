@@ -10,7 +10,7 @@ fn ignored(patterns: &str, path: &str) -> bool {
     let path = at(path);
     let mut above: Vec<TreePath> = path.ancestors().filter(|above| !above.is_root()).collect();
     above.reverse();
-    let mut matched = super::Matched::default();
+    let mut matched = super::MatchedPatterns::default();
     for dir in &above {
         matched = ignore.matches_below(dir, &matched).1;
     }

@@ -4,8 +4,8 @@ use crate::testing::{
     Space, TarBuilder, assert_on_disk, at, form, live, plain, selected, show, snapshot, text,
 };
 use crate::{
-    CopyError, CopyRequest, EntryKind, Ignore, Made, NoContentIndex, SelectOptions, Selection, Source, Stack,
-    copy, select, walk_context,
+    CopyError, CopyRequest, EntryKind, Ignore, NoContentIndex, SelectOptions, Selection, Source, Stack,
+    WrittenLayer, copy, select, walk_context,
 };
 
 /// `COPY source… dest` from a context onto a layer, and what the new layer holds.
@@ -36,7 +36,7 @@ const CASE: Case<'_> = Case {
 };
 
 impl Case<'_> {
-    fn run(&self, space: &Space) -> Result<(Made, Stack), CopyError> {
+    fn run(&self, space: &Space) -> Result<(WrittenLayer, Stack), CopyError> {
         let context = space.context("context", self.context);
         let parent = space.layer("parent", self.parent);
         let options = SelectOptions {

@@ -7,16 +7,16 @@ use std::process::Command;
 use super::{prepare_upper, scan_upper};
 use crate::testing::{Space, is_root, show, snapshot, text};
 use crate::{
-    CopyRequest, DiskForm, Files, NoMembers, OverlayFlavor, Ownership, PackOptions, Stack, Tree,
+    CopyRequest, LayerFiles, NoGzipBlocks, OverlayFlavor, OverlayFormat, Ownership, PackOptions, Stack, Tree,
     UnpackLimits, decompress, pack, testing, unpack,
 };
 
-const ROOT: DiskForm = DiskForm { flavor: OverlayFlavor::Trusted, ownership: Ownership::Exact };
-const USER: DiskForm = DiskForm { flavor: OverlayFlavor::User, ownership: Ownership::BestEffort };
+const ROOT: OverlayFormat = OverlayFormat { flavor: OverlayFlavor::Trusted, ownership: Ownership::Exact };
+const USER: OverlayFormat = OverlayFormat { flavor: OverlayFlavor::User, ownership: Ownership::BestEffort };
 
 /// Runs a script in `/` of the layers with a fresh upper directory. False where this machine does not let us; dbuild
 /// itself is always root, of the machine or of a user namespace.
-fn run(space: &Space, stack: &Stack, form: DiskForm, script: &str) -> bool {
+fn run(space: &Space, stack: &Stack, form: OverlayFormat, script: &str) -> bool {
     if !testing::acts_as_root() {
         return false;
     }
@@ -27,7 +27,7 @@ fn run(space: &Space, stack: &Stack, form: DiskForm, script: &str) -> bool {
         .iter()
         .rev()
         .map(|layer| match &layer.files {
-            crate::Files::Snapshot(dir) => dir.to_str().unwrap(),
+            crate::LayerFiles::Snapshot(dir) => dir.to_str().unwrap(),
             other => panic!("{other:?}"),
         })
         .collect();
@@ -91,7 +91,7 @@ fn check(script: &str, expected: &[&str]) {
         let stack = lower.with(snapshot(tree.clone(), &upper));
         assert_mount_agrees(&stack, form);
         let mut bytes = Vec::new();
-        pack(&tree, &Files::Snapshot(upper.clone()), &PackOptions::default(), &NoMembers, &mut bytes)
+        pack(&tree, &LayerFiles::Snapshot(upper.clone()), &PackOptions::default(), &NoGzipBlocks, &mut bytes)
             .unwrap();
         let reader = decompress(&bytes[..]).unwrap();
         let unpacked = unpack(reader, &space.dir("unpacked"), form, &UnpackLimits::default()).unwrap();
@@ -102,7 +102,7 @@ fn check(script: &str, expected: &[&str]) {
 }
 
 /// What a mount of the layers lists is what the stack lists.
-fn assert_mount_agrees(stack: &Stack, form: DiskForm) {
+fn assert_mount_agrees(stack: &Stack, form: OverlayFormat) {
     let space = Space::new();
     let script = format!(
         "find . -mindepth 1 -printf '%P %y %m %l\\n' | LC_ALL=C sort > {}",

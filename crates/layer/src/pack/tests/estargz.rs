@@ -15,8 +15,8 @@ use super::{CHUNK, Header, TOC, compress};
 use crate::archive::tar_reader;
 use crate::testing::{Space, TarBuilder, at, form, raw_header};
 use crate::{
-    Compression, LayerError, Members, NoMembers, PackOptions, Packed, Stack, Tree, UnpackLimits,
-    WrittenMember, pack, repack, unpack,
+    Compression, GzipBlocks, LayerError, NoGzipBlocks, PackOptions, PackedTar, Stack, Tree, UnpackLimits,
+    WrittenGzipBlock, pack, repack, unpack,
 };
 
 const ESTARGZ: PackOptions =
@@ -26,14 +26,14 @@ const GZIP: PackOptions = PackOptions { compression: Compression::Gzip, ..ESTARG
 const LANDMARK_BYTES: usize = 1024;
 
 /// A layer that was opened.
-struct Opened {
+struct OpenedFiles {
     table_at: usize,
     entries: Vec<Value>,
     /// All of it, decompressed.
     tar: Vec<u8>,
 }
 
-fn open(blob: &[u8], packed: &Packed) -> Opened {
+fn open(blob: &[u8], packed: &PackedTar) -> OpenedFiles {
     assert_eq!((blob.len() as u64, BlobDigest::of(blob)), (packed.size, packed.digest));
     let footer = &blob[blob.len() - 51..];
     assert_eq!(&footer[..16], b"\x1f\x8b\x08\x04\0\0\0\0\0\xff\x1a\0SG\x16\0");
@@ -58,7 +58,7 @@ fn open(blob: &[u8], packed: &Packed) -> Opened {
     assert!(tar.ends_with(&table), "the table is the last entry");
     let json: Value = serde_json::from_slice(&json).unwrap();
     assert_eq!(json["version"], 1);
-    Opened { table_at, entries: json["entries"].as_array().unwrap().clone(), tar }
+    OpenedFiles { table_at, entries: json["entries"].as_array().unwrap().clone(), tar }
 }
 
 fn data<R: std::io::Read>(reader: &mut tar_reader::Reader<R>) -> Vec<u8> {
@@ -71,7 +71,7 @@ fn data<R: std::io::Read>(reader: &mut tar_reader::Reader<R>) -> Vec<u8> {
     }
 }
 
-impl Opened {
+impl OpenedFiles {
     /// Every file, read through the table alone, each chunk compared with its digest.
     fn files(&self, blob: &[u8]) -> BTreeMap<String, Vec<u8>> {
         let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
@@ -125,16 +125,17 @@ fn some(space: &Space) -> Stack {
     space.layer("l", &[])
 }
 
-fn packed(tree: &Tree, space: &Space, options: &PackOptions) -> (Vec<u8>, Packed) {
+fn packed(tree: &Tree, space: &Space, options: &PackOptions) -> (Vec<u8>, PackedTar) {
     let mut bytes = Vec::new();
     let packed =
-        pack(tree, &crate::Files::Snapshot(space.path("l")), options, &NoMembers, &mut bytes).unwrap();
+        pack(tree, &crate::LayerFiles::Snapshot(space.path("l")), options, &NoGzipBlocks, &mut bytes)
+            .unwrap();
     (bytes, packed)
 }
 
-fn repacked(from: &[u8], options: &PackOptions) -> (Vec<u8>, Packed) {
+fn repacked(from: &[u8], options: &PackOptions) -> (Vec<u8>, PackedTar) {
     let mut bytes = Vec::new();
-    let packed = repack(from, options, &NoMembers, &mut bytes).unwrap();
+    let packed = repack(from, options, &NoGzipBlocks, &mut bytes).unwrap();
     (bytes, packed)
 }
 
@@ -164,7 +165,7 @@ fn every_file_can_be_read_without_the_rest() {
     assert_ne!(packed.diff_id, plain.diff_id);
 }
 
-fn packed_plain(layer: &Stack, space: &Space) -> Packed {
+fn packed_plain(layer: &Stack, space: &Space) -> PackedTar {
     let plain = packed(&layer.layers()[0].tree, space, &GZIP).1;
     assert_eq!((plain.source, plain.toc), (plain.diff_id, None));
     plain
@@ -184,7 +185,7 @@ fn the_bytes_do_not_depend_on_the_number_of_threads() {
         let mut out = Vec::new();
         let produce =
             |sink: &mut dyn crate::pack::gzip::Sink| sink.write_all(&tar).map_err(LayerError::Output);
-        let ((), diff_id, info) = compress(4, threads, &NoMembers, &mut out, produce).unwrap();
+        let ((), diff_id, info) = compress(4, threads, &NoGzipBlocks, &mut out, produce).unwrap();
         (out, diff_id, info)
     };
     let alone = of_threads(1);
@@ -252,13 +253,17 @@ fn a_layer_of_others_keeps_its_entries_byte_by_byte() {
 
 #[test]
 fn what_cannot_be_told_is_refused() {
-    let error =
-        repack(&TarBuilder::default().member(b'V', "v", "", b"").end()[..], &ESTARGZ, &NoMembers, Vec::new());
+    let error = repack(
+        &TarBuilder::default().member(b'V', "v", "", b"").end()[..],
+        &ESTARGZ,
+        &NoGzipBlocks,
+        Vec::new(),
+    );
     let error = error.unwrap_err().to_string();
     assert_eq!(error, "the archive's entry `v` has the type `V`, which eStargz does not know");
     // Nobody takes a tar that is cut for a whole one.
     let cut = foreign().0;
-    assert!(repack(&cut[..cut.len() - 700], &ESTARGZ, &NoMembers, Vec::new()).is_err());
+    assert!(repack(&cut[..cut.len() - 700], &ESTARGZ, &NoGzipBlocks, Vec::new()).is_err());
 }
 
 #[test]
@@ -308,14 +313,14 @@ struct Kept {
     taken: AtomicUsize,
 }
 
-impl Members for Kept {
+impl GzipBlocks for Kept {
     fn find(&self, content: &ContentDigest, level: u32) -> Option<Vec<u8>> {
         let found = self.members.lock().unwrap().get(&(*content, level)).cloned();
         self.taken.fetch_add(usize::from(found.is_some()), Ordering::Relaxed);
         found
     }
 
-    fn written(&self, member: &WrittenMember<'_>) {
+    fn written(&self, member: &WrittenGzipBlock<'_>) {
         self.members.lock().unwrap().insert((member.content, member.level), member.bytes.to_vec());
     }
 }
@@ -327,10 +332,10 @@ fn what_was_compressed_before_is_taken_and_gives_the_same_bytes() {
     let text: String = (0..600_000).map(|n| format!("{n} ")).collect();
     std::fs::write(space.path("l/text"), &text).unwrap();
     let kept = Kept::default();
-    let pack = |members: &dyn Members| {
+    let pack = |members: &dyn GzipBlocks| {
         let layer = space.layer("l", &[]);
         let mut bytes = Vec::new();
-        let files = crate::Files::Snapshot(space.path("l"));
+        let files = crate::LayerFiles::Snapshot(space.path("l"));
         pack(&layer.layers()[0].tree, &files, &ESTARGZ, members, &mut bytes).unwrap();
         bytes
     };
@@ -341,5 +346,5 @@ fn what_was_compressed_before_is_taken_and_gives_the_same_bytes() {
     let again = pack(&kept);
     // The text is more than three chunks.
     assert!(kept.taken.load(Ordering::Relaxed) >= 3, "{:?}", kept.taken);
-    assert!(again == pack(&NoMembers));
+    assert!(again == pack(&NoGzipBlocks));
 }

@@ -5,12 +5,12 @@ use std::sync::Mutex;
 use dbuild_digest::ContentDigest;
 
 use super::{BLOCK, Sink, compress};
-use crate::{LayerError, Members, NoMembers, WrittenMember};
+use crate::{GzipBlocks, LayerError, NoGzipBlocks, WrittenGzipBlock};
 
 fn gzip(level: u32, threads: usize, bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     let produce = |sink: &mut dyn Sink| sink.write_all(bytes).map_err(LayerError::Output);
-    compress(level, threads, &NoMembers, &mut out, produce).unwrap();
+    compress(level, threads, &NoGzipBlocks, &mut out, produce).unwrap();
     out
 }
 
@@ -95,9 +95,9 @@ impl Write for Full {
 fn the_cause_of_a_failure_is_told_and_nothing_hangs() {
     let bytes = text(BLOCK * 20);
     let produce = |sink: &mut dyn Sink| sink.write_all(&bytes).map_err(LayerError::Output);
-    let error = compress(6, 2, &NoMembers, &mut Full, produce).unwrap_err();
+    let error = compress(6, 2, &NoGzipBlocks, &mut Full, produce).unwrap_err();
     assert_eq!(error.io_error().map(io::Error::kind), Some(io::ErrorKind::StorageFull));
-    let failed = compress(6, 2, &NoMembers, &mut Vec::new(), |sink| -> Result<(), LayerError> {
+    let failed = compress(6, 2, &NoGzipBlocks, &mut Vec::new(), |sink| -> Result<(), LayerError> {
         sink.write_all(&bytes).map_err(LayerError::Output)?;
         Err(LayerError::Output(io::ErrorKind::InvalidData.into()))
     });
@@ -111,14 +111,14 @@ struct Kept {
     found: Mutex<usize>,
 }
 
-impl Members for Kept {
+impl GzipBlocks for Kept {
     fn find(&self, content: &ContentDigest, level: u32) -> Option<Vec<u8>> {
         let found = self.members.lock().unwrap().get(&(*content, level)).cloned()?;
         *self.found.lock().unwrap() += 1;
         Some(found)
     }
 
-    fn written(&self, member: &WrittenMember<'_>) {
+    fn written(&self, member: &WrittenGzipBlock<'_>) {
         self.members.lock().unwrap().insert((member.content, member.level), member.bytes.to_vec());
     }
 }
@@ -148,7 +148,7 @@ fn what_was_compressed_before_is_taken_from_there_and_gives_the_same_bytes() {
 #[test]
 fn a_cut_begins_a_member_and_an_empty_one_is_never_written() {
     let mut out = Vec::new();
-    compress(6, 2, &NoMembers, &mut out, |sink| {
+    compress(6, 2, &NoGzipBlocks, &mut out, |sink| {
         for part in [b"one".as_slice(), b"", b"two"] {
             sink.write_all(part).and_then(|()| sink.cut()).map_err(LayerError::Output)?;
         }

@@ -6,14 +6,14 @@ use dbuild_digest::ContentDigest;
 
 use super::{Compression, PackOptions, pack};
 use crate::testing::{Space, at, form, live, plain, selected, snapshot};
-use crate::{Entry, EntryKind, Files, Members, NoMembers, Stack, Tree, WrittenMember, copy};
+use crate::{Entry, EntryKind, GzipBlocks, LayerFiles, NoGzipBlocks, Stack, Tree, WrittenGzipBlock, copy};
 
 const PLAIN: PackOptions =
     PackOptions { compression: Compression::Uncompressed, level: None, clamp_mtime: None };
 
 fn packed(tree: &Tree, space: &Space, name: &str, options: &PackOptions) -> Vec<u8> {
     let mut bytes = Vec::new();
-    pack(tree, &Files::Snapshot(space.path(name)), options, &NoMembers, &mut bytes).unwrap();
+    pack(tree, &LayerFiles::Snapshot(space.path(name)), options, &NoGzipBlocks, &mut bytes).unwrap();
     bytes
 }
 
@@ -81,9 +81,9 @@ fn a_file_that_is_not_what_the_index_says_is_never_packed() {
         std::fs::write(space.path("l/a"), damage).unwrap();
         let error = pack(
             &layer.layers()[0].tree,
-            &Files::Snapshot(space.path("l")),
+            &LayerFiles::Snapshot(space.path("l")),
             &PackOptions::default(),
-            &NoMembers,
+            &NoGzipBlocks,
             Vec::new(),
         )
         .unwrap_err();
@@ -94,9 +94,9 @@ fn a_file_that_is_not_what_the_index_says_is_never_packed() {
     std::fs::remove_file(space.path("l/a")).unwrap();
     let error = pack(
         &layer.layers()[0].tree,
-        &Files::Snapshot(space.path("l")),
+        &LayerFiles::Snapshot(space.path("l")),
         &PackOptions::default(),
-        &NoMembers,
+        &NoGzipBlocks,
         Vec::new(),
     )
     .unwrap_err();
@@ -147,12 +147,12 @@ fn a_stack_as_one_tar_has_no_whiteouts_and_links_among_what_is_left() {
 #[derive(Default)]
 struct Contents(Mutex<HashSet<ContentDigest>>);
 
-impl Members for Contents {
+impl GzipBlocks for Contents {
     fn find(&self, _: &ContentDigest, _: u32) -> Option<Vec<u8>> {
         None
     }
 
-    fn written(&self, member: &WrittenMember<'_>) {
+    fn written(&self, member: &WrittenGzipBlock<'_>) {
         self.0.lock().unwrap().insert(member.content);
     }
 }
@@ -173,7 +173,7 @@ fn a_file_that_grew_or_went_leaves_most_members_as_they_were() {
         let options = PackOptions { clamp_mtime: Some(1), ..PackOptions::default() };
         pack(
             &layer.layers()[0].tree,
-            &Files::Snapshot(space.path(name)),
+            &LayerFiles::Snapshot(space.path(name)),
             &options,
             &contents,
             std::io::sink(),

@@ -3,8 +3,8 @@ use std::sync::Arc;
 
 use crate::testing::{Space, form, live, plain, selected, show, text};
 use crate::{
-    Borrowed, CopyRequest, Files, Ignore, LayerError, NoContentIndex, NoMembers, PackOptions, Source, Stack,
-    StackLayer, borrow, copy, pack, walk_context,
+    CopyRequest, Ignore, LayerError, LayerFiles, NoContentIndex, NoGzipBlocks, PackOptions, Source, Stack,
+    StackLayer, UnwrittenLayer, copy, copy_unwritten, pack, walk_context,
 };
 
 fn context(space: &Space) -> Stack {
@@ -15,13 +15,13 @@ fn context(space: &Space) -> Stack {
     live(tree, &space.path("context"))
 }
 
-fn layer(borrowed: Borrowed) -> StackLayer {
-    StackLayer { tree: Arc::clone(borrowed.tree()), files: Files::Borrowed(Arc::new(borrowed)) }
+fn layer(borrowed: UnwrittenLayer) -> StackLayer {
+    StackLayer { tree: Arc::clone(borrowed.tree()), files: LayerFiles::Unwritten(Arc::new(borrowed)) }
 }
 
 fn packed(layer: &StackLayer) -> Result<Vec<u8>, LayerError> {
     let mut bytes = Vec::new();
-    pack(&layer.tree, &layer.files, &PackOptions::default(), &NoMembers, &mut bytes)?;
+    pack(&layer.tree, &layer.files, &PackOptions::default(), &NoGzipBlocks, &mut bytes)?;
     Ok(bytes)
 }
 
@@ -34,8 +34,9 @@ fn a_layer_that_was_not_written_is_packed_as_one_that_was() {
     let request =
         CopyRequest { chown: Some((1, 2)), chmod: Some("640"), ..plain(Some(&below), &selections, "/d/") };
     let made = copy(&request, &space.dir("written"), form()).unwrap();
-    let written = StackLayer { tree: Arc::new(made.tree), files: Files::Snapshot(space.path("written")) };
-    let borrowed = layer(borrow(&request).unwrap().unwrap());
+    let written =
+        StackLayer { tree: Arc::new(made.tree), files: LayerFiles::Snapshot(space.path("written")) };
+    let borrowed = layer(copy_unwritten(&request).unwrap().unwrap());
     assert_eq!(show(&borrowed.tree), show(&written.tree));
     assert_eq!(borrowed.tree.digest(), written.tree.digest());
     assert!(packed(&borrowed).unwrap() == packed(&written).unwrap());
@@ -45,8 +46,9 @@ fn a_layer_that_was_not_written_is_packed_as_one_that_was() {
 fn its_files_are_read_and_copied_on_from_where_they_are() {
     let space = Space::new();
     let context = context(&space);
-    let first =
-        Stack::new(vec![layer(borrow(&plain(None, &[selected(&context, "s")], "/x/y")).unwrap().unwrap())]);
+    let first = Stack::new(vec![layer(
+        copy_unwritten(&plain(None, &[selected(&context, "s")], "/x/y")).unwrap().unwrap(),
+    )]);
     assert_eq!(text(&first, "x/y/h"), "one");
     let selections = [selected(&first, "x/y")];
     let request = plain(None, &selections, "/z");
@@ -54,7 +56,7 @@ fn its_files_are_read_and_copied_on_from_where_they_are() {
     let second = Stack::new(vec![space.out(&made)]);
     assert_eq!(text(&second, "z/d/b"), "two");
     // Also once more without being written.
-    let again = layer(borrow(&request).unwrap().unwrap());
+    let again = layer(copy_unwritten(&request).unwrap().unwrap());
     assert_eq!(text(&Stack::new(vec![again.clone()]), "z/d/c"), "three");
     assert!(packed(&again).unwrap() == packed(&second.layers()[0]).unwrap());
 }
@@ -74,7 +76,8 @@ fn a_file_that_changed_meanwhile_is_noticed() {
     for (what, change) in changes {
         let space = Space::new();
         let context = context(&space);
-        let borrowed = layer(borrow(&plain(None, &[selected(&context, "s")], "/x/")).unwrap().unwrap());
+        let borrowed =
+            layer(copy_unwritten(&plain(None, &[selected(&context, "s")], "/x/")).unwrap().unwrap());
         change(&space);
         let error = packed(&borrowed).unwrap_err();
         assert!(
@@ -94,6 +97,6 @@ fn archives_and_here_documents_are_not_borrowed() {
         Source::Inline { name: "i", content: b"x" },
     ] {
         let request = CopyRequest { sources: vec![source], ..plain(None, &[], "/") };
-        assert!(borrow(&request).unwrap().is_none());
+        assert!(copy_unwritten(&request).unwrap().is_none());
     }
 }

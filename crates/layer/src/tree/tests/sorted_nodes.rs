@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
-use super::Nodes;
-use crate::tree::layer_files::Bytes;
+use super::SortedNodes;
+use crate::tree::layer_files::ByteSource;
 use crate::tree::sorted_nodes::Node;
 use crate::{Entry, TreePath};
 
@@ -10,7 +10,7 @@ fn path(text: &str) -> TreePath {
 }
 
 fn node(at: &TreePath, mode: u32) -> Node {
-    Node { entry: Entry { mode, ..Entry::new_dir(at.clone()) }, bytes: Bytes::None, group: None }
+    Node { entry: Entry { mode, ..Entry::new_dir(at.clone()) }, bytes: ByteSource::None, group: None }
 }
 
 /// What is done to both gives the same, in whatever order it comes.
@@ -27,7 +27,7 @@ fn they_are_a_map() {
             state ^= state << 17;
             usize::try_from(state % bound as u64).unwrap()
         };
-        let (mut nodes, mut map) = (Nodes::default(), BTreeMap::new());
+        let (mut nodes, mut map) = (SortedNodes::default(), BTreeMap::new());
         for step in 0..40 {
             // A part of the runs begins in order.
             let at =
@@ -55,7 +55,7 @@ fn they_are_a_map() {
 
 #[test]
 fn the_last_one_says_which_directories_are_there() {
-    let mut nodes = Nodes::default();
+    let mut nodes = SortedNodes::default();
     assert!(!nodes.has_directory_of(&path("a/b")));
     nodes.put(node(&path("a"), 0));
     assert!(!nodes.has_directory_of(&path("a/b")) && nodes.has_directory_of(&path("b")));

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use super::{Files, Stack, StackLayer};
+use super::{LayerFiles, Stack, StackLayer};
 use crate::testing::{Space, at, text};
 use crate::{Entry, EntryKind, ResolveError, Tree};
 
@@ -25,7 +25,7 @@ fn stack(layers: &[&[&str]]) -> Stack {
             }
         };
         let tree = Arc::new(Tree::from_entries(lines.iter().map(entry).collect()).unwrap());
-        StackLayer { tree, files: Files::Absent }
+        StackLayer { tree, files: LayerFiles::Absent }
     };
     Stack::new(layers.iter().enumerate().map(layer).collect())
 }
@@ -129,7 +129,7 @@ fn files_are_read_through_links_and_limits() {
     assert_eq!(stack.read_file("p", 3).unwrap(), None);
     assert_eq!(stack.read_file("d", 3).unwrap(), None);
     let absent =
-        Stack::new(vec![StackLayer { tree: Arc::clone(&stack.layers()[0].tree), files: Files::Absent }]);
+        Stack::new(vec![StackLayer { tree: Arc::clone(&stack.layers()[0].tree), files: LayerFiles::Absent }]);
     let error = absent.read_file("d/f", 9).unwrap_err().to_string();
     assert_eq!(error, "/d/f is needed, but the layer that holds it has not been unpacked");
 }

@@ -206,7 +206,7 @@ impl Bases {
                 Made::Known(snapshot) => snapshot,
                 Made::Unpacked(draft, unpacked) => {
                     let made = unpacked.complete(&stack).map_err(|error| match error {
-                        LayerError::Io { .. } | LayerError::Output(_) => StepError::Layer(error),
+                        LayerError::Io(_) | LayerError::Output(_) => StepError::Layer(error),
                         other => bad_layer(image, layer, other.to_string()),
                     })?;
                     for text in made.notes {

@@ -7,7 +7,7 @@
 use std::io::{self, Read};
 
 use dbuild_digest::{BlobDigest, BlobHasher};
-use dbuild_layer::{LayerError, UnpackLimits, Unpacked, decompress, unpack};
+use dbuild_layer::{LayerError, UnpackLimits, UnpackedLayer, decompress, unpack};
 use dbuild_plan::{BaseImage, LayerDescriptor};
 use dbuild_store::{Incoming, Snapshot, SnapshotDraft, Store};
 
@@ -30,7 +30,7 @@ pub(crate) enum Made {
     /// It was unpacked already.
     Known(Snapshot),
     /// It is ready to be completed on the layers below it.
-    Unpacked(SnapshotDraft, Unpacked),
+    Unpacked(SnapshotDraft, UnpackedLayer),
 }
 
 impl Puller<'_> {
@@ -78,7 +78,7 @@ impl Puller<'_> {
                 tracing::debug!("a layer was not unpacked: {error}");
                 StepError::Stopped
             }
-            LayerError::Io { .. } | LayerError::Output(_) => StepError::Layer(error),
+            LayerError::Io(_) | LayerError::Output(_) => StepError::Layer(error),
             other => self.bad(other.to_string()),
         }
     }

@@ -2,7 +2,7 @@
 
 use dbuild_digest::{Framed, SnapshotId, StepKey};
 use dbuild_events::{MountInfo, MountType};
-use dbuild_layer::{Files, SelectOptions, Stack, select};
+use dbuild_layer::{LayerFiles, SelectOptions, Stack, select};
 use dbuild_plan::{Mount, MountKind, RunStep, StepId};
 
 use crate::cache::step_inputs::StepInputs;
@@ -71,7 +71,7 @@ impl Shared {
     /// once. `None`: it is no context.
     fn context_in_one(&self, from: StepId, inputs: &StepInputs<'_>) -> Result<Option<SnapshotId>, StepError> {
         let stack = inputs.stack_of(from)?;
-        if !stack.layers().iter().any(|layer| matches!(layer.files, Files::Live(_))) {
+        if !stack.layers().iter().any(|layer| matches!(layer.files, LayerFiles::Live(_))) {
             return Ok(None);
         }
         let output = inputs.output_of(from)?;
@@ -92,7 +92,7 @@ fn cache_name(kind: &MountKind, inputs: &StepInputs<'_>) -> Result<String, StepE
     Ok(match from {
         Some(from) => {
             let stack = inputs.stack_of(*from)?;
-            match stack.layers().iter().any(|layer| matches!(layer.files, Files::Live(_))) {
+            match stack.layers().iter().any(|layer| matches!(layer.files, LayerFiles::Live(_))) {
                 // What is known of a context depends on what the other steps select from it.
                 true => format!("{id} from {}", selected_digest(&stack, source)?),
                 false => format!("{id} from {}:{source}", inputs.output_of(*from)?.hex()),

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::io::Read as _;
 
-use dbuild_layer::{Found, LayerError, Stack, TreePath};
+use dbuild_layer::{LayerError, Stack, StackEntry, TreePath};
 use dbuild_plan::RunStep;
 
 use crate::cache::step_inputs::StepInputs;
@@ -63,7 +63,7 @@ fn is_of_word(c: char) -> bool {
     c.is_alphanumeric() || matches!(c, '/' | '.' | '_' | '-' | '+')
 }
 
-fn file_at<'a>(stack: &'a Stack, path: &str) -> Option<Found<'a>> {
+fn file_at<'a>(stack: &'a Stack, path: &str) -> Option<StackEntry<'a>> {
     stack.resolve(path, true).ok()?.found.filter(|found| found.file().is_some())
 }
 
