@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 
 use dbuild_cache::Difference;
 use dbuild_digest::{BlobDigest, SnapshotId};
-use dbuild_events::{Event, InputChange, LayerInfo, LogStream, Outcome, Stamped, StartFinding, StepInfo};
+use dbuild_events::{
+    Event, InputChange, LayerInfo, LogStream, Outcome, Stamped, StartFinding, StartVerdict, StepInfo,
+};
 use serde::Serialize;
 
 use crate::Labels;
@@ -243,8 +245,8 @@ pub struct Image {
 pub struct Starts {
     /// The target stage.
     pub stage: u32,
-    /// `starts`, `may_fail`, `will_not_start`, `unknown` or `no_command`.
-    pub verdict: String,
+    /// What it comes to.
+    pub verdict: StartVerdict,
     /// All of it in one line.
     pub line: String,
     /// What is wrong, or could be.
@@ -392,7 +394,7 @@ impl Reader {
             }
             Event::StartChecked { stage, verdict, line, findings } => self.build.starts.push(Starts {
                 stage: *stage,
-                verdict: verdict.clone(),
+                verdict: *verdict,
                 line: line.clone(),
                 findings: findings.clone(),
             }),

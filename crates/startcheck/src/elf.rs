@@ -3,6 +3,8 @@
 //! The bytes are a stranger's: every offset and count is checked, every size has a bound, and what does not add up is
 //! [`ElfError::Damaged`].
 
+use crate::view::View;
+
 /// Sections of strings up to this size are read at once, larger ones string by string.
 const STRINGS_AT_ONCE: u64 = 256 << 10;
 /// Tables of versions are read so far.
@@ -59,6 +61,11 @@ pub(crate) enum ElfError {
     Damaged,
     /// Its bytes are not at hand.
     Unread,
+}
+
+/// Parses the file at a path without links.
+pub(crate) fn read_elf(view: &View<'_>, path: &str) -> Result<Elf, ElfError> {
+    parse(&|offset, len| view.read_at(path, offset, len))
 }
 
 /// Reads it.
