@@ -28,6 +28,7 @@ mod view;
 mod wrappers;
 
 pub use check::check;
+pub use elf::{Elf, ElfError, Machine};
 pub use image_files::{Files, Node, NodeKind};
 pub use remedies::{Stage, add_remedies};
 pub use verdict::{Finding, Need, Start, Unknown, line, quoted};
