@@ -7,7 +7,7 @@ use std::time::Duration;
 use dbuild_digest::BlobDigest;
 use dbuild_events::{Event, StartSeverity};
 
-use crate::graph::{columns, fit};
+use crate::columns::{columns, fit};
 use crate::{Bytes, Labels, Seconds};
 
 /// Reads events and tells their sum. Its Display is the text.
