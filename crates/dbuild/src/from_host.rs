@@ -11,6 +11,7 @@ use std::io;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Component, Path, PathBuf};
 
+use dbuild_startcheck::Elf;
 use dbuild_support::resolve_links::KERNEL_MAX_LINKS;
 
 /// What a small multi-stage project needs: a shell and the tools that its scripts call.
@@ -150,32 +151,27 @@ impl Taker {
             return Ok(vec![interpreter]);
         }
         // A script without a shebang, or a library of another kind, needs nothing that we could know.
-        let Ok(elf) = goblin::elf::Elf::parse(&bytes) else { return Ok(Vec::new()) };
+        let Ok(elf) = Elf::parse(&bytes) else { return Ok(Vec::new()) };
         let mut needed: Vec<PathBuf> = elf.interpreter.map(PathBuf::from).into_iter().collect();
         let origin = program.parent().unwrap_or(Path::new("/")).to_string_lossy().into_owned();
-        let own_dirs: Vec<PathBuf> = elf
-            .runpaths
-            .iter()
-            .chain(&elf.rpaths)
-            .flat_map(|list| list.split(':'))
+        let own_dirs = elf.runpath.iter().chain(&elf.rpath);
+        let own_dirs: Vec<PathBuf> = own_dirs
             .map(|dir| PathBuf::from(dir.replace("$ORIGIN", &origin).replace("${ORIGIN}", &origin)))
             .collect();
-        for library in elf.libraries {
+        for library in elf.needed {
             // The dynamic loader is also named as a library by some; it stands where the header says.
-            if needed.first().and_then(|path| path.file_name()) == Some(OsStr::new(library)) {
+            if needed.first().and_then(|path| path.file_name()) == Some(OsStr::new(&library)) {
                 continue;
             }
-            let found = own_dirs.iter().chain(&self.library_dirs).map(|dir| dir.join(library)).find(|path| {
-                // A directory of another architecture can hold a library of the same name.
-                fs::read(path).is_ok_and(|bytes| {
-                    goblin::elf::Elf::parse(&bytes)
-                        .is_ok_and(|found| found.header.e_machine == elf.header.e_machine)
-                })
-            });
-            needed.push(found.ok_or_else(|| FromHostError::NoLibrary {
-                program: program.to_owned(),
-                library: library.to_owned(),
-            })?);
+            let found =
+                own_dirs.iter().chain(&self.library_dirs).map(|dir| dir.join(&library)).find(|path| {
+                    // A directory of another architecture can hold a library of the same name.
+                    fs::read(path)
+                        .is_ok_and(|bytes| Elf::parse(&bytes).is_ok_and(|found| found.machine == elf.machine))
+                });
+            needed.push(
+                found.ok_or_else(|| FromHostError::NoLibrary { program: program.to_owned(), library })?,
+            );
         }
         Ok(needed)
     }

@@ -90,8 +90,8 @@ pub struct LayerInfo {
 /// Something that keeps an image from starting, or may.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StartFinding {
-    /// `will_not_start`, `may_fail` or `advice`.
-    pub severity: String,
+    /// How bad it is.
+    pub severity: StartSeverity,
     /// Its kind: `program-missing`.
     pub rule: String,
     /// What is wrong.
@@ -99,6 +99,35 @@ pub struct StartFinding {
     /// What to try; may be several lines each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub help: Vec<String>,
+}
+
+/// Whether an image starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StartVerdict {
+    /// All that it needs to start is there, as far as files show it.
+    Starts,
+    /// It depends on what happens when it runs.
+    MayFail,
+    /// Something without which it cannot start is missing.
+    WillNotStart,
+    /// Too little is known.
+    Unknown,
+    /// The image names no command.
+    NoCommand,
+}
+
+/// How bad a finding about an image's start is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StartSeverity {
+    /// Worth knowing.
+    #[default]
+    Advice,
+    /// The image may fail when it is started.
+    MayFail,
+    /// The image does not start.
+    WillNotStart,
 }
 
 /// Where output came from.
@@ -359,8 +388,8 @@ pub enum Event {
     StartChecked {
         /// The target stage.
         stage: u32,
-        /// `starts`, `may_fail`, `will_not_start`, `unknown` or `no_command`.
-        verdict: String,
+        /// What it comes to.
+        verdict: StartVerdict,
         /// All of it in one line.
         line: String,
         /// What is wrong, or could be; the worst first.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::graph::columns;
+use crate::columns::columns;
 use crate::{Build, Bytes, Change, Contents, Inventory, Operation, Seconds, State, Step};
 
 /// Two builds.

@@ -108,7 +108,7 @@ fn line(text: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use crate::Build;
-    use crate::model::tests::events;
+    use crate::reader::tests::events;
 
     #[test]
     fn steps_have_several_names() {

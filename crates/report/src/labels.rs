@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use dbuild_events::{Event, StageInfo, StepInfo};
 
-use crate::graph::{columns, fit};
+use crate::columns::{columns, fit};
 
 /// The name of a stage that is cut shorter says nothing.
 const SHORTEST_NAME: usize = 4;
@@ -114,7 +114,7 @@ fn is_of_stage(step: &StepInfo) -> bool {
 #[cfg(test)]
 mod tests {
     use super::Labels;
-    use crate::model::tests::events;
+    use crate::reader::tests::events;
 
     #[test]
     fn a_long_name_of_a_stage_leaves_room_for_the_instruction() {

@@ -3,6 +3,7 @@
 //! [`Build`] is a function of events and knows nothing of where they come from: a build that is running, the journal, or a
 //! test. What the layers contain is asked of [`Trees`], which the store implements. Everything else is made of these two.
 
+mod columns;
 mod compare;
 mod contents;
 mod find;
@@ -11,6 +12,7 @@ mod inventory;
 mod labels;
 mod model;
 mod page;
+mod reader;
 mod summary;
 mod timeline;
 mod trace;

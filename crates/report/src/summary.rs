@@ -5,9 +5,9 @@ use std::fmt;
 use std::time::Duration;
 
 use dbuild_digest::BlobDigest;
-use dbuild_events::Event;
+use dbuild_events::{Event, StartSeverity};
 
-use crate::graph::{columns, fit};
+use crate::columns::{columns, fit};
 use crate::{Bytes, Labels, Seconds};
 
 /// Reads events and tells their sum. Its Display is the text.
@@ -76,7 +76,7 @@ impl Summary {
                 self.starts.push(Starts {
                     stage: *stage,
                     line: line.clone(),
-                    more: findings.iter().any(|finding| finding.severity != "advice"),
+                    more: findings.iter().any(|finding| finding.severity > StartSeverity::Advice),
                 });
             }
             Event::BuildFinished { duration_ms, .. } => self.duration = Duration::from_millis(*duration_ms),
@@ -221,7 +221,7 @@ impl fmt::Display for Export {
 #[cfg(test)]
 mod tests {
     use dbuild_digest::{BlobDigest, StepKey};
-    use dbuild_events::{Event, Outcome, StageInfo, StartFinding};
+    use dbuild_events::{Event, Outcome, StageInfo, StartFinding, StartSeverity, StartVerdict};
 
     use super::Summary;
 
@@ -265,9 +265,12 @@ mod tests {
             },
             Event::StartChecked {
                 stage: 2,
-                verdict: "will_not_start".to_owned(),
+                verdict: StartVerdict::WillNotStart,
                 line: "will not start: app is in no directory of PATH".to_owned(),
-                findings: vec![StartFinding::default()],
+                findings: vec![StartFinding {
+                    severity: StartSeverity::WillNotStart,
+                    ..StartFinding::default()
+                }],
             },
             Event::BuildFinished { outcome: Outcome::Done, duration_ms: 1234 },
         ];

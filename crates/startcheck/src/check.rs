@@ -1,199 +1,120 @@
 //! The whole of it: user, working directory, command.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
+use dbuild_events::{StartSeverity, StartVerdict};
 use dbuild_oci::{DEFAULT_PATH, ImageConfig, Platform};
 
-use crate::accounts::{NoAccount, Who, who};
-use crate::command;
-use crate::image_files::{Broken, View};
-use crate::loader::Libc;
-use crate::program::Scope;
-use crate::{Files, Finding, Severity, Start, Verdict, Want};
+use crate::accounts::{AccountError, user_of};
+use crate::analysis::{Analysis, Scope};
+use crate::image_files::Files;
+use crate::program::run_program;
+use crate::user::User;
+use crate::verdict::{Finding, Need, Start};
+use crate::view::{PathError, View};
 
 /// Looks into an image: whether what its config starts can start in its files.
 pub fn check(config: &ImageConfig, platform: &Platform, files: &dyn Files) -> Start {
     let command =
         [config.entrypoint.clone().unwrap_or_default(), config.cmd.clone().unwrap_or_default()].concat();
-    let mut check = Check::new(config, platform, files);
+    let (user, account) = match user_of(files, &config.user) {
+        Ok(user) => (user, None),
+        Err(error) => (User::default(), Some(error)),
+    };
+    let env = environment(config, &user);
+    let path = env.get("PATH").cloned().unwrap_or_default();
+    let view = View::new(files, user);
+    let mut analysis = Analysis::new(view, env, platform.architecture.clone(), run_program);
+    account_findings(&mut analysis, account);
     if command.is_empty() {
-        return check.end(command, Some(Verdict::NoCommand));
+        return verdict(analysis, command, Some(StartVerdict::NoCommand));
     }
-    check.workdir();
-    let scope = check.scope();
-    command::run_config(&mut check, config, &command, &scope);
-    check.end(command, None)
+    // The text may hold `..`, and is entered clean.
+    let workdir = entered(&config.working_dir);
+    workdir_findings(&mut analysis, &workdir);
+    let scope = Scope::of_image(workdir, path);
+    run_config(&mut analysis, config, &command, &scope);
+    verdict(analysis, command, None)
 }
 
-/// An analysis under way.
-pub(crate) struct Check<'a> {
-    pub(crate) view: View<'a>,
-    pub(crate) env: BTreeMap<String, String>,
-    pub(crate) architecture: String,
-    pub(crate) libc: Option<Libc>,
-    workdir: String,
-    findings: Vec<Finding>,
-    unknown: BTreeSet<String>,
+/// The variables that the command gets.
+fn environment(config: &ImageConfig, user: &User) -> BTreeMap<String, String> {
+    let pairs = config.env.iter().filter_map(|entry| entry.split_once('='));
+    let mut env: BTreeMap<String, String> =
+        pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    env.entry("PATH".to_owned()).or_insert_with(|| DEFAULT_PATH.to_owned());
+    let home = if user.home.is_empty() { "/" } else { &user.home };
+    env.entry("HOME".to_owned()).or_insert_with(|| home.to_owned());
+    env
 }
 
-impl<'a> Check<'a> {
-    fn new(config: &ImageConfig, platform: &Platform, files: &'a dyn Files) -> Self {
-        let mut env: BTreeMap<String, String> = config
-            .env
-            .iter()
-            .filter_map(|entry| entry.split_once('='))
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect();
-        let (who, account) = match who(files, &config.user) {
-            Ok(who) => (who, None),
-            Err(error) => (Who::default(), Some(error)),
-        };
-        env.entry("PATH".to_owned()).or_insert_with(|| DEFAULT_PATH.to_owned());
-        let home = if who.home.is_empty() { "/".to_owned() } else { who.home.clone() };
-        env.entry("HOME".to_owned()).or_insert(home);
-        let view = View::new(files, who);
-        // The text may hold `..`, and is entered clean.
-        let workdir = entered(&config.working_dir);
-        let libc = Libc::of_image(&view);
-        let mut check = Self {
-            view,
-            env,
-            architecture: platform.architecture.clone(),
-            libc,
-            workdir,
-            findings: Vec::new(),
-            unknown: BTreeSet::new(),
-        };
-        check.account(account);
-        check
-    }
+fn account_findings(analysis: &mut Analysis<'_>, error: Option<AccountError>) {
+    let (what, name, file, add) = match error {
+        None => return,
+        Some(AccountError::Unread(file)) => return analysis.unread(&format!("the user ({file})")),
+        Some(AccountError::User(name)) => ("user", name, "/etc/passwd", "useradd"),
+        Some(AccountError::Group(name)) => ("group", name, "/etc/group", "groupadd"),
+    };
+    analysis.find(Finding {
+        path: Some(file.to_owned()),
+        help: vec![format!("make the {what} in this stage (RUN {add} {name}), or give USER a number")],
+        ..Finding::new(
+            "user-unknown",
+            StartSeverity::WillNotStart,
+            format!("USER names the {what} `{name}`, which {file} does not have"),
+        )
+    });
+}
 
-    fn account(&mut self, error: Option<NoAccount>) {
-        let (what, name, file, add) = match error {
-            None => return,
-            Some(NoAccount::Unread(file)) => return self.unknown(format!("the user: {file} is not at hand")),
-            Some(NoAccount::User(name)) => ("user", name, "/etc/passwd", "useradd"),
-            Some(NoAccount::Group(name)) => ("group", name, "/etc/group", "groupadd"),
-        };
-        self.find(Finding {
-            path: Some(file.to_owned()),
-            help: vec![format!("make the {what} in this stage (RUN {add} {name}), or give USER a number")],
-            ..Finding::new(
-                "user-unknown",
-                Severity::WillNotStart,
-                format!("USER names the {what} `{name}`, which {file} does not have"),
-            )
-        });
-    }
-
-    fn workdir(&mut self) {
-        let path = self.workdir.clone();
-        let finding = match self.view.walk(&path) {
-            Ok(place) if !place.node.is_dir() => {
-                Finding::new("workdir", Severity::WillNotStart, format!("WORKDIR {path} is no directory"))
-            }
-            Ok(place) if !self.view.who.may(&place.node, 1) => {
-                let text = format!("WORKDIR {path} cannot be entered by user {}", self.view.who.uid);
-                Finding::new("workdir", Severity::MayFail, text)
-            }
-            Ok(_) => return,
-            Err(Broken::AtRunTime(_)) => return,
-            Err(Broken::Missing { .. }) => {
-                let text = format!(
-                    "WORKDIR {path} is not in the image: Docker makes it when it starts, others refuse"
-                );
-                Finding::new("workdir", Severity::Advice, text)
-            }
-            Err(Broken::Denied(dir)) => {
-                let text = format!(
-                    "WORKDIR {path} cannot be reached: user {} may not enter {dir}",
-                    self.view.who.uid
-                );
-                Finding::new("workdir", Severity::MayFail, text)
-            }
-            Err(Broken::NotADirectory(at)) => Finding::new(
-                "workdir",
-                Severity::WillNotStart,
-                format!("WORKDIR {path} leads through {at}, which is no directory"),
-            ),
-            Err(Broken::Loop(_)) => Finding::new(
-                "workdir",
-                Severity::WillNotStart,
-                format!("WORKDIR {path} is a link in a circle"),
-            ),
-        };
-        self.find(Finding { path: Some(path), ..finding });
-    }
-
-    fn scope(&self) -> Scope {
-        Scope {
-            cwd: self.workdir.clone(),
-            path: self.env.get("PATH").cloned().unwrap_or_default(),
-            worst: Severity::WillNotStart,
-            by: None,
-            by_shell: false,
-            shell: None,
-            depth: 0,
+fn workdir_findings(analysis: &mut Analysis<'_>, path: &str) {
+    let finding = match analysis.view.walk(&path) {
+        Ok(place) if !place.node.is_dir() => {
+            Finding::new("workdir", StartSeverity::WillNotStart, format!("WORKDIR {path} is no directory"))
         }
-    }
-
-    /// Takes a finding, once.
-    pub(crate) fn find(&mut self, finding: Finding) {
-        if !self.findings.iter().any(|known| known.text == finding.text) {
-            self.findings.push(finding);
+        Ok(place) if !analysis.view.user.may(&place.node, 1) => {
+            let text = format!("WORKDIR {path} cannot be entered by user {}", analysis.view.user.uid);
+            Finding::new("workdir", StartSeverity::MayFail, text)
         }
-    }
-
-    /// How much was found so far.
-    pub(crate) fn told(&self) -> usize {
-        self.findings.len()
-    }
-
-    /// Takes back what was found after that; whether there was anything.
-    pub(crate) fn forget_since(&mut self, told: usize) -> bool {
-        let any = self.findings.len() > told;
-        self.findings.truncate(told);
-        any
-    }
-
-    /// Notes what cannot be known.
-    pub(crate) fn unknown(&mut self, what: String) {
-        self.unknown.insert(what);
-    }
-
-    fn end(mut self, command: Vec<String>, verdict: Option<Verdict>) -> Start {
-        self.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
-        let worst = self.findings.first().map(|finding| finding.severity);
-        let verdict = verdict.unwrap_or(match worst {
-            Some(Severity::WillNotStart) => Verdict::WillNotStart,
-            Some(Severity::MayFail) => Verdict::MayFail,
-            _ if !self.unknown.is_empty() => Verdict::Unknown,
-            _ => Verdict::Starts,
-        });
-        Start { command, verdict, findings: self.findings, unknown: self.unknown.into_iter().collect() }
-    }
+        Ok(_) => return,
+        Err(PathError::AtRunTime(_)) => return,
+        Err(PathError::Missing { .. }) => {
+            let text =
+                format!("WORKDIR {path} is not in the image: Docker makes it when it starts, others refuse");
+            Finding::new("workdir", StartSeverity::Advice, text)
+        }
+        Err(PathError::Denied(dir)) => {
+            let text = format!(
+                "WORKDIR {path} cannot be reached: user {} may not enter {dir}",
+                analysis.view.user.uid
+            );
+            Finding::new("workdir", StartSeverity::MayFail, text)
+        }
+        Err(PathError::NotADirectory(at)) => Finding::new(
+            "workdir",
+            StartSeverity::WillNotStart,
+            format!("WORKDIR {path} leads through {at}, which is no directory"),
+        ),
+        Err(PathError::Loop(_)) => Finding::new(
+            "workdir",
+            StartSeverity::WillNotStart,
+            format!("WORKDIR {path} leads into a cycle of symbolic links"),
+        ),
+    };
+    analysis.find(Finding { path: Some(path.to_owned()), ..finding });
 }
 
-impl Finding {
-    /// One without path, help or want.
-    pub(crate) fn new(rule: &'static str, severity: Severity, text: String) -> Self {
-        Self { rule, severity, text, path: None, help: Vec::new(), wants: None }
-    }
-
-    pub(crate) fn help(mut self, text: impl Into<String>) -> Self {
-        self.help.push(text.into());
-        self
-    }
-
-    pub(crate) fn at(mut self, path: impl Into<String>) -> Self {
-        self.path = Some(path.into());
-        self
-    }
-
-    pub(crate) fn wants(mut self, want: Want) -> Self {
-        self.wants = Some(want);
-        self
-    }
+/// The worst of what was found decides.
+fn verdict(analysis: Analysis<'_>, command: Vec<String>, verdict: Option<StartVerdict>) -> Start {
+    let (mut findings, unknown) = analysis.finish();
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    let worst = findings.first().map(|finding| finding.severity);
+    let verdict = verdict.unwrap_or(match worst {
+        Some(StartSeverity::WillNotStart) => StartVerdict::WillNotStart,
+        Some(StartSeverity::MayFail) => StartVerdict::MayFail,
+        _ if !unknown.is_empty() => StartVerdict::Unknown,
+        _ => StartVerdict::Starts,
+    });
+    Start { command, verdict, findings, unknown }
 }
 
 /// Where a container starts whose config has this WORKDIR.
@@ -207,4 +128,30 @@ fn entered(workdir: &str) -> String {
         }
     }
     format!("/{}", names.join("/"))
+}
+
+/// The image's own command.
+fn run_config(analysis: &mut Analysis<'_>, config: &ImageConfig, argv: &[String], scope: &Scope) {
+    let entrypoint = config.entrypoint.as_deref().unwrap_or_default();
+    let from = if entrypoint.is_empty() { "CMD" } else { "ENTRYPOINT" };
+    let form = if entrypoint.is_empty() { config.cmd.as_deref().unwrap_or_default() } else { entrypoint };
+    if let [shell, flag, line, ..] = form
+        && flag == "-c"
+        && shell.starts_with('/')
+    {
+        if line.trim_start().starts_with("['") && line.contains('\'') {
+            let text = format!("{from} {line} is run by the shell: it is no JSON, which has double quotes");
+            let mended = line.replace('\'', "\"");
+            let finding = Finding::new("not-json", scope.worst, text).help(format!("write {from} {mended}"));
+            return analysis.find(finding);
+        }
+        if analysis.view.walk(shell).is_err() {
+            let text = format!("{from} has the shell form, and {shell} is not in the image");
+            let finding = Finding::new("shell-missing", scope.worst, text)
+                .help(format!("write it as a list: {from} [\"program\", \"argument\"]"))
+                .need(Need::Path(shell.clone()));
+            return analysis.find(finding.at(shell.clone()));
+        }
+    }
+    analysis.run(argv, scope);
 }

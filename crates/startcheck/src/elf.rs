@@ -3,6 +3,8 @@
 //! The bytes are a stranger's: every offset and count is checked, every size has a bound, and what does not add up is
 //! [`ElfError::Damaged`].
 
+use crate::view::View;
+
 /// Sections of strings up to this size are read at once, larger ones string by string.
 const STRINGS_AT_ONCE: u64 = 256 << 10;
 /// Tables of versions are read so far.
@@ -21,38 +23,41 @@ pub(crate) type ReadAt<'a> = dyn Fn(u64, usize) -> Option<Vec<u8>> + 'a;
 
 /// A program or library.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Elf {
-    pub(crate) machine: Machine,
+pub struct Elf {
+    /// The machine that it is built for.
+    pub machine: Machine,
     /// Of a program or library, not of an object file or a core.
-    pub(crate) loadable: bool,
+    pub loadable: bool,
     /// The dynamic loader that the kernel starts for it.
-    pub(crate) interpreter: Option<String>,
+    pub interpreter: Option<String>,
     /// Libraries, by the names under which the loader looks for them.
-    pub(crate) needed: Vec<String>,
+    pub needed: Vec<String>,
     /// `DT_SONAME`: the name by which a library is known once it is loaded.
-    pub(crate) soname: Option<String>,
+    pub soname: Option<String>,
     /// `DT_RPATH`; of no effect beside a runpath.
-    pub(crate) rpath: Vec<String>,
+    pub rpath: Vec<String>,
     /// `DT_RUNPATH`.
-    pub(crate) runpath: Vec<String>,
+    pub runpath: Vec<String>,
     /// Versions of symbols that a library must have: (library, versions).
-    pub(crate) needs: Vec<(String, Vec<String>)>,
+    pub needs: Vec<(String, Vec<String>)>,
     /// Versions of symbols that it has.
-    pub(crate) provides: Vec<String>,
+    pub provides: Vec<String>,
 }
 
-/// For what kind of machine.
+/// A kind of machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Machine {
-    pub(crate) wide: bool,
-    pub(crate) little: bool,
+pub struct Machine {
+    /// 64 bits.
+    pub wide: bool,
+    /// Little-endian.
+    pub little: bool,
     /// `e_machine`.
-    pub(crate) number: u16,
+    pub number: u16,
 }
 
 /// Why nothing is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ElfError {
+pub enum ElfError {
     /// It is something else.
     NotElf,
     /// It begins like one, and does not go on like one.
@@ -61,7 +66,23 @@ pub(crate) enum ElfError {
     Unread,
 }
 
-/// Reads it.
+/// Parses the file at a path without links.
+pub(crate) fn read_elf(view: &View<'_>, path: &str) -> Result<Elf, ElfError> {
+    parse(&|offset, len| view.read_at(path, offset, len))
+}
+
+impl Elf {
+    /// Parses a file that is in memory.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ElfError> {
+        parse(&|offset, len| {
+            let rest =
+                usize::try_from(offset).ok().and_then(|offset| bytes.get(offset..)).unwrap_or_default();
+            Some(rest[..rest.len().min(len)].to_vec())
+        })
+    }
+}
+
+/// Parses what a function reads of it.
 pub(crate) fn parse(read: &ReadAt<'_>) -> Result<Elf, ElfError> {
     let head = read(0, 64).ok_or(ElfError::Unread)?;
     if !head.starts_with(b"\x7fELF") {
@@ -328,7 +349,7 @@ impl Bytes<'_> {
 
 impl Machine {
     /// Its name as images have it.
-    pub(crate) fn architecture(self) -> Option<&'static str> {
+    pub fn architecture(self) -> Option<&'static str> {
         Some(match (self.number, self.wide, self.little) {
             (3, ..) => "386",
             (8, true, true) => "mips64le",

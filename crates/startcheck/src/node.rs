@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use crate::check::Check;
+use dbuild_events::StartSeverity;
+
+use crate::analysis::{Analysis, Scope};
 use crate::image_files::{base_name, join, parent};
-use crate::program::Scope;
-use crate::{Finding, Severity, Want};
+use crate::verdict::{Finding, Need};
 
 const MAX_SOURCE: usize = 512 << 10;
 const MAX_FILES: usize = 100;
@@ -54,7 +55,7 @@ struct Resolution {
     is_open: bool,
 }
 
-impl Check<'_> {
+impl Analysis<'_> {
     /// `node …`; `program` is its path without links.
     pub(crate) fn run_node(&mut self, program: &str, words: &[String], scope: &Scope) {
         let options = self.env.get("NODE_OPTIONS").cloned().unwrap_or_default();
@@ -113,7 +114,7 @@ impl Check<'_> {
     fn run_node_script(&mut self, script: &str, words: &[String], resolution: &Resolution, scope: &Scope) {
         let path = join(&scope.cwd, script);
         let Some(file) = self.node_file(&path) else {
-            self.script_there(script, "node", scope);
+            self.readable_script(script, "node", scope);
             return;
         };
         match base_name(&file) {
@@ -148,12 +149,12 @@ impl Check<'_> {
             let path = join(&scope.cwd, "package.json");
             let text = format!("{said} needs {path}, which is not in the image");
             return self.find(
-                Finding::new("file-missing", scope.worst, text).at(path.clone()).wants(Want::Path(path)),
+                Finding::new("file-missing", scope.worst, text).at(path.clone()).need(Need::Path(path)),
             );
         };
         let manifest = join(dir, "package.json");
         let Some(text) = self.view.text(&manifest, MAX_SOURCE) else {
-            return self.unknown(format!("{manifest}: its bytes are not at hand"));
+            return self.unread(&manifest);
         };
         let Ok(json) = serde_json::from_str::<serde_json::Value>(&text) else {
             let text = format!("{said} reads {manifest}, which is no JSON");
@@ -171,7 +172,7 @@ impl Check<'_> {
         if let Some(line) = json["scripts"][format!("pre{name}")].as_str() {
             self.run_line(line, &scope);
             // It may make what the script itself needs.
-            scope.worst = scope.worst.min(Severity::MayFail);
+            scope.worst = scope.worst.min(StartSeverity::MayFail);
         }
         let has_server = name == "start" && self.view.file(&join(dir, "server.js")).is_some();
         match json["scripts"][name].as_str() {
@@ -218,7 +219,7 @@ impl Check<'_> {
                 continue;
             }
             let Some(text) = self.view.text(&path, MAX_SOURCE) else {
-                self.unknown(format!("{path}: its bytes are not at hand"));
+                self.unread(&path);
                 continue;
             };
             is_open |= CHANGES.iter().any(|word| text.contains(word));
@@ -235,7 +236,7 @@ impl Check<'_> {
                         None => {
                             let text = format!("{path} loads {module}, which is not beside it");
                             self.find(
-                                Finding::new("module-missing", scope.worst.min(Severity::MayFail), text)
+                                Finding::new("module-missing", scope.worst.min(StartSeverity::MayFail), text)
                                     .at(path.clone()),
                             );
                         }
@@ -245,7 +246,7 @@ impl Check<'_> {
                 }
             }
         }
-        let worst = if is_open { scope.worst.min(Severity::MayFail) } else { scope.worst };
+        let worst = if is_open { scope.worst.min(StartSeverity::MayFail) } else { scope.worst };
         let scope = Scope { worst, ..scope.clone() };
         for (by, package) in missing {
             self.node_package(&by, &package, resolution, &scope);
@@ -272,7 +273,7 @@ impl Check<'_> {
                 (format!("{by} loads {package}, and there is no node_modules"), join(root, "node_modules"))
             }
         };
-        let finding = Finding::new("module-missing", scope.worst, text).at(by).wants(Want::Path(wants));
+        let finding = Finding::new("module-missing", scope.worst, text).at(by).need(Need::Path(wants));
         self.find(
             finding.help("install the packages that run time needs in this stage (RUN npm ci --omit=dev)"),
         );

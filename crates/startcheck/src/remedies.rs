@@ -2,11 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use dbuild_events::StartSeverity;
 use dbuild_oci::{DEFAULT_PATH, ImageConfig, Platform};
 
-use crate::accounts::Who;
-use crate::image_files::{Files, Node, NodeKind, View, join, parent};
-use crate::{Finding, Severity, Start, Want, check};
+use crate::check::check;
+use crate::image_files::{Files, Node, NodeKind, join, parent};
+use crate::user::User;
+use crate::verdict::{Finding, Need, Start};
+use crate::view::View;
 
 /// More lines than this are no remedy.
 const MOST_LINES: usize = 6;
@@ -33,7 +36,7 @@ pub fn add_remedies(
     let before: BTreeSet<String> = start.findings.iter().map(|finding| finding.text.clone()).collect();
     let image = Image { config, platform, files, before };
     for finding in start.findings.iter_mut().take(MOST_FINDINGS) {
-        let Some(want) = finding.wants.clone() else { continue };
+        let Some(want) = finding.need.clone() else { continue };
         let remedy = stages.iter().find_map(|stage| image.remedy(finding, &want, stage));
         finding.help.splice(0..0, remedy);
     }
@@ -47,7 +50,7 @@ struct Image<'a> {
 }
 
 impl Image<'_> {
-    fn remedy(&self, finding: &Finding, want: &Want, stage: &Stage<'_>) -> Option<String> {
+    fn remedy(&self, finding: &Finding, want: &Need, stage: &Stage<'_>) -> Option<String> {
         let path = self.locate(want, stage.files)?;
         let mut copies = vec![path.clone()];
         // Each turn brings what the files before it need.
@@ -60,13 +63,13 @@ impl Image<'_> {
             let new = after
                 .findings
                 .iter()
-                .filter(|other| !self.before.contains(&other.text) && other.severity > Severity::Advice);
+                .filter(|other| !self.before.contains(&other.text) && other.severity > StartSeverity::Advice);
             let new: Vec<&Finding> = new.collect();
             if new.is_empty() {
                 break true;
             }
             let more: Option<Vec<String>> =
-                new.iter().map(|finding| self.locate(finding.wants.as_ref()?, stage.files)).collect();
+                new.iter().map(|finding| self.locate(finding.need.as_ref()?, stage.files)).collect();
             let count = copies.len();
             copies.extend(
                 more.into_iter().flatten().filter(|path| !copies.contains(path)).collect::<BTreeSet<_>>(),
@@ -87,18 +90,18 @@ impl Image<'_> {
     }
 
     /// Where a stage has it, at a path at which it would do in the image.
-    fn locate(&self, want: &Want, files: &dyn Files) -> Option<String> {
-        let view = View::new(files, Who::default());
+    fn locate(&self, want: &Need, files: &dyn Files) -> Option<String> {
+        let view = View::new(files, User::default());
         let there = |path: &String| view.walk(path).is_ok();
         match want {
-            Want::Path(path) => Some(path.clone()).filter(there),
-            Want::Program(name) => {
+            Need::Path(path) => Some(path.clone()).filter(there),
+            Need::Program(name) => {
                 let path = self.config.env.iter().find_map(|entry| entry.strip_prefix("PATH="));
                 let path = path.unwrap_or(DEFAULT_PATH);
                 let places = path.split(':').filter(|dir| dir.starts_with('/')).map(|dir| join(dir, name));
                 places.into_iter().find(|path| view.file(path).is_some())
             }
-            Want::PythonLibrary(lib) => {
+            Need::PythonLibrary(lib) => {
                 let dirs = view
                     .names(lib)
                     .into_iter()
@@ -106,7 +109,7 @@ impl Image<'_> {
                     .map(|name| join(lib, &name));
                 dirs.into_iter().find(|dir| view.file(&join(dir, "os.py")).is_some())
             }
-            Want::Library(name) => {
+            Need::Library(name) => {
                 let multiarch = ["/usr/lib", "/lib"].into_iter().flat_map(|dir| {
                     let names = view.names(dir).into_iter().filter(|name| name.contains("-linux-gnu"));
                     names.map(|name| join(dir, &name)).collect::<Vec<_>>()
@@ -114,7 +117,7 @@ impl Image<'_> {
                 let dirs = ["/usr/local/lib", "/lib64", "/usr/lib64", "/usr/lib", "/lib"].map(str::to_owned);
                 multiarch.chain(dirs).map(|dir| join(&dir, name)).find(|path| view.file(path).is_some())
             }
-            Want::Module(module, site) => {
+            Need::Module(module, site) => {
                 let has = view.walk(&join(site, module)).is_ok()
                     || view.file(&join(site, &format!("{module}.py"))).is_some();
                 Some(site.clone()).filter(|_| has)
@@ -133,7 +136,7 @@ struct WithCopies<'a> {
 
 impl<'a> WithCopies<'a> {
     fn new(image: &'a dyn Files, stage: &'a dyn Files, paths: &[String]) -> Self {
-        let (in_stage, in_image) = (View::new(stage, Who::default()), View::new(image, Who::default()));
+        let (in_stage, in_image) = (View::new(stage, User::default()), View::new(image, User::default()));
         let copies = paths.iter().filter_map(|path| {
             let source = in_stage.walk(path).ok()?.path;
             // The directory may be reached through links (/lib is usr/lib).

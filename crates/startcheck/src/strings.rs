@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::image_files::View;
+use crate::view::View;
 
 /// Programs are read so far; what is larger is not known to lack a text.
 const MAX_PROGRAM: u64 = 96 << 20;

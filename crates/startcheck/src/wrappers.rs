@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use crate::analysis::{Analysis, Scope};
+
 /// A program that starts the rest of its words.
 pub(crate) struct Wrapper {
     pub(crate) name: &'static str,
@@ -99,4 +101,21 @@ pub(crate) fn read_env(words: &[String]) -> Option<Env> {
         }
     }
     Some(env)
+}
+
+impl Analysis<'_> {
+    /// `env`, as a command or in a shebang.
+    pub(crate) fn run_env(&mut self, words: &[String], scope: &Scope) {
+        let Env { words, path, is_elsewhere, is_empty } = match read_env(words) {
+            Some(env) => env,
+            None => return self.unknown("what `env` starts".to_owned()),
+        };
+        if is_elsewhere {
+            return self.unknown("what `env` starts in another directory".to_owned());
+        }
+        let mut scope = scope.clone();
+        // Without a PATH the C library has one of its own.
+        scope.path = path.unwrap_or(if is_empty { "/bin:/usr/bin".to_owned() } else { scope.path });
+        self.run(&words, &scope);
+    }
 }

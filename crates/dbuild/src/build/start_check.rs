@@ -71,8 +71,8 @@ fn kind(found: &StackEntry<'_>) -> NodeKind {
     }
 }
 
-/// What was found is remembered under this name; it changes with the analysis.
-const TOPIC: &str = "starts 3";
+/// Topic of the remembered results; its number changes with the analysis.
+const TOPIC: &str = "starts 4";
 
 /// Tells of each image that a build made whether it will start. An image that was looked at before is not looked at again.
 pub(crate) fn tell(store: &Store, plan: &Plan, built: &Built, events: &dyn EventSink) {
@@ -101,7 +101,7 @@ fn of_build(plan: &Plan, built: &Built, target: StageId) -> Option<Start> {
     let stage = plan.stage(target);
     let files = StackFiles::new(built.stack_if_present(stage.last?)?);
     let mut start = dbuild_startcheck::check(&stage.config, &stage.platform, &files);
-    if start.findings.iter().any(|finding| finding.wants.is_some()) {
+    if start.findings.iter().any(|finding| finding.need.is_some()) {
         let others: Vec<(String, StackFiles)> = plan
             .stages()
             .iter()

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dbuild_digest::BlobDigest;
-use dbuild_events::{NoEvents, Outcome};
+use dbuild_events::{NoEvents, Outcome, StartSeverity, StartVerdict};
 use dbuild_oci::Reference;
 use dbuild_report::Build;
 use dbuild_scheduler::{Canceller, image_files};
-use dbuild_startcheck::{Severity, Start, Verdict};
+use dbuild_startcheck::Start;
 use dbuild_store::Store;
 use serde_json::{Value, json};
 
@@ -42,7 +42,7 @@ pub(super) fn run(global: &Global, name: &str, format: FindingsFormat) -> Result
         .map_err(Error::failed)?;
     let files = StackFiles::new(unpacked.stack);
     let mut start = dbuild_startcheck::check(&config, &platform, &files);
-    if start.findings.iter().any(|finding| finding.wants.is_some()) {
+    if start.findings.iter().any(|finding| finding.need.is_some()) {
         let others = stages_of(&session.store, &digest, &reference).unwrap_or_default();
         add_remedies(&mut start, &config, &platform, &files, &others);
     }
@@ -51,7 +51,7 @@ pub(super) fn run(global: &Global, name: &str, format: FindingsFormat) -> Result
         FindingsFormat::Json => print_json(&start)?,
         FindingsFormat::Sarif => print_json(&sarif(&start, name))?,
     }
-    if start.verdict == Verdict::WillNotStart { Err(Error::exit_code(EXIT_FAILED)) } else { Ok(()) }
+    if start.verdict == StartVerdict::WillNotStart { Err(Error::exit_code(EXIT_FAILED)) } else { Ok(()) }
 }
 
 /// The other stages of the build that made an image, as far as the store still has their layers.
@@ -83,9 +83,9 @@ fn stages_of(store: &Store, digest: &BlobDigest, reference: &str) -> Option<Vec<
 fn sarif(start: &Start, image: &str) -> Value {
     let results = start.findings.iter().map(|finding| {
         let level = match finding.severity {
-            Severity::WillNotStart => "error",
-            Severity::MayFail => "warning",
-            Severity::Advice => "note",
+            StartSeverity::WillNotStart => "error",
+            StartSeverity::MayFail => "warning",
+            StartSeverity::Advice => "note",
         };
         let text = std::iter::once(&finding.text).chain(&finding.help).cloned().collect::<Vec<_>>().join("\n");
         let place = finding.path.as_deref().unwrap_or("/").trim_start_matches('/');

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use super::layout::Layout;
-use super::{fit, signed_note};
+use super::signed_note;
+use crate::columns::fit;
 use crate::{Build, State, Step};
 
 /// A box is no wider than this, in columns: a command can be pages long.

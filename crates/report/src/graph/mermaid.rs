@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 
 use super::dot::LABEL;
 use super::layout::Layout;
-use super::{fit, signed_note};
+use super::signed_note;
 use crate::Build;
+use crate::columns::fit;
 
 /// The graph of a build as a Mermaid flowchart.
 pub fn mermaid(build: &Build) -> String {

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use dbuild_support::escape;
 
 use super::layout::{Lane, Layout, Placed};
-use super::{fit, note};
+use super::note;
+use crate::columns::fit;
 use crate::{Build, Bytes, Step};
 
 /// The style of the drawing; it knows light and dark.

@@ -8,7 +8,8 @@
 use std::collections::BTreeMap;
 
 use super::layout::Layout;
-use super::{columns, fit, signed_note};
+use super::signed_note;
+use crate::columns::{columns, fit};
 use crate::{Build, Step};
 
 /// Rails take no more than this part of the width.

@@ -2,7 +2,7 @@ use dbuild_events::Stamped;
 
 use super::Comparison;
 use crate::contents::tests::{build as small, known};
-use crate::model::tests::events;
+use crate::reader::tests::events;
 use crate::{Build, Contents, NoTrees};
 
 fn none() -> Contents {

@@ -1,5 +1,6 @@
-use super::{columns, dot, fit, mermaid, svg, text};
-use crate::model::tests::events;
+use super::{dot, mermaid, svg, text};
+use crate::columns::{columns, fit};
+use crate::reader::tests::events;
 use crate::{Build, State};
 
 fn build() -> Build {

@@ -1,5 +1,5 @@
 use super::{compare_page, page};
-use crate::model::tests::events;
+use crate::reader::tests::events;
 use crate::{Build, Comparison, Contents, NoTrees};
 
 fn contents(build: &Build) -> Contents {

@@ -1,6 +1,6 @@
 use proptest::prelude::{Strategy, any, prop_assert, prop_assert_eq, proptest};
 
-use crate::model::tests::{Made, journal};
+use crate::reader::tests::{Made, journal};
 use crate::{Build, State};
 
 /// A table: each step with its inputs, and when it began and ended.

@@ -4,31 +4,25 @@
 //! directories that the loader at hand was built with, directories for kinds of processors, names that are known because of
 //! a library's SONAME. Not modelled: what a program loads itself later (`dlopen`).
 
+mod libc;
 mod search;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use search::{Search, Where};
+use crate::elf::{Elf, read_elf};
+use crate::image_files::parent;
+use crate::view::View;
 
-use crate::elf::{self, Elf, ElfError};
-use crate::image_files::{View, base_name, parent};
+pub(crate) use libc::Libc;
+pub(crate) use search::Surroundings;
+use search::{Search, SearchResult};
 
 /// A program with more libraries than this is not followed further.
 const MAX_LIBRARIES: usize = 512;
-/// Libraries that are inside of musl's loader, by the word after `lib`.
-const IN_MUSL: [&str; 8] = ["c", "pthread", "rt", "m", "dl", "util", "xnet", "resolv"];
-
-/// A C library, by its loader.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Libc {
-    Glibc,
-    Musl,
-}
-
 /// What became of a program's libraries.
 #[derive(Debug, Default)]
-pub(crate) struct Loaded {
+pub(crate) struct LoadResult {
     /// Not found: (name, who needs it).
     pub(crate) missing: Vec<(String, String)>,
     /// Found only where glibc looks after `ldconfig`: (name, path, who needs it).
@@ -54,65 +48,17 @@ pub(crate) struct MissingVersion {
     pub(crate) newest: Option<String>,
 }
 
-impl Libc {
-    /// The library whose loader this is, by its path.
-    pub(crate) fn of_loader(loader: &str) -> Option<Libc> {
-        let name = base_name(loader);
-        if name.starts_with("ld-musl") || name.contains("gcompat") {
-            Some(Libc::Musl)
-        } else if ["ld-linux", "ld64.so", "ld.so.1", "ld-2."].iter().any(|start| name.starts_with(start)) {
-            Some(Libc::Glibc)
-        } else {
-            None
-        }
-    }
-
-    /// The one that an image has, by the loaders in the usual places.
-    pub(crate) fn of_image(view: &View<'_>) -> Option<Libc> {
-        let loaders = |dir: &str| {
-            view.names(dir).into_iter().filter_map(|name| Libc::of_loader(&name)).collect::<Vec<_>>()
-        };
-        let all = [loaders("/lib64"), loaders("/lib")].concat();
-        match (all.contains(&Libc::Glibc), all.contains(&Libc::Musl)) {
-            (true, false) => Some(Libc::Glibc),
-            (false, true) => Some(Libc::Musl),
-            _ => None,
-        }
-    }
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Libc::Glibc => "glibc",
-            Libc::Musl => "musl",
-        }
-    }
-}
-
-/// Parses the file at a path without links.
-pub(crate) fn read_elf(view: &View<'_>, path: &str) -> Result<Elf, ElfError> {
-    elf::parse(&|offset, len| view.read_at(path, offset, len))
-}
-
-/// From where a program is started, as far as its loader looks at that.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Surroundings {
-    /// The working directory: relative directories of a search begin there.
-    pub(crate) cwd: String,
-    /// LD_LIBRARY_PATH.
-    pub(crate) library_path: String,
-    /// LD_PRELOAD.
-    pub(crate) preload: String,
-    /// The loader itself, without links: it holds the directories that it was built with.
-    pub(crate) loader: Option<String>,
-    /// The program that loads a module (a path without links), where it is not a program that is looked at.
-    pub(crate) host: Option<String>,
-}
-
 /// Finds everything that `program` (a path without links) needs.
-pub(crate) fn load(view: &View<'_>, program: &str, elf: Elf, libc: Libc, around: &Surroundings) -> Loaded {
+pub(crate) fn load(
+    view: &View<'_>,
+    program: &str,
+    elf: Elf,
+    libc: Libc,
+    around: &Surroundings,
+) -> LoadResult {
     let search = Search::new(view, libc, elf.machine, around, program);
     let mut loading =
-        Loading { libc, search, loaded: Loaded::default(), objects: Vec::new(), names: BTreeMap::new() };
+        Loader { libc, search, loaded: LoadResult::default(), objects: Vec::new(), names: BTreeMap::new() };
     let host = around.host.as_ref().and_then(|host| Some((host.clone(), read_elf(view, host).ok()?)));
     let above = host.map(|(path, elf)| {
         loading.begin(path, elf, None);
@@ -121,7 +67,7 @@ pub(crate) fn load(view: &View<'_>, program: &str, elf: Elf, libc: Libc, around:
     if let Some(above) = above {
         // What the host itself lacks was told of the host.
         loading.go(above);
-        let Loaded { found, .. } = std::mem::take(&mut loading.loaded);
+        let LoadResult { found, .. } = std::mem::take(&mut loading.loaded);
         loading.loaded.found = found;
     }
     let own = loading.objects.len();
@@ -138,16 +84,16 @@ struct Object {
     above: Option<usize>,
 }
 
-struct Loading<'a> {
+struct Loader<'a> {
     libc: Libc,
     search: Search<'a>,
-    loaded: Loaded,
+    loaded: LoadResult,
     objects: Vec<Object>,
     /// Objects by the names by which they are known.
     names: BTreeMap<String, usize>,
 }
 
-impl Loading<'_> {
+impl Loader<'_> {
     fn begin(&mut self, path: String, elf: Elf, above: Option<usize>) {
         self.objects.push(Object { path, elf: Rc::new(elf), above });
         if above.is_none() {
@@ -159,7 +105,7 @@ impl Loading<'_> {
     fn preload(&mut self) {
         for name in self.search.preloaded() {
             let Some(program) = self.objects.first().map(|object| Rc::clone(&object.elf)) else { return };
-            if let Where::At(path, elf) = self.search.find(&name, &[(&program, "/")]) {
+            if let SearchResult::File(path, elf) = self.search.find(&name, &[(&program, "/")]) {
                 self.add(name, path, elf, 0);
             }
         }
@@ -212,25 +158,25 @@ impl Loading<'_> {
         let by_path = self.objects[by].path.clone();
         let loaded = &mut self.loaded;
         match found {
-            Where::At(path, elf) => {
+            SearchResult::File(path, elf) => {
                 loaded.found.insert(name.to_owned(), path.clone());
                 self.add(name.to_owned(), path, elf, by);
             }
-            Where::Perhaps(path, elf) => {
+            SearchResult::SomeProcessors(path, elf) => {
                 loaded.perhaps.push((name.to_owned(), path.clone()));
                 loaded.found.insert(name.to_owned(), path.clone());
                 self.add(name.to_owned(), path, elf, by);
             }
-            Where::Unread(path) => {
+            SearchResult::Unread(path) => {
                 loaded.found.insert(name.to_owned(), path.clone());
                 loaded.unknown.push(path);
             }
-            Where::Uncached(path) => {
+            SearchResult::Uncached(path) => {
                 loaded.found.insert(name.to_owned(), path.clone());
                 loaded.uncached.push((name.to_owned(), path, by_path));
             }
             // What says where to look is not known: nothing can be said to be nowhere.
-            Where::Nowhere => match self.search.unread.clone() {
+            SearchResult::Nowhere => match self.search.unread.clone() {
                 Some(unread) => loaded.unknown.push(unread),
                 None => loaded.missing.push((name.to_owned(), by_path)),
             },
@@ -270,19 +216,6 @@ impl Loading<'_> {
 /// `GLIBC_2.34` as something that can be compared.
 fn number(version: &str) -> Option<Vec<u32>> {
     version.rsplit_once('_')?.1.split('.').map(|part| part.parse().ok()).collect()
-}
-
-impl Libc {
-    fn has_inside(self, name: &str) -> bool {
-        if self == Libc::Glibc {
-            // Every program's own loader is in memory already.
-            return Libc::of_loader(name) == Some(Libc::Glibc);
-        }
-        let word = name.strip_prefix("lib").and_then(|rest| rest.split('.').next());
-        name.starts_with("libc.musl-")
-            || Libc::of_loader(name).is_some()
-            || word.is_some_and(|word| IN_MUSL.contains(&word))
-    }
 }
 
 #[cfg(test)]

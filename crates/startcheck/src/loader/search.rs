@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{Libc, Surroundings, read_elf};
-use crate::elf::{Elf, ElfError, Machine};
-use crate::image_files::{View, join, parent};
+use super::libc::Libc;
+use crate::elf::{Elf, ElfError, Machine, read_elf};
+use crate::image_files::{join, parent};
 use crate::strings;
+use crate::view::View;
 
 /// Caches and configurations of the loader are read so far.
 const MAX_CONFIG: usize = 1 << 20;
@@ -41,13 +42,28 @@ const LEGACY: [&str; 8] = [
     "tls/haswell/x86_64",
 ];
 
-pub(crate) enum Where {
-    At(String, Elf),
+pub(crate) enum SearchResult {
+    File(String, Elf),
     /// There, on some processors.
-    Perhaps(String, Elf),
+    SomeProcessors(String, Elf),
     Unread(String),
     Uncached(String),
     Nowhere,
+}
+
+/// From where a program is started, as far as its loader looks at that.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Surroundings {
+    /// The working directory: relative directories of a search begin there.
+    pub(crate) cwd: String,
+    /// LD_LIBRARY_PATH.
+    pub(crate) library_path: String,
+    /// LD_PRELOAD.
+    pub(crate) preload: String,
+    /// The loader itself, without links: it holds the directories that it was built with.
+    pub(crate) loader: Option<String>,
+    /// The program that loads a module (a path without links), where it is not a program that is looked at.
+    pub(crate) host: Option<String>,
 }
 
 pub(crate) struct Search<'a> {
@@ -173,9 +189,9 @@ impl<'a> Search<'a> {
     }
 
     /// `chain` is the object that needs it, the one that needed that, and so on, each with its directory.
-    pub(crate) fn find(&self, name: &str, chain: &[(&Elf, &str)]) -> Where {
+    pub(crate) fn find(&self, name: &str, chain: &[(&Elf, &str)]) -> SearchResult {
         if name.contains('/') {
-            return self.try_at(join(&self.cwd, name)).unwrap_or(Where::Nowhere);
+            return self.try_at(join(&self.cwd, name)).unwrap_or(SearchResult::Nowhere);
         }
         let before = self.before(chain);
         let cached = self.cache.iter().flat_map(|cache| cache.get(name)).flatten().cloned();
@@ -195,14 +211,14 @@ impl<'a> Search<'a> {
                 let kinds = self.view.names(&kinds).into_iter().map(|kind| join(&kinds, &kind));
                 let legacy = LEGACY.iter().map(|kind| join(dir, kind));
                 let found = kinds.chain(legacy).find_map(|dir| self.try_at(join(&dir, name)));
-                if let Some(Where::At(path, elf)) = found {
-                    return Where::Perhaps(path, elf);
+                if let Some(SearchResult::File(path, elf)) = found {
+                    return SearchResult::SomeProcessors(path, elf);
                 }
             }
         }
         match in_dirs(&self.configured).into_iter().find_map(|place| self.try_at(place)) {
-            Some(Where::At(path, _) | Where::Unread(path)) => Where::Uncached(path),
-            _ => Where::Nowhere,
+            Some(SearchResult::File(path, _) | SearchResult::Unread(path)) => SearchResult::Uncached(path),
+            _ => SearchResult::Nowhere,
         }
     }
 
@@ -227,12 +243,12 @@ impl<'a> Search<'a> {
     }
 
     /// A library of another machine is passed over, as the loaders do, and so is what may not be read.
-    fn try_at(&self, path: String) -> Option<Where> {
-        let place = self.view.file(&path).filter(|place| self.view.who.may(&place.node, 4))?;
+    fn try_at(&self, path: String) -> Option<SearchResult> {
+        let place = self.view.file(&path).filter(|place| self.view.user.may(&place.node, 4))?;
         match read_elf(self.view, &place.path) {
-            Ok(elf) if elf.machine == self.machine => Some(Where::At(path, elf)),
+            Ok(elf) if elf.machine == self.machine => Some(SearchResult::File(path, elf)),
             Ok(_) | Err(ElfError::NotElf | ElfError::Damaged) => None,
-            Err(ElfError::Unread) => Some(Where::Unread(path)),
+            Err(ElfError::Unread) => Some(SearchResult::Unread(path)),
         }
     }
 

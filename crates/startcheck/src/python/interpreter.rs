@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::library::{Environment, Library, Program, Starts, environment};
-use crate::Want;
-use crate::image_files::{View, base_name, join, parent};
-use crate::loader::{Libc, read_elf};
+use super::library::{Environment, Library, Program, SearchStart, environment};
+use crate::elf::read_elf;
+use crate::image_files::{base_name, join, parent};
+use crate::loader::Libc;
+use crate::verdict::Need;
+use crate::view::View;
 
 /// An interpreter of an image.
 #[derive(Clone, Debug)]
@@ -49,29 +51,36 @@ pub(crate) struct Call {
 
 /// What became of the search for an interpreter's library.
 #[derive(Debug)]
-pub(crate) enum Found {
+pub(crate) enum InterpreterSearch {
     Interpreter(Box<Interpreter>),
     /// It is nowhere where this interpreter looks: a directory, or (of a program that does not say its version) one in a
     /// directory.
-    NoLibrary(Want),
-    /// Why it cannot be told.
+    NoLibrary(Need),
+    /// Why it is not known.
     Unknown(String),
+    /// What is not known because the content of a file is missing.
+    Unread(String),
 }
 
 impl Interpreter {
     /// The one that is called by this path.
-    pub(crate) fn at(view: &View<'_>, named: &str, env: &BTreeMap<String, String>, call: &Call) -> Found {
+    pub(crate) fn at(
+        view: &View<'_>,
+        named: &str,
+        env: &BTreeMap<String, String>,
+        call: &Call,
+    ) -> InterpreterSearch {
         let Some(real) = view.file(named).map(|place| place.path) else {
-            return Found::Unknown(format!("{named} leads nowhere"));
+            return InterpreterSearch::Unknown(format!("{named} leads nowhere"));
         };
         let variable = |name: &str| env.get(name).filter(|value| !call.no_env && !value.is_empty());
         let program = Program::of(view, &real);
         let environment = environment(view, named);
         let home = variable("PYTHONHOME").map(|home| home.split(':').next().unwrap_or_default().to_owned());
         let starts = match (&home, &environment) {
-            (Some(home), _) => Starts::Only(home.clone()),
-            (None, Some(Environment { home: Some(home), .. })) => Starts::Up(home.clone()),
-            _ => Starts::Up(parent(&real).to_owned()),
+            (Some(home), _) => SearchStart::Only(home.clone()),
+            (None, Some(Environment { home: Some(home), .. })) => SearchStart::Up(home.clone()),
+            _ => SearchStart::Up(parent(&real).to_owned()),
         };
         let told: Vec<String> = variable("PYTHONPATH")
             .map(|dirs| {
@@ -81,11 +90,13 @@ impl Interpreter {
         let library = match program.library(view, &starts, &told) {
             Library::At(library) => library,
             Library::InArchive(archive) => {
-                return Found::Unknown(format!("the modules of {named}: they are in the archive {archive}"));
+                return InterpreterSearch::Unknown(format!(
+                    "the modules of {named}: they are in the archive {archive}"
+                ));
             }
-            Library::Nowhere => return Found::NoLibrary(program.wanted(&starts)),
+            Library::Nowhere => return InterpreterSearch::NoLibrary(program.wanted(&starts)),
             Library::Unknown => {
-                return Found::Unknown(format!("where {named} has its library: its bytes are not at hand"));
+                return InterpreterSearch::Unread(format!("where {named} has its library"));
             }
         };
         let prefix = parent(parent(&library.path)).to_owned();
@@ -113,7 +124,7 @@ impl Interpreter {
         }
         // An archive in the place of a directory can hold any module.
         python.opaque = python.search.iter().find(|dir| view.file(dir).is_some()).cloned();
-        Found::Interpreter(Box::new(python))
+        InterpreterSearch::Interpreter(Box::new(python))
     }
 
     /// Whether a compiled module of this file name is looked at: `x.so`, `x.abi3.so`, `x.cpython-311-x86_64-linux-gnu.so`.

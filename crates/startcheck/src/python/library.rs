@@ -6,10 +6,11 @@
 
 use std::collections::BTreeSet;
 
-use crate::Want;
-use crate::image_files::{View, base_name, join, parent};
-use crate::loader::read_elf;
+use crate::elf::read_elf;
+use crate::image_files::{base_name, join, parent};
 use crate::strings;
+use crate::verdict::Need;
+use crate::view::View;
 
 /// Directories below a prefix that hold the library.
 const LIBS: [&str; 2] = ["lib", "lib64"];
@@ -26,7 +27,7 @@ pub(crate) struct Environment {
 
 /// Where the search begins.
 #[derive(Clone, Debug)]
-pub(crate) enum Starts {
+pub(crate) enum SearchStart {
     /// In a directory and those above it.
     Up(String),
     /// At this prefix alone.
@@ -103,10 +104,10 @@ impl Program {
     }
 
     /// Searches as far as it takes.
-    pub(crate) fn library(&self, view: &View<'_>, starts: &Starts, told: &[String]) -> Library {
+    pub(crate) fn library(&self, view: &View<'_>, starts: &SearchStart, told: &[String]) -> Library {
         let prefixes: Vec<&str> = match starts {
-            Starts::Only(home) => vec![home],
-            Starts::Up(dir) => {
+            SearchStart::Only(home) => vec![home],
+            SearchStart::Up(dir) => {
                 std::iter::successors(Some(dir.as_str()), |dir| (*dir != "/").then(|| parent(dir))).collect()
             }
         };
@@ -114,7 +115,7 @@ impl Program {
             return Library::At(library);
         }
         let mut all: BTreeSet<String> = prefixes.into_iter().map(str::to_owned).collect();
-        if matches!(starts, Starts::Up(_)) {
+        if matches!(starts, SearchStart::Up(_)) {
             for file in &self.files {
                 match strings::paths(view, file) {
                     Some(paths) => all.extend(paths.into_iter().filter(|path| is_plain(path))),
@@ -158,14 +159,14 @@ impl Program {
     }
 
     /// What would mend it.
-    pub(crate) fn wanted(&self, starts: &Starts) -> Want {
+    pub(crate) fn wanted(&self, starts: &SearchStart) -> Need {
         let lib = match starts {
-            Starts::Only(home) => join(home, "lib"),
-            Starts::Up(_) => join(parent(parent(&self.real)), "lib"),
+            SearchStart::Only(home) => join(home, "lib"),
+            SearchStart::Up(_) => join(parent(parent(&self.real)), "lib"),
         };
         match self.versions.first() {
-            Some(version) => Want::Path(format!("{lib}/python{version}")),
-            None => Want::PythonLibrary(lib),
+            Some(version) => Need::Path(format!("{lib}/python{version}")),
+            None => Need::PythonLibrary(lib),
         }
     }
 }

@@ -5,16 +5,14 @@ mod interpreter;
 mod library;
 mod modules;
 
-use interpreter::{Call, Found, Interpreter};
-use modules::Walk;
+use dbuild_events::StartSeverity;
+use interpreter::{Call, Interpreter, InterpreterSearch};
+use modules::ImportWalk;
 
-use crate::check::Check;
+use crate::analysis::{Analysis, Scope};
 use crate::image_files::{base_name, join, parent};
-use crate::program::Scope;
-use crate::{Finding, Severity, Want};
+use crate::verdict::{Finding, Need};
 
-/// Scripts are read so far.
-const MAX_SOURCE: usize = 512 << 10;
 /// Servers whose first argument names a module and what is in it: `app:app`.
 const SERVERS: [&str; 4] = ["uvicorn", "gunicorn", "hypercorn", "daphne"];
 
@@ -79,7 +77,7 @@ fn read_words(words: &[String]) -> Option<(Call, Words)> {
     Some((call, Words::Nothing))
 }
 
-impl Check<'_> {
+impl Analysis<'_> {
     /// `python …`: `named` is the path by which it is called, which says in which environment it is.
     pub(crate) fn run_python(&mut self, named: &str, words: &[String], scope: &Scope) {
         let Some((mut call, program)) = read_words(words) else { return };
@@ -88,17 +86,18 @@ impl Check<'_> {
             call.safe_path = true;
         }
         let python = match Interpreter::at(&self.view, named, &self.env, &call) {
-            Found::Interpreter(python) => python,
-            Found::Unknown(why) => return self.unknown(why),
-            Found::NoLibrary(want) => {
+            InterpreterSearch::Interpreter(python) => python,
+            InterpreterSearch::Unknown(why) => return self.unknown(why),
+            InterpreterSearch::Unread(what) => return self.unread(&what),
+            InterpreterSearch::NoLibrary(want) => {
                 let path = match &want {
-                    Want::PythonLibrary(lib) => format!("{lib}/python3.*"),
-                    Want::Path(path) | Want::Program(path) | Want::Library(path) | Want::Module(path, _) => {
+                    Need::PythonLibrary(lib) => format!("{lib}/python3.*"),
+                    Need::Path(path) | Need::Program(path) | Need::Library(path) | Need::Module(path, _) => {
                         path.clone()
                     }
                 };
                 let text = format!("{named} has no library: {path} is not in the image");
-                return self.find(Finding::new("module-missing", scope.worst, text).at(named).wants(want));
+                return self.find(Finding::new("module-missing", scope.worst, text).at(named).need(want));
             }
         };
         self.environment(&python, scope);
@@ -108,10 +107,12 @@ impl Check<'_> {
         let own = |dir: &str| (!call.safe_path).then(|| dir.to_owned());
         match program {
             Words::Module(module, rest) => {
-                Walk::new(self, &python, own(&scope.cwd), scope).module(&module);
+                ImportWalk::new(self, &python, own(&scope.cwd), scope).module(&module);
                 self.run_server(&python, &module, &rest, scope);
             }
-            Words::Code(code) => Walk::new(self, &python, own(&scope.cwd), scope).text("the command", &code),
+            Words::Code(code) => {
+                ImportWalk::new(self, &python, own(&scope.cwd), scope).text("the command", &code)
+            }
             Words::Nothing => {}
             Words::Script(script, rest) => self.run_python_script(&python, &call, &script, &rest, scope),
         }
@@ -131,7 +132,7 @@ impl Check<'_> {
                 versions.join(", "),
                 python.version
             );
-            let finding = Finding::new("wrong-python", scope.worst.min(Severity::MayFail), text).at(lib);
+            let finding = Finding::new("wrong-python", scope.worst.min(StartSeverity::MayFail), text).at(lib);
             self.find(finding.help("make it and start it with the same version of python"));
         }
     }
@@ -144,16 +145,16 @@ impl Check<'_> {
         words: &[String],
         scope: &Scope,
     ) {
-        let Some(path) = self.script_there(script, "python", scope) else { return };
+        let Some(path) = self.readable_script(script, "python", scope) else { return };
         let Ok(place) = self.view.walk(&path) else { return };
         if place.node.is_dir() {
             let main = join(&place.path, "__main__.py");
             // The directory is what is run, and always searched.
-            Walk::new(self, python, Some(place.path.clone()), scope).file(&main);
+            ImportWalk::new(self, python, Some(place.path.clone()), scope).file(&main);
             return;
         }
         let dir = (!call.safe_path).then(|| parent(&place.path).to_owned());
-        Walk::new(self, python, dir, scope).file(&place.path);
+        ImportWalk::new(self, python, dir, scope).file(&place.path);
         self.run_server(python, base_name(&path), words, scope);
     }
 
@@ -186,7 +187,7 @@ impl Check<'_> {
             if served.is_none() && self.view.dir(&join(&scope.cwd, "app")).is_none() {
                 let text =
                     format!("flask run looks for app.py or wsgi.py in {}, which has neither", scope.cwd);
-                let finding = Finding::new("file-missing", scope.worst.min(Severity::MayFail), text);
+                let finding = Finding::new("file-missing", scope.worst.min(StartSeverity::MayFail), text);
                 self.find(
                     finding.at(scope.cwd.clone()).help("name it: ENV FLASK_APP=…, or flask --app … run"),
                 );
@@ -196,24 +197,8 @@ impl Check<'_> {
             None
         };
         if let Some(module) = named {
-            Walk::new(self, python, Some(scope.cwd.clone()), scope).imported(name, &module);
+            ImportWalk::new(self, python, Some(scope.cwd.clone()), scope).imported(name, &module);
         }
-    }
-
-    /// A script of an environment or of another python, whose interpreter stayed where it was built.
-    pub(crate) fn python_of_script_missing(&mut self, interpreter: &str, script: &str, scope: &Scope) {
-        let text = format!("{script} is to be run by {interpreter}, which is not in the image");
-        let mut finding = Finding::new("interpreter-missing", scope.worst, text)
-            .at(script)
-            .wants(Want::Path(interpreter.to_owned()));
-        let other = self.in_path("python3", scope).or_else(|| self.in_path("python", scope));
-        if let Some(other) = other {
-            let real = self.view.file(&other).map_or(other.clone(), |place| place.path);
-            finding = finding.help(format!(
-                "the image has {real}: install the package with it, or build with the same image"
-            ));
-        }
-        self.find(finding);
     }
 
     /// The directory of packages that has an installed package with such a script.

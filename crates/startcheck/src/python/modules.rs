@@ -2,22 +2,25 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use super::MAX_SOURCE;
+use dbuild_events::StartSeverity;
+
 use super::imports::{Import, changes_search, imports, is_moving, is_standard, margin};
 use super::interpreter::Interpreter;
-use crate::check::Check;
-use crate::elf::ElfError;
+use crate::analysis::{Analysis, Scope};
+use crate::elf::{ElfError, read_elf};
 use crate::image_files::{base_name, join, parent};
-use crate::loader::{Libc, read_elf};
-use crate::program::{Object, Scope};
-use crate::{Finding, Severity, Want};
+use crate::libraries::Object;
+use crate::loader::Libc;
+use crate::verdict::{Finding, Need};
 
-/// So many files are read for their imports; what is further away is taken to be there.
+/// Maximum number of bytes read of a script.
+const MAX_SOURCE: usize = 512 << 10;
+/// Maximum number of files read for their imports; anything further away is taken to be there.
 const MAX_FILES: usize = 300;
 
 /// A walk through imports, from one script on.
-pub(crate) struct Walk<'c, 'v> {
-    check: &'c mut Check<'v>,
+pub(crate) struct ImportWalk<'c, 'v> {
+    check: &'c mut Analysis<'v>,
     python: &'c Interpreter,
     /// Where modules are looked for, the script's own directory first.
     search: Vec<String>,
@@ -42,10 +45,10 @@ enum Module {
     Foreign(String),
 }
 
-impl<'c, 'v> Walk<'c, 'v> {
+impl<'c, 'v> ImportWalk<'c, 'v> {
     /// `dir` is searched first: the script's own directory, or the working directory.
     pub(crate) fn new(
-        check: &'c mut Check<'v>,
+        check: &'c mut Analysis<'v>,
         python: &'c Interpreter,
         dir: Option<String>,
         scope: &'c Scope,
@@ -98,7 +101,7 @@ impl<'c, 'v> Walk<'c, 'v> {
             }
             match self.check.view.text(&path, MAX_SOURCE) {
                 Some(text) => self.source(&path, &text),
-                None => self.check.unknown(format!("{path}: its bytes are not at hand")),
+                None => self.check.unread(&path),
             }
         }
         // Only now is known whether a file that was read changes the search.
@@ -251,9 +254,9 @@ impl<'c, 'v> Walk<'c, 'v> {
     }
 
     /// How sure a finding can be that begins at this file.
-    fn severity(&self, by: &str) -> Severity {
+    fn severity(&self, by: &str) -> StartSeverity {
         let firm = !self.moved && !self.python.finders && !self.is_installed(by);
-        if firm { self.scope.worst } else { self.scope.worst.min(Severity::MayFail) }
+        if firm { self.scope.worst } else { self.scope.worst.min(StartSeverity::MayFail) }
     }
 
     fn report(&mut self, by: &str, module: &str) {
@@ -277,7 +280,7 @@ impl<'c, 'v> Walk<'c, 'v> {
             }
             None => {
                 let text = format!("{what}, which is not in the image (python {version} looks in {site})");
-                Finding::new("module-missing", severity, text).wants(Want::Module(module.to_owned(), site))
+                Finding::new("module-missing", severity, text).need(Need::Module(module.to_owned(), site))
             }
         };
         self.check.find(finding);
@@ -351,7 +354,7 @@ impl<'c, 'v> Walk<'c, 'v> {
             let text = format!(
                 "{name} has a compiled part that this python does not load ({file}): it works if {name} can do without"
             );
-            self.check.find(Finding::new("compiled-part", Severity::Advice, text).at(join(dir, &file)));
+            self.check.find(Finding::new("compiled-part", StartSeverity::Advice, text).at(join(dir, &file)));
         }
     }
 
@@ -362,7 +365,7 @@ impl<'c, 'v> Walk<'c, 'v> {
         let Some(libc) = self.python.libc else { return };
         let elf = match read_elf(&self.check.view, path) {
             Ok(elf) => elf,
-            Err(ElfError::Unread) => return self.check.unknown(format!("{path}: its bytes are not at hand")),
+            Err(ElfError::Unread) => return self.check.unread(&path),
             Err(_) => {
                 let text = format!("{by} imports {path}, which is damaged or no library");
                 return self.check.find(Finding::new("damaged", self.scope.worst, text).at(path));
@@ -375,7 +378,7 @@ impl<'c, 'v> Walk<'c, 'v> {
         if libc == Libc::Musl && glibc {
             let text =
                 format!("{by} imports {path}, which is compiled for glibc, and this python runs with musl");
-            let finding = Finding::new("wrong-libc", self.scope.worst.min(Severity::MayFail), text);
+            let finding = Finding::new("wrong-libc", self.scope.worst.min(StartSeverity::MayFail), text);
             return self.check.find(finding.at(path));
         }
         let object = Object { path, named: path, host: Some(&self.python.program) };

@@ -1,14 +1,16 @@
 //! Images that do not start, and those like them that do.
 
+use dbuild_events::StartVerdict;
+
 use super::{ElfFile, Image, amd64, rules};
-use crate::{Stage, Verdict, add_remedies, line};
+use crate::{Stage, add_remedies, line};
 
 #[track_caller]
 fn check(image: &Image, expected: &str) {
     let start = image.check();
     assert_eq!(rules(&start), expected, "{start}");
     if expected.is_empty() {
-        assert_eq!(start.verdict, Verdict::Starts);
+        assert_eq!(start.verdict, StartVerdict::Starts);
     }
 }
 
@@ -34,7 +36,7 @@ fn programs_of_an_image() {
     );
     check(&Image::glibc(&["/app/app"]).script("/app/app", "MZ"), "!wrong-machine");
     check(&Image::glibc(&["/app/app"]).script("/app/app", &app().bytes()[..70]), "!damaged");
-    assert_eq!(Image::new(&[]).check().verdict, Verdict::NoCommand);
+    assert_eq!(Image::new(&[]).check().verdict, StartVerdict::NoCommand);
 }
 
 #[test]
@@ -158,20 +160,20 @@ fn working_directories() {
         image
     };
     check(&at("/gone"), "workdir");
-    assert_eq!(at("/gone").check().verdict, Verdict::Starts, "Docker makes it");
+    assert_eq!(at("/gone").check().verdict, StartVerdict::Starts, "Docker makes it");
     check(&at("/file"), "!workdir");
     check(&at("/file/below"), "!workdir");
     check(&at(""), "");
 }
 
 #[test]
-fn what_is_not_at_hand_is_unknown() {
+fn what_cannot_be_read_is_unknown() {
     let start = Image::glibc(&["/app/app"]).program("/app/app", &app()).unread().check();
-    assert_eq!(start.verdict, Verdict::Unknown);
-    assert_eq!(rules(&start), "~/app/app: its bytes are not at hand");
+    assert_eq!(start.verdict, StartVerdict::Unknown);
+    assert_eq!(rules(&start), "~/app/app: the content of the file is not available");
     assert!(!start.is_final(), "they can be unpacked by the next time");
     // The index alone says that it is not there.
-    assert_eq!(Image::glibc(&["gone"]).unread().check().verdict, Verdict::WillNotStart);
+    assert_eq!(Image::glibc(&["gone"]).unread().check().verdict, StartVerdict::WillNotStart);
 }
 
 #[test]

@@ -1,12 +1,13 @@
 use super::search::read_cache;
-use super::{Libc, Surroundings, load, read_elf};
-use crate::accounts::Who;
-use crate::image_files::View;
+use super::{Libc, Surroundings, load};
+use crate::elf::read_elf;
 use crate::tests::{ElfFile, Image};
+use crate::user::User;
+use crate::view::View;
 
 /// What becomes of the libraries of `/app/app`.
 fn shown(image: &Image, libc: Libc) -> String {
-    let view = View::new(image, Who::default());
+    let view = View::new(image, User::default());
     let elf = read_elf(&view, "/app/app").unwrap();
     let loaded = load(&view, "/app/app", elf, libc, &Surroundings::default());
     let found = loaded.found.iter().map(|(name, path)| format!("{name}={path}"));
@@ -107,7 +108,7 @@ fn relative_and_empty_directories_and_kinds_of_processors() {
         .program("/app/app", &ElfFile::glibc(&["liba.so", "libb.so", "libc.so.6"]))
         .program("/app/liba.so", &library(&[]))
         .program("/app/lib/glibc-hwcaps/x86-64-v2/libb.so", &library(&[]));
-    let view = View::new(&image, Who::default());
+    let view = View::new(&image, User::default());
     let load = |library_path: &str| {
         let around = Surroundings {
             cwd: "/app".to_owned(),

@@ -6,6 +6,7 @@ mod python;
 
 use std::collections::BTreeMap;
 
+use dbuild_events::StartSeverity;
 use dbuild_oci::{ImageConfig, Platform};
 
 pub(crate) use self::elf_file::ElfFile;
@@ -143,12 +144,12 @@ pub(crate) fn amd64() -> Platform {
 pub(crate) fn rules(start: &Start) -> String {
     let rules = start.findings.iter().map(|finding| {
         let sign = match finding.severity {
-            crate::Severity::WillNotStart => "!",
-            crate::Severity::MayFail => "?",
-            crate::Severity::Advice => "",
+            StartSeverity::WillNotStart => "!",
+            StartSeverity::MayFail => "?",
+            StartSeverity::Advice => "",
         };
         format!("{sign}{}", finding.rule)
     });
-    let unknown = start.unknown.iter().map(|what| format!("~{what}"));
+    let unknown = start.unknown.iter().map(|unknown| format!("~{}", unknown.text));
     rules.chain(unknown).collect::<Vec<_>>().join(" ")
 }

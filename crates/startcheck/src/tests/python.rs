@@ -1,7 +1,9 @@
 //! Python: the faults of the well-known tutorials, and their mended forms.
 
+use dbuild_events::StartVerdict;
+
 use super::{ElfFile, Image, amd64, rules};
-use crate::{Stage, Verdict, add_remedies, line};
+use crate::{Stage, add_remedies, line};
 
 #[track_caller]
 fn check(image: &Image, expected: &str) {
@@ -155,7 +157,7 @@ fn compiled_modules() {
         )
         .program(&site("3.11", "markupsafe/_speedups.cpython-311-x86_64-linux-gnu.so"), &module);
     check(&speedups, "compiled-part");
-    assert_eq!(speedups.check().verdict, Verdict::Starts);
+    assert_eq!(speedups.check().verdict, StartVerdict::Starts);
     // One that cannot does not.
     let strict = speedups.file(&site("3.11", "markupsafe/__init__.py"), "from ._speedups import escape\n");
     check(&strict, "!wrong-libc compiled-part");

@@ -1,14 +1,13 @@
-//! From ENTRYPOINT and CMD, or a line of shell, to the programs that are started.
+//! From a line of shell to the programs that are started.
 
 use std::collections::BTreeMap;
 
-use dbuild_oci::ImageConfig;
+use dbuild_events::StartSeverity;
 
-use crate::check::Check;
+use super::syntax::{self, Simple, Then};
+use crate::analysis::{Analysis, Scope, UNKNOWN_WORD};
 use crate::image_files::join;
-use crate::program::Scope;
-use crate::shell::{self, Simple, Then};
-use crate::{Finding, Severity, Want};
+use crate::verdict::{Finding, Need};
 
 /// What a shell does itself, without effect on what it starts later.
 const BUILTINS: [&str; 57] = [
@@ -73,42 +72,16 @@ const BUILTINS: [&str; 57] = [
 /// Of those, what always succeeds.
 const SUCCEEDS: [&str; 6] = [":", "true", "echo", "printf", "set", "umask"];
 
-/// The image's own command.
-pub(crate) fn run_config(check: &mut Check<'_>, config: &ImageConfig, argv: &[String], scope: &Scope) {
-    let entrypoint = config.entrypoint.as_deref().unwrap_or_default();
-    let from = if entrypoint.is_empty() { "CMD" } else { "ENTRYPOINT" };
-    let form = if entrypoint.is_empty() { config.cmd.as_deref().unwrap_or_default() } else { entrypoint };
-    if let [shell, flag, line, ..] = form
-        && flag == "-c"
-        && shell.starts_with('/')
-    {
-        if line.trim_start().starts_with("['") && line.contains('\'') {
-            let text = format!("{from} {line} is run by the shell: it is no JSON, which has double quotes");
-            let mended = line.replace('\'', "\"");
-            let finding = Finding::new("not-json", scope.worst, text).help(format!("write {from} {mended}"));
-            return check.find(finding);
-        }
-        if check.view.walk(shell).is_err() {
-            let text = format!("{from} has the shell form, and {shell} is not in the image");
-            let finding = Finding::new("shell-missing", scope.worst, text)
-                .help(format!("write it as a list: {from} [\"program\", \"argument\"]"))
-                .wants(Want::Path(shell.clone()));
-            return check.find(finding.at(shell.clone()));
-        }
-    }
-    check.run(argv, scope);
-}
-
-impl Check<'_> {
+impl Analysis<'_> {
     /// What a shell would start for a line, one command after the other.
     pub(crate) fn run_line(&mut self, line: &str, scope: &Scope) {
-        let script = shell::parse(line, &self.env);
+        let script = syntax::parse(line, &self.env);
         let mut shell = Shell {
             scope: Scope { by_shell: true, ..scope.clone() },
             env: self.env.clone(),
             ran: false,
             succeeded: true,
-            reached: Reached::Surely,
+            reached: Certainty::Certain,
         };
         let mut commands = script.commands.iter();
         while let Some(simple) = commands.next() {
@@ -120,7 +93,7 @@ impl Check<'_> {
             match simple.then {
                 // What stands behind it is for the case that it fails.
                 Then::Or => {
-                    if shell.reached != Reached::Surely || !shell.succeeded {
+                    if shell.reached != Certainty::Certain || !shell.succeeded {
                         self.unknown(format!("what `{}` starts if a command of it fails", shorten(line)));
                     }
                     for other in commands.by_ref() {
@@ -128,10 +101,10 @@ impl Check<'_> {
                             break;
                         }
                     }
-                    shell.reached = Reached::Surely;
+                    shell.reached = Certainty::Certain;
                 }
-                Then::And if !shell.succeeded => shell.reached = Reached::Perhaps,
-                Then::Next | Then::Background => shell.reached = Reached::Surely,
+                Then::And if !shell.succeeded => shell.reached = Certainty::Possible,
+                Then::Next | Then::Background => shell.reached = Certainty::Certain,
                 _ => {}
             }
         }
@@ -195,20 +168,20 @@ impl Check<'_> {
     ) {
         // What ran before may have made what is not there yet, and a command that is not the last may fail.
         let firm = decides && !shell.ran;
-        let worst = if firm { shell.scope.worst } else { shell.scope.worst.min(Severity::MayFail) };
+        let worst = if firm { shell.scope.worst } else { shell.scope.worst.min(StartSeverity::MayFail) };
         let argv: Vec<String> = std::iter::once(first.to_owned())
             .chain(rest.iter().map(|word| word.clone().unwrap_or_else(|| UNKNOWN_WORD.to_owned())))
             .collect();
         let path = shell.env.get("PATH").cloned().unwrap_or_default();
         let outer = std::mem::replace(&mut self.env, shell.env.clone());
         self.env.extend(simple.sets.iter().cloned());
-        let told = self.told();
+        let count = self.finding_count();
         self.run(&argv, &Scope { worst, path, ..shell.scope.clone() });
         self.env = outer;
         // What follows `||` is for the case that it is missing.
         let is_caught = simple.then == Then::Or;
-        let is_perhaps = is_caught || shell.reached == Reached::Perhaps;
-        if is_perhaps && self.forget_since(told) && !is_caught {
+        let is_perhaps = is_caught || shell.reached == Certainty::Possible;
+        if is_perhaps && self.drop_findings_after(count) && !is_caught {
             self.unknown(format!("whether `{first}` is needed"));
         }
         shell.ran = true;
@@ -235,15 +208,15 @@ impl Check<'_> {
         }
         let target = join(&shell.scope.cwd, plain.unwrap_or(&home));
         let there = self.view.dir(&target).is_some();
-        if !there && !shell.ran && then != Then::Or && shell.reached == Reached::Surely {
-            let severity = if decides { shell.scope.worst } else { Severity::MayFail };
+        if !there && !shell.ran && then != Then::Or && shell.reached == Certainty::Certain {
+            let severity = if decides { shell.scope.worst } else { StartSeverity::MayFail };
             let text = format!(
                 "the command begins with `cd {}`, and there is no directory {target}",
                 plain.unwrap_or(&home)
             );
             self.find(
                 Finding::new("file-missing", severity.min(shell.scope.worst), text)
-                    .wants(Want::Path(target.clone())),
+                    .need(Need::Path(target.clone())),
             );
         }
         shell.scope.cwd = target;
@@ -259,13 +232,14 @@ impl Check<'_> {
         if self.view.walk(&path).is_err() {
             // A name without a slash is looked for in PATH; and what ran before may have made the file.
             let in_path = !file.contains('/') && self.in_path(file, &shell.scope).is_some();
-            if shell.reached == Reached::Perhaps || shell.ran || then == Then::Or || in_path {
+            if shell.reached == Certainty::Possible || shell.ran || then == Then::Or || in_path {
                 shell.ran = true;
                 return self.unknown(format!("what {path} does, which the command reads"));
             }
-            let worst = if decides { shell.scope.worst } else { shell.scope.worst.min(Severity::MayFail) };
+            let worst =
+                if decides { shell.scope.worst } else { shell.scope.worst.min(StartSeverity::MayFail) };
             let text = format!("the command reads {path}, which is not in the image");
-            self.find(Finding::new("file-missing", worst, text).at(path.clone()).wants(Want::Path(path)));
+            self.find(Finding::new("file-missing", worst, text).at(path.clone()).need(Need::Path(path)));
             return;
         }
         match path.strip_suffix("/activate") {
@@ -276,15 +250,12 @@ impl Check<'_> {
             // It can set anything, and define functions.
             None => {
                 shell.ran = true;
-                shell.scope.worst = shell.scope.worst.min(Severity::Advice);
+                shell.scope.worst = shell.scope.worst.min(StartSeverity::Advice);
                 self.unknown(format!("what {path} does, which the command reads"));
             }
         }
     }
 }
-
-/// Stands for a word that is known only when the command runs.
-pub(crate) const UNKNOWN_WORD: &str = "\u{fffd}";
 
 /// A shell between two commands.
 struct Shell {
@@ -293,16 +264,16 @@ struct Shell {
     /// A program ran, or a file was read, that can have changed files and variables.
     ran: bool,
     /// Whether the next command runs.
-    reached: Reached,
+    reached: Certainty,
     /// The last command surely did.
     succeeded: bool,
 }
 
 /// Whether a command of a line is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reached {
-    Surely,
-    Perhaps,
+enum Certainty {
+    Certain,
+    Possible,
 }
 
 /// Whether all comes to nothing if a command fails: nothing of the line catches that or goes on after it.

@@ -1,7 +1,8 @@
 use dbuild_digest::StepKey;
 use dbuild_events::{Event, LogStream, Outcome, StageInfo, Stamped, StepInfo};
 
-use super::{Build, State, plain};
+use super::plain;
+use crate::{Build, State};
 
 /// Two stages that do not need each other, and one that copies from both.
 pub(crate) fn events() -> Vec<Stamped> {
