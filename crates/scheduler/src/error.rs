@@ -130,21 +130,8 @@ pub enum StepError {
 }
 
 impl StepError {
-    /// The file that was not written and would have had to be, if that is what stopped the step: it changed before it was packed, or is
-    /// needed by another step.
-    pub(crate) fn unwritten(&self) -> Option<&LayerError> {
-        let is_so = |error: &&LayerError| {
-            matches!(error, LayerError::Changed { .. } | LayerError::NotUnpacked { .. })
-        };
-        self.of_layer().filter(is_so)
-    }
-
-    /// The damage to the files of a layer, if that is what stopped the step.
-    pub(crate) fn damage(&self) -> Option<&LayerError> {
-        self.of_layer().filter(|error| matches!(error, LayerError::Damaged { .. }))
-    }
-
-    fn of_layer(&self) -> Option<&LayerError> {
+    /// The error of a layer's files, if that is what stopped the step.
+    pub(crate) fn of_layer(&self) -> Option<&LayerError> {
         match self {
             Self::Layer(error) | Self::User(UserError::Layer(error)) => Some(error),
             Self::Copy { error: CopyError::Layer(error), .. } => Some(error),

@@ -20,14 +20,16 @@ mod summary;
 mod tests;
 mod worker;
 
-pub use build::{Built, BuiltTarget, ImageFiles, build, image_files, pinned_images};
+pub use build::{Attempts, Built, BuiltTarget, build};
 pub use cache::explain::{CacheMiss, Explainer, Reasons, outdated_words};
 pub use cache::lineage::{StepOutcome, StepOutcomes};
 pub use cache::step_inputs::{InputReader, Source};
 pub use error::{BuildError, StepError};
 pub use forecast::in_store::InStore;
 pub use forecast::{Forecast, Hit, Knowledge, KnownResult, Lookup, Miss, StepForecast, Verdict, forecast};
+pub use layers::chain_id::pinned_images;
 pub use layers::filesystem::{FileSystem, OwnLayer, StepResult};
+pub use layers::image_files::{ImageFiles, image_files};
 pub use layers::pack::pack_key;
 pub use layers::unwritten::snapshot_with_files;
 pub use request::{

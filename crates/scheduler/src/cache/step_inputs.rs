@@ -85,9 +85,9 @@ impl<'a, S: InputReader> StepInputs<'a, S> {
     }
 
     /// What is known of an input.
-    pub(crate) fn given(&self, id: StepId) -> Result<&InputState<S::Files>, StepError> {
+    pub(crate) fn state(&self, id: StepId) -> Result<&InputState<S::Files>, StepError> {
         let found = self.inputs.iter().find(|(input, _)| *input == id);
-        found.map(|(_, given)| given).ok_or(StepError::Internal("a step asked for what is no input of it"))
+        found.map(|(_, state)| state).ok_or(StepError::Internal("a step asked for what is no input of it"))
     }
 
     /// The inputs that the key has by their keys, and not by what they contain, and what they contain. The error is
@@ -95,7 +95,7 @@ impl<'a, S: InputReader> StepInputs<'a, S> {
     pub(crate) fn known_by_key(&self) -> Result<Vec<(StepId, TreeDigest)>, StepId> {
         let asked = self.known_by_key.borrow();
         let outputs = asked.iter().map(|id| {
-            let output = self.given(*id).ok().and_then(|given| given.output);
+            let output = self.state(*id).ok().and_then(|state| state.output);
             output.map(|output| (*id, output)).ok_or(*id)
         });
         outputs.collect()
@@ -111,7 +111,7 @@ impl<'a, S: InputReader> StepInputs<'a, S> {
             return Ok(Some(known));
         }
         let from = *self.step.sources().get(index).ok_or(StepError::Internal("no such source"))?;
-        let Some(files) = &self.given(from)?.files else { return Ok(None) };
+        let Some(files) = &self.state(from)?.files else { return Ok(None) };
         let source = Source { plan: self.plan, step: self.step, index, from };
         let made = self.files.select(&source, files)?;
         self.selections.borrow_mut()[index].clone_from(&made);
@@ -120,29 +120,29 @@ impl<'a, S: InputReader> StepInputs<'a, S> {
 }
 
 impl<'a> StepInputs<'a, Bases> {
-    /// Of a build: everything is known. `outputs` are in the order of [`Step::inputs`].
-    pub(crate) fn of_outputs(
+    /// Of a build: everything is known. `results` are in the order of [`Step::inputs`].
+    pub(crate) fn of_results(
         plan: &'a Plan,
         step: &'a Step,
         bases: &'a Bases,
-        outputs: &[Arc<StepResult>],
+        results: &[Arc<StepResult>],
     ) -> Self {
-        let given = outputs.iter().map(|output| InputState {
-            key: Some(output.standing),
-            output: Some(output.output),
-            files: Some(Arc::clone(output)),
+        let states = results.iter().map(|result| InputState {
+            key: Some(result.standing),
+            output: Some(result.output),
+            files: Some(Arc::clone(result)),
         });
-        Self::new(plan, step, bases, given.collect())
+        Self::new(plan, step, bases, states.collect())
     }
 
     /// What an input contains.
     pub(crate) fn output_of(&self, id: StepId) -> Result<TreeDigest, StepError> {
-        self.given(id)?.output.ok_or(StepError::Internal("an input is not done"))
+        self.state(id)?.output.ok_or(StepError::Internal("an input is not done"))
     }
 
     /// The file system of an input.
     pub(crate) fn files_of(&self, id: StepId) -> Result<&FileSystem, StepError> {
-        let output = self.given(id)?.files.as_ref().ok_or(StepError::Internal("an input is not done"))?;
+        let output = self.state(id)?.files.as_ref().ok_or(StepError::Internal("an input is not done"))?;
         Ok(&output.files)
     }
 
@@ -185,11 +185,11 @@ impl<S: InputReader> Inputs for StepInputs<'_, S> {
         if !asked.contains(&input) {
             asked.push(input);
         }
-        self.given(input).ok()?.key
+        self.state(input).ok()?.key
     }
 
     fn output(&self, input: StepId) -> Option<TreeDigest> {
-        self.given(input).ok()?.output
+        self.state(input).ok()?.output
     }
 
     fn selected(&self, source: usize) -> Option<SelectedPaths> {

@@ -13,7 +13,6 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use crate::error::StepError;
-use crate::worker::Shared;
 
 /// Starts packing as soon as a layer is there, and is asked for the results at the end.
 pub(crate) struct Packer {
@@ -61,8 +60,8 @@ impl Packer {
         }
     }
 
-    /// A step's layer is there.
-    pub(crate) fn layer(&self, step: StepId, snapshot: &Snapshot, files: &Files) {
+    /// Begins to pack a step's layer, if a target has it.
+    pub(crate) fn add_layer(&self, step: StepId, snapshot: &Snapshot, files: &Files) {
         if !self.wanted.contains(&step) {
             return;
         }
@@ -87,7 +86,7 @@ impl Packer {
                 Ok(packed)
             });
             let done = work.await.unwrap_or(Err(StepError::Stopped));
-            // Or whoever waits for it to begin waits for ever.
+            // A reader that waits for it to begin would wait for ever.
             shown.close();
             done
         });
@@ -110,8 +109,8 @@ impl Packer {
         !self.wanted.contains(&step) || self.store.packed(snapshot, &pack_key(&self.options)).is_some()
     }
 
-    /// A target begins with an image, whose blobs become the target's.
-    pub(crate) fn base(&self, _shared: &Shared, step: StepId, image: &Arc<BaseImage>) {
+    /// Records the base image of a target; its blobs are reused in the target's manifest.
+    pub(crate) fn add_base(&self, step: StepId, image: &Arc<BaseImage>) {
         if self.wanted.contains(&step) {
             self.bases.lock().unwrap_or_else(PoisonError::into_inner).push((step, Arc::clone(image)));
         }
@@ -139,7 +138,17 @@ pub fn pack_key(options: &PackOptions) -> PackKey {
     let PackOptions { compression, level, clamp_mtime } = options;
     let level = level.map_or("default".to_owned(), |level| level.to_string());
     let clamp = clamp_mtime.map_or("none".to_owned(), |clamp| clamp.to_string());
-    PackKey(format!("{compression:?}-{level}-{clamp}").to_ascii_lowercase())
+    PackKey(format!("{}-{level}-{clamp}", compression_name(*compression)))
+}
+
+/// A compression as keys name it: these words are kept in stores.
+const fn compression_name(compression: Compression) -> &'static str {
+    match compression {
+        Compression::Gzip => "gzip",
+        Compression::Estargz => "estargz",
+        Compression::Zstd => "zstd",
+        Compression::Uncompressed => "uncompressed",
+    }
 }
 
 /// The layers of a base image with the compression that is asked for; those that have it stay as they are.

@@ -6,7 +6,7 @@
 //! 3. A step that is done makes its users ready. The first that fails cancels all that is running, and
 //!    nothing is started after it. What was done stays done.
 //!
-//! This module does not know what a step does, what a cache is, or what a step gives: see [`Run`].
+//! This module does not know what a step does, what a cache is, or what a step gives: see [`StepRunner`].
 
 pub(crate) mod cancel;
 
@@ -20,16 +20,16 @@ use futures_util::stream::FuturesUnordered;
 
 use crate::schedule::cancel::{Cancel, Canceller};
 
-/// Something that carries out one step whose inputs are done.
+/// Something that executes one step whose inputs are done.
 ///
 /// Caching, single flight and limits are runners around runners.
-pub(crate) trait Run: Send + Sync + 'static {
+pub(crate) trait StepRunner: Send + Sync + 'static {
     /// What a step gives; handed to the steps that use it.
     type Output: Send + Sync + 'static;
     /// Why a step gives nothing.
     type Error: Send + 'static;
 
-    /// Carries out a step; `inputs` are in the order of [`dbuild_plan::Step::inputs`]. When `cancel` is
+    /// Executes a step; `inputs` are in the order of [`dbuild_plan::Step::inputs`]. When `cancel` is
     /// heard it returns soon, with an error.
     fn run(
         &self,
@@ -122,7 +122,7 @@ impl States {
 
 /// Runs every step of the plan. `paths` is the length of the longest path from each step to the end of
 /// the build ([`Plan::longest_paths`]). On success the outputs stand in the order of the step ids.
-pub(crate) async fn schedule<R: Run>(
+pub(crate) async fn schedule<R: StepRunner>(
     plan: &Plan,
     runner: Arc<R>,
     paths: Vec<u64>,
@@ -209,7 +209,7 @@ mod tests {
     use dbuild_plan::{Plan, PlanBuilder, Stage, StageId, Step, StepId, StepKind, Target, WorkdirStep};
     use tokio::sync::Barrier;
 
-    use super::{Run, Stop, schedule};
+    use super::{StepRunner, Stop, schedule};
     use crate::schedule::cancel::{Cancel, Canceller};
     use dbuild_plan::{CopySource, CopyStep};
 
@@ -263,7 +263,7 @@ mod tests {
         work: F,
     }
 
-    impl<F, W> Run for Runner<F>
+    impl<F, W> StepRunner for Runner<F>
     where
         F: Fn(StepId, Cancel) -> W + Send + Sync + 'static,
         W: Future<Output = Result<(), &'static str>> + Send,

@@ -16,33 +16,31 @@ use dbuild_plan::{Step, StepKind};
 use crate::cache::step_inputs::Source;
 use crate::error::StepError;
 use crate::request::ContextDir;
-use crate::worker::Shared;
+use crate::steps::step_context::StepContext;
 
-impl Shared {
-    /// The same error, or one that says more.
-    pub(crate) fn explain_missing(&self, step: &Step, error: StepError) -> StepError {
-        let StepError::Copy { error: CopyError::NotFound { path, near }, from: Some(place) } = error else {
-            return error;
-        };
-        let from = step.sources().into_iter().enumerate().find_map(|(index, from)| {
-            let source = Source { plan: self.plan(), step, index, from };
-            let StepKind::Context(context) = &self.plan().step(from).kind else { return None };
-            self.request.contexts.get(&context.name).filter(|_| source.place() == place)
-        });
-        let Some(context) = from else {
-            return StepError::Copy { error: CopyError::NotFound { path, near }, from: Some(place) };
-        };
-        let absence = explain_absence(&context.root, &context.ignore, &path).ok().flatten();
-        let why = absence.as_ref().map(|absence| reason(absence, &path, context)).unwrap_or_default();
-        let near = match absence {
-            Some(Absence { why: AbsenceReason::NotOnDisk, link: None, path }) => {
-                near_name(context, &String::from_utf8_lossy(path.as_bytes()))
-            }
-            _ => None,
-        };
-        let from = Some(format!("{place}{why}"));
-        StepError::Copy { error: CopyError::NotFound { path, near }, from }
-    }
+/// The same error, or one that says more.
+pub(crate) fn explain_not_found(context: &StepContext, step: &Step, error: StepError) -> StepError {
+    let StepError::Copy { error: CopyError::NotFound { path, near }, from: Some(place) } = error else {
+        return error;
+    };
+    let from = step.sources().into_iter().enumerate().find_map(|(index, from)| {
+        let source = Source { plan: context.plan(), step, index, from };
+        let StepKind::Context(step) = &context.plan().step(from).kind else { return None };
+        context.request.contexts.get(&step.name).filter(|_| source.place() == place)
+    });
+    let Some(context) = from else {
+        return StepError::Copy { error: CopyError::NotFound { path, near }, from: Some(place) };
+    };
+    let absence = explain_absence(&context.root, &context.ignore, &path).ok().flatten();
+    let why = absence.as_ref().map(|absence| reason(absence, &path, context)).unwrap_or_default();
+    let near = match absence {
+        Some(Absence { why: AbsenceReason::NotOnDisk, link: None, path }) => {
+            near_name(context, &String::from_utf8_lossy(path.as_bytes()))
+        }
+        _ => None,
+    };
+    let from = Some(format!("{place}{why}"));
+    StepError::Copy { error: CopyError::NotFound { path, near }, from }
 }
 
 /// Why a path is not there, as the end of a sentence; empty where there is no more to say.

@@ -373,7 +373,8 @@ pub(crate) fn bad_layer(image: &BaseImage, layer: &LayerDescriptor, problem: Str
     StepError::BadLayer { reference: image.reference.clone(), digest: layer.digest.to_string(), problem }
 }
 
-fn chains_of(image: &BaseImage) -> Vec<BlobDigest> {
+/// The chain ids of an image's layers, lowest first.
+pub(crate) fn chains_of(image: &BaseImage) -> Vec<BlobDigest> {
     chain_ids(image.layers.iter().map(|layer| layer.diff_id))
 }
 
