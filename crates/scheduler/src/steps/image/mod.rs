@@ -20,7 +20,7 @@ use tokio::runtime::Handle;
 use crate::BlobSource;
 use crate::error::StepError;
 use crate::schedule::cancel::{Cancel, Canceller};
-use crate::steps::image::pull::{Made, Puller, read_incoming};
+use crate::steps::image::pull::{Progress, PulledLayer, Puller, bad_layer, read_incoming};
 
 /// Layers of one image that are brought at the same time: as many as there are connections to a registry.
 const AT_A_TIME: usize = 6;
@@ -130,8 +130,7 @@ impl Bases {
         if shown {
             self.events.emit(Event::StepStarted { step: step.0 });
         }
-        let progress =
-            Progress { step, events: &*self.events, done: AtomicU64::new(0), total: total_size(image) };
+        let progress = Progress::new(step, image, &*self.events);
         let layers = self.bring_all(image, chains, &progress)?;
         if shown {
             let files = layers.iter().map(|layer| layer.tree.entries().len() as u64).sum();
@@ -188,9 +187,9 @@ impl Bases {
         &self,
         image: &BaseImage,
         chains: &[BlobDigest],
-        made: mpsc::Receiver<(usize, Result<Made, StepError>)>,
+        made: mpsc::Receiver<(usize, Result<PulledLayer, StepError>)>,
     ) -> Result<Vec<Snapshot>, StepError> {
-        let mut waiting: HashMap<usize, Made> = HashMap::new();
+        let mut waiting: HashMap<usize, PulledLayer> = HashMap::new();
         let mut layers: Vec<Snapshot> = Vec::new();
         let mut stack = Stack::default();
         for (layer, chain) in image.layers.iter().zip(chains) {
@@ -203,8 +202,8 @@ impl Bases {
                 waiting.insert(index, made?);
             };
             let snapshot = match made {
-                Made::Known(snapshot) => snapshot,
-                Made::Unpacked(draft, unpacked) => {
+                PulledLayer::Known(snapshot) => snapshot,
+                PulledLayer::Unpacked(draft, unpacked) => {
                     let made = unpacked.complete(&stack).map_err(|error| match error {
                         LayerError::Io { .. } | LayerError::Output(_) => StepError::Layer(error),
                         other => bad_layer(image, layer, other.to_string()),
@@ -231,11 +230,11 @@ impl Bases {
         Puller { store: &self.store, image, layer, progress, stop: [self.cancel.clone(), stopped.clone()] }
     }
 
-    fn one_layer(&self, puller: &Puller<'_>, chain: &BlobDigest) -> Result<Made, StepError> {
+    fn one_layer(&self, puller: &Puller<'_>, chain: &BlobDigest) -> Result<PulledLayer, StepError> {
         if let Some(snapshot) = unpacked(&self.store, chain) {
             // It has the content that the image claims; whether the image's blob has, too, is another question.
             self.verify(puller)?;
-            return Ok(Made::Known(snapshot));
+            return Ok(PulledLayer::Known(snapshot));
         }
         self.read_layer(puller, &|blob| puller.unpack(blob))
     }
@@ -315,8 +314,7 @@ impl Bases {
         if shown {
             self.events.emit(Event::StepStarted { step: step.0 });
         }
-        let progress =
-            Progress { step, events: &*self.events, done: AtomicU64::new(0), total: total_size(image) };
+        let progress = Progress::new(step, image, &*self.events);
         let (_, stopped) = Canceller::new();
         let fetched = std::thread::scope(|scope| {
             let pullers = image.layers.iter().map(|layer| self.puller(image, layer, &progress, &stopped));
@@ -347,30 +345,6 @@ impl Bases {
         // One that was verified in the past may be gone.
         self.fetch(puller, None)
     }
-}
-
-/// Bytes of all layers together, told from several threads.
-pub(crate) struct Progress<'a> {
-    step: StepId,
-    events: &'a dyn EventSink,
-    done: AtomicU64,
-    total: u64,
-}
-
-impl Progress<'_> {
-    fn add(&self, bytes: u64) {
-        let current = self.done.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        let (step, what, total) = (self.step.0, "pulling".to_owned(), Some(self.total));
-        self.events.emit(Event::StepProgress { step, what, current, total });
-    }
-}
-
-fn total_size(image: &BaseImage) -> u64 {
-    image.layers.iter().map(|layer| layer.size).sum()
-}
-
-pub(crate) fn bad_layer(image: &BaseImage, layer: &LayerDescriptor, problem: String) -> StepError {
-    StepError::BadLayer { reference: image.reference.clone(), digest: layer.digest.to_string(), problem }
 }
 
 /// The chain ids of an image's layers, lowest first.

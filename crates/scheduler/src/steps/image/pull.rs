@@ -5,15 +5,16 @@
 //! tar's digest is that of the image's config. A download that has to begin anew takes its draft with it.
 
 use std::io::{self, Read};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use dbuild_digest::{BlobDigest, BlobHasher};
+use dbuild_events::{Event, EventSink};
 use dbuild_layer::{LayerError, UnpackLimits, Unpacked, decompress, unpack};
-use dbuild_plan::{BaseImage, LayerDescriptor};
+use dbuild_plan::{BaseImage, LayerDescriptor, StepId};
 use dbuild_store::{Incoming, Snapshot, SnapshotDraft, Store};
 
 use crate::error::StepError;
 use crate::schedule::cancel::Cancel;
-use crate::steps::image::{Progress, bad_layer};
 
 /// A layer that is to be brought.
 pub(crate) struct Puller<'a> {
@@ -26,7 +27,7 @@ pub(crate) struct Puller<'a> {
 }
 
 /// A layer that was brought.
-pub(crate) enum Made {
+pub(crate) enum PulledLayer {
     /// It was unpacked already.
     Known(Snapshot),
     /// It is ready to be completed on the layers below it.
@@ -35,7 +36,7 @@ pub(crate) enum Made {
 
 impl Puller<'_> {
     /// Unpacks a blob from its beginning to its end.
-    pub(crate) fn unpack(&self, blob: impl Read + Send) -> Result<Made, StepError> {
+    pub(crate) fn unpack(&self, blob: impl Read + Send) -> Result<PulledLayer, StepError> {
         let bad = |problem: String| self.bad(problem);
         let draft = self.store.new_snapshot()?;
         let blob = Stoppable { blob, puller: self };
@@ -43,7 +44,7 @@ impl Puller<'_> {
         let unpacked = unpack(tar, &draft.fs_dir(), self.store.flavor(), &UnpackLimits::default())
             .map_err(|error| self.cause(error))?;
         self.compare(&unpacked.diff_id)?;
-        Ok(Made::Unpacked(draft, unpacked))
+        Ok(PulledLayer::Unpacked(draft, unpacked))
     }
 
     /// Compares the content of a blob with what the image's config says, and keeps nothing of it.
@@ -93,6 +94,31 @@ impl Puller<'_> {
     fn is_stopped(&self) -> bool {
         self.stop.iter().any(Cancel::is_canceled)
     }
+}
+
+/// Bytes of all layers together, reported from several threads.
+pub(crate) struct Progress<'a> {
+    step: StepId,
+    events: &'a dyn EventSink,
+    done: AtomicU64,
+    total: u64,
+}
+
+impl<'a> Progress<'a> {
+    pub(crate) fn new(step: StepId, image: &BaseImage, events: &'a dyn EventSink) -> Self {
+        let total = image.layers.iter().map(|layer| layer.size).sum();
+        Self { step, events, done: AtomicU64::new(0), total }
+    }
+
+    pub(crate) fn add(&self, bytes: u64) {
+        let current = self.done.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let (step, what, total) = (self.step.0, "pulling".to_owned(), Some(self.total));
+        self.events.emit(Event::StepProgress { step, what, current, total });
+    }
+}
+
+pub(crate) fn bad_layer(image: &BaseImage, layer: &LayerDescriptor, problem: String) -> StepError {
+    StepError::BadLayer { reference: image.reference.clone(), digest: layer.digest.to_string(), problem }
 }
 
 /// Reads what a download writes, as `read` does. `None`: nothing was written, or it did not become the blob.

@@ -2,6 +2,7 @@
 
 pub(crate) mod describe_mounts;
 pub(crate) mod mounts;
+pub(crate) mod owner;
 pub(crate) mod run_damage;
 pub(crate) mod ssh_agent;
 

@@ -4,7 +4,6 @@
 //! again for a shell there cannot be another thing than what the command had. This module does not know of plans.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use dbuild_events::{MountInfo, MountType};
@@ -18,6 +17,7 @@ use crate::error::StepError;
 use crate::layers::filesystem::stack_of_one;
 use crate::layers::flatten::directories;
 use crate::request::Secret;
+use crate::steps::run::owner::set_owner;
 use crate::steps::run::ssh_agent::AgentSocket;
 
 /// Where the mounts of a command come from.
@@ -118,7 +118,7 @@ impl Mounter<'_> {
         let mut wrong = None;
         let anew = (self.begins_anew)(name);
         let cache = self.store.cache_mount(name, *sharing, anew, |dir| match from {
-            None => own(dir, *mode, *uid, *gid),
+            None => set_owner(dir, *mode, *uid, *gid),
             Some(from) => (self.files)(*from)
                 .and_then(|stack| fill(&stack, source, dir, self.store.flavor()))
                 .map_err(|error| {
@@ -258,15 +258,6 @@ fn fill(stack: &Stack, source: &str, dir: &Path, flavor: OverlayFlavor) -> Resul
     copy(&request, dir, flavor).map_err(failed)?;
     let top = stack.resolve(source, true).ok().and_then(|resolved| resolved.found);
     let (mode, uid, gid) = top.map_or((0o755, 0, 0), |top| (top.entry.mode, top.entry.uid, top.entry.gid));
-    own(dir, mode, uid, gid).map_err(|error| StepError::Needs(format!("a cache cannot be filled: {error}")))
-}
-
-/// Gives a file or directory an owner and a mode.
-pub(crate) fn own(path: &Path, mode: u32, uid: u32, gid: u32) -> std::io::Result<()> {
-    match std::os::unix::fs::chown(path, Some(uid), Some(gid)) {
-        // Without sub-ids there is nobody else to own it.
-        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error()) => {}
-        other => other?,
-    }
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+    set_owner(dir, mode, uid, gid)
+        .map_err(|error| StepError::Needs(format!("a cache cannot be filled: {error}")))
 }

@@ -12,7 +12,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::runtime::Handle;
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::steps::run::mounts::own;
+use crate::steps::run::owner::set_owner;
 
 /// More connections wait for one of these to end.
 const MOST_CONNECTIONS: usize = 64;
@@ -64,7 +64,7 @@ fn listen(dir: &Path, mode: u32, uid: u32, gid: u32) -> std::io::Result<std::os:
     let path = PathBuf::from(format!("/proc/self/fd/{}/agent", open.as_raw_fd()));
     let listener = std::os::unix::net::UnixListener::bind(&path)?;
     listener.set_nonblocking(true)?;
-    own(&path, mode, uid, gid)?;
+    set_owner(&path, mode, uid, gid)?;
     Ok(listener)
 }
 
