@@ -25,7 +25,8 @@ use crate::steps::step_context::StepContext;
 use crate::summary::summarize;
 use crate::worker::Worker;
 
-/// A build that is done: what its targets are made of. Holds all that they need until it is dropped.
+/// A build that is done: what its targets are made of. Holds all that they need until it is
+/// dropped.
 pub struct Built {
     worker: Arc<Worker>,
     results: Vec<Arc<StepResult>>,
@@ -40,12 +41,14 @@ pub struct BuiltTarget {
     pub stage: StageId,
     /// What the image is for, as its papers say.
     pub platform: Platform,
-    /// Its layers as they are exported, the base image's first; empty where the request asked for no packing.
+    /// Its layers as they are exported, the base image's first; empty where the request asked for
+    /// no packing.
     pub layers: Vec<PackedLayer>,
     /// The bytes of all its layers' files; 0 where the base image was never unpacked here.
     pub unpacked: u64,
     files: FileSystem,
-    /// When each layer that a step made was made first, in milliseconds since 1970; `None` for the base image's.
+    /// When each layer that a step made was made first, in milliseconds since 1970; `None` for the
+    /// base image's.
     times: Vec<Option<u64>>,
 }
 
@@ -63,8 +66,8 @@ impl Attempts {
         Self(Retry::new(request))
     }
 
-    /// Runs the build, and again as long as what made it fail can be mended. Must be called on a tokio runtime with
-    /// several threads.
+    /// Runs the build, and again as long as what made it fail can be mended. Must be called on a
+    /// tokio runtime with several threads.
     pub async fn run(&mut self) -> Result<Built, BuildError> {
         loop {
             let done = run_once(self.0.request()).await;
@@ -75,7 +78,8 @@ impl Attempts {
         }
     }
 
-    /// Forgets a result that was found damaged while it was exported. `false`: running the build again would not help.
+    /// Forgets a result that was found damaged while it was exported. `false`: running the build
+    /// again would not help.
     pub fn forget_damaged(&mut self, damage: &LayerError) -> bool {
         self.0.forget_damaged(damage)
     }
@@ -155,8 +159,8 @@ async fn finish(
     Ok(targets)
 }
 
-/// The packed layers of the targets by their steps, once all are there, and the blobs of the base images too. The request's
-/// listener hears of the first target's before.
+/// The packed layers of the targets by their steps, once all are there, and the blobs of the base
+/// images too. The request's listener hears of the first target's before.
 async fn packed_layers(
     worker: &Worker,
     packer: &Packer,
@@ -263,7 +267,8 @@ impl Built {
 }
 
 impl BuiltTarget {
-    /// When each layer was made first, in milliseconds since 1970, lowest first; `None` for those of the base image.
+    /// When each layer was made first, in milliseconds since 1970, lowest first; `None` for those
+    /// of the base image.
     pub fn layer_times(&self) -> &[Option<u64>] {
         &self.times
     }

@@ -21,8 +21,8 @@ pub enum BuildError {
 }
 
 impl StepError {
-    /// The command of a RUN failed, or could not be started: there is a place to look at, which is kept. Where the command is
-    /// for another processor, so would be the shell.
+    /// Whether the command of a RUN failed, or could not be started: the files that it saw are
+    /// kept. Where the command is for another processor, so would be the shell.
     pub fn is_of_command(&self) -> bool {
         match self {
             Self::Command { .. } => true,
@@ -67,10 +67,10 @@ pub enum StepError {
         /// Why not.
         error: LayerError,
     },
-    /// A base image that cannot be had.
+    /// A base image that was not pulled.
     #[error("{0}")]
     Pull(BlobSourceError),
-    /// A file or a repository that cannot be had.
+    /// A file or a repository that was not downloaded.
     #[error("{0}")]
     Remote(BlobSourceError),
     /// A file that is not the one that its checksum says.

@@ -1,9 +1,9 @@
 //! Runs a plan: order, cache policy, single flight, and the execution of each kind of step.
 //!
-//! [`build`] takes a [`Request`] and gives what the targets are made of. Read `schedule/mod.rs` first (the order of
-//! work), then `worker.rs` (one step from key to record). This crate opens no connection: layers that are
-//! missing come from the [`BlobSource`] of the request, what a URL names from its
-//! [`crate::RemoteSource`].
+//! [`build`] takes a [`Request`] and gives what the targets are made of. Read `schedule/mod.rs`
+//! first (the order of work), then `worker.rs` (one step from key to record). This crate opens no
+//! connection: layers that are missing come from the [`BlobSource`] of the request, what a URL
+//! names from its [`crate::RemoteSource`].
 
 mod build;
 mod cache;

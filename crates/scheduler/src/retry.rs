@@ -1,8 +1,9 @@
-//! Builds that are begun again: since the files of a result that was found in the cache are damaged, or since files that were not
-//! written would have had to be.
+//! Builds that are begun again: since the files of a result that was found in the cache are
+//! damaged, or since files that were not written would have had to be.
 //!
-//! What makes a build begin again is mended first: a damaged result is forgotten, so that its step runs; files are all
-//! written from then on. What the build has done is found in the cache. Events that it would emit once more are left out.
+//! What makes a build begin again is mended first: a damaged result is forgotten, so that its step
+//! runs; files are all written from then on. What the build has done is found in the cache. Events
+//! that it would emit once more are left out.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,5 +1,5 @@
-//! Executes the steps of one build: the cache is asked, work that another thread or process does is waited for, and only then
-//! is something done. What is done is published before it is reported.
+//! Executes the steps of one build: the cache is asked, work that another thread or process does is
+//! waited for, and only then is something done. What is done is published before it is reported.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -161,7 +161,8 @@ impl Worker {
         Ok(base_result(key, output, Base::Context(Arc::new(tree), root), false))
     }
 
-    /// `downloaded` is the step's result where it had to be fetched before the step could be keyed, and when that began.
+    /// `downloaded` is the step's result where it had to be fetched before the step could be keyed,
+    /// and when that began.
     fn cached_or_executed(
         &self,
         (id, step): (StepId, &Step),
@@ -171,11 +172,12 @@ impl Worker {
     ) -> Result<StepResult, StepError> {
         let (context, cache) = (&*self.context, &*self.cache);
         let keyed = cache.keyed(id, step, inputs);
-        let keyed = keyed.map_err(|error| explain_not_found(context, step, error))?;
+        let keyed = keyed.map_err(|error| explain_not_found(context, step, inputs.failed_source(), error))?;
         if let Some(hit) = cache.look_up(&keyed, step, inputs) {
             return Ok(self.found(keyed, hit));
         }
-        // Another thread or process may be at the same work; then its result is ours, with --no-cache too.
+        // Another thread or process may be at the same work; then its result is ours, with
+        // --no-cache too.
         let lock = cache.lock(&keyed.key, step, cancel)?;
         if let Some(hit) = cache.look_up_locked(&lock, &keyed, step, inputs) {
             return Ok(self.found(keyed, hit));
@@ -200,8 +202,8 @@ impl Worker {
         Ok(self.finished(keyed, made, false))
     }
 
-    /// What a step gives, if that takes no more than a look into the store: then it is not worth a thread. Files are
-    /// not looked into here, since they may have to be brought.
+    /// What a step gives, if that takes no more than a look into the store: then it is not worth a
+    /// thread. Files are not looked into here, since they may have to be brought.
     fn at_once(&self, id: StepId, inputs: &[Arc<StepResult>], cancel: &Cancel) -> Option<StepResult> {
         let plan = self.context.plan();
         let step = plan.step(id);

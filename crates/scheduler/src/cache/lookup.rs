@@ -1,7 +1,7 @@
 //! The protocol of the cache: look up, lock, look up once more, explain, execute, publish.
 //!
-//! The second look finds what another thread or process has made meanwhile; with `--no-cache` too, since that is not older
-//! than the step. Trouble with the cache costs time, never the build.
+//! The second look finds what another thread or process has made meanwhile; with `--no-cache` too,
+//! since that is not older than the step. Trouble with the cache costs time, never the build.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,7 +38,8 @@ pub(crate) struct StepCache {
     outcomes: Mutex<HashMap<StepId, StepOutcome>>,
     /// Keys whose results this build made: with `--no-cache` they may be used all the same.
     made_here: Mutex<HashSet<StepKey>>,
-    /// Keys that a step of this build has tried to lock: waiting on one of them means waiting on that step.
+    /// Keys that a step of this build has tried to lock: waiting on one of them means waiting on
+    /// that step.
     wanted_here: Mutex<HashSet<StepKey>>,
     trouble_reported: AtomicBool,
 }
@@ -133,7 +134,8 @@ impl StepCache {
         self.unwritten.usable(keyed.id, step, inputs, hit)
     }
 
-    /// The same under the lock: what was made since somebody began to wait for it is used in any case.
+    /// The same under the lock: what was made since somebody began to wait for it is used in any
+    /// case.
     pub(crate) fn look_up_locked(
         &self,
         lock: &WorkLock,
@@ -193,8 +195,8 @@ impl StepCache {
         context.emit(Event::StepExplained { step: id.0, reasons, differences, inputs });
     }
 
-    /// Publishes what a step made, snapshot before record. Where the same instruction has given the same tree before,
-    /// the first result stays, so that an image does not change without a reason.
+    /// Publishes what a step made, snapshot before record. Where the same instruction has given the
+    /// same tree before, the first result stays, so that an image does not change without a reason.
     pub(crate) fn publish(
         &self,
         keyed: &KeyedStep,
@@ -205,7 +207,8 @@ impl StepCache {
     ) -> Result<StoredLayer, StepError> {
         let Executed { content, tree, unkeyed } = executed;
         let store = self.context.store();
-        // As the plan has it: what it takes is expected of the next build's, whatever a branch names then.
+        // As the plan has it: what it takes is expected of the next build's, whatever a branch
+        // names then.
         let step = self.context.plan().step(keyed.id);
         let layer = tree.digest();
         let first = store.known_result(&definition(step), &layer).and_then(|id| store.snapshot(&id));
@@ -270,7 +273,8 @@ impl StepCache {
         self.may_use(step, &keyed.key).then(|| self.made_since(&keyed.key, &keyed.made_from, 0)).flatten()
     }
 
-    /// A result that is not older than `since_ms`, and that was made from what the inputs contain now.
+    /// A result that is not older than `since_ms`, and that was made from what the inputs contain
+    /// now.
     fn made_since(
         &self,
         key: &StepKey,

@@ -1,4 +1,5 @@
-//! What is known without doing anything: the store's records and indexes, and the contexts as they are.
+//! What is known without doing anything: the store's records and indexes, and the contexts as they
+//! are.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -33,7 +34,8 @@ impl<'a> InStore<'a> {
         Self { store, contexts, touched: Vec::new() }
     }
 
-    /// Takes these files (absolute; of a directory all files in it) to have a content that they never had.
+    /// Takes these files (absolute; of a directory all files in it) to have a content that they
+    /// never had.
     pub fn touching(mut self, files: impl IntoIterator<Item = PathBuf>) -> Self {
         self.touched.extend(files.into_iter().map(|file| (file, false)));
         self

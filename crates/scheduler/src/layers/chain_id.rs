@@ -1,4 +1,5 @@
-//! The layers of images by their chain ids, under which those who start from an image find them unpacked.
+//! The layers of images by their chain ids, under which a build that starts from an image finds
+//! them unpacked.
 
 use dbuild_digest::BlobDigest;
 use dbuild_events::{Event, LayerInfo};
@@ -8,7 +9,8 @@ use dbuild_store::{PackedLayer, Store};
 use crate::layers::filesystem::FileSystem;
 use crate::steps::image::chains_of;
 
-/// Links the layers that steps made to their chain ids, so that nobody who starts from this image unpacks them.
+/// Links the layers that steps made to their chain ids, so that a build that starts from this image
+/// need not unpack them.
 pub(crate) fn link_chains(store: &Store, files: &FileSystem, chains: &[BlobDigest]) {
     let own = files.own_layers();
     let below = chains.len() - own.len();

@@ -24,12 +24,12 @@ pub(crate) struct Packer {
     runtime: Handle,
     /// Compressing more layers at a time than there are cores only takes memory.
     limit: Arc<Semaphore>,
-    layers: Mutex<HashMap<StepId, Packing>>,
+    layers: Mutex<HashMap<StepId, PackTask>>,
     bases: Mutex<Vec<(StepId, Arc<BaseImage>)>>,
 }
 
 /// A layer that is packed, or being packed.
-struct Packing {
+struct PackTask {
     task: JoinHandle<Result<PackedLayer, StepError>>,
     /// What is written of it meanwhile.
     incoming: Incoming,
@@ -90,14 +90,14 @@ impl Packer {
             shown.close();
             done
         });
-        let packing = Packing { task, incoming, packed };
+        let packing = PackTask { task, incoming, packed };
         self.layers.lock().unwrap_or_else(PoisonError::into_inner).insert(step, packing);
     }
 
     /// The layer of a step, packed or not.
     pub(crate) fn awaited(&self, step: StepId) -> Option<Awaited> {
         let layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
-        let Packing { incoming, packed, .. } = layers.get(&step)?;
+        let PackTask { incoming, packed, .. } = layers.get(&step)?;
         Some(match packed.get() {
             Some((digest, size)) => Awaited::There(*digest, *size),
             None => Awaited::Coming(incoming.clone()),
@@ -125,7 +125,7 @@ impl Packer {
     pub(crate) async fn finish(&self) -> Result<HashMap<StepId, PackedLayer>, (StepId, StepError)> {
         let tasks = std::mem::take(&mut *self.layers.lock().unwrap_or_else(PoisonError::into_inner));
         let mut packed = HashMap::with_capacity(tasks.len());
-        for (step, Packing { task, .. }) in tasks {
+        for (step, PackTask { task, .. }) in tasks {
             let layer = task.await.unwrap_or(Err(StepError::Stopped)).map_err(|error| (step, error))?;
             packed.insert(step, layer);
         }
@@ -151,7 +151,8 @@ const fn compression_name(compression: Compression) -> &'static str {
     }
 }
 
-/// The layers of a base image with the compression that is asked for; those that have it stay as they are.
+/// The layers of a base image with the compression that is asked for; those that have it stay as
+/// they are.
 pub(crate) fn repack_base(
     store: &Store,
     layers: &[PackedLayer],

@@ -1,13 +1,15 @@
 //! Layers whose files are not written, since the build needs them only to be packed.
 //!
-//! The layer of a COPY from the context which the image alone uses is packed straight from the context
-//! ([`dbuild_layer::borrow`]); the store keeps its index and its blob. Which layers those are is seen from the plan. A later
-//! build may need more: then the same COPY is decided once more from the same files, and its files are read from where they
-//! are, or written ([`UnwrittenLayers::usable`]); the step is a hit all the same.
+//! The layer of a COPY from the context which the image alone uses is packed straight from the
+//! context ([`dbuild_layer::borrow`]); the store keeps its index and its blob. Which layers those
+//! are is seen from the plan. A later build may need more: then the same COPY is decided once more
+//! from the same files, and its files are read from where they are, or written
+//! ([`UnwrittenLayers::usable`]); the step is a hit all the same.
 //!
-//! Two things are seen only on the way: that a file changed between the walk of the context and the packing, and that a COPY
-//! that must be executed takes from a layer of the cache that has no files. Then the build begins again, with every file
-//! written (`retry.rs`); what it has done is found.
+//! Two things are seen only on the way: that a file changed between the walk of the context and the
+//! packing, and that a COPY that must be executed takes from a layer of the cache that has no
+//! files. Then the build begins again, with every file written (`retry.rs`); what it has done is
+//! found.
 
 use std::sync::Arc;
 
@@ -87,8 +89,8 @@ fn has_names(owner: &str) -> bool {
     !owner.bytes().all(|byte| byte.is_ascii_digit() || byte == b':')
 }
 
-/// A snapshot with its files. Those that were never written are unpacked from the layer's blob; `below` is what the layer
-/// stands on.
+/// A snapshot with its files. Those that were never written are unpacked from the layer's blob;
+/// `below` is what the layer stands on.
 pub fn snapshot_with_files(store: &Store, snapshot: Snapshot, below: &Stack) -> Result<Snapshot, StepError> {
     if snapshot.dir.is_some() {
         return Ok(snapshot);
@@ -125,8 +127,8 @@ impl UnwrittenLayers {
             && (paths >= policy.paths || bytes() >= policy.bytes)
     }
 
-    /// A result of the cache, with its files as far as this build needs them. `None`: they are gone, so that the step must
-    /// be executed.
+    /// A result of the cache, with its files as far as this build needs them. `None`: they are
+    /// gone, so that the step must be executed.
     pub(crate) fn usable(
         &self,
         id: StepId,
@@ -189,8 +191,9 @@ impl UnwrittenLayers {
         }
     }
 
-    /// The first result of a COPY as it can be kept beside what was made now. If its files were never written and those made
-    /// now were, they are written once more, with the times that its index says: what was made now has the times of now.
+    /// The first result of a COPY as it can be kept beside what was made now. If its files were
+    /// never written and those made now were, they are written once more, with the times that its
+    /// index says: what was made now has the times of now.
     pub(crate) fn with_its_times(
         &self,
         step: &Step,
@@ -206,7 +209,8 @@ impl UnwrittenLayers {
         }
     }
 
-    /// The file system of a step that is done, with files that were not written read from where they are.
+    /// The file system of a step that is done, with files that were not written read from where
+    /// they are.
     pub(crate) fn readable(&self, results: &[Arc<StepResult>], id: StepId) -> Option<Stack> {
         let files = &results.get(id.index())?.files;
         let mut layers = files.stack(&self.context.bases).ok()?.layers().to_vec();
@@ -223,7 +227,8 @@ impl UnwrittenLayers {
         Some(Stack::new(layers))
     }
 
-    /// The files of a COPY that is done, where they are copied from. The outer `None`: an input has no result.
+    /// The files of a COPY that is done, where they are copied from. The outer `None`: an input has
+    /// no result.
     fn locate_again(
         &self,
         step: &Step,
@@ -244,7 +249,8 @@ impl UnwrittenLayers {
         Some(self.locate(copy, &inputs, tree).ok())
     }
 
-    /// Puts what a step made into the store. `first` is the first result of its words and content, if there is one.
+    /// Puts what a step made into the store. `first` is the first result of its words and content,
+    /// if there is one.
     pub(crate) fn publish(
         &self,
         first: Option<Snapshot>,

@@ -9,7 +9,8 @@ use dbuild_plan::ContextStep;
 use crate::error::StepError;
 use crate::request::ContextDir;
 
-/// The index of a context as far as the plan selects from it, and the directory where its files are.
+/// The index of a context as far as the plan selects from it, and the directory where its files
+/// are.
 pub(crate) fn read_context(
     contexts: &BTreeMap<Option<String>, ContextDir>,
     step: &ContextStep,

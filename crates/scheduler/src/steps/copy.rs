@@ -80,8 +80,8 @@ pub(crate) fn write_copy(context: &StepContext, request: &CopyRequest<'_>) -> Re
     Ok(copied(context, draft, made))
 }
 
-/// What the same instruction gave last: most files of a context are as they were then. For a few files it is not
-/// worth the look.
+/// What the same instruction gave last: most files of a context are as they were then. For a few
+/// files it is not worth the look.
 fn earlier_result(context: &StepContext, id: StepId, selections: &[Arc<Selection>]) -> Option<StackLayer> {
     if selections.iter().map(|selection| selection.live_paths()).sum::<usize>() < WORTH_A_LOOK {
         return None;
@@ -111,8 +111,8 @@ pub(crate) fn copied(context: &StepContext, draft: SnapshotDraft, made: Made) ->
     Executed { unkeyed: !changed.is_empty(), ..Executed::written(draft, tree) }
 }
 
-/// Whether a source is unpacked if it is an archive. ADD unpacks those of a local context, and those of a server only where
-/// a flag says so.
+/// Whether a source is unpacked if it is an archive. ADD unpacks those of a local context, and
+/// those of a server only where a flag says so.
 fn unpacks(plan: &Plan, step: &CopyStep, from: StepId) -> bool {
     let is_local = matches!(plan.step(from).kind, StepKind::Context(_));
     step.unpack.unwrap_or(is_local)

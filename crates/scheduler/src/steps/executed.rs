@@ -9,7 +9,8 @@ use dbuild_store::SnapshotDraft;
 pub(crate) struct Executed {
     pub(crate) content: Content,
     pub(crate) tree: Arc<Tree>,
-    /// The result is what was asked for, but not what the key says: a file changed while it was copied.
+    /// The result is what was asked for, but not what the key says: a file changed while it was
+    /// copied.
     pub(crate) unkeyed: bool,
 }
 

@@ -1,5 +1,6 @@
-//! The execution of each kind of step: from what it is handed ([`StepContext`], [`StepInputs`]) to what it gives
-//! ([`Executed`]). Nothing here knows of the cache's records, but for what a server gave before.
+//! The execution of each kind of step: from what it is handed ([`StepContext`], [`StepInputs`]) to
+//! what it gives ([`Executed`]). Nothing here knows of the cache's records, but for what a server
+//! gave before.
 
 pub(crate) mod context;
 pub(crate) mod copy;
@@ -26,7 +27,8 @@ use crate::steps::run::run;
 use crate::steps::step_context::StepContext;
 use crate::steps::workdir::workdir;
 
-/// Executes a step. `stays_unwritten` decides whether the files of a COPY that selects this stay where they are.
+/// Executes a step. `stays_unwritten` decides whether the files of a COPY that selects this stay
+/// where they are.
 pub(crate) fn execute(
     context: &StepContext,
     (id, step): (StepId, &Step),

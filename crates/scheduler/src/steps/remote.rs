@@ -1,9 +1,10 @@
 //! What comes from a network: files of servers and checkouts of repositories.
 //!
-//! Such a step is first *pinned*, then keyed. Pinning finds out what its words mean now: the digest of a file, the
-//! commit of a branch. A file's server is asked for the bytes only if they differ from those that are here; a checksum
-//! or the full id of a commit says it all, and nobody is asked. A step that copies from such a step is keyed on what is
-//! selected, so it does not matter where the bytes came from, nor when.
+//! Such a step is first *pinned*, then keyed. Pinning finds out what its words mean now: the digest
+//! of a file, the commit of a branch. A file's server is asked for the bytes only if they differ
+//! from those that are here; a checksum or the full id of a commit says it all, and nobody is
+//! asked. A step that copies from such a step is keyed on what is selected, so it does not matter
+//! where the bytes came from, nor when.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -164,7 +165,7 @@ fn download(
     let credential = first_secret(
         context,
         &[
-            (format!("HTTP_AUTH_HEADER_{host}"), Credential::Header as Kind),
+            (format!("HTTP_AUTH_HEADER_{host}"), Credential::Header as CredentialForm),
             (format!("HTTP_AUTH_TOKEN_{host}"), Credential::Token),
         ],
     )?;
@@ -191,8 +192,9 @@ fn download(
     Ok(DownloadOutcome::File { digest, validators, executed })
 }
 
-/// The object that a reference names now: of an annotated tag the commit, unless `.git` is wanted, which has the tag.
-/// With it comes the reference's name in full, where it has to be asked for by its name.
+/// The object that a reference names now: of an annotated tag the commit, unless `.git` is wanted,
+/// which has the tag. With it comes the reference's name in full, where it has to be asked for by
+/// its name.
 fn ask_repository(
     context: &StepContext,
     git: &GitStep,
@@ -260,7 +262,7 @@ fn with_repository<T>(
     let credential = first_secret(
         context,
         &[
-            (format!("GIT_AUTH_HEADER.{host}"), Credential::Header as Kind),
+            (format!("GIT_AUTH_HEADER.{host}"), Credential::Header as CredentialForm),
             (format!("GIT_AUTH_TOKEN.{host}"), Credential::Token),
             ("GIT_AUTH_HEADER".to_owned(), Credential::Header),
             ("GIT_AUTH_TOKEN".to_owned(), Credential::Token),
@@ -276,7 +278,10 @@ fn with_repository<T>(
 }
 
 /// The first of these secrets that the command line gives.
-fn first_secret(context: &StepContext, names: &[(String, Kind)]) -> Result<Option<Credential>, StepError> {
+fn first_secret(
+    context: &StepContext,
+    names: &[(String, CredentialForm)],
+) -> Result<Option<Credential>, StepError> {
     for (name, kind) in names {
         if let Some(value) = context.secret(name)? {
             let text = String::from_utf8_lossy(&value).trim().to_owned();
@@ -305,7 +310,7 @@ fn scanned(context: &StepContext, draft: SnapshotDraft) -> Result<Executed, Step
     Ok(Executed::written(draft, tree))
 }
 
-type Kind = fn(String) -> Credential;
+type CredentialForm = fn(String) -> Credential;
 
 enum DownloadOutcome {
     Unchanged,

@@ -20,8 +20,8 @@ pub(crate) struct StepContext {
     pub(crate) runtime: Handle,
     /// The directory below every command's root; `None` where it could not be made.
     pub(crate) mount_points: OnceLock<Option<PathBuf>>,
-    /// The cache mounts that a step of this build which may not use the cache has begun anew. The next one takes
-    /// them as they are.
+    /// The cache mounts that a step of this build which may not use the cache has begun anew. The
+    /// next one takes them as they are.
     renewed_cache_mounts: Mutex<HashSet<String>>,
 }
 
@@ -60,7 +60,8 @@ impl StepContext {
         self.request.cache.allows(self.plan(), step)
     }
 
-    /// Whether a step begins a cache mount anew: once in a build, for the first step that may not use the cache.
+    /// Whether a step begins a cache mount anew: once in a build, for the first step that may not
+    /// use the cache.
     pub(crate) fn begins_anew(&self, id: StepId, mount: &str) -> bool {
         let mut renewed = self.renewed_cache_mounts.lock().unwrap_or_else(PoisonError::into_inner);
         !self.may_use_cache(self.plan().step(id)) && renewed.insert(mount.to_owned())

@@ -22,7 +22,7 @@ fn built(space: &Space, dockerfile: &str, events: Arc<dyn EventSink>) -> Built {
     space.built(lowered(dockerfile), strategy(DEFAULT_STRATEGY).unwrap(), CacheUse::All, events)
 }
 
-/// The build, and the steps that it carried out, but for contexts.
+/// The build, and the steps that it executed, but for contexts.
 fn build(space: &Space, dockerfile: &str) -> (Built, Vec<String>) {
     let events = Arc::new(Collector::default());
     let built = built(space, dockerfile, Arc::clone(&events) as _);
@@ -127,7 +127,7 @@ fn it_can_be_copied_from_in_the_same_build_and_later() {
     assert_eq!(steps, ["COPY --from=s /s/f2 /x"]);
     assert_eq!(read(&other, &text("f2"), "x"), Some(vec![7]));
     let source = other.results()[1..].iter().find_map(|output| output.files.own_layers().first());
-    assert_ne!(source.unwrap().snapshot.files(), Files::Absent, "who needs it twice finds it");
+    assert_ne!(source.unwrap().snapshot.files(), Files::Absent, "a step that needs it twice finds it");
     let (_, steps) = build(&space, &text("f0"));
     assert_eq!(steps, ["COPY --from=s /s/f0 /x"]);
 }

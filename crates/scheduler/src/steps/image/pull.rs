@@ -1,8 +1,9 @@
 //! One layer of a base image: unpacked while it comes.
 //!
-//! The downloading thread writes and hashes the blob; another follows it through the file ([`Incoming`]), decompresses, hashes the tar and
-//! unpacks into a draft. Nothing of a draft is seen by anybody before the blob is whole, its digest is that of the manifest, and the
-//! tar's digest is that of the image's config. A download that has to begin anew takes its draft with it.
+//! The downloading thread writes and hashes the blob; another follows it through the file
+//! ([`Incoming`]), decompresses, hashes the tar and unpacks into a draft. Nothing of a draft is
+//! seen by anybody before the blob is whole, its digest is that of the manifest, and the tar's
+//! digest is that of the image's config. A download that has to begin anew takes its draft with it.
 
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,7 +23,8 @@ pub(crate) struct Puller<'a> {
     pub(crate) image: &'a BaseImage,
     pub(crate) layer: &'a LayerDescriptor,
     pub(crate) progress: &'a Progress<'a>,
-    /// Signals that end the work: the build's own, and that of another layer of the image that failed.
+    /// Signals that end the work: the build's own, and that of another layer of the image that
+    /// failed.
     pub(crate) stop: [Cancel; 2],
 }
 
@@ -39,7 +41,7 @@ impl Puller<'_> {
     pub(crate) fn unpack(&self, blob: impl Read + Send) -> Result<PulledLayer, StepError> {
         let bad = |problem: String| self.bad(problem);
         let draft = self.store.new_snapshot()?;
-        let blob = Stoppable { blob, puller: self };
+        let blob = StoppableReader { blob, puller: self };
         let tar = decompress(blob).map_err(|error| bad(error.to_string()))?;
         let unpacked = unpack(tar, &draft.fs_dir(), self.store.flavor(), &UnpackLimits::default())
             .map_err(|error| self.cause(error))?;
@@ -49,7 +51,7 @@ impl Puller<'_> {
 
     /// Compares the content of a blob with what the image's config says, and keeps nothing of it.
     pub(crate) fn hash(&self, blob: impl Read + Send) -> Result<(), StepError> {
-        let blob = Stoppable { blob, puller: self };
+        let blob = StoppableReader { blob, puller: self };
         let mut tar = decompress(blob).map_err(|error| self.bad(error.to_string()))?;
         let mut hasher = BlobHasher::default();
         let mut buffer = vec![0; 256 << 10];
@@ -121,7 +123,8 @@ pub(crate) fn bad_layer(image: &BaseImage, layer: &LayerDescriptor, problem: Str
     StepError::BadLayer { reference: image.reference.clone(), digest: layer.digest.to_string(), problem }
 }
 
-/// Reads what a download writes, as `read` does. `None`: nothing was written, or it did not become the blob.
+/// Reads what a download writes, as `read` does. `None`: nothing was written, or it did not become
+/// the blob.
 pub(crate) fn read_incoming<T>(
     incoming: &Incoming,
     read: &(dyn Fn(&mut (dyn Read + Send)) -> Result<T, StepError> + Sync),
@@ -139,12 +142,12 @@ pub(crate) fn read_incoming<T>(
 }
 
 /// Reads until the work is stopped.
-struct Stoppable<'a, R> {
+struct StoppableReader<'a, R> {
     blob: R,
     puller: &'a Puller<'a>,
 }
 
-impl<R: Read> Read for Stoppable<'_, R> {
+impl<R: Read> Read for StoppableReader<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         if self.puller.is_stopped() {
             return Err(std::io::Error::other("it was stopped"));

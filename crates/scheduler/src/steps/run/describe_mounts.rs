@@ -7,12 +7,12 @@ use dbuild_plan::{Mount, MountKind, RunStep, StepId};
 
 use crate::cache::step_inputs::StepInputs;
 use crate::error::StepError;
-use crate::layers::flatten::in_one;
+use crate::layers::flatten::merged_layer;
 use crate::steps::run::mounts::{no_agent, no_secret};
 use crate::steps::step_context::StepContext;
 
-/// The mounts of a command, by target, as the key has them: a mount inside another one comes after it, however they are
-/// written. What is optional and not given is not among them.
+/// The mounts of a command, by target, as the key has them: a mount inside another one comes after
+/// it, however they are written. What is optional and not given is not among them.
 pub(crate) fn describe_mounts(
     context: &StepContext,
     run: &RunStep,
@@ -66,8 +66,8 @@ fn describe_mount(
     Ok(Some(described))
 }
 
-/// The files of a context cannot be mounted where they are: what is ignored must not be seen. What is left is copied,
-/// once. `None`: it is no context.
+/// The files of a context cannot be mounted where they are: what is ignored must not be seen. What
+/// is left is copied, once. `None`: it is no context.
 fn merged_context(
     context: &StepContext,
     from: StepId,
@@ -82,11 +82,11 @@ fn merged_context(
     framed.bytes(output.as_bytes());
     let key = StepKey::from_bytes(framed.finish());
     let text = "context for RUN --mount=type=bind";
-    Ok(Some(in_one(context.store(), key, text, &stack)?.id))
+    Ok(Some(merged_layer(context.store(), key, text, &stack)?.id))
 }
 
-/// What a cache directory is known by: one that begins with files of another place, or with another owner or mode, is
-/// another one, as in BuildKit.
+/// What a cache directory is known by: one that begins with files of another place, or with another
+/// owner or mode, is another one, as in BuildKit.
 fn cache_name(kind: &MountKind, inputs: &StepInputs<'_>) -> Result<String, StepError> {
     let MountKind::Cache { id, from, source, mode, uid, gid, .. } = kind else {
         return Err(StepError::Internal("a mount without a cache was asked for its cache"));

@@ -137,8 +137,9 @@ fn process(machine: &Machine, run: &RunStep, user: users::User, root: Rootfs) ->
     Ok(spec)
 }
 
-/// The directories that a command sees, with the lowest one of all: the files that others are mounted on in every step. An image most often
-/// lacks them, and then they would be made above it and removed again for each step, with the directory they are in.
+/// The directories that a command sees, with the lowest one of all: the files that others are
+/// mounted on in every step. An image most often lacks them, and then they would be made above it
+/// and removed again for each step, with the directory they are in.
 fn with_mount_points(context: &StepContext, lower: Vec<PathBuf>) -> Vec<PathBuf> {
     let points = context.mount_points.get_or_init(|| make_mount_points(context.store()).ok());
     // Without layers nothing is stacked.
@@ -146,8 +147,9 @@ fn with_mount_points(context: &StepContext, lower: Vec<PathBuf>) -> Vec<PathBuf>
     points.chain(lower.iter().cloned()).collect()
 }
 
-/// Keeps what a command that failed had written (nothing, if it could not be started), so that somebody can look at it. No record leads to it: no build takes
-/// it for a result, and the next collection removes it. Trouble here must not hide why the command failed.
+/// Keeps what a command that failed had written (nothing, if it could not be started), so that
+/// somebody can look at it. No record leads to it: no build takes it for a result, and the next
+/// collection removes it. Trouble here must not hide why the command failed.
 fn keep_failed(
     context: &StepContext,
     (id, run): (StepId, &RunStep),
@@ -189,7 +191,7 @@ fn wait_for(context: &StepContext, id: StepId, spec: &Spec, cancel: &Cancel) -> 
         context.emit(Event::Note { text: text.clone() });
     }
     let pipes = [(LogStream::Stdout, running.take_stdout()), (LogStream::Stderr, running.take_stderr())];
-    let tail = Mutex::new(Tail::default());
+    let tail = Mutex::new(OutputTail::default());
     let exit = std::thread::scope(|scope| {
         for (stream, pipe) in pipes {
             let tail = &tail;
@@ -211,7 +213,7 @@ fn wait_for(context: &StepContext, id: StepId, spec: &Spec, cancel: &Cancel) -> 
     Err(StepError::Command { how, code, tail: tail.lines() })
 }
 
-fn hand_on(context: &StepContext, id: StepId, stream: LogStream, pipe: OwnedFd, tail: &Mutex<Tail>) {
+fn hand_on(context: &StepContext, id: StepId, stream: LogStream, pipe: OwnedFd, tail: &Mutex<OutputTail>) {
     let mut pipe = std::fs::File::from(pipe);
     let mut buffer = vec![0; 16 * 1024];
     let mut rest = 0;
@@ -235,8 +237,8 @@ fn hand_on(context: &StepContext, id: StepId, stream: LogStream, pipe: OwnedFd, 
     }
 }
 
-/// Makes the working directory where no layer has it, or an earlier step has taken it away: 0755, for `owner`. A RUN makes it
-/// for the user that it runs as, as BuildKit does.
+/// Makes the working directory where no layer has it, or an earlier step has taken it away: 0755,
+/// for `owner`. A RUN makes it for the user that it runs as, as BuildKit does.
 pub fn ensure_workdir(
     lower: &Stack,
     workdir: &str,
@@ -274,12 +276,12 @@ fn whole_characters(bytes: &[u8]) -> usize {
 
 /// The last lines of a command's output.
 #[derive(Default)]
-struct Tail {
+struct OutputTail {
     lines: VecDeque<String>,
     open: String,
 }
 
-impl Tail {
+impl OutputTail {
     fn push(&mut self, text: &str) {
         for piece in text.split_inclusive('\n') {
             // What has no end in sight is cut: this is for an error message.
@@ -324,11 +326,11 @@ fn signal_name(signal: i32) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Tail, whole_characters};
+    use super::{OutputTail, whole_characters};
 
     #[test]
     fn the_tail_keeps_the_last_lines() {
-        let mut tail = Tail::default();
+        let mut tail = OutputTail::default();
         (0..100).for_each(|n| tail.push(&format!("line {n}\n")));
         tail.push("no ");
         tail.push("end");

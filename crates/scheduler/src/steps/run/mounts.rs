@@ -1,7 +1,8 @@
 //! The mounts of a command: first described, then mounted from that description.
 //!
-//! The description is what the journal keeps of a command that failed. A RUN is mounted from nothing else, so what is mounted
-//! again for a shell there cannot be another thing than what the command had. This module does not know of plans.
+//! The description is what the journal keeps of a command that failed. A RUN is mounted from
+//! nothing else, so what is mounted again for a shell there cannot be another thing than what the
+//! command had. This module does not know of plans.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -32,14 +33,14 @@ pub struct Mounter<'a> {
     pub ssh: &'a BTreeMap<String, PathBuf>,
     /// The file system of a step.
     pub files: &'a dyn Fn(u32) -> Result<Stack, StepError>,
-    /// Told before a cache mount is waited for that another command has; `None`: nobody wants to know.
+    /// Hears of a cache mount before it is waited for, since another command has it.
     pub waits: Option<&'a dyn Fn(&MountInfo)>,
     /// Whether a cache directory, by its name, is begun anew.
     pub begins_anew: &'a dyn Fn(&str) -> bool,
 }
 
-/// Mounts that can be handed to a sandbox, and what must live as long as its command runs: cache mounts are locked, and
-/// agents answer, until this is dropped.
+/// Mounts that can be handed to a sandbox, and what must live as long as its command runs: cache
+/// mounts are locked, and agents answer, until this is dropped.
 #[derive(Default)]
 pub struct Mounted {
     /// For [`sandbox::Spec::mounts`], in order.
@@ -53,8 +54,8 @@ pub struct Mounted {
 }
 
 impl Mounter<'_> {
-    /// Mounts, in the order of the description. A mount that fails is handed to `failed`: where that gives an error, it is
-    /// this function's, else the mount is left out.
+    /// Mounts, in the order of the description. A mount that fails is handed to `failed`: where
+    /// that gives an error, it is this function's, else the mount is left out.
     ///
     /// Waits for cache mounts that another command has locked.
     pub fn mount(
@@ -74,8 +75,8 @@ impl Mounter<'_> {
         Ok(mounted)
     }
 
-    /// Takes the cache directories, in the order of their names: commands that want the same ones never wait for each
-    /// other in a circle. Gives the mounts whose directory cannot be had.
+    /// Takes the cache directories, in the order of their names: commands that want the same ones
+    /// never wait for each other in a cycle. Gives the mounts without a directory.
     fn take_caches<'m>(
         &self,
         mounts: &'m [MountInfo],

@@ -1,5 +1,5 @@
-//! Damage to the files that a command stood on, looked for when it has failed: the kernel mounts a snapshot as it is, so a truncated
-//! `/bin/sh` looks like any other failure.
+//! Damage to the files that a command stood on, looked for when it has failed: the kernel mounts a
+//! snapshot as it is, so a truncated `/bin/sh` looks like any other failure.
 
 use std::collections::HashSet;
 use std::io::Read as _;
@@ -79,8 +79,8 @@ fn add(stack: &Stack, path: &str, depth: usize, executed: &mut HashSet<TreePath>
     }
 }
 
-/// What a program's first bytes say of its interpreter: the words of a `#!` line, or the loader of an ELF file, which is among
-/// the first absolute paths in it.
+/// What a program's first bytes say of its interpreter: the words of a `#!` line, or the loader of
+/// an ELF file, which is among the first absolute paths in it.
 fn interpreters(head: &[u8]) -> Vec<String> {
     if let Some(line) = head.strip_prefix(b"#!") {
         let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();

@@ -1,7 +1,9 @@
-//! The socket of `RUN --mount=type=ssh`: it has the owner and mode that the mount asks for, and leads to the agent's.
+//! The socket of `RUN --mount=type=ssh`: it has the owner and mode that the mount asks for, and
+//! leads to the agent's.
 //!
-//! The agent's own socket is not mounted: it belongs to whoever started the agent, who talks to nobody else. What comes in
-//! here is handed on by dbuild, which is that user, byte for byte and unread.
+//! The agent's own socket is not mounted: it belongs to the user who started the agent, and accepts
+//! nobody else. What comes in here is handed on by dbuild, which is that user, byte for byte and
+//! unread.
 
 use std::fs::{DirBuilder, File};
 use std::os::fd::AsRawFd as _;
