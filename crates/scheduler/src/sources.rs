@@ -66,7 +66,7 @@ pub struct Download<'a> {
     pub url: &'a str,
     /// The same as it may be shown.
     pub shown: &'a str,
-    /// Of the copy that is here. `None`: the bytes are wanted in any case.
+    /// The validators of the copy that is here. `None`: the bytes are wanted in any case.
     pub known: Option<&'a Validators>,
     /// For the URL's own host alone.
     pub credential: Option<&'a Credential>,

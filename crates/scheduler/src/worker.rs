@@ -130,7 +130,7 @@ impl Worker {
     ) -> Result<StepResult, StepError> {
         let key = self.cache.key(step, inputs)?;
         let bases = &self.context.bases;
-        // An image that is not here is brought when a step needs its files, and shown then.
+        // An image that is not here is pulled when a step needs its files, and shown then.
         if bases.is_present(&image.image) && bases.announce(id) {
             let (layer_bytes, files, snapshot) = (0, 0, None);
             self.context.emit(Event::StepCached { step: id.0, key, layer_bytes, files, snapshot });
@@ -203,7 +203,7 @@ impl Worker {
     }
 
     /// What a step gives, if that takes no more than a look into the store: then it is not worth a
-    /// thread. Files are not looked into here, since they may have to be brought.
+    /// thread. Files are not looked into here, since they may have to be pulled.
     fn at_once(&self, id: StepId, inputs: &[Arc<StepResult>], cancel: &Cancel) -> Option<StepResult> {
         let plan = self.context.plan();
         let step = plan.step(id);

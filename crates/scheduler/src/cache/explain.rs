@@ -110,7 +110,7 @@ impl Reasons {
         words
     }
 
-    /// A difference in words. Of a parent, by what it was where that is known.
+    /// A difference in words: a parent by what it was, where that is known.
     fn word(&self, difference: &Difference) -> String {
         let parent = self.inputs.first().filter(|_| difference.kind == IngredientKind::Parent);
         match parent.map(|parent| &parent.cause) {

@@ -1,4 +1,4 @@
-//! Base images, brought here when the first step needs their files, and not before: a build that
+//! Base images, pulled when the first step needs their files, and not before: a build that
 //! finds every step in the cache pulls and unpacks nothing.
 
 pub(crate) mod pull;
@@ -22,14 +22,14 @@ use crate::error::StepError;
 use crate::schedule::cancel::{Cancel, Canceller};
 use crate::steps::image::pull::{Progress, PulledLayer, Puller, bad_layer, read_incoming};
 
-/// Layers of one image that are brought at the same time: as many as there are connections to a
+/// Layers of one image that are pulled at the same time: as many as there are connections to a
 /// registry.
 const AT_A_TIME: usize = 6;
 
 /// What is done with the bytes of a layer's blob.
 type ReadLayer<'a, T> = dyn Fn(&mut (dyn Read + Send)) -> Result<T, StepError> + Sync + 'a;
 
-/// The layers of one image; locked while they are brought.
+/// The layers of one image; locked while they are pulled.
 type Slot = Arc<Mutex<Option<Arc<Vec<Snapshot>>>>>;
 
 /// The layers of base images as snapshots. Each image is unpacked once, in this build and between
@@ -73,7 +73,7 @@ impl Bases {
         let layers = match present(&self.store, image) {
             Some(layers) => layers,
             // It is the image's trouble, whichever step asked for its files.
-            None => self.bring(step, image, &chains_of(image)).map_err(|error| match error {
+            None => self.pull_and_unpack(step, image, &chains_of(image)).map_err(|error| match error {
                 StepError::Stopped => StepError::Stopped,
                 error => StepError::OfImage(step, Box::new(error)),
             })?,
@@ -101,7 +101,7 @@ impl Bases {
             return Some(Arc::default());
         }
         let slot = Arc::clone(lock(&self.known).entry(image.digest).or_default());
-        // Nobody waits for one that is being brought.
+        // Nobody waits for one that is being pulled.
         let Ok(mut slot) = slot.try_lock() else { return present(&self.store, image).map(Arc::new) };
         if slot.is_none() {
             *slot = present(&self.store, image).map(Arc::new);
@@ -116,7 +116,7 @@ impl Bases {
 
     /// Pulls and unpacks what is missing, all layers side by side, then completes them from the
     /// lowest up.
-    fn bring(
+    fn pull_and_unpack(
         &self,
         step: StepId,
         image: &BaseImage,

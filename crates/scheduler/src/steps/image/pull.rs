@@ -17,7 +17,7 @@ use dbuild_store::{Incoming, Snapshot, SnapshotDraft, Store};
 use crate::error::StepError;
 use crate::schedule::cancel::Cancel;
 
-/// A layer that is to be brought.
+/// A layer to pull.
 pub(crate) struct Puller<'a> {
     pub(crate) store: &'a Store,
     pub(crate) image: &'a BaseImage,
@@ -28,7 +28,7 @@ pub(crate) struct Puller<'a> {
     pub(crate) stop: [Cancel; 2],
 }
 
-/// A layer that was brought.
+/// A layer that was pulled.
 pub(crate) enum PulledLayer {
     /// It was unpacked already.
     Known(Snapshot),

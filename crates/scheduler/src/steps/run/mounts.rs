@@ -88,7 +88,7 @@ impl Mounter<'_> {
             _ => None,
         };
         let mut caches: Vec<_> = mounts.iter().filter_map(named).collect();
-        // Of two mounts of one directory the stricter one is taken.
+        // The stricter one of two mounts of one directory is taken.
         caches.sort_by(|(a, open, _), (b, other, _)| (a, open).cmp(&(b, other)));
         let mut without = Vec::new();
         for (name, _, info) in caches {
