@@ -30,7 +30,6 @@ pub use forecast::{Forecast, Hit, Knowledge, KnownResult, Lookup, Miss, StepFore
 pub use layers::chain_id::pinned_images;
 pub use layers::filesystem::{FileSystem, OwnLayer, StepResult};
 pub use layers::image_files::{ImageFiles, image_files};
-pub use layers::pack::pack_key;
 pub use layers::unwritten::snapshot_with_files;
 pub use request::{
     CacheUse, ContextDir, LayerListener, Machine, Request, Secret, SecretValue, UnwrittenPolicy,

@@ -134,7 +134,7 @@ impl Packer {
 }
 
 /// What a packed layer depends on besides its snapshot.
-pub fn pack_key(options: &PackOptions) -> PackKey {
+fn pack_key(options: &PackOptions) -> PackKey {
     let PackOptions { compression, level, clamp_mtime } = options;
     let level = level.map_or("default".to_owned(), |level| level.to_string());
     let clamp = clamp_mtime.map_or("none".to_owned(), |clamp| clamp.to_string());
@@ -217,5 +217,22 @@ fn layer_of(packed: &Packed, options: &PackOptions) -> PackedLayer {
         size: packed.size,
         media_type: options.compression.media_type().to_owned(),
         annotations: packed.toc.iter().flat_map(TocInfo::annotations).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dbuild_layer::{Compression, PackOptions};
+
+    use super::pack_key;
+
+    #[test]
+    fn pack_keys_are_those_that_stores_have() {
+        let key =
+            |compression, level, clamp_mtime| pack_key(&PackOptions { compression, level, clamp_mtime }).0;
+        assert_eq!(key(Compression::Gzip, None, None), "gzip-default-none");
+        assert_eq!(key(Compression::Estargz, Some(9), None), "estargz-9-none");
+        assert_eq!(key(Compression::Zstd, Some(3), Some(0)), "zstd-3-0");
+        assert_eq!(key(Compression::Uncompressed, None, Some(1)), "uncompressed-default-1");
     }
 }
