@@ -1,35 +1,35 @@
 //! A build from its beginning to its targets.
 
-use std::path::PathBuf;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use dbuild_cache::definition;
-use dbuild_digest::{BlobDigest, StepKey};
-use dbuild_events::{Event, EventSink, LayerInfo};
+use dbuild_digest::StepKey;
+use dbuild_events::Event;
 use dbuild_layer::{LayerError, Stack, TocInfo};
 use dbuild_oci::{Platform, chain_ids};
 use dbuild_plan::{Plan, StageId, Step, StepId, StepKind};
 use dbuild_store::{PackedLayer, Store};
 use tokio::runtime::Handle;
 
-use crate::BlobSource;
 use crate::error::{BuildError, StepError};
 use crate::forecast::guess_ms;
-use crate::layers::filesystem::{Base, FileSystem, StepResult};
-use crate::layers::flatten::directories;
-use crate::layers::pack::repack_base;
+use crate::layers::chain_id::{layer_infos, link_chains};
+use crate::layers::filesystem::{FileSystem, StepResult};
+use crate::layers::pack::{Packer, repack_base};
 use crate::request::Request;
-use crate::retry::{DedupEvents, forget_damaged};
-use crate::schedule::cancel::Cancel;
+use crate::retry::Retry;
 use crate::schedule::{Stop, schedule};
 use crate::steps::image::Bases;
+use crate::steps::step_context::StepContext;
 use crate::summary::summarize;
-use crate::worker::{Shared, Worker};
+use crate::worker::Worker;
 
-/// A build that is done: what its targets are made of. Holds whatever they need until it is dropped.
+/// A build that is done: what its targets are made of. Holds all that they need until it is
+/// dropped.
 pub struct Built {
-    shared: Arc<Shared>,
-    outputs: Vec<Arc<StepResult>>,
+    worker: Arc<Worker>,
+    results: Vec<Arc<StepResult>>,
     /// What was asked for, in the order of the plan's targets.
     pub targets: Vec<BuiltTarget>,
 }
@@ -41,119 +41,108 @@ pub struct BuiltTarget {
     pub stage: StageId,
     /// What the image is for, as its papers say.
     pub platform: Platform,
-    /// Its layers as they are exported, the base image's first; empty where the request asked for no packing.
+    /// Its layers as they are exported, the base image's first; empty where the request asked for
+    /// no packing.
     pub layers: Vec<PackedLayer>,
     /// The bytes of all its layers' files; 0 where the base image was never unpacked here.
     pub unpacked: u64,
     files: FileSystem,
-    /// When each layer that a step made was made first, in milliseconds since 1970; `None` for the base image's.
+    /// When each layer that a step made was made first, in milliseconds since 1970; `None` for the
+    /// base image's.
     times: Vec<Option<u64>>,
 }
 
 /// Runs a build. Must be called on a tokio runtime with several threads.
-///
-/// A result of the cache whose files turn out to be damaged while they are copied or packed is forgotten, and the build is begun
-/// again: what it has made is found, and what is missing is made. So it is once where a file that was not written
-/// would have had to be (`lend.rs`).
-pub async fn build(mut request: Request) -> Result<Built, BuildError> {
-    request.events = DedupEvents::new(Arc::clone(&request.plan), request.events);
-    // A disk that spoils everything must have an end.
-    let mut left = request.plan.len();
-    loop {
-        let done = build_once(request.clone()).await;
-        let Err(BuildError::Step(id, error)) = &done else { return done };
-        if let Some(unwritten) = error.unwritten().filter(|_| request.unwritten.is_some()) {
-            if let LayerError::Changed { .. } = unwritten {
-                request.events.emit(Event::Note { text: format!("{unwritten}: once more") });
+pub async fn build(request: Request) -> Result<Built, BuildError> {
+    Attempts::new(request).run().await
+}
+
+/// The attempts at one build, which begins again where that helps: see `retry.rs`.
+pub struct Attempts(Retry);
+
+impl Attempts {
+    /// None yet.
+    pub fn new(request: Request) -> Self {
+        Self(Retry::new(request))
+    }
+
+    /// Runs the build, and again as long as what made it fail can be mended. Must be called on a
+    /// tokio runtime with several threads.
+    pub async fn run(&mut self) -> Result<Built, BuildError> {
+        loop {
+            let done = run_once(self.0.request()).await;
+            match &done {
+                Err(BuildError::Step(id, error)) if self.0.mend(*id, error) => {}
+                _ => return done,
             }
-            request.unwritten = None;
-            continue;
         }
-        let Some(damage) = error.damage() else { return done };
-        if left == 0 || !forget_damaged(&request, damage) {
-            request.events.emit(Event::StepFailed { step: id.0, error: error.to_string() });
-            return done;
-        }
-        left -= 1;
+    }
+
+    /// Forgets a result that was found damaged while it was exported. `false`: running the build
+    /// again would not help.
+    pub fn forget_damaged(&mut self, damage: &LayerError) -> bool {
+        self.0.forget_damaged(damage)
     }
 }
 
-async fn build_once(request: Request) -> Result<Built, BuildError> {
+async fn run_once(request: Request) -> Result<Built, BuildError> {
     let runtime = Handle::current();
     let (plan, jobs, cancel) = (Arc::clone(&request.plan), request.jobs, request.cancel.clone());
     let events = Arc::clone(&request.events);
     let expected = expected_ms(&request.store, &plan);
     let paths = plan.longest_paths(|id| expected[id.index()]);
-    let shared = Arc::new(Shared::new(request, runtime));
     for (index, stage) in plan.stages().iter().enumerate() {
         if stage.last.is_none() {
             let reason = "the target does not need it".to_owned();
             events.emit(Event::StageSkipped { stage: index as u32, reason });
         }
     }
-    let worker = Arc::new(Worker { shared: Arc::clone(&shared) });
+    let worker = Arc::new(Worker::new(request, runtime));
     let on_cancel = |id: StepId| events.emit(Event::StepCanceled { step: id.0 });
-    let outputs =
-        schedule(&plan, worker, paths, jobs, cancel, on_cancel).await.map_err(|stop| match stop {
-            Stop::Failed(id, error) => BuildError::Step(id, error),
-            Stop::Canceled => BuildError::Canceled,
-        })?;
-    let targets = finish(&shared, &plan, &outputs).await.map_err(|(id, error)| match error {
+    let results = schedule(&plan, Arc::clone(&worker), paths, jobs, cancel, on_cancel).await;
+    let results = results.map_err(|stop| match stop {
+        Stop::Failed(id, error) => BuildError::Step(id, error),
+        Stop::Canceled => BuildError::Canceled,
+    })?;
+    let targets = finish(&worker, &plan, &results).await.map_err(|(id, error)| match error {
         StepError::Stopped => BuildError::Canceled,
         error => BuildError::Step(id, error),
     })?;
-    tell_unused_images(&shared, &plan, &outputs);
-    let telling = Arc::clone(&shared);
-    let told = outputs.clone();
+    let context = Arc::clone(&worker.context);
+    report_unused_images(&context, &results);
+    let summarized = results.clone();
     let summaries =
-        tokio::task::spawn_blocking(move || summarize(telling.plan(), &told, &telling.bases)).await;
+        tokio::task::spawn_blocking(move || summarize(context.plan(), &summarized, &context.bases)).await;
     summaries.unwrap_or_default().into_iter().for_each(|event| events.emit(event));
-    Ok(Built { shared, outputs, targets })
+    Ok(Built { worker, results, targets })
 }
 
 /// Puts together what the targets are made of.
 async fn finish(
-    shared: &Arc<Shared>,
+    worker: &Worker,
     plan: &Plan,
-    outputs: &[Arc<StepResult>],
+    results: &[Arc<StepResult>],
 ) -> Result<Vec<BuiltTarget>, (StepId, StepError)> {
-    if let (Some(packer), Some(hear)) = (&shared.packer, &shared.request.layers) {
-        let last = plan.targets().first().and_then(|target| plan.stage(target.stage).last);
-        let files = last.and_then(|last| outputs.get(last.index())).map(|output| &output.files);
-        let steps = files.into_iter().flat_map(|files| files.own_layers()).map(|layer| layer.step);
-        // Whoever hears of one needs those below it.
-        steps.map_while(|step| packer.awaited(step)).for_each(|layer| hear(layer));
-    }
-    let packed = match &shared.packer {
-        Some(packer) => packer.finish().await?,
-        None => Default::default(),
+    let packed = match &worker.packer {
+        Some(packer) => packed_layers(worker, packer, results).await?,
+        None => HashMap::new(),
     };
-    if let Some(packer) = &shared.packer {
-        for (id, image) in packer.bases() {
-            let shared = Arc::clone(shared);
-            let work = tokio::task::spawn_blocking(move || shared.bases.ensure_blobs(id, &image));
-            work.await.unwrap_or(Err(StepError::Stopped)).map_err(|error| (id, error))?;
-        }
-    }
     let mut targets = Vec::new();
     for target in plan.targets() {
         let last = plan.stage(target.stage).last.unwrap_or(StepId(0));
         let internal = || (last, StepError::Internal("a target has no result"));
-        let files = outputs.get(last.index()).ok_or_else(internal)?.files.clone();
+        let files = results.get(last.index()).ok_or_else(internal)?.files.clone();
         let mut layers = Vec::new();
-        if shared.packer.is_some() {
-            layers = base_layers(shared, &files).await.map_err(|error| (last, error))?;
+        if worker.packer.is_some() {
+            layers = base_layers(&worker.context, &files).await.map_err(|error| (last, error))?;
             for own in files.own_layers() {
                 // Two platforms can share a step, so a layer is not taken out of the table.
-                let layer = packed.get(&own.step).ok_or_else(internal)?;
-                layers.push(layer.clone());
+                layers.push(packed.get(&own.step).ok_or_else(internal)?.clone());
             }
-        }
-        if shared.packer.is_some() {
             let chains = chain_ids(layers.iter().map(|layer| layer.diff_id));
-            link_chains(shared.store(), &files, &chains);
+            link_chains(worker.context.store(), &files, &chains);
             let layers = layer_infos(&files, &layers, &chains);
-            shared.emit(Event::ImageAssembled { stage: target.stage.0, layers });
+            worker.context.emit(Event::ImageAssembled { stage: target.stage.0, layers });
         }
         let base_layers = files.image().map_or(0, |image| image.layers.len());
         let own_times = files.own_layers().iter().map(|layer| Some(layer.snapshot.created_ms));
@@ -162,7 +151,7 @@ async fn finish(
             stage: target.stage,
             platform: target.platform.clone(),
             layers,
-            unpacked: unpacked(shared, &files),
+            unpacked: unpacked(&worker.context.bases, &files),
             files,
             times,
         });
@@ -170,10 +159,34 @@ async fn finish(
     Ok(targets)
 }
 
+/// The packed layers of the targets by their steps, once all are there, and the blobs of the base
+/// images too. The request's listener hears of the first target's before.
+async fn packed_layers(
+    worker: &Worker,
+    packer: &Packer,
+    results: &[Arc<StepResult>],
+) -> Result<HashMap<StepId, PackedLayer>, (StepId, StepError)> {
+    let plan = worker.context.plan();
+    if let Some(hear) = &worker.context.request.layers {
+        let last = plan.targets().first().and_then(|target| plan.stage(target.stage).last);
+        let files = last.and_then(|last| results.get(last.index())).map(|result| &result.files);
+        let steps = files.into_iter().flat_map(|files| files.own_layers()).map(|layer| layer.step);
+        // One layer is of use only with those below it.
+        steps.map_while(|step| packer.awaited(step)).for_each(|layer| hear(layer));
+    }
+    let packed = packer.finish().await?;
+    for (id, image) in packer.bases() {
+        let context = Arc::clone(&worker.context);
+        let work = tokio::task::spawn_blocking(move || context.bases.ensure_blobs(id, &image));
+        work.await.unwrap_or(Err(StepError::Stopped)).map_err(|error| (id, error))?;
+    }
+    Ok(packed)
+}
+
 /// The layers of a target's base image, as they are exported.
-async fn base_layers(shared: &Arc<Shared>, files: &FileSystem) -> Result<Vec<PackedLayer>, StepError> {
+async fn base_layers(context: &StepContext, files: &FileSystem) -> Result<Vec<PackedLayer>, StepError> {
     let Some(image) = files.image() else { return Ok(Vec::new()) };
-    let annotations = shared.store().layer_annotations(&image.digest);
+    let annotations = context.store().layer_annotations(&image.digest);
     let layers = image.layers.iter().map(|layer| {
         // All else that a base says of its layers is of its own making.
         let mut annotations = annotations.get(&layer.digest).cloned().unwrap_or_default();
@@ -187,60 +200,15 @@ async fn base_layers(shared: &Arc<Shared>, files: &FileSystem) -> Result<Vec<Pac
         }
     });
     let layers: Vec<PackedLayer> = layers.collect();
-    let options = shared.request.pack.filter(|_| shared.request.repack_bases);
-    let (Some(options), store) = (options, shared.store().clone()) else { return Ok(layers) };
+    let options = context.request.pack.filter(|_| context.request.repack_bases);
+    let (Some(options), store) = (options, context.store().clone()) else { return Ok(layers) };
     let work = tokio::task::spawn_blocking(move || repack_base(&store, &layers, &options));
     work.await.unwrap_or(Err(StepError::Stopped))
 }
 
-/// Lets whoever starts from this image, or starts it, find its layers unpacked.
-fn link_chains(store: &Store, files: &FileSystem, chains: &[BlobDigest]) {
-    let own = files.own_layers();
-    let below = chains.len() - own.len();
-    let links: Vec<_> =
-        chains.iter().skip(below).zip(own).map(|(chain, layer)| (chain, &layer.snapshot.id)).collect();
-    if let Err(error) = store.link_chains(&links) {
-        // They will only be unpacked again.
-        tracing::warn!("link the layers of an image: {error}");
-    }
-}
-
-/// The layers of a target as the journal has them.
-fn layer_infos(files: &FileSystem, layers: &[PackedLayer], chains: &[BlobDigest]) -> Vec<LayerInfo> {
-    let of_base = layers.len() - files.own_layers().len();
-    let steps =
-        std::iter::repeat_n(None, of_base).chain(files.own_layers().iter().map(|layer| Some(layer.step.0)));
-    let infos = layers.iter().zip(chains).zip(steps).map(|((layer, chain), step)| LayerInfo {
-        digest: layer.digest,
-        size: layer.size,
-        chain: *chain,
-        step,
-    });
-    infos.collect()
-}
-
-/// The images that the steps of a plan stand for, as the journal has them.
-pub fn pinned_images(plan: &Plan) -> Vec<Event> {
-    let images = plan.steps().filter_map(|(id, step)| match &step.kind {
-        StepKind::Image(image) => Some((id, &image.image)),
-        _ => None,
-    });
-    let events = images.map(|(id, image)| {
-        let chains = chain_ids(image.layers.iter().map(|layer| layer.diff_id));
-        let layers = image.layers.iter().zip(chains).map(|(layer, chain)| LayerInfo {
-            digest: layer.digest,
-            size: layer.size,
-            chain,
-            step: None,
-        });
-        let layers = layers.collect();
-        Event::ImagePinned { step: id.0, reference: image.reference.clone(), digest: image.digest, layers }
-    });
-    events.collect()
-}
-
-fn unpacked(shared: &Shared, files: &FileSystem) -> u64 {
-    let base = files.image().map(|image| shared.bases.if_present(image).unwrap_or_default());
+/// The bytes of a target's files; 0 where its base image was never unpacked here.
+fn unpacked(bases: &Bases, files: &FileSystem) -> u64 {
+    let base = files.image().map(|image| bases.if_present(image).unwrap_or_default());
     let is_known = base
         .as_ref()
         .is_none_or(|trees| files.image().is_some_and(|image| image.layers.len() == trees.len()));
@@ -250,12 +218,12 @@ fn unpacked(shared: &Shared, files: &FileSystem) -> u64 {
 }
 
 /// Images whose files nobody needed were never shown.
-fn tell_unused_images(shared: &Shared, plan: &Plan, outputs: &[Arc<StepResult>]) {
-    for ((id, step), output) in plan.steps().zip(outputs) {
-        if matches!(step.kind, StepKind::Image(_)) && shared.bases.announce(id) {
-            shared.emit(Event::StepCached {
+fn report_unused_images(context: &StepContext, results: &[Arc<StepResult>]) {
+    for ((id, step), result) in context.plan().steps().zip(results) {
+        if matches!(step.kind, StepKind::Image(_)) && context.bases.announce(id) {
+            context.emit(Event::StepCached {
                 step: id.0,
-                key: output.key,
+                key: result.key,
                 layer_bytes: 0,
                 files: 0,
                 snapshot: None,
@@ -281,30 +249,26 @@ fn expected_ms(store: &Store, plan: &Plan) -> Vec<u64> {
 impl Built {
     /// The files of a target as one file system, unpacked.
     pub fn stack(&self, target: &BuiltTarget) -> Result<Stack, StepError> {
-        target.files.stack(&self.shared.bases)
+        target.files.stack(&self.worker.context.bases)
     }
 
     /// The file system that a step gave, if that needs nothing to be pulled or unpacked.
     pub fn stack_if_present(&self, step: StepId) -> Option<Stack> {
-        let files = &self.outputs.get(step.index())?.files;
-        let present = files.image().is_none_or(|image| self.shared.bases.is_present(image));
-        if present { self.shared.readable(&self.outputs, step) } else { None }
-    }
-
-    /// After an export that found a result damaged: the request of a build that makes it again. `None` where that would not
-    /// help.
-    pub fn again(&self, damage: &LayerError) -> Option<Request> {
-        forget_damaged(&self.shared.request, damage).then(|| self.shared.request.clone())
+        let files = &self.results.get(step.index())?.files;
+        let bases = &self.worker.context.bases;
+        let present = files.image().is_none_or(|image| bases.is_present(image));
+        if present { self.worker.unwritten.readable(&self.results, step) } else { None }
     }
 
     /// What the steps gave, in the order of their ids.
-    pub fn outputs(&self) -> &[Arc<StepResult>] {
-        &self.outputs
+    pub fn results(&self) -> &[Arc<StepResult>] {
+        &self.results
     }
 }
 
 impl BuiltTarget {
-    /// When each layer was made first, in milliseconds since 1970, lowest first; `None` for those of the base image.
+    /// When each layer was made first, in milliseconds since 1970, lowest first; `None` for those
+    /// of the base image.
     pub fn layer_times(&self) -> &[Option<u64>] {
         &self.times
     }
@@ -313,39 +277,5 @@ impl BuiltTarget {
 impl std::fmt::Debug for Built {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Built").field("targets", &self.targets).finish_non_exhaustive()
-    }
-}
-
-/// The files of an image of the store, unpacked: for commands that start one.
-pub async fn image_files(
-    store: &Store,
-    blobs: Arc<dyn BlobSource>,
-    events: Arc<dyn EventSink>,
-    image: dbuild_plan::BaseImage,
-    cancel: Cancel,
-) -> Result<ImageFiles, StepError> {
-    let bases = Bases::new(store.clone(), blobs, events, Handle::current(), cancel);
-    let store = store.clone();
-    let work = tokio::task::spawn_blocking(move || {
-        let stack = FileSystem::new(Base::Image(StepId(0), Arc::new(image))).stack(&bases)?;
-        ImageFiles::new(&store, stack)
-    });
-    work.await.unwrap_or(Err(StepError::Stopped))
-}
-
-/// See [`image_files`].
-#[derive(Debug)]
-pub struct ImageFiles {
-    /// The image's layers as one file system.
-    pub stack: Stack,
-    /// The directories of the layers that hold anything, lowest first.
-    pub directories: Vec<PathBuf>,
-}
-
-impl ImageFiles {
-    /// The files of a stack whose layers are all unpacked.
-    pub fn new(store: &Store, stack: Stack) -> Result<Self, StepError> {
-        let directories = directories(store, &stack)?;
-        Ok(Self { stack, directories })
     }
 }

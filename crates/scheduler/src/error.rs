@@ -21,8 +21,8 @@ pub enum BuildError {
 }
 
 impl StepError {
-    /// The command of a RUN failed, or could not be started: there is a place to look at, which is kept. Where the command is
-    /// for another processor, so would be the shell.
+    /// Whether the command of a RUN failed, or could not be started: the files that it saw are
+    /// kept. Where the command is for another processor, so would be the shell.
     pub fn is_of_command(&self) -> bool {
         match self {
             Self::Command { .. } => true,
@@ -67,10 +67,10 @@ pub enum StepError {
         /// Why not.
         error: LayerError,
     },
-    /// A base image that cannot be had.
+    /// A base image that was not pulled.
     #[error("{0}")]
     Pull(BlobSourceError),
-    /// A file or a repository that cannot be had.
+    /// A file or a repository that was not downloaded.
     #[error("{0}")]
     Remote(BlobSourceError),
     /// A file that is not the one that its checksum says.
@@ -130,21 +130,8 @@ pub enum StepError {
 }
 
 impl StepError {
-    /// The file that was not written and would have had to be, if that is what stopped the step: it changed before it was packed, or is
-    /// needed by another step.
-    pub(crate) fn unwritten(&self) -> Option<&LayerError> {
-        let is_so = |error: &&LayerError| {
-            matches!(error, LayerError::Changed { .. } | LayerError::NotUnpacked { .. })
-        };
-        self.of_layer().filter(is_so)
-    }
-
-    /// The damage to the files of a layer, if that is what stopped the step.
-    pub(crate) fn damage(&self) -> Option<&LayerError> {
-        self.of_layer().filter(|error| matches!(error, LayerError::Damaged { .. }))
-    }
-
-    fn of_layer(&self) -> Option<&LayerError> {
+    /// The error of a layer's files, if that is what stopped the step.
+    pub(crate) fn of_layer(&self) -> Option<&LayerError> {
         match self {
             Self::Layer(error) | Self::User(UserError::Layer(error)) => Some(error),
             Self::Copy { error: CopyError::Layer(error), .. } => Some(error),

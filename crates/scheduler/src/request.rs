@@ -27,7 +27,7 @@ pub struct Request {
     pub blobs: Arc<dyn BlobSource>,
     /// Where files of servers and repositories come from.
     pub remotes: Arc<dyn RemoteSource>,
-    /// Who hears what happens.
+    /// Receives what happens.
     pub events: Arc<dyn EventSink>,
     /// The directories of the build context (`None`) and of the named ones.
     pub contexts: BTreeMap<Option<String>, ContextDir>,
@@ -37,12 +37,14 @@ pub struct Request {
     pub cache: CacheUse,
     /// How many steps run at the same time.
     pub jobs: NonZeroUsize,
-    /// How the layers of the targets are packed while later steps run; `None` where no output needs it.
+    /// How the layers of the targets are packed while later steps run; `None` where no output needs
+    /// it.
     pub pack: Option<PackOptions>,
-    /// Hears, when the steps are done, which layers the first target has above those of its base, from the lowest on: most are packed, and
-    /// some are on their way.
+    /// Hears, when the steps are done, which layers the first target has above those of its base,
+    /// from the lowest on: most are packed, and some are on their way.
     pub layers: Option<LayerListener>,
-    /// Which COPYs' files stay in the context where the packed layer is all that the build needs; `None`: all are written.
+    /// Which COPYs' files stay in the context where the packed layer is all that the build needs;
+    /// `None`: all are written.
     pub unwritten: Option<UnwrittenPolicy>,
     /// Layers of base images get that compression, too; otherwise they keep theirs.
     pub repack_bases: bool,
@@ -59,8 +61,8 @@ pub struct Request {
 /// Hears of layers.
 pub type LayerListener = Arc<dyn Fn(IncomingBlob) + Send + Sync>;
 
-/// COPYs whose files are worth to be left where they are, and packed from there. Of smaller ones they are written all the
-/// same: whoever looks into the image soon after finds them unpacked.
+/// Which COPYs are large enough to be packed from where their files are. Those of smaller ones are
+/// written all the same: a command that looks into the image soon after finds them unpacked.
 #[derive(Clone, Copy, Debug)]
 pub struct UnwrittenPolicy {
     /// From so many paths on.
@@ -115,7 +117,8 @@ impl CacheUse {
     }
 }
 
-/// Where a secret's value is. It is read when a step needs it, and kept nowhere; but for one from a pipe, which gives it once.
+/// Where a secret's value is. It is read when a step needs it, and kept nowhere; but for one from a
+/// pipe, which gives it once.
 #[derive(Clone, Debug)]
 pub enum Secret {
     /// A file.

@@ -8,15 +8,16 @@ use async_trait::async_trait;
 use dbuild_digest::BlobDigest;
 use dbuild_store::{Incoming, Validators};
 
-/// Why a blob could not be fetched: any error whose text is complete (it names the reference and what to try).
+/// Why a blob could not be fetched: any error whose text is complete (it names the reference and
+/// what to try).
 pub type BlobSourceError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Brings blobs into the store: a registry, usually.
 #[async_trait]
 pub trait BlobSource: Send + Sync {
-    /// Fetches one blob of an image. `Ok` means that the blob is whole, verified and in the store. What is written is shown to
-    /// `incoming`, if there is one, as it comes; nothing is where the blob came by another way. `progress` is told how many bytes
-    /// have arrived so far.
+    /// Fetches one blob of an image. `Ok` means that the blob is whole, verified and in the store.
+    /// What is written is shown to `incoming`, if there is one, as it comes; nothing is where the
+    /// blob came by another way. `progress` hears how many bytes have arrived so far.
     async fn fetch(
         &self,
         reference: &str,
@@ -28,14 +29,16 @@ pub trait BlobSource: Send + Sync {
     ) -> Result<(), BlobSourceError>;
 }
 
-/// Brings files of servers, and checkouts of repositories: what the Dockerfile or the command line names by a URL.
+/// Brings files of servers, and checkouts of repositories: what the Dockerfile or the command line
+/// names by a URL.
 ///
-/// Errors are complete texts: they name the URL (without its password) and say what to try. A future that is
-/// dropped leaves no process and no connection behind.
+/// Errors are complete texts: they name the URL (without its password) and say what to try. A
+/// future that is dropped leaves no process and no connection behind.
 #[async_trait]
 pub trait RemoteSource: Send + Sync {
-    /// Writes the bytes that a URL names into a file, or finds that they are those that are known. Writes on the thread
-    /// that polls. `progress` is told how many bytes have come so far, and how many there will be where that is known.
+    /// Writes the bytes that a URL names into a file, or finds that they are those that are known.
+    /// Writes on the thread that polls. `progress` hears how many bytes have come so far, and how
+    /// many there will be where that is known.
     async fn download(
         &self,
         what: &Download<'_>,
@@ -46,7 +49,8 @@ pub trait RemoteSource: Send + Sync {
     /// What a reference of a repository names now.
     async fn find_commit(&self, what: &Repository<'_>) -> Result<FoundCommit, BlobSourceError>;
 
-    /// Writes the files of a commit into an empty directory. `log` is told what git says, line by line.
+    /// Writes the files of a commit into an empty directory. `log` hears what git says, line by
+    /// line.
     async fn check_out(
         &self,
         what: &Checkout<'_>,
@@ -62,7 +66,7 @@ pub struct Download<'a> {
     pub url: &'a str,
     /// The same as it may be shown.
     pub shown: &'a str,
-    /// Of the copy that is here. `None`: the bytes are wanted in any case.
+    /// The validators of the copy that is here. `None`: the bytes are wanted in any case.
     pub known: Option<&'a Validators>,
     /// For the URL's own host alone.
     pub credential: Option<&'a Credential>,
@@ -128,7 +132,8 @@ pub struct FoundCommit {
 /// What [`RemoteSource::check_out`] writes.
 #[derive(Clone, Copy, Debug)]
 pub struct Checkout<'a> {
-    /// Where from. Its reference, if it has one, is the full name of one that had the commit a moment ago.
+    /// Where from. Its reference, if it has one, is the full name of one that had the commit a
+    /// moment ago.
     pub repository: Repository<'a>,
     /// The full id of a commit or an annotated tag.
     pub commit: &'a str,
@@ -140,6 +145,7 @@ pub struct Checkout<'a> {
     pub submodules: bool,
     /// Files get the commit's time instead of now.
     pub commit_time: bool,
-    /// A path that does not exist, for what is needed meanwhile; on the file system of the checkout.
+    /// A path that does not exist, for what is needed meanwhile; on the file system of the
+    /// checkout.
     pub scratch: &'a Path,
 }

@@ -1,7 +1,7 @@
 //! What became of each stage's bytes: made, shipped, left behind.
 //!
-//! A file counts as shipped when the image holds its bytes, wherever they stand there: so a file that went through
-//! two COPY steps under two names is still known.
+//! A file counts as shipped when the image holds its bytes, wherever they stand there: so a file
+//! that went through two COPY steps under two names is still known.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -43,7 +43,8 @@ pub(crate) fn summarize(plan: &Plan, outputs: &[Arc<StepResult>], bases: &Bases)
             shipped += shipped_bytes(&layer.snapshot.tree, &shipped_files, shipped_stages.contains(&id));
         }
         let mut base_bytes = 0;
-        // Of a stage that begins with an image; one that begins with a stage counts what that stage did not make.
+        // A stage that begins with an image counts all of it; one that begins with a stage counts
+        // what that stage did not make.
         if stage.base_stage.is_none() {
             for tree in base_trees(&outputs[last.index()], bases) {
                 base_bytes += tree.unpacked_size();

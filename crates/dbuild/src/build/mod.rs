@@ -23,7 +23,7 @@ use dbuild_registry::Remotes;
 use dbuild_report::Summary;
 use dbuild_sandbox::terminal::is_interactive;
 use dbuild_scheduler::{
-    BuildError, Cancel, Canceller, LayerListener, Machine, Request, UnwrittenPolicy, pinned_images,
+    Attempts, BuildError, Cancel, Canceller, LayerListener, Machine, Request, UnwrittenPolicy, pinned_images,
 };
 use dbuild_store::{BuildInfo, Store};
 use error_text::{render_step, shell_command};
@@ -220,11 +220,11 @@ impl Build<'_> {
         let plan = Arc::new(lowered.plan.clone());
         let mut early = export::begin(self.session, &plan, &self.outputs);
         let layers = early.as_ref().map(|(_, early)| Arc::new(early.listener()) as LayerListener);
-        let mut request = self.request(Arc::clone(&plan), layers, Arc::clone(events), cancel.clone());
-        let mut left = plan.len();
+        let request = self.request(Arc::clone(&plan), layers, Arc::clone(events), cancel.clone());
+        let mut attempts = Attempts::new(request);
         let building = async {
             let (built, exported) = loop {
-                let built = dbuild_scheduler::build(request).await?;
+                let built = attempts.run().await?;
                 // What the steps gave is synced while the outputs are written, and the rest at the end.
                 let store = self.session.store.clone();
                 let syncing = tokio::task::spawn_blocking(move || store.make_durable());
@@ -244,12 +244,10 @@ impl Build<'_> {
                 let exported = export(exporting, &self.outputs, early.take(), events).await;
                 // Should it have failed, it is tried again at the end, and told.
                 let _ = syncing.await;
-                let damage = exported.as_ref().err().and_then(Error::damage).filter(|_| left > 0);
-                match damage.and_then(|damage| built.again(damage)) {
-                    Some(again) => request = again,
-                    None => break (built, exported),
+                let damage = exported.as_ref().err().and_then(Error::damage);
+                if !damage.is_some_and(|damage| attempts.forget_damaged(damage)) {
+                    break (built, exported);
                 }
-                left -= 1;
             };
             if self.outputs.iter().any(takes_image) && exported.is_ok() {
                 tokio::task::block_in_place(|| start_check::tell(&self.session.store, &plan, &built, events));

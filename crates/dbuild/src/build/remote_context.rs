@@ -248,7 +248,7 @@ fn bring_into(
             told.maybe_hint(hint_of_step(&error))
         }
     })?;
-    let made = built.outputs().last().and_then(|output| output.files.own_layers().last());
+    let made = built.results().last().and_then(|output| output.files.own_layers().last());
     made.and_then(|layer| layer.snapshot.dir.clone())
         .ok_or_else(|| Error::failed(format!("the context {shown} is empty")))
 }

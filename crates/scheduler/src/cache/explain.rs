@@ -10,16 +10,18 @@ use dbuild_plan::{Plan, Step, StepId};
 use dbuild_store::{EarlierRecords, RecordQuery, Store};
 use dbuild_support::time::now_ms;
 
-use crate::cache::lineage::{Compared, Lineage, StepOutcomes};
+use crate::cache::lineage::{Comparison, Lineage, StepOutcomes};
 
 /// What distinguishes a step from its nearest earlier record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reasons {
-    /// When the earlier record was made, in milliseconds since 1970. `None`: there is none that is alike.
+    /// When the earlier record was made, in milliseconds since 1970. `None`: there is none that is
+    /// alike.
     pub earlier_ms: Option<u64>,
     /// What differs from it, in the order in which a reader wants it.
     pub differences: Vec<Difference>,
-    /// The inputs that are other ones, and what that goes back to. Those that are `of` the step itself come first.
+    /// The inputs that differ, and what that goes back to. Those that are `of` the step itself come
+    /// first.
     pub inputs: Vec<InputChange>,
 }
 
@@ -54,7 +56,8 @@ impl Explainer {
         Self { strategy: strategy.name(), definitions, before_ms: now_ms(), earlier: OnceLock::new() }
     }
 
-    /// What distinguishes a step from the record that a reader would compare it with. `plan` is the one of [`Explainer::new`].
+    /// What distinguishes a step from the record that a reader would compare it with. `plan` is the
+    /// one of [`Explainer::new`].
     pub fn reasons(
         &self,
         store: &Store,
@@ -78,12 +81,13 @@ impl Explainer {
         Reasons {
             earlier_ms: Some(record.created_ms),
             differences: explain(before, after),
-            inputs: lineage.changes(&Compared { id, step, record, before, after }),
+            inputs: lineage.changes(&Comparison { id, step, record, before, after }),
         }
     }
 }
 
-/// Why a step runs whose record is outdated; `input` is the text of the step that has another result.
+/// Why a step runs whose record is outdated; `input` is the text of the step that has another
+/// result.
 pub fn outdated_words(input: &str) -> String {
     format!("its cached result was made from an earlier result of {input}")
 }
@@ -106,7 +110,7 @@ impl Reasons {
         words
     }
 
-    /// A difference in words. Of a parent, by what it was where that is known.
+    /// A difference in words: a parent by what it was, where that is known.
     fn word(&self, difference: &Difference) -> String {
         let parent = self.inputs.first().filter(|_| difference.kind == IngredientKind::Parent);
         match parent.map(|parent| &parent.cause) {

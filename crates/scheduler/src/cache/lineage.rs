@@ -1,11 +1,12 @@
-//! What an input that differs goes back to: through steps that were cached, but are other results than those that the earlier
-//! version of a step stood on.
+//! What an input that differs goes back to: through steps that were cached, with results that
+//! differ from those that the earlier version of a step stood on.
 //!
-//! Whatever runs in a build is explained by itself. A step that is cached is not, though it can be the reason why the next one
-//! runs: somebody took an edit back, or another branch was built in between. Both results are known, then: the one that the
-//! build uses by its key, and the one that the earlier version stood on by the origins that its record keeps
-//! ([`dbuild_events::Origin`]). Their ingredients are compared, and so on down to what comes from outside. A record that is
-//! gone ends the way, and nothing is guessed.
+//! A step that runs is explained by itself. A step that is cached is not, though it can be the
+//! reason why the next one runs: somebody took an edit back, or another branch was built in
+//! between. Both results are known, then: the one that the build uses by its key, and the one that
+//! the earlier version stood on by the origins that its record keeps ([`dbuild_events::Origin`]).
+//! Their ingredients are compared, and so on down to what comes from outside. A record that is gone
+//! ends the way, and nothing is guessed.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -25,18 +26,19 @@ pub struct StepOutcome {
     pub key: StepKey,
     /// What it contains.
     pub output: Option<TreeDigest>,
-    /// It is carried out.
+    /// It is executed.
     pub runs: bool,
 }
 
 /// Outcomes by step; `None`: nothing is known yet.
 pub type StepOutcomes<'a> = &'a dyn Fn(StepId) -> Option<StepOutcome>;
 
-/// So many differences of a cached step are told.
+/// Maximum number of differences of a cached step that are reported.
 const MOST_DIFFERENCES: usize = 20;
-/// So many lines of a Dockerfile are looked through for the one that stood below a line that was deleted.
+/// Maximum number of Dockerfile lines that are searched for the one that stood below a deleted
+/// line.
 const MOST_DELETED: usize = 32;
-/// So many `COPY --link` below each other are remembered.
+/// Maximum number of `COPY --link` below each other that are remembered.
 const MOST_LINKED: usize = 16;
 /// Texts that share fewer words, in thousandths, are not one instruction before and after an edit.
 const LEAST_SIMILARITY: u32 = 500;
@@ -67,7 +69,7 @@ fn image_id(image: &dbuild_plan::BaseImage) -> ImageId {
 
 /// A step that is compared with its earlier version.
 #[derive(Clone, Copy)]
-pub(crate) struct Compared<'a> {
+pub(crate) struct Comparison<'a> {
     pub(crate) id: StepId,
     pub(crate) step: &'a Step,
     pub(crate) record: &'a Record,
@@ -75,7 +77,7 @@ pub(crate) struct Compared<'a> {
     pub(crate) after: &'a [Ingredient],
 }
 
-/// Looks for the inputs of one step that are other ones.
+/// Looks for the inputs of one step that differ.
 pub(crate) struct Lineage<'a> {
     pub(crate) store: &'a Store,
     pub(crate) plan: &'a Plan,
@@ -85,20 +87,20 @@ pub(crate) struct Lineage<'a> {
 }
 
 /// An input that is to be compared, and of which step it is one.
-struct Waiting {
+struct PendingInput {
     of: StepId,
     id: StepId,
     before: Option<Origin>,
 }
 
 impl Lineage<'_> {
-    /// The inputs that are other ones than those of the earlier version, and theirs where they were cached. Each step is
-    /// looked into once.
-    pub(crate) fn changes(&self, compared: &Compared<'_>) -> Vec<InputChange> {
-        let mut waiting: VecDeque<Waiting> = self.other_inputs(compared).into();
+    /// The inputs that differ from those of the earlier version, and theirs where they were cached.
+    /// Each step is looked into once.
+    pub(crate) fn changes(&self, compared: &Comparison<'_>) -> Vec<InputChange> {
+        let mut waiting: VecDeque<PendingInput> = self.changed_inputs(compared).into();
         let mut met: HashMap<StepId, InputCause> = HashMap::new();
         let mut changes = Vec::new();
-        while let Some(Waiting { of, id, before }) = waiting.pop_front() {
+        while let Some(PendingInput { of, id, before }) = waiting.pop_front() {
             let cause = match met.get(&id) {
                 Some(cause) => cause.clone(),
                 None => {
@@ -114,31 +116,32 @@ impl Lineage<'_> {
     }
 
     /// The inputs of a step whose part of its key differs.
-    fn other_inputs(&self, compared: &Compared<'_>) -> Vec<Waiting> {
-        let Compared { id: of, step, record, before, after } = *compared;
+    fn changed_inputs(&self, compared: &Comparison<'_>) -> Vec<PendingInput> {
+        let Comparison { id: of, step, record, before, after } = *compared;
         let parent_of = |list: &[Ingredient]| {
             list.iter().find(|one| one.kind == IngredientKind::Parent).map(|one| one.value.clone())
         };
         let mut others = Vec::new();
         let (below, now) = (parent_of(before), parent_of(after));
-        // With `--link`, or without it any more, the parent counts otherwise; which one it is has nothing to do with that.
+        // With `--link`, or without it any more, the parent counts otherwise; which one it is has
+        // nothing to do with that.
         let is_other = below.is_some() && now.is_some() && below != now;
         if let Some(id) = step.parent().filter(|_| is_other) {
-            others.push(Waiting { of, id, before: record.inputs.first().cloned() });
+            others.push(PendingInput { of, id, before: record.inputs.first().cloned() });
         }
         let sources = step.sources();
         let has_same_sources = record.inputs.len() == sources.len() + 1;
         for index in changed_sources(step, before, after) {
             let (id, before) = (sources[index], record.inputs.get(index + 1).filter(|_| has_same_sources));
-            if others.iter().all(|other: &Waiting| other.id != id) {
-                others.push(Waiting { of, id, before: before.cloned() });
+            if others.iter().all(|other: &PendingInput| other.id != id) {
+                others.push(PendingInput { of, id, before: before.cloned() });
             }
         }
         others
     }
 
-    /// Why an input is another one, and its own inputs that must be looked at.
-    fn cause(&self, id: StepId, before: Option<&Origin>) -> (InputCause, Vec<Waiting>) {
+    /// Why an input differs, and its own inputs that must be looked at.
+    fn cause(&self, id: StepId, before: Option<&Origin>) -> (InputCause, Vec<PendingInput>) {
         let step = self.plan.step(id);
         let alone = |cause| (cause, Vec::new());
         let replaced = |before: &str| alone(InputCause::Replaced { before: before.to_owned() });
@@ -163,7 +166,7 @@ impl Lineage<'_> {
         step: &Step,
         key: &StepKey,
         below: Option<&Origin>,
-    ) -> (InputCause, Vec<Waiting>) {
+    ) -> (InputCause, Vec<PendingInput>) {
         let Some(record) = self.store.record_kept(key) else {
             return (self.ran_or_forgotten(id), Vec::new());
         };
@@ -175,13 +178,13 @@ impl Lineage<'_> {
         };
         let lists = (self.store.ingredients(key), self.store.ingredients(&outcome.key));
         let (Some(before), Some(after)) = lists else { return (InputCause::Forgotten, Vec::new()) };
-        let compared = Compared { id, step, record: &record, before: &before, after: &after };
-        let mut next = self.other_inputs(&compared);
+        let compared = Comparison { id, step, record: &record, before: &before, after: &after };
+        let mut next = self.changed_inputs(&compared);
         if let (Some(parent), Some(below)) = (step.parent(), below)
             && next.iter().all(|other| other.id != parent)
             && self.is_other(parent, below)
         {
-            next.push(Waiting { of: id, id: parent, before: Some(below.clone()) });
+            next.push(PendingInput { of: id, id: parent, before: Some(below.clone()) });
         }
         let mut differences = explain(&before, &after);
         differences.truncate(MOST_DIFFERENCES);
@@ -193,7 +196,8 @@ impl Lineage<'_> {
         if known.is_some() { InputCause::Forgotten } else { InputCause::Ran }
     }
 
-    /// Whether a record is an earlier result of this step, and not of one that was moved, added or deleted.
+    /// Whether a record is an earlier result of this step, and not of one that was moved, added or
+    /// deleted.
     fn is_version(&self, id: StepId, step: &Step, record: &Record) -> bool {
         let definition = definition(step);
         if record.definition == definition {
@@ -203,7 +207,8 @@ impl Lineage<'_> {
         let is_alike = word(&record.text) == word(&step.text)
             && text_similarity(&record.text, &step.text) >= LEAST_SIMILARITY;
         let is_moved = self.definitions.contains(&record.definition);
-        // The same text with other words behind it (an argument, a here-document) is no line that was deleted.
+        // The same text with other words behind it (an argument, a here-document) is no line that
+        // was deleted.
         is_alike && !is_moved && (record.text == step.text || !self.stood_on(id, record))
     }
 

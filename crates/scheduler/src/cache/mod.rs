@@ -2,4 +2,5 @@
 
 pub(crate) mod explain;
 pub(crate) mod lineage;
+pub(crate) mod lookup;
 pub(crate) mod step_inputs;

@@ -1,7 +1,8 @@
-//! What a strategy asks about a step's inputs. In a build all of it is known, and what has to be looked into is pulled and
-//! unpacked; in a forecast some of it is missing. Both answer here, so that they cannot come to different keys.
+//! What a strategy asks about a step's inputs. In a build all of it is known, and what has to be
+//! looked into is pulled and unpacked; in a forecast some of it is missing. Both answer here, so
+//! that they cannot come to different keys.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use dbuild_cache::{IngredientList, Inputs, SelectedPath, SelectedPaths, Sink, Strategy, is_external};
@@ -20,7 +21,8 @@ pub trait InputReader {
     /// What a source selects.
     type Selection: Clone + 'static;
 
-    /// What a source selects from these files. `None`: that cannot be known before something was done.
+    /// What a source selects from these files. `None`: that cannot be known before something was
+    /// done.
     fn select(&self, source: &Source<'_>, files: &Self::Files) -> Result<Option<Self::Selection>, StepError>;
 
     /// The paths of a selection, complete and sorted, as [`Inputs::selected`] wants them.
@@ -49,8 +51,8 @@ pub(crate) struct InputState<F> {
     pub(crate) files: Option<F>,
 }
 
-/// The inputs of one step that is about to be keyed, and what its sources select. Each selection is made once, when a
-/// strategy first asks, and used again when the step is carried out.
+/// The inputs of one step that is about to be keyed, and what its sources select. Each selection is
+/// made once, when a strategy first asks, and used again when the step is executed.
 pub(crate) struct StepInputs<'a, S: InputReader = Bases> {
     plan: &'a Plan,
     step: &'a Step,
@@ -59,8 +61,10 @@ pub(crate) struct StepInputs<'a, S: InputReader = Bases> {
     selections: RefCell<Vec<Option<S::Selection>>>,
     /// The inputs that a strategy asked for by their keys, in the order of the first question.
     known_by_key: RefCell<Vec<StepId>>,
-    /// The first thing that went wrong while a strategy asked; it is told when the key is.
+    /// The first thing that went wrong while a strategy asked; it is reported when the key is.
     error: RefCell<Option<StepError>>,
+    /// The source that it is about.
+    failed_source: Cell<Option<usize>>,
 }
 
 impl<'a, S: InputReader> StepInputs<'a, S> {
@@ -81,21 +85,22 @@ impl<'a, S: InputReader> StepInputs<'a, S> {
             selections,
             known_by_key: RefCell::default(),
             error: RefCell::new(None),
+            failed_source: Cell::new(None),
         }
     }
 
     /// What is known of an input.
-    pub(crate) fn given(&self, id: StepId) -> Result<&InputState<S::Files>, StepError> {
+    pub(crate) fn state(&self, id: StepId) -> Result<&InputState<S::Files>, StepError> {
         let found = self.inputs.iter().find(|(input, _)| *input == id);
-        found.map(|(_, given)| given).ok_or(StepError::Internal("a step asked for what is no input of it"))
+        found.map(|(_, state)| state).ok_or(StepError::Internal("a step asked for what is no input of it"))
     }
 
-    /// The inputs that the key has by their keys, and not by what they contain, and what they contain. The error is
-    /// an input of which that is not known yet.
+    /// The inputs that the key has by their keys, and not by what they contain, and what they
+    /// contain. The error is an input of which that is not known yet.
     pub(crate) fn known_by_key(&self) -> Result<Vec<(StepId, TreeDigest)>, StepId> {
         let asked = self.known_by_key.borrow();
         let outputs = asked.iter().map(|id| {
-            let output = self.given(*id).ok().and_then(|given| given.output);
+            let output = self.state(*id).ok().and_then(|state| state.output);
             output.map(|output| (*id, output)).ok_or(*id)
         });
         outputs.collect()
@@ -106,12 +111,17 @@ impl<'a, S: InputReader> StepInputs<'a, S> {
         self.error.borrow_mut().take()
     }
 
+    /// The source that could not be selected, counted through [`Step::sources`].
+    pub(crate) fn failed_source(&self) -> Option<usize> {
+        self.failed_source.get()
+    }
+
     fn select(&self, index: usize) -> Result<Option<S::Selection>, StepError> {
         if let Some(known) = self.selections.borrow().get(index).and_then(Clone::clone) {
             return Ok(Some(known));
         }
         let from = *self.step.sources().get(index).ok_or(StepError::Internal("no such source"))?;
-        let Some(files) = &self.given(from)?.files else { return Ok(None) };
+        let Some(files) = &self.state(from)?.files else { return Ok(None) };
         let source = Source { plan: self.plan, step: self.step, index, from };
         let made = self.files.select(&source, files)?;
         self.selections.borrow_mut()[index].clone_from(&made);
@@ -120,29 +130,29 @@ impl<'a, S: InputReader> StepInputs<'a, S> {
 }
 
 impl<'a> StepInputs<'a, Bases> {
-    /// Of a build: everything is known. `outputs` are in the order of [`Step::inputs`].
-    pub(crate) fn of_outputs(
+    /// The inputs of a step in a build, where everything is known. `results` are in the order of [`Step::inputs`].
+    pub(crate) fn of_results(
         plan: &'a Plan,
         step: &'a Step,
         bases: &'a Bases,
-        outputs: &[Arc<StepResult>],
+        results: &[Arc<StepResult>],
     ) -> Self {
-        let given = outputs.iter().map(|output| InputState {
-            key: Some(output.standing),
-            output: Some(output.output),
-            files: Some(Arc::clone(output)),
+        let states = results.iter().map(|result| InputState {
+            key: Some(result.standing),
+            output: Some(result.output),
+            files: Some(Arc::clone(result)),
         });
-        Self::new(plan, step, bases, given.collect())
+        Self::new(plan, step, bases, states.collect())
     }
 
     /// What an input contains.
     pub(crate) fn output_of(&self, id: StepId) -> Result<TreeDigest, StepError> {
-        self.given(id)?.output.ok_or(StepError::Internal("an input is not done"))
+        self.state(id)?.output.ok_or(StepError::Internal("an input is not done"))
     }
 
     /// The file system of an input.
     pub(crate) fn files_of(&self, id: StepId) -> Result<&FileSystem, StepError> {
-        let output = self.given(id)?.files.as_ref().ok_or(StepError::Internal("an input is not done"))?;
+        let output = self.state(id)?.files.as_ref().ok_or(StepError::Internal("an input is not done"))?;
         Ok(&output.files)
     }
 
@@ -162,12 +172,14 @@ impl<'a> StepInputs<'a, Bases> {
     }
 }
 
-/// What a step's key was made of, made again each time it is walked: of 200,000 files it is not held while they are copied.
+/// What a step's key was made of, made again each time it is walked: of 200,000 files it is not
+/// held while they are copied.
 #[derive(Clone, Copy)]
 pub(crate) struct StepIngredients<'a> {
     pub(crate) strategy: &'a dyn Strategy,
     pub(crate) step: &'a Step,
-    /// Those with which the key was made: they know everything, and what was selected does not change.
+    /// Those with which the key was made: they know everything, and what was selected does not
+    /// change.
     pub(crate) inputs: &'a dyn Inputs,
 }
 
@@ -185,18 +197,21 @@ impl<S: InputReader> Inputs for StepInputs<'_, S> {
         if !asked.contains(&input) {
             asked.push(input);
         }
-        self.given(input).ok()?.key
+        self.state(input).ok()?.key
     }
 
     fn output(&self, input: StepId) -> Option<TreeDigest> {
-        self.given(input).ok()?.output
+        self.state(input).ok()?.output
     }
 
     fn selected(&self, source: usize) -> Option<SelectedPaths> {
         match self.select(source) {
             Ok(selection) => selection.map(|selection| self.files.paths(selection)),
             Err(error) => {
-                self.error.borrow_mut().get_or_insert(error);
+                if self.error.borrow().is_none() {
+                    self.error.replace(Some(error));
+                    self.failed_source.set(Some(source));
+                }
                 None
             }
         }
@@ -224,8 +239,9 @@ impl InputReader for Bases {
     }
 }
 
-/// The first input that contains something else than when a record was made, under the same key: a step that ran again
-/// without the cache has given another result. `then` is empty in records of earlier versions, which are believed.
+/// The first input that contains something else than when a record was made, under the same key: a
+/// step that ran again without the cache has given another result. `then` is empty in records of
+/// earlier versions, which are believed.
 pub(crate) fn outdated_input(now: &[(StepId, TreeDigest)], then: &[TreeDigest]) -> Option<StepId> {
     now.iter().zip(then).find(|((_, now), then)| now != *then).map(|((input, _), _)| *input)
 }

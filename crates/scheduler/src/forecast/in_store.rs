@@ -1,4 +1,5 @@
-//! What is known without doing anything: the store's records and indexes, and the contexts as they are.
+//! What is known without doing anything: the store's records and indexes, and the contexts as they
+//! are.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -6,7 +7,7 @@ use std::sync::Arc;
 
 use dbuild_cache::SelectedPaths;
 use dbuild_digest::{ContentDigest, Framed, StepKey, TreeDigest};
-use dbuild_layer::{Entry, EntryKind, Selection, Tree, TreePath, walk_context};
+use dbuild_layer::{Entry, EntryKind, Selection, Tree, TreePath};
 use dbuild_plan::{BaseImage, ContextStep, StepId};
 use dbuild_store::Store;
 
@@ -15,6 +16,7 @@ use crate::error::StepError;
 use crate::forecast::{Knowledge, KnownResult, Lookup};
 use crate::layers::filesystem::{Base, FileSystem};
 use crate::request::ContextDir;
+use crate::steps::context::read_context;
 use crate::steps::image::present;
 
 /// The knowledge of a store. Nothing is pulled, unpacked or counted as used.
@@ -32,7 +34,8 @@ impl<'a> InStore<'a> {
         Self { store, contexts, touched: Vec::new() }
     }
 
-    /// Takes these files (absolute; of a directory all files in it) to have a content that they never had.
+    /// Takes these files (absolute; of a directory all files in it) to have a content that they
+    /// never had.
     pub fn touching(mut self, files: impl IntoIterator<Item = PathBuf>) -> Self {
         self.touched.extend(files.into_iter().map(|file| (file, false)));
         self
@@ -100,11 +103,7 @@ impl Knowledge for InStore<'_> {
     }
 
     fn context(&mut self, context: &ContextStep) -> Result<(TreeDigest, FileSystem), StepError> {
-        let dir = self.contexts.get(&context.name);
-        let dir = dir.ok_or(StepError::Internal("a context has no directory"))?;
-        let tree = walk_context(&dir.root, &dir.ignore, context.wanted.as_deref(), self.store)
-            .map_err(|error| StepError::Context { root: dir.root.clone(), error })?;
-        let root = dir.root.clone();
+        let (tree, root) = read_context(self.contexts, context, self.store)?;
         let tree = self.touch(&root, tree)?;
         Ok((tree.digest(), FileSystem::new(Base::Context(Arc::new(tree), root))))
     }

@@ -1,11 +1,13 @@
 //! What a build would do, without doing it: for each step whether its result is known, and why.
 //!
-//! The walk goes over the steps in the order of the plan. Each is keyed as a build keys it (the same strategy, the same
-//! [`StepInputs`]), with what is known of its inputs. A step whose key leads to a record is a hit, and what it gives
-//! is known; one that has none will run, and what it gives is not known; one whose key depends on that is unknown.
+//! The walk goes over the steps in the order of the plan. Each is keyed as a build keys it (the
+//! same strategy, the same [`StepInputs`]), with what is known of its inputs. A step whose key
+//! leads to a record is a hit, and what it gives is known; one that has none will run, and what it
+//! gives is not known; one whose key depends on that is unknown.
 //!
-//! What is known comes from a [`Knowledge`]: the store and the contexts as they are ([`crate::InStore`]), or a
-//! simulation, which also says what a step that runs would give, so that nothing stays unknown.
+//! What is known comes from a [`Knowledge`]: the store and the contexts as they are
+//! ([`crate::InStore`]), or a simulation, which also says what a step that runs would give, so that
+//! nothing stays unknown.
 
 pub(crate) mod in_store;
 
@@ -24,7 +26,7 @@ use crate::error::StepError;
 use crate::request::CacheUse;
 use crate::steps::remote::pinned_without_asking;
 
-/// What a forecast may know. It finds out whatever can be found out without carrying out a step.
+/// What a forecast may know. It finds out all that can be found out without executing a step.
 pub trait Knowledge: InputReader {
     /// The file system of `FROM scratch`.
     fn scratch(&mut self) -> Self::Files;
@@ -43,12 +45,14 @@ pub trait Knowledge: InputReader {
         None
     }
 
-    /// A step with what its words mean now in it: the digest of a file, the commit of a branch. `None`: a server must be asked.
+    /// A step with what its words mean now in it: the digest of a file, the commit of a branch.
+    /// `None`: a server must be asked.
     fn pinned<'s>(&self, step: &'s Step) -> Option<Cow<'s, Step>> {
         pinned_without_asking(step)
     }
 
-    /// How many milliseconds steps of this definition ([`dbuild_cache::definition`]) take, by experience.
+    /// How many milliseconds steps of this definition ([`dbuild_cache::definition`]) take, by
+    /// experience.
     fn took_ms(&self, definition: &StepKey) -> Option<u64>;
 }
 
@@ -78,8 +82,8 @@ pub struct KnownResult<F> {
     pub layer_is_empty: bool,
     /// The file system with the layer. `None`: what is below it is not known.
     pub files: Option<F>,
-    /// What the inputs contained that the key names by their keys ([`dbuild_store::Record::made_from`]); empty where that
-    /// is not known, or does not matter.
+    /// What the inputs contained that the key names by their keys
+    /// ([`dbuild_store::Record::made_from`]); empty where that is not known, or does not matter.
     pub made_from: Vec<TreeDigest>,
     /// How long it took, in milliseconds.
     pub duration_ms: u64,
@@ -103,7 +107,7 @@ pub struct StepForecast {
     pub ingredients: Vec<Ingredient>,
     /// What the step contains, as far as that is known.
     pub output: Option<TreeDigest>,
-    /// How many milliseconds it takes, or took, to carry out.
+    /// How many milliseconds it takes, or took, to execute.
     pub duration_ms: u64,
     /// The duration was measured here; else it is a guess by the kind of step.
     pub is_measured: bool,
@@ -148,7 +152,7 @@ pub enum Miss {
     Pulled,
 }
 
-/// Says what would become of each step of a plan, and carries out none.
+/// Says what would become of each step of a plan, and executes none.
 pub fn forecast<K: Knowledge>(
     plan: &Plan,
     strategy: &dyn Strategy,
@@ -194,7 +198,7 @@ struct Walk<'a, K: Knowledge> {
 }
 
 /// What is known of a step besides its key.
-struct Known<F> {
+struct KnownStep<F> {
     verdict: Verdict,
     output: Option<TreeDigest>,
     files: Option<F>,
@@ -202,7 +206,7 @@ struct Known<F> {
     pending: Option<StepId>,
 }
 
-impl<F> Known<F> {
+impl<F> KnownStep<F> {
     fn all(verdict: Verdict, output: TreeDigest, files: F) -> Self {
         Self { verdict, output: Some(output), files: Some(files), duration_ms: None, pending: None }
     }
@@ -217,15 +221,15 @@ impl<K: Knowledge> Walk<'_, K> {
         // What a server has to be asked for is known when it was asked, in a build.
         let keyed = self.knowledge.pinned(step).map_or(Err(NoKey::Unknown(id)), |pinned| self.key(&pinned));
         let (key, ingredients, known) = match keyed {
-            Ok(Keyed { key, ingredients, made_from }) => {
+            Ok(StepKeyParts { key, ingredients, made_from }) => {
                 let known = self.known(id, step, key, &ingredients, &made_from);
                 (Some(key), ingredients, known)
             }
             Err(NoKey::Unknown(input)) => {
                 let on = self.pending.get(input.index()).copied().flatten().unwrap_or(input);
-                (None, Vec::new(), Known::nothing(self.without_key(step, on), id))
+                (None, Vec::new(), KnownStep::nothing(self.without_key(step, on), id))
             }
-            Err(NoKey::Failed(error)) => (None, Vec::new(), Known::nothing(Verdict::Fails(*error), id)),
+            Err(NoKey::Failed(error)) => (None, Vec::new(), KnownStep::nothing(Verdict::Fails(*error), id)),
         };
         let pending = match known.verdict {
             Verdict::Unknown(on) => Some(on),
@@ -236,7 +240,8 @@ impl<K: Knowledge> Walk<'_, K> {
         self.given.push(InputState { key: standing, output: known.output, files: known.files });
         self.pending.push(pending);
         let measured = known.duration_ms.or_else(|| self.knowledge.took_ms(&definition(step)));
-        // A key does not say which result it leads to where its inputs have others than they had.
+        // A key does not say which result it leads to where its inputs have results that differ
+        // from earlier ones.
         let is_open = matches!(known.verdict, Verdict::Unknown(_)) && step.makes_layer();
         StepForecast {
             verdict: known.verdict,
@@ -248,7 +253,7 @@ impl<K: Knowledge> Walk<'_, K> {
         }
     }
 
-    fn key(&self, step: &Step) -> Result<Keyed, NoKey> {
+    fn key(&self, step: &Step) -> Result<StepKeyParts, NoKey> {
         let given = step.inputs().iter().map(|input| self.given[input.index()].clone()).collect();
         let inputs = StepInputs::new(self.plan, step, &*self.knowledge, given);
         let (key, ingredients) =
@@ -256,7 +261,7 @@ impl<K: Knowledge> Walk<'_, K> {
                 Some(error) => NoKey::Failed(Box::new(error)),
                 None => NoKey::Unknown(unknown.input),
             })?;
-        Ok(Keyed { key, ingredients, made_from: inputs.known_by_key() })
+        Ok(StepKeyParts { key, ingredients, made_from: inputs.known_by_key() })
     }
 
     fn known(
@@ -266,24 +271,24 @@ impl<K: Knowledge> Walk<'_, K> {
         key: StepKey,
         list: &[Ingredient],
         made_from: &MadeFrom,
-    ) -> Known<K::Files> {
+    ) -> KnownStep<K::Files> {
         match &step.kind {
             StepKind::Scratch => {
-                Known::all(Verdict::Hit(Hit::Present), scratch_output(), self.knowledge.scratch())
+                KnownStep::all(Verdict::Hit(Hit::Present), scratch_output(), self.knowledge.scratch())
             }
             StepKind::Image(image) => {
                 let (files, is_here) = self.knowledge.image(id, &image.image);
                 let output = base_output(&image.image);
                 if is_here {
-                    return Known::all(Verdict::Hit(Hit::Present), output, files);
+                    return KnownStep::all(Verdict::Hit(Hit::Present), output, files);
                 }
                 self.absent.insert(id);
-                // Its output is known all the same; who looks into its files has to wait.
-                Known { pending: Some(id), ..Known::all(Verdict::Unknown(id), output, files) }
+                // Its output is known all the same; a step that looks into its files has to wait.
+                KnownStep { pending: Some(id), ..KnownStep::all(Verdict::Unknown(id), output, files) }
             }
             StepKind::Context(context) => match self.knowledge.context(context) {
-                Ok((output, files)) => Known::all(Verdict::Always, output, files),
-                Err(error) => Known::nothing(Verdict::Fails(error), id),
+                Ok((output, files)) => KnownStep::all(Verdict::Always, output, files),
+                Err(error) => KnownStep::nothing(Verdict::Fails(error), id),
             },
             StepKind::Fetch(_)
             | StepKind::Git(_)
@@ -300,7 +305,7 @@ impl<K: Knowledge> Walk<'_, K> {
         key: StepKey,
         list: &[Ingredient],
         made_from: &MadeFrom,
-    ) -> Known<K::Files> {
+    ) -> KnownStep<K::Files> {
         let parent = step.parent();
         let given = parent.map(|parent| &self.given[parent.index()]);
         let scratch = parent.is_none().then(|| self.knowledge.scratch());
@@ -330,12 +335,12 @@ impl<K: Knowledge> Walk<'_, K> {
                 Age::Outdated(input) => outdated = Some(input),
                 Age::Unknown(input) => {
                     let on = self.pending[input.index()].unwrap_or(input);
-                    return Known::nothing(Verdict::Unknown(on), on);
+                    return KnownStep::nothing(Verdict::Unknown(on), on);
                 }
             }
         }
         if let Some(same) = same {
-            return Known::nothing(Verdict::Hit(Hit::SameAs(same)), same);
+            return KnownStep::nothing(Verdict::Hit(Hit::SameAs(same)), same);
         }
         let miss = Verdict::Miss(match outdated {
             _ if !allowed => Miss::NotAllowed,
@@ -344,14 +349,14 @@ impl<K: Knowledge> Walk<'_, K> {
         });
         let known = match self.knowledge.executed(&lookup) {
             Some(result) => known_after(miss, result, output_below, waits_for),
-            None => Known::nothing(miss, id),
+            None => KnownStep::nothing(miss, id),
         };
         self.running.insert(key, id);
         known
     }
 
-    /// A step whose key is not known runs in any case if it may not take a result from the cache, unless another one
-    /// of the plan turns out to be the same.
+    /// A step whose key is not known runs in any case if it may not take a result from the cache,
+    /// unless another step of the plan turns out to be the same.
     fn without_key(&self, step: &Step, on: StepId) -> Verdict {
         let is_alone = self.definitions.get(&definition(step)).is_none_or(|count| *count < 2);
         let runs = !self.cache.allows(self.plan, step) && is_alone;
@@ -360,13 +365,14 @@ impl<K: Knowledge> Walk<'_, K> {
 }
 
 /// A step's key, and what it was made of.
-struct Keyed {
+struct StepKeyParts {
     key: StepKey,
     ingredients: Vec<Ingredient>,
     made_from: MadeFrom,
 }
 
-/// The inputs that a key names by their keys, and what they contain; or one of which that is not known yet.
+/// The inputs that a key names by their keys, and what they contain; or one of which that is not
+/// known yet.
 type MadeFrom = Result<Vec<(StepId, TreeDigest)>, StepId>;
 
 /// Whether a record was made from what the inputs contain now.
@@ -398,10 +404,10 @@ fn known_after<F>(
     result: KnownResult<F>,
     output_below: Option<TreeDigest>,
     waits_for: Option<StepId>,
-) -> Known<F> {
+) -> KnownStep<F> {
     let output = output_below.map(|below| output_after(below, result.layer, result.layer_is_empty));
     let pending = waits_for.filter(|_| output.is_none() || result.files.is_none());
-    Known { verdict, output, files: result.files, duration_ms: Some(result.duration_ms), pending }
+    KnownStep { verdict, output, files: result.files, duration_ms: Some(result.duration_ms), pending }
 }
 
 /// An image that is not here is pulled when a step that runs needs its files.
@@ -436,7 +442,7 @@ fn pull(plan: &Plan, absent: &HashSet<StepId>, steps: &mut [StepForecast]) {
     }
 }
 
-/// The inputs whose files a step needs when it is carried out.
+/// The inputs whose files a step needs when it is executed.
 fn looks_into(step: &Step) -> Vec<StepId> {
     match &step.kind {
         StepKind::Copy(copy) => {
@@ -466,7 +472,7 @@ pub(crate) fn guess_ms(kind: &StepKind) -> u64 {
 }
 
 impl Forecast {
-    /// Whether a step will run, if whatever is unknown does (or does not).
+    /// Whether a step will run, if what is unknown does (or does not).
     fn runs(&self, id: StepId, unknown: bool) -> bool {
         match self.steps[id.index()].verdict {
             Verdict::Miss(_) => true,
@@ -476,8 +482,8 @@ impl Forecast {
         }
     }
 
-    /// How many milliseconds the build will take with so many steps at a time, if what is unknown runs (or does not).
-    /// The steps are taken in the order in which a build takes them.
+    /// How many milliseconds the build will take with so many steps at a time, if what is unknown
+    /// runs (or does not). The steps are taken in the order in which a build takes them.
     pub fn expected_ms(&self, plan: &Plan, jobs: std::num::NonZeroUsize, unknown: bool) -> u64 {
         let cost = |id: StepId| if self.runs(id, unknown) { self.steps[id.index()].duration_ms } else { 0 };
         crate::schedule::makespan(plan, cost, jobs)

@@ -22,11 +22,12 @@ pub struct StepResult {
     pub output: TreeDigest,
     /// Its file system.
     pub files: FileSystem,
-    /// It was not carried out.
+    /// It was not executed.
     pub cached: bool,
 }
 
-/// A file system as a build knows it: by its layers' indexes. Files are unpacked only when somebody asks.
+/// A file system as a build knows it: by its layers' indexes. Files are unpacked only when somebody
+/// asks.
 #[derive(Clone, Debug)]
 pub struct FileSystem {
     base: Base,
@@ -86,7 +87,8 @@ impl FileSystem {
         &self.layers
     }
 
-    /// All layers as one file system. Pulls and unpacks the base image where that has not been done.
+    /// All layers as one file system. Pulls and unpacks the base image where that has not been
+    /// done.
     pub(crate) fn stack(&self, bases: &Bases) -> Result<Stack, StepError> {
         let base = match &self.base {
             Base::Image(step, image) => bases.layers(*step, image)?,

@@ -1,5 +1,6 @@
-//! Stacks that overlayfs cannot mount as they are: those that hold a build context, and those that are too deep. What they show is
-//! put into one snapshot, once; files are hardlinked from the layers that have them.
+//! Stacks that overlayfs cannot mount as they are: those that hold a build context, and those that
+//! are too deep. What they show is put into one snapshot, once; files are hardlinked from the
+//! layers that have them.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -12,10 +13,11 @@ use dbuild_support::time::now_ms;
 use crate::error::StepError;
 use crate::layers::filesystem::stack_of_one;
 
-/// Deeper stacks are made shallow. Linux mounts 500 layers since 6.7, and before as many as fit a page of paths.
+/// Deeper stacks are made shallow. Linux mounts 500 layers since 6.7, and before as many as fit a
+/// page of paths.
 const DEEPEST: usize = 128;
-/// So many of the lowest layers become one. The layers above are left to grow, so that a chain of RUNs merges
-/// once in as many steps.
+/// Number of the lowest layers that become one. The layers above are left to grow, so that a chain
+/// of RUNs merges once in as many steps.
 const MERGED: usize = 97;
 
 /// The directories of a stack, lowest first, for overlayfs. Layers without entries add nothing.
@@ -34,7 +36,7 @@ pub(crate) fn directories(store: &Store, stack: &Stack) -> Result<Vec<PathBuf>, 
         }
         let key = StepKey::from_bytes(framed.finish());
         let text = "the lowest layers of a deep stack";
-        let merged = in_one(store, key, text, &Stack::new(layers))?;
+        let merged = merged_layer(store, key, text, &Stack::new(layers))?;
         layers = stack_of_one(&merged).layers().to_vec();
         layers.extend(above);
     }
@@ -47,8 +49,9 @@ pub(crate) fn directories(store: &Store, stack: &Stack) -> Result<Vec<PathBuf>, 
     layers.into_iter().map(directory).collect()
 }
 
-/// The layers that have entries, each snapshot once: an instruction that stands in a stage twice gives the same layer twice, and
-/// overlayfs takes no directory twice. Whatever the lower one shows or hides, the upper one does again.
+/// The layers that have entries, each snapshot once: an instruction that stands in a stage twice
+/// gives the same layer twice, and overlayfs takes no directory twice. All that the lower one shows
+/// or hides, the upper one does again.
 fn without_repetitions(stack: &Stack) -> Vec<StackLayer> {
     let mut met: HashSet<&Path> = HashSet::new();
     let from_the_top = stack.layers().iter().rev().filter(|layer| !layer.tree.is_empty());
@@ -64,7 +67,12 @@ fn without_repetitions(stack: &Stack) -> Vec<StackLayer> {
 }
 
 /// What a stack shows as one snapshot, which is found again by `key`.
-pub(crate) fn in_one(store: &Store, key: StepKey, text: &str, stack: &Stack) -> Result<Snapshot, StepError> {
+pub(crate) fn merged_layer(
+    store: &Store,
+    key: StepKey,
+    text: &str,
+    stack: &Stack,
+) -> Result<Snapshot, StepError> {
     let _lock = store.lock_key(&key)?;
     if let Some(record) = store.record(&key)
         && let Some(id) = &record.snapshot

@@ -13,7 +13,6 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use crate::error::StepError;
-use crate::worker::Shared;
 
 /// Starts packing as soon as a layer is there, and is asked for the results at the end.
 pub(crate) struct Packer {
@@ -25,12 +24,12 @@ pub(crate) struct Packer {
     runtime: Handle,
     /// Compressing more layers at a time than there are cores only takes memory.
     limit: Arc<Semaphore>,
-    layers: Mutex<HashMap<StepId, Packing>>,
+    layers: Mutex<HashMap<StepId, PackTask>>,
     bases: Mutex<Vec<(StepId, Arc<BaseImage>)>>,
 }
 
 /// A layer that is packed, or being packed.
-struct Packing {
+struct PackTask {
     task: JoinHandle<Result<PackedLayer, StepError>>,
     /// What is written of it meanwhile.
     incoming: Incoming,
@@ -61,8 +60,8 @@ impl Packer {
         }
     }
 
-    /// A step's layer is there.
-    pub(crate) fn layer(&self, step: StepId, snapshot: &Snapshot, files: &LayerFiles) {
+    /// Begins to pack a step's layer, if a target has it.
+    pub(crate) fn add_layer(&self, step: StepId, snapshot: &Snapshot, files: &LayerFiles) {
         if !self.wanted.contains(&step) {
             return;
         }
@@ -87,18 +86,18 @@ impl Packer {
                 Ok(packed)
             });
             let done = work.await.unwrap_or(Err(StepError::Stopped));
-            // Or whoever waits for it to begin waits for ever.
+            // A reader that waits for it to begin would wait for ever.
             shown.close();
             done
         });
-        let packing = Packing { task, incoming, packed };
+        let packing = PackTask { task, incoming, packed };
         self.layers.lock().unwrap_or_else(PoisonError::into_inner).insert(step, packing);
     }
 
     /// The layer of a step, packed or not.
     pub(crate) fn awaited(&self, step: StepId) -> Option<IncomingBlob> {
         let layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
-        let Packing { incoming, packed, .. } = layers.get(&step)?;
+        let PackTask { incoming, packed, .. } = layers.get(&step)?;
         Some(match packed.get() {
             Some((digest, size)) => IncomingBlob::There(*digest, *size),
             None => IncomingBlob::Coming(incoming.clone()),
@@ -110,8 +109,8 @@ impl Packer {
         !self.wanted.contains(&step) || self.store.packed(snapshot, &pack_key(&self.options)).is_some()
     }
 
-    /// A target begins with an image, whose blobs become the target's.
-    pub(crate) fn base(&self, _shared: &Shared, step: StepId, image: &Arc<BaseImage>) {
+    /// Records the base image of a target; its blobs are reused in the target's manifest.
+    pub(crate) fn add_base(&self, step: StepId, image: &Arc<BaseImage>) {
         if self.wanted.contains(&step) {
             self.bases.lock().unwrap_or_else(PoisonError::into_inner).push((step, Arc::clone(image)));
         }
@@ -126,7 +125,7 @@ impl Packer {
     pub(crate) async fn finish(&self) -> Result<HashMap<StepId, PackedLayer>, (StepId, StepError)> {
         let tasks = std::mem::take(&mut *self.layers.lock().unwrap_or_else(PoisonError::into_inner));
         let mut packed = HashMap::with_capacity(tasks.len());
-        for (step, Packing { task, .. }) in tasks {
+        for (step, PackTask { task, .. }) in tasks {
             let layer = task.await.unwrap_or(Err(StepError::Stopped)).map_err(|error| (step, error))?;
             packed.insert(step, layer);
         }
@@ -135,14 +134,25 @@ impl Packer {
 }
 
 /// What a packed layer depends on besides its snapshot.
-pub fn pack_key(options: &PackOptions) -> PackKey {
+fn pack_key(options: &PackOptions) -> PackKey {
     let PackOptions { compression, level, clamp_mtime } = options;
     let level = level.map_or("default".to_owned(), |level| level.to_string());
     let clamp = clamp_mtime.map_or("none".to_owned(), |clamp| clamp.to_string());
-    PackKey(format!("{compression:?}-{level}-{clamp}").to_ascii_lowercase())
+    PackKey(format!("{}-{level}-{clamp}", compression_name(*compression)))
 }
 
-/// The layers of a base image with the compression that is asked for; those that have it stay as they are.
+/// A compression as keys name it: these words are kept in stores.
+const fn compression_name(compression: Compression) -> &'static str {
+    match compression {
+        Compression::Gzip => "gzip",
+        Compression::Estargz => "estargz",
+        Compression::Zstd => "zstd",
+        Compression::Uncompressed => "uncompressed",
+    }
+}
+
+/// The layers of a base image with the compression that is asked for; those that have it stay as
+/// they are.
 pub(crate) fn repack_base(
     store: &Store,
     layers: &[PackedLayer],
@@ -207,5 +217,22 @@ fn layer_of(packed: &PackedTar, options: &PackOptions) -> PackedLayer {
         size: packed.size,
         media_type: options.compression.media_type().to_owned(),
         annotations: packed.toc.iter().flat_map(TocInfo::annotations).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dbuild_layer::{Compression, PackOptions};
+
+    use super::pack_key;
+
+    #[test]
+    fn pack_keys_are_those_that_stores_have() {
+        let key =
+            |compression, level, clamp_mtime| pack_key(&PackOptions { compression, level, clamp_mtime }).0;
+        assert_eq!(key(Compression::Gzip, None, None), "gzip-default-none");
+        assert_eq!(key(Compression::Estargz, Some(9), None), "estargz-9-none");
+        assert_eq!(key(Compression::Zstd, Some(3), Some(0)), "zstd-3-0");
+        assert_eq!(key(Compression::Uncompressed, None, Some(1)), "uncompressed-default-1");
     }
 }

@@ -1,13 +1,15 @@
-//! Layers whose files are not written, since packing them is all that the build needs them for.
+//! Layers whose files are not written, since the build needs them only to be packed.
 //!
-//! The layer of a COPY from the context of which the image alone has a use is packed straight from the context
-//! ([`dbuild_layer::copy_unwritten`]); the store keeps its index and its blob. Which those are is seen from the plan ([`Needs`]). A later
-//! build may need more: then the same is decided once more, by the same COPY from the same files, and lent or written
-//! ([`Shared::usable`]), and the step is a hit all the same.
+//! The layer of a COPY from the context which the image alone uses is packed straight from the
+//! context ([`dbuild_layer::borrow`]); the store keeps its index and its blob. Which layers those
+//! are is seen from the plan. A later build may need more: then the same COPY is decided once more
+//! from the same files, and its files are read from where they are, or written
+//! ([`UnwrittenLayers::usable`]); the step is a hit all the same.
 //!
-//! Two things are seen only on the way: that a file changed between the walk of the context and the packing, and that a COPY that
-//! must be carried out takes from a layer of the cache that has no files. Then the build begins again, with every file
-//! written (`build.rs`); what it has done is found.
+//! Two things are seen only on the way: that a file changed between the walk of the context and the
+//! packing, and that a COPY that must be executed takes from a layer of the cache that has no
+//! files. Then the build begins again, with every file written (`retry.rs`); what it has done is
+//! found.
 
 use std::sync::Arc;
 
@@ -22,32 +24,37 @@ use dbuild_store::{Snapshot, Store, StoreError};
 use crate::cache::step_inputs::StepInputs;
 use crate::error::StepError;
 use crate::layers::filesystem::StepResult;
+use crate::layers::pack::Packer;
 use crate::request::Request;
-use crate::worker::{Content, Executed, Shared};
+use crate::steps::copy::{with_copy_request, write_copy};
+use crate::steps::executed::{Content, Executed};
+use crate::steps::step_context::StepContext;
 
-/// What the steps of a plan need of each other's layers.
-pub(crate) struct Needs {
+/// The layers of a build that need not be written, and what makes them usable.
+pub(crate) struct UnwrittenLayers {
+    context: Arc<StepContext>,
+    packer: Option<Arc<Packer>>,
     /// By step: its layer must be on disk.
     on_disk: Vec<bool>,
 }
 
-/// A result of the cache as this build can use it.
-pub(crate) struct Usable {
+/// A layer of the store as this build uses it.
+pub(crate) struct StoredLayer {
     pub(crate) snapshot: Snapshot,
     pub(crate) layer: TreeDigest,
+    /// Where its files are: in the snapshot, or where they are copied from.
     pub(crate) files: LayerFiles,
 }
 
-impl Needs {
-    pub(crate) fn of(request: &Request) -> Self {
-        let plan = &*request.plan;
-        let everything = request.unwritten.is_none() || request.pack.is_none();
-        let mut on_disk = vec![everything; plan.len()];
-        for below in plan.steps().flat_map(|(_, step)| on_disk_for(step)) {
-            mark(plan, below, &mut on_disk);
-        }
-        Self { on_disk }
+/// By step, whether its layer must be on disk.
+fn must_be_on_disk(request: &Request) -> Vec<bool> {
+    let plan = &*request.plan;
+    let everything = request.unwritten.is_none() || request.pack.is_none();
+    let mut on_disk = vec![everything; plan.len()];
+    for below in plan.steps().flat_map(|(_, step)| on_disk_for(step)) {
+        mark(plan, below, &mut on_disk);
     }
+    on_disk
 }
 
 /// Marks a step and those that it stands on. What is marked has its chain marked.
@@ -61,7 +68,7 @@ fn mark(plan: &Plan, last: StepId, marks: &mut [bool]) {
     }
 }
 
-/// The file systems that must be on disk while a step is carried out.
+/// The file systems that must be on disk while a step is executed.
 fn on_disk_for(step: &Step) -> Vec<StepId> {
     match &step.kind {
         StepKind::Run(run) => {
@@ -82,8 +89,8 @@ fn has_names(owner: &str) -> bool {
     !owner.bytes().all(|byte| byte.is_ascii_digit() || byte == b':')
 }
 
-/// A snapshot with its files. Those that were never written are unpacked from the layer's blob; `below` is what the layer
-/// stands on.
+/// A snapshot with its files. Those that were never written are unpacked from the layer's blob;
+/// `below` is what the layer stands on.
 pub fn snapshot_with_files(store: &Store, snapshot: Snapshot, below: &Stack) -> Result<Snapshot, StepError> {
     if snapshot.dir.is_some() {
         return Ok(snapshot);
@@ -103,58 +110,63 @@ pub fn snapshot_with_files(store: &Store, snapshot: Snapshot, below: &Stack) -> 
     Ok(store.give_files(snapshot, draft)?)
 }
 
-impl Shared {
+impl UnwrittenLayers {
+    pub(crate) fn new(context: Arc<StepContext>, packer: Option<Arc<Packer>>) -> Self {
+        let on_disk = must_be_on_disk(&context.request);
+        Self { context, packer, on_disk }
+    }
+
     /// Whether the files of a COPY stay where they are.
-    pub(crate) fn leaves(&self, id: StepId, selections: &[Arc<Selection>]) -> bool {
-        let Some(leave) = self.request.unwritten.filter(|_| !self.needs.on_disk[id.index()]) else {
+    pub(crate) fn stays_unwritten(&self, id: StepId, selections: &[Arc<Selection>]) -> bool {
+        let Some(policy) = self.context.request.unwritten.filter(|_| !self.on_disk[id.index()]) else {
             return false;
         };
         let paths: usize = selections.iter().map(|selection| selection.len()).sum();
         let bytes = || selections.iter().map(|selection| selection.size()).sum::<u64>();
         selections.iter().all(|selection| selection.is_of_contexts())
-            && (paths >= leave.paths || bytes() >= leave.bytes)
+            && (paths >= policy.paths || bytes() >= policy.bytes)
     }
 
-    /// A result of the cache, with its files as far as this build needs them. `None`: they cannot be had, so that the step must be
-    /// carried out.
+    /// A result of the cache, with its files as far as this build needs them. `None`: they are
+    /// gone, so that the step must be executed.
     pub(crate) fn usable(
         &self,
         id: StepId,
         step: &Step,
         inputs: &StepInputs<'_>,
         (snapshot, layer): (Snapshot, TreeDigest),
-    ) -> Option<Usable> {
+    ) -> Option<StoredLayer> {
         if let LayerFiles::Snapshot(_) = snapshot.files() {
             let files = snapshot.files();
-            return Some(Usable { snapshot, layer, files });
+            return Some(StoredLayer { snapshot, layer, files });
         }
         let StepKind::Copy(copy) = &step.kind else { return None };
-        if self.needs.on_disk[id.index()] {
+        if self.on_disk[id.index()] {
             let snapshot = self.write(copy, inputs, snapshot).ok()?;
             let files = snapshot.files();
-            return Some(Usable { snapshot, layer, files });
+            return Some(StoredLayer { snapshot, layer, files });
         }
         let is_packed = self.packer.as_ref().is_none_or(|packer| packer.is_done(id, &snapshot.id));
         let files = match is_packed {
             true => LayerFiles::Absent,
-            false => LayerFiles::Unwritten(self.lend(copy, inputs, &snapshot.tree).ok()?),
+            false => LayerFiles::Unwritten(self.locate(copy, inputs, &snapshot.tree).ok()?),
         };
-        Some(Usable { snapshot, layer, files })
+        Some(StoredLayer { snapshot, layer, files })
     }
 
-    /// What a COPY gave once more, not written.
-    fn lend(
+    /// What a COPY gave once more, with its files where they are copied from.
+    fn locate(
         &self,
         copy: &CopyStep,
         inputs: &StepInputs<'_>,
         tree: &Arc<Tree>,
     ) -> Result<Arc<UnwrittenLayer>, StepError> {
-        let borrowed = self.copying(copy, inputs, |request, _| {
+        let located = with_copy_request(self.context.plan(), copy, inputs, |request, _| {
             let request = CopyRequest { known: Some(tree), ..request };
             copy_unwritten(&request).map_err(|error| StepError::Copy { error, from: None })
         })?;
         // On another parent it can be another layer.
-        let same = borrowed.filter(|borrowed| borrowed.tree().digest() == tree.digest());
+        let same = located.filter(|located| located.tree().digest() == tree.digest());
         same.map(Arc::new).ok_or(StepError::Internal("a layer is not what it was"))
     }
 
@@ -166,83 +178,97 @@ impl Shared {
         snapshot: Snapshot,
     ) -> Result<Snapshot, StepError> {
         let tree = Arc::clone(&snapshot.tree);
-        let executed = self.copying(copy, inputs, |request, _| {
-            self.copied(&CopyRequest { known: Some(&tree), ..request })
+        let executed = with_copy_request(self.context.plan(), copy, inputs, |request, _| {
+            write_copy(&self.context, &CopyRequest { known: Some(&tree), ..request })
         })?;
         match executed {
             Executed { content: Content::Written(draft), tree, unkeyed: false }
                 if tree.digest() == snapshot.tree.digest() =>
             {
-                Ok(self.store().give_files(snapshot, draft)?)
+                Ok(self.context.store().give_files(snapshot, draft)?)
             }
             _ => Err(StepError::Internal("a layer is not what it was")),
         }
     }
 
-    /// The first result of a COPY as it can be kept beside what was made now. If its files were never written and those made now
-    /// were, they are written once more, with the times that its index says: what was made now has the times of now.
+    /// The first result of a COPY as it can be kept beside what was made now. If its files were
+    /// never written and those made now were, they are written once more, with the times that its
+    /// index says: what was made now has the times of now.
     pub(crate) fn with_its_times(
         &self,
         step: &Step,
         inputs: &StepInputs<'_>,
-        known: Snapshot,
+        first: Snapshot,
         made: &Content,
     ) -> Option<Snapshot> {
         match (&step.kind, made) {
-            (StepKind::Copy(copy), Content::Written(_)) if known.dir.is_none() => {
-                self.write(copy, inputs, known).ok()
+            (StepKind::Copy(copy), Content::Written(_)) if first.dir.is_none() => {
+                self.write(copy, inputs, first).ok()
             }
-            _ => Some(known),
+            _ => Some(first),
         }
     }
 
-    /// The file system of a step that is done, with files that were not written read from where they are.
-    pub(crate) fn readable(&self, outputs: &[Arc<StepResult>], id: StepId) -> Option<Stack> {
-        let files = &outputs.get(id.index())?.files;
-        let mut layers = files.stack(&self.bases).ok()?.layers().to_vec();
+    /// The file system of a step that is done, with files that were not written read from where
+    /// they are.
+    pub(crate) fn readable(&self, results: &[Arc<StepResult>], id: StepId) -> Option<Stack> {
+        let files = &results.get(id.index())?.files;
+        let mut layers = files.stack(&self.context.bases).ok()?.layers().to_vec();
         let first = layers.len() - files.own_layers().len();
         for (layer, own) in layers[first..].iter_mut().zip(files.own_layers()) {
-            let step = self.plan().step(own.step);
+            let step = self.context.plan().step(own.step);
             if layer.files == LayerFiles::Absent
                 && let StepKind::Copy(copy) = &step.kind
+                && let Some(located) = self.locate_again(step, copy, results, &layer.tree)?
             {
-                let given = step.inputs().into_iter().map(|input| outputs.get(input.index()).cloned());
-                let given = given.collect::<Option<Vec<_>>>()?;
-                // Nothing is pulled for it.
-                let image = |output: &Arc<StepResult>| {
-                    output.files.image().is_none_or(|image| self.bases.is_present(image))
-                };
-                if !given.iter().all(image) {
-                    continue;
-                }
-                let inputs = StepInputs::of_outputs(self.plan(), step, &self.bases, &given);
-                if let Ok(borrowed) = self.lend(copy, &inputs, &layer.tree) {
-                    *layer =
-                        StackLayer { tree: Arc::clone(&layer.tree), files: LayerFiles::Unwritten(borrowed) };
-                }
+                *layer = StackLayer { tree: Arc::clone(&layer.tree), files: LayerFiles::Unwritten(located) };
             }
         }
         Some(Stack::new(layers))
     }
 
-    /// What a step made is put into the store, the first result of its words and content if there is one.
+    /// The files of a COPY that is done, where they are copied from. The outer `None`: an input has
+    /// no result.
+    fn locate_again(
+        &self,
+        step: &Step,
+        copy: &CopyStep,
+        results: &[Arc<StepResult>],
+        tree: &Arc<Tree>,
+    ) -> Option<Option<Arc<UnwrittenLayer>>> {
+        let StepContext { bases, .. } = &*self.context;
+        let inputs = step.inputs().into_iter().map(|input| results.get(input.index()).cloned());
+        let inputs = inputs.collect::<Option<Vec<_>>>()?;
+        // Nothing is pulled for it.
+        let is_present =
+            |result: &Arc<StepResult>| result.files.image().is_none_or(|image| bases.is_present(image));
+        if !inputs.iter().all(is_present) {
+            return Some(None);
+        }
+        let inputs = StepInputs::of_results(self.context.plan(), step, bases, &inputs);
+        Some(self.locate(copy, &inputs, tree).ok())
+    }
+
+    /// Puts what a step made into the store. `first` is the first result of its words and content,
+    /// if there is one.
     pub(crate) fn publish(
         &self,
-        known: Option<Snapshot>,
+        first: Option<Snapshot>,
         content: Content,
         tree: Arc<Tree>,
     ) -> Result<(Snapshot, LayerFiles), StoreError> {
-        let snapshot = match (known, content) {
-            (Some(known), Content::Written(draft)) if known.dir.is_none() => {
-                self.store().give_files(known, draft)?
+        let store = self.context.store();
+        let snapshot = match (first, content) {
+            (Some(first), Content::Written(draft)) if first.dir.is_none() => {
+                store.give_files(first, draft)?
             }
-            (Some(known), Content::Borrowed(borrowed)) if known.dir.is_none() => {
-                return Ok((known, LayerFiles::Unwritten(borrowed)));
+            (Some(first), Content::Unwritten(files)) if first.dir.is_none() => {
+                return Ok((first, LayerFiles::Unwritten(files)));
             }
-            (Some(known), _) => known,
-            (None, Content::Written(draft)) => self.store().publish_snapshot(draft, tree)?,
-            (None, Content::Borrowed(borrowed)) => {
-                return Ok((self.store().publish_index(tree)?, LayerFiles::Unwritten(borrowed)));
+            (Some(first), _) => first,
+            (None, Content::Written(draft)) => store.publish_snapshot(draft, tree)?,
+            (None, Content::Unwritten(files)) => {
+                return Ok((store.publish_index(tree)?, LayerFiles::Unwritten(files)));
             }
         };
         let files = snapshot.files();

@@ -1,12 +1,13 @@
 //! The order of work. In prose:
 //!
 //! 1. A step waits for its inputs; when the last of them is done it is ready.
-//! 2. Of the ready steps the one with the longest known path to the end of the build is started first,
-//!    as long as fewer than `jobs` are running.
-//! 3. A step that is done makes its users ready. The first that fails cancels all that is running, and
-//!    nothing is started after it. What was done stays done.
+//! 2. Of the ready steps the one with the longest known path to the end of the build is started
+//!    first, as long as fewer than `jobs` are running.
+//! 3. A step that is done makes its users ready. The first that fails cancels all that is running,
+//!    and nothing is started after it. What was done stays done.
 //!
-//! This module does not know what a step does, what a cache is, or what a step gives: see [`Run`].
+//! This module does not know what a step does, what a cache is, or what a step gives: see
+//! [`StepRunner`].
 
 pub(crate) mod cancel;
 
@@ -20,17 +21,17 @@ use futures_util::stream::FuturesUnordered;
 
 use crate::schedule::cancel::{Cancel, Canceller};
 
-/// Something that carries out one step whose inputs are done.
+/// Something that executes one step whose inputs are done.
 ///
 /// Caching, single flight and limits are runners around runners.
-pub(crate) trait Run: Send + Sync + 'static {
+pub(crate) trait StepRunner: Send + Sync + 'static {
     /// What a step gives; handed to the steps that use it.
     type Output: Send + Sync + 'static;
     /// Why a step gives nothing.
     type Error: Send + 'static;
 
-    /// Carries out a step; `inputs` are in the order of [`dbuild_plan::Step::inputs`]. When `cancel` is
-    /// heard it returns soon, with an error.
+    /// Executes a step; `inputs` are in the order of [`dbuild_plan::Step::inputs`]. When `cancel`
+    /// is heard it returns soon, with an error.
     fn run(
         &self,
         step: StepId,
@@ -48,10 +49,10 @@ pub(crate) enum Stop<E> {
     Canceled,
 }
 
-/// The one place where a step is. Changes only in [`States::set`].
+/// How far a step is. Changes only in [`States::set`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// So many inputs are not done.
+enum StepState {
+    /// Number of inputs that are not done.
     Waiting(usize),
     Ready,
     Running,
@@ -61,7 +62,7 @@ enum State {
 }
 
 struct States {
-    of: Vec<State>,
+    of: Vec<StepState>,
     /// Ready steps, by the length of their path to the end, then by their order in the Dockerfile.
     ready: BinaryHeap<(u64, std::cmp::Reverse<StepId>)>,
     running: usize,
@@ -70,31 +71,31 @@ struct States {
 
 impl States {
     fn new(plan: &Plan, paths: Vec<u64>) -> Self {
-        let of = plan.steps().map(|(_, step)| State::Waiting(step.inputs().len())).collect();
+        let of = plan.steps().map(|(_, step)| StepState::Waiting(step.inputs().len())).collect();
         let mut states = Self { of, ready: BinaryHeap::new(), running: 0, paths };
         for (id, _) in plan.steps() {
-            if states.of[id.index()] == State::Waiting(0) {
-                states.set(id, State::Ready);
+            if states.of[id.index()] == StepState::Waiting(0) {
+                states.set(id, StepState::Ready);
             }
         }
         states
     }
 
-    fn set(&mut self, id: StepId, new: State) {
+    fn set(&mut self, id: StepId, new: StepState) {
         let old = std::mem::replace(&mut self.of[id.index()], new);
-        if old == State::Running {
+        if old == StepState::Running {
             self.running -= 1;
         }
         match new {
-            State::Ready => self.ready.push((self.paths[id.index()], std::cmp::Reverse(id))),
-            State::Running => self.running += 1,
-            State::Waiting(_) | State::Done | State::Failed | State::Canceled => {}
+            StepState::Ready => self.ready.push((self.paths[id.index()], std::cmp::Reverse(id))),
+            StepState::Running => self.running += 1,
+            StepState::Waiting(_) | StepState::Done | StepState::Failed | StepState::Canceled => {}
         }
     }
 
     fn input_done(&mut self, user: StepId) {
-        if let State::Waiting(missing) = self.of[user.index()] {
-            self.set(user, if missing == 1 { State::Ready } else { State::Waiting(missing - 1) });
+        if let StepState::Waiting(missing) = self.of[user.index()] {
+            self.set(user, if missing == 1 { StepState::Ready } else { StepState::Waiting(missing - 1) });
         }
     }
 
@@ -103,26 +104,27 @@ impl States {
             return None;
         }
         let (_, std::cmp::Reverse(id)) = self.ready.pop()?;
-        self.set(id, State::Running);
+        self.set(id, StepState::Running);
         Some(id)
     }
 
     /// Steps that were not finished, as all of them are canceled.
     fn cancel_rest(&mut self) -> Vec<StepId> {
         let rest: Vec<StepId> = (0..self.of.len())
-            .filter(|index| !matches!(self.of[*index], State::Done | State::Failed))
+            .filter(|index| !matches!(self.of[*index], StepState::Done | StepState::Failed))
             .map(|index| StepId(index as u32))
             .collect();
         for id in &rest {
-            self.set(*id, State::Canceled);
+            self.set(*id, StepState::Canceled);
         }
         rest
     }
 }
 
-/// Runs every step of the plan. `paths` is the length of the longest path from each step to the end of
-/// the build ([`Plan::longest_paths`]). On success the outputs stand in the order of the step ids.
-pub(crate) async fn schedule<R: Run>(
+/// Runs every step of the plan. `paths` is the length of the longest path from each step to the end
+/// of the build ([`Plan::longest_paths`]). On success the outputs stand in the order of the step
+/// ids.
+pub(crate) async fn schedule<R: StepRunner>(
     plan: &Plan,
     runner: Arc<R>,
     paths: Vec<u64>,
@@ -134,7 +136,8 @@ pub(crate) async fn schedule<R: Run>(
     let (stop, stopped) = Canceller::new();
     let mut states = States::new(plan, paths);
     let mut outputs: Vec<Option<Arc<R::Output>>> = vec![None; plan.len()];
-    // Not tasks of their own: most steps of most builds are done as soon as they are looked up, and waking a thread takes longer.
+    // Not tasks of their own: most steps of most builds are done as soon as they are looked up, and
+    // waking a thread takes longer.
     let mut running = FuturesUnordered::new();
     let mut end = None;
     loop {
@@ -159,7 +162,7 @@ pub(crate) async fn schedule<R: Run>(
         match finished {
             None => break,
             Some((id, Ok(output))) => {
-                states.set(id, State::Done);
+                states.set(id, StepState::Done);
                 outputs[id.index()] = Some(Arc::new(output));
                 plan.users(id).into_iter().for_each(|user| states.input_done(user));
             }
@@ -169,7 +172,7 @@ pub(crate) async fn schedule<R: Run>(
                 end = Some(if cancel.is_canceled() {
                     Stop::Canceled
                 } else {
-                    states.set(id, State::Failed);
+                    states.set(id, StepState::Failed);
                     Stop::Failed(id, error)
                 });
                 stop.cancel();
@@ -184,7 +187,8 @@ pub(crate) async fn schedule<R: Run>(
     Ok(outputs.into_iter().flatten().collect())
 }
 
-/// How long a build takes if each step takes `cost`, in the same unit and by the same order as [`schedule`].
+/// How long a build takes if each step takes `cost`, in the same unit and by the same order as
+/// [`schedule`].
 pub(crate) fn makespan(plan: &Plan, cost: impl Fn(StepId) -> u64, jobs: NonZeroUsize) -> u64 {
     let mut states = States::new(plan, plan.longest_paths(&cost));
     let mut running: BinaryHeap<std::cmp::Reverse<(u64, StepId)>> = BinaryHeap::new();
@@ -195,7 +199,7 @@ pub(crate) fn makespan(plan: &Plan, cost: impl Fn(StepId) -> u64, jobs: NonZeroU
         }
         let Some(std::cmp::Reverse((end, id))) = running.pop() else { return now };
         now = end;
-        states.set(id, State::Done);
+        states.set(id, StepState::Done);
         plan.users(id).into_iter().for_each(|user| states.input_done(user));
     }
 }
@@ -209,7 +213,7 @@ mod tests {
     use dbuild_plan::{Plan, PlanBuilder, Stage, StageId, Step, StepId, StepKind, Target, WorkdirStep};
     use tokio::sync::Barrier;
 
-    use super::{Run, Stop, schedule};
+    use super::{StepRunner, Stop, schedule};
     use crate::schedule::cancel::{Cancel, Canceller};
     use dbuild_plan::{CopySource, CopyStep};
 
@@ -263,7 +267,7 @@ mod tests {
         work: F,
     }
 
-    impl<F, W> Run for Runner<F>
+    impl<F, W> StepRunner for Runner<F>
     where
         F: Fn(StepId, Cancel) -> W + Send + Sync + 'static,
         W: Future<Output = Result<(), &'static str>> + Send,
@@ -326,7 +330,8 @@ mod tests {
     #[tokio::test]
     async fn independent_steps_run_at_the_same_time_and_no_more_than_jobs() {
         let (_guard, cancel) = Canceller::new();
-        // Each first step of eight lanes waits for the seven others: one after the other would hang.
+        // Each first step of eight lanes waits for the seven others: one after the other would
+        // hang.
         let barrier = Arc::new(Barrier::new(8));
         let (result, ..) = check(&plan(&[1; 8]), 8, cancel, move |step, _| {
             let barrier = Arc::clone(&barrier);

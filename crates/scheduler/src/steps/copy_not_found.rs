@@ -1,8 +1,9 @@
-//! A better error for a source that a context does not have: what leaves it out, where its way ends, or what it may be
-//! called.
+//! A better error for a source that a context does not have: what leaves it out, where its way
+//! ends, or what it may be called.
 //!
-//! A context is walked only as far as the plan selects from it, so the walk that failed knows no names beside the missing
-//! one, or only those that other steps select. This module looks at the context itself, reading no file.
+//! A context is walked only as far as the plan selects from it, so the walk that failed knows no
+//! names beside the missing one, or only those that other steps select. This module looks at the
+//! context itself, reading no file.
 
 use std::path::Path;
 
@@ -13,36 +14,38 @@ use dbuild_layer::{
 };
 use dbuild_plan::{Step, StepKind};
 
-use crate::cache::step_inputs::Source;
 use crate::error::StepError;
 use crate::request::ContextDir;
-use crate::worker::Shared;
+use crate::steps::step_context::StepContext;
 
-impl Shared {
-    /// The same error, or one that says more.
-    pub(crate) fn explain_missing(&self, step: &Step, error: StepError) -> StepError {
-        let StepError::Copy { error: CopyError::NotFound { path, near }, from: Some(place) } = error else {
-            return error;
-        };
-        let from = step.sources().into_iter().enumerate().find_map(|(index, from)| {
-            let source = Source { plan: self.plan(), step, index, from };
-            let StepKind::Context(context) = &self.plan().step(from).kind else { return None };
-            self.request.contexts.get(&context.name).filter(|_| source.place() == place)
-        });
-        let Some(context) = from else {
-            return StepError::Copy { error: CopyError::NotFound { path, near }, from: Some(place) };
-        };
-        let absence = explain_absence(&context.root, &context.ignore, &path).ok().flatten();
-        let why = absence.as_ref().map(|absence| reason(absence, &path, context)).unwrap_or_default();
-        let near = match absence {
-            Some(Absence { why: AbsenceReason::NotOnDisk, link: None, path }) => {
-                near_name(context, &String::from_utf8_lossy(path.as_bytes()))
-            }
-            _ => None,
-        };
-        let from = Some(format!("{place}{why}"));
-        StepError::Copy { error: CopyError::NotFound { path, near }, from }
-    }
+/// The same error, or one that says more of the source that was not found.
+pub(crate) fn explain_not_found(
+    context: &StepContext,
+    step: &Step,
+    failed_source: Option<usize>,
+    error: StepError,
+) -> StepError {
+    let StepError::Copy { error: CopyError::NotFound { path, near }, from: Some(place) } = error else {
+        return error;
+    };
+    let source = failed_source.and_then(|index| step.sources().get(index).copied());
+    let from = source.and_then(|source| match &context.plan().step(source).kind {
+        StepKind::Context(step) => context.request.contexts.get(&step.name),
+        _ => None,
+    });
+    let Some(context) = from else {
+        return StepError::Copy { error: CopyError::NotFound { path, near }, from: Some(place) };
+    };
+    let absence = explain_absence(&context.root, &context.ignore, &path).ok().flatten();
+    let why = absence.as_ref().map(|absence| reason(absence, &path, context)).unwrap_or_default();
+    let near = match absence {
+        Some(Absence { why: AbsenceReason::NotOnDisk, link: None, path }) => {
+            near_name(context, &String::from_utf8_lossy(path.as_bytes()))
+        }
+        _ => None,
+    };
+    let from = Some(format!("{place}{why}"));
+    StepError::Copy { error: CopyError::NotFound { path, near }, from }
 }
 
 /// Why a path is not there, as the end of a sentence; empty where there is no more to say.
@@ -73,7 +76,7 @@ fn reason(absence: &Absence, path: &str, context: &ContextDir) -> String {
 
 /// The name in the whole context that looks most like the missing one.
 fn near_name(context: &ContextDir, path: &str) -> Option<String> {
-    let tree = walk_context(&context.root, &context.ignore, None, &Unread).ok()?;
+    let tree = walk_context(&context.root, &context.ignore, None, &UnreadFiles).ok()?;
     let files = LayerFiles::Live(context.root.clone());
     let stack = Stack::new(vec![StackLayer { tree: tree.into(), files }]);
     let options = SelectOptions { literal: true, ..SelectOptions::default() };
@@ -84,9 +87,9 @@ fn near_name(context: &ContextDir, path: &str) -> Option<String> {
 }
 
 /// Answers for every file, so that none is read: only names matter here.
-struct Unread;
+struct UnreadFiles;
 
-impl ContentIndex for Unread {
+impl ContentIndex for UnreadFiles {
     fn get_many<'a>(
         &self,
         _root: &Path,

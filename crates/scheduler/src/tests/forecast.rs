@@ -14,7 +14,7 @@ use crate::{
     forecast,
 };
 
-/// Knows what it was told. Files are known by what they contain.
+/// Knows what a test gave it. Files are known by what they contain.
 struct Simulated {
     records: HashMap<StepKey, TreeDigest>,
     /// What a step that runs gives, by its text.
@@ -58,7 +58,7 @@ impl InputReader for Simulated {
 
     fn select(&self, source: &Source<'_>, files: &String) -> Result<Option<String>, StepError> {
         let is_image = matches!(source.plan.step(source.from).kind, dbuild_plan::StepKind::Image(_));
-        // Whoever takes a file of a stage takes one that its last step made.
+        // A step that takes a file of a stage takes one that its last step made.
         let top = files.rsplit('+').next().unwrap_or_default();
         Ok((self.images_are_here || !is_image).then(|| top.to_owned()))
     }

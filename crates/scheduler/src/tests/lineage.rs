@@ -31,7 +31,7 @@ fn build(
     }
     let explained = events.into_iter().filter_map(|event| match event {
         Event::StepExplained { step, reasons, differences, mut inputs } => {
-            // The context below a step that is told of adds nothing here.
+            // The context below a step that is reported adds nothing here.
             inputs.retain(|change| change.of == step || change.cause != InputCause::Outside);
             let kinds = differences.iter().map(|difference| difference.kind).collect();
             Some((texts[step as usize].clone(), Explained { kinds, reasons, inputs }))
@@ -66,7 +66,8 @@ fn a_step_that_was_cached_with_another_result_is_followed_to_the_file() {
         let space = Space::new();
         build(&space, THREE, *strategy);
         space.write(0, 1);
-        // Somebody builds the first steps alone; then they are cached, and are not what the third stood on.
+        // Somebody builds the first steps alone; then they are cached, and are not what the third
+        // stood on.
         build(&space, TWO, *strategy);
         let last = one(build(&space, THREE, *strategy), "COPY f2 /c/");
         assert_eq!(last.kinds, [IngredientKind::Parent], "{strategy:?}");

@@ -1,5 +1,5 @@
-//! What a forecast says is what the build then does: over generated Dockerfiles and edits, for each strategy, with a
-//! store. (RUN needs the binary: `integration-tests/tests/it/plan_holds.rs`.)
+//! What a forecast says is what the build then does: over generated Dockerfiles and edits, for each
+//! strategy, with a store. (RUN needs the binary: `integration-tests/tests/it/plan_holds.rs`.)
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
@@ -97,7 +97,8 @@ fn dockerfile(stages: &Stages) -> String {
     text
 }
 
-/// HIT was cached, MISS was carried out. Of steps that have one key, one does the work for all, whichever comes first.
+/// HIT was cached, MISS was executed. One of several steps with the same key does the work for all,
+/// whichever comes first.
 fn assert_holds(plan: &Plan, forecast: &Forecast, done: &BTreeMap<u32, bool>) {
     let mut by_key: HashMap<StepKey, Vec<u32>> = HashMap::new();
     for (id, _) in plan.steps() {

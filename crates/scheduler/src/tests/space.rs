@@ -1,4 +1,5 @@
-//! What the tests of this folder share: a store, a context, and builds that name no image and run nothing.
+//! What the tests of this folder share: a store, a context, and builds that name no image and run
+//! nothing.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -107,7 +108,7 @@ impl Space {
         forecast(plan, strategy, cache, &mut InStore::new(&self.store, &self.contexts))
     }
 
-    /// For each step whether it was carried out.
+    /// For each step whether it was executed.
     pub(super) fn build(
         &self,
         plan: Plan,
@@ -123,7 +124,7 @@ impl Space {
         done.collect()
     }
 
-    /// What a build tells.
+    /// What a build reports.
     pub(super) fn events_of(
         &self,
         plan: Plan,

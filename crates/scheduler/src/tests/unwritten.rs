@@ -22,7 +22,7 @@ fn built(space: &Space, dockerfile: &str, events: Arc<dyn EventSink>) -> Built {
     space.built(lowered(dockerfile), strategy(DEFAULT_STRATEGY).unwrap(), CacheUse::All, events)
 }
 
-/// The build, and the steps that it carried out, but for contexts.
+/// The build, and the steps that it executed, but for contexts.
 fn build(space: &Space, dockerfile: &str) -> (Built, Vec<String>) {
     let events = Arc::new(Collector::default());
     let built = built(space, dockerfile, Arc::clone(&events) as _);
@@ -51,7 +51,7 @@ fn read(built: &Built, dockerfile: &str, path: &str) -> Option<Vec<u8>> {
 
 /// Whether the files of the target's last layer are in the store.
 fn is_written(built: &Built, dockerfile: &str) -> bool {
-    let output = &built.outputs()[last(dockerfile).index()];
+    let output = &built.results()[last(dockerfile).index()];
     output.files.own_layers().last().unwrap().snapshot.files() != LayerFiles::Absent
 }
 
@@ -107,7 +107,7 @@ fn a_later_build_that_needs_the_files_finds_the_step_done() {
     let (second, steps) = build(&space, text);
     assert!(steps.is_empty(), "{steps:?}");
     assert!(is_written(&second, text));
-    let snapshot = |built: &Built| built.outputs()[last(text).index()].files.own_layers()[0].snapshot.clone();
+    let snapshot = |built: &Built| built.results()[last(text).index()].files.own_layers()[0].snapshot.clone();
     assert_eq!(snapshot(&first).id, snapshot(&second).id);
     assert_eq!(fs::read(snapshot(&second).dir.unwrap().join("made/f2")).unwrap(), [0]);
     assert!(space.store.verify(false).unwrap().findings.is_empty());
@@ -126,8 +126,8 @@ fn it_can_be_copied_from_in_the_same_build_and_later() {
     let (other, steps) = build(&space, &text("f2"));
     assert_eq!(steps, ["COPY --from=s /s/f2 /x"]);
     assert_eq!(read(&other, &text("f2"), "x"), Some(vec![7]));
-    let source = other.outputs()[1..].iter().find_map(|output| output.files.own_layers().first());
-    assert_ne!(source.unwrap().snapshot.files(), LayerFiles::Absent, "who needs it twice finds it");
+    let source = other.results()[1..].iter().find_map(|output| output.files.own_layers().first());
+    assert_ne!(source.unwrap().snapshot.files(), LayerFiles::Absent, "a step that needs it twice finds it");
     let (_, steps) = build(&space, &text("f0"));
     assert_eq!(steps, ["COPY --from=s /s/f0 /x"]);
 }

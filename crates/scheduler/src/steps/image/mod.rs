@@ -1,5 +1,5 @@
-//! Base images, brought here when the first step needs their files, and not before: a build that finds
-//! every step in the cache pulls and unpacks nothing.
+//! Base images, pulled when the first step needs their files, and not before: a build that
+//! finds every step in the cache pulls and unpacks nothing.
 
 pub(crate) mod pull;
 
@@ -20,25 +20,28 @@ use tokio::runtime::Handle;
 use crate::BlobSource;
 use crate::error::StepError;
 use crate::schedule::cancel::{Cancel, Canceller};
-use crate::steps::image::pull::{Made, Puller, read_incoming};
+use crate::steps::image::pull::{Progress, PulledLayer, Puller, bad_layer, read_incoming};
 
-/// Layers of one image that are brought at the same time: as many as there are connections to a registry.
+/// Layers of one image that are pulled at the same time: as many as there are connections to a
+/// registry.
 const AT_A_TIME: usize = 6;
 
 /// What is done with the bytes of a layer's blob.
 type ReadLayer<'a, T> = dyn Fn(&mut (dyn Read + Send)) -> Result<T, StepError> + Sync + 'a;
 
-/// The layers of one image; locked while they are brought.
+/// The layers of one image; locked while they are pulled.
 type Slot = Arc<Mutex<Option<Arc<Vec<Snapshot>>>>>;
 
-/// The layers of base images as snapshots. Each image is unpacked once, in this build and between processes.
+/// The layers of base images as snapshots. Each image is unpacked once, in this build and between
+/// processes.
 pub(crate) struct Bases {
     store: Store,
     blobs: Arc<dyn BlobSource>,
     events: Arc<dyn EventSink>,
     runtime: Handle,
     cancel: Cancel,
-    /// By the digest of the image's manifest: another image may claim the same chain over other blobs.
+    /// By the digest of the image's manifest: another image may claim the same chain over other
+    /// blobs.
     known: Mutex<HashMap<BlobDigest, Slot>>,
     /// Image steps that were shown to the user.
     announced: Mutex<HashMap<StepId, ()>>,
@@ -55,13 +58,13 @@ impl Bases {
         Self { store, blobs, events, runtime, cancel, known: Mutex::default(), announced: Mutex::default() }
     }
 
-    /// The layers of an image, unpacked, lowest first. `step` is the one that names the image: what is done is
-    /// shown as its work.
+    /// The layers of an image, unpacked, lowest first. `step` is the one that names the image: what
+    /// is done is shown as its work.
     pub(crate) fn layers(&self, step: StepId, image: &BaseImage) -> Result<Arc<Vec<Snapshot>>, StepError> {
         if image.layers.is_empty() {
             return Ok(Arc::default());
         }
-        // Whoever comes second waits here for the first.
+        // A second caller waits here for the first.
         let slot = Arc::clone(lock(&self.known).entry(image.digest).or_default());
         let mut slot = lock(&slot);
         if let Some(known) = &*slot {
@@ -69,8 +72,8 @@ impl Bases {
         }
         let layers = match present(&self.store, image) {
             Some(layers) => layers,
-            // It is the image's trouble, whoever asked for its files.
-            None => self.bring(step, image, &chains_of(image)).map_err(|error| match error {
+            // It is the image's trouble, whichever step asked for its files.
+            None => self.pull_and_unpack(step, image, &chains_of(image)).map_err(|error| match error {
                 StepError::Stopped => StepError::Stopped,
                 error => StepError::OfImage(step, Box::new(error)),
             })?,
@@ -91,13 +94,14 @@ impl Bases {
         Some(layers.iter().map(|layer| Arc::clone(&layer.tree)).collect())
     }
 
-    /// The layers of an image, if it is unpacked. What was found once is not looked up and read again in this build.
+    /// The layers of an image, if it is unpacked. What was found once is not looked up and read
+    /// again in this build.
     fn found(&self, image: &BaseImage) -> Option<Arc<Vec<Snapshot>>> {
         if image.layers.is_empty() {
             return Some(Arc::default());
         }
         let slot = Arc::clone(lock(&self.known).entry(image.digest).or_default());
-        // Nobody waits for one that is being brought.
+        // Nobody waits for one that is being pulled.
         let Ok(mut slot) = slot.try_lock() else { return present(&self.store, image).map(Arc::new) };
         if slot.is_none() {
             *slot = present(&self.store, image).map(Arc::new);
@@ -110,8 +114,9 @@ impl Bases {
         lock(&self.announced).insert(step, ()).is_none()
     }
 
-    /// Pulls and unpacks what is missing, all layers side by side, then completes them from the lowest up.
-    fn bring(
+    /// Pulls and unpacks what is missing, all layers side by side, then completes them from the
+    /// lowest up.
+    fn pull_and_unpack(
         &self,
         step: StepId,
         image: &BaseImage,
@@ -130,8 +135,7 @@ impl Bases {
         if shown {
             self.events.emit(Event::StepStarted { step: step.0 });
         }
-        let progress =
-            Progress { step, events: &*self.events, done: AtomicU64::new(0), total: total_size(image) };
+        let progress = Progress::new(step, image, &*self.events);
         let layers = self.bring_all(image, chains, &progress)?;
         if shown {
             let files = layers.iter().map(|layer| layer.tree.entries().len() as u64).sum();
@@ -188,9 +192,9 @@ impl Bases {
         &self,
         image: &BaseImage,
         chains: &[BlobDigest],
-        made: mpsc::Receiver<(usize, Result<Made, StepError>)>,
+        made: mpsc::Receiver<(usize, Result<PulledLayer, StepError>)>,
     ) -> Result<Vec<Snapshot>, StepError> {
-        let mut waiting: HashMap<usize, Made> = HashMap::new();
+        let mut waiting: HashMap<usize, PulledLayer> = HashMap::new();
         let mut layers: Vec<Snapshot> = Vec::new();
         let mut stack = Stack::default();
         for (layer, chain) in image.layers.iter().zip(chains) {
@@ -203,8 +207,8 @@ impl Bases {
                 waiting.insert(index, made?);
             };
             let snapshot = match made {
-                Made::Known(snapshot) => snapshot,
-                Made::Unpacked(draft, unpacked) => {
+                PulledLayer::Known(snapshot) => snapshot,
+                PulledLayer::Unpacked(draft, unpacked) => {
                     let made = unpacked.complete(&stack).map_err(|error| match error {
                         LayerError::Io(_) | LayerError::Output(_) => StepError::Layer(error),
                         other => bad_layer(image, layer, other.to_string()),
@@ -231,17 +235,18 @@ impl Bases {
         Puller { store: &self.store, image, layer, progress, stop: [self.cancel.clone(), stopped.clone()] }
     }
 
-    fn one_layer(&self, puller: &Puller<'_>, chain: &BlobDigest) -> Result<Made, StepError> {
+    fn one_layer(&self, puller: &Puller<'_>, chain: &BlobDigest) -> Result<PulledLayer, StepError> {
         if let Some(snapshot) = unpacked(&self.store, chain) {
-            // It has the content that the image claims; whether the image's blob has, too, is another question.
+            // It has the content that the image claims; whether the image's blob has, too, is
+            // another question.
             self.verify(puller)?;
-            return Ok(Made::Known(snapshot));
+            return Ok(PulledLayer::Known(snapshot));
         }
         self.read_layer(puller, &|blob| puller.unpack(blob))
     }
 
-    /// Makes sure that a layer's blob has the content that the image's config claims. Reads (and, where it is not here, fetches)
-    /// the blob if that was never looked at.
+    /// Makes sure that a layer's blob has the content that the image's config claims. Reads (and,
+    /// where it is not here, fetches) the blob if that was never looked at.
     fn verify(&self, puller: &Puller<'_>) -> Result<(), StepError> {
         match self.store.diff_id(&puller.layer.digest) {
             Some(known) => puller.compare(&known),
@@ -249,7 +254,8 @@ impl Bases {
         }
     }
 
-    /// Reads a layer's blob, while it comes if it is not here. `read` fails if the content is not what the image claims.
+    /// Reads a layer's blob, while it comes if it is not here. `read` fails if the content is not
+    /// what the image claims.
     fn read_layer<T: Send>(&self, puller: &Puller<'_>, read: &ReadLayer<'_, T>) -> Result<T, StepError> {
         let mut made = None;
         if self.store.has_blob(&puller.layer.digest).is_none() {
@@ -261,7 +267,8 @@ impl Bases {
             None => {
                 let mut blob = self.store.open_blob(&puller.layer.digest)?;
                 let made = read(&mut blob)?;
-                // Its bytes are compared with its digest at their end, which a decompressor need not reach.
+                // Its bytes are compared with its digest at their end, which a decompressor need
+                // not reach.
                 io::copy(&mut blob, &mut io::sink())
                     .map_err(|error| bad_layer(puller.image, puller.layer, error.to_string()))?;
                 made
@@ -271,7 +278,8 @@ impl Bases {
         Ok(made)
     }
 
-    /// Fetches a layer and reads it at the same time. `None`: it is in the store, and was not seen coming.
+    /// Fetches a layer and reads it at the same time. `None`: it is in the store, and was not seen
+    /// coming.
     fn pull<T: Send>(&self, puller: &Puller<'_>, read: &ReadLayer<'_, T>) -> Result<Option<T>, StepError> {
         let incoming = Incoming::default();
         std::thread::scope(|scope| {
@@ -303,8 +311,8 @@ impl Bases {
         })
     }
 
-    /// Brings the blobs of an image that will be exported, where they are not here, and makes sure that they are what the
-    /// image's config says.
+    /// Brings the blobs of an image that will be exported, where they are not here, and makes sure
+    /// that they are what the image's config says.
     pub(crate) fn ensure_blobs(&self, step: StepId, image: &BaseImage) -> Result<(), StepError> {
         let is_here = |layer: &LayerDescriptor| {
             is_verified(&self.store, layer) && self.store.has_blob(&layer.digest).is_some()
@@ -315,8 +323,7 @@ impl Bases {
         if shown {
             self.events.emit(Event::StepStarted { step: step.0 });
         }
-        let progress =
-            Progress { step, events: &*self.events, done: AtomicU64::new(0), total: total_size(image) };
+        let progress = Progress::new(step, image, &*self.events);
         let (_, stopped) = Canceller::new();
         let fetched = std::thread::scope(|scope| {
             let pullers = image.layers.iter().map(|layer| self.puller(image, layer, &progress, &stopped));
@@ -349,35 +356,13 @@ impl Bases {
     }
 }
 
-/// Bytes of all layers together, told from several threads.
-pub(crate) struct Progress<'a> {
-    step: StepId,
-    events: &'a dyn EventSink,
-    done: AtomicU64,
-    total: u64,
-}
-
-impl Progress<'_> {
-    fn add(&self, bytes: u64) {
-        let current = self.done.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        let (step, what, total) = (self.step.0, "pulling".to_owned(), Some(self.total));
-        self.events.emit(Event::StepProgress { step, what, current, total });
-    }
-}
-
-fn total_size(image: &BaseImage) -> u64 {
-    image.layers.iter().map(|layer| layer.size).sum()
-}
-
-pub(crate) fn bad_layer(image: &BaseImage, layer: &LayerDescriptor, problem: String) -> StepError {
-    StepError::BadLayer { reference: image.reference.clone(), digest: layer.digest.to_string(), problem }
-}
-
-fn chains_of(image: &BaseImage) -> Vec<BlobDigest> {
+/// The chain ids of an image's layers, lowest first.
+pub(crate) fn chains_of(image: &BaseImage) -> Vec<BlobDigest> {
     chain_ids(image.layers.iter().map(|layer| layer.diff_id))
 }
 
-/// The layers of an image as snapshots, if all of them are unpacked, and its blobs are known to be these layers.
+/// The layers of an image as snapshots, if all of them are unpacked, and its blobs are known to be
+/// these layers.
 pub(crate) fn present(store: &Store, image: &BaseImage) -> Option<Vec<Snapshot>> {
     let chains = chains_of(image);
     let layers = image.layers.iter().zip(&chains);

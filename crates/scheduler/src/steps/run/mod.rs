@@ -2,6 +2,7 @@
 
 pub(crate) mod describe_mounts;
 pub(crate) mod mounts;
+pub(crate) mod owner;
 pub(crate) mod run_damage;
 pub(crate) mod ssh_agent;
 
@@ -22,9 +23,13 @@ use dbuild_store::{SnapshotDraft, Store};
 use crate::cache::step_inputs::StepInputs;
 use crate::error::StepError;
 use crate::layers::flatten::directories;
+use crate::request::Machine;
 use crate::schedule::cancel::Cancel;
+use crate::steps::executed::Executed;
+use crate::steps::run::describe_mounts::describe_mounts;
 use crate::steps::run::mounts::Mounter;
-use crate::worker::{Executed, Shared};
+use crate::steps::run::run_damage::damage_under;
+use crate::steps::step_context::StepContext;
 
 /// An empty `/etc/hosts` and `/etc/resolv.conf`, for as long as this process lives.
 fn make_mount_points(store: &Store) -> io::Result<PathBuf> {
@@ -45,200 +50,195 @@ fn make_mount_points(store: &Store) -> io::Result<PathBuf> {
 /// How much of a failed command's output stands in the error.
 const TAIL_LINES: usize = 20;
 
-impl Shared {
-    pub(crate) fn run_command(
-        &self,
-        id: StepId,
-        run: &RunStep,
-        inputs: &StepInputs<'_>,
-        cancel: &Cancel,
-    ) -> Result<Executed, StepError> {
-        let lower = inputs.stack_of(run.parent)?;
-        let user = users::user(&lower, &run.user)?;
-        let draft = self.store().new_snapshot()?;
-        let flavor = self.store().flavor();
-        ensure_workdir(&lower, &run.workdir, (user.uid, user.gid), &draft.fs_dir(), flavor)?;
-        prepare_upper(&draft.fs_dir(), &lower, flavor)?;
-        let mut spec = Spec::new(
-            Rootfs::Overlay {
-                lower: self.with_mount_points(directories(self.store(), &lower)?),
-                upper: draft.fs_dir(),
-                work: draft.work_dir(),
-            },
-            run.argv.clone(),
-        );
-        spec.env = run.env.clone();
-        for (name, value) in &run.proxies {
-            if !spec.env.iter().any(|(known, _)| known == name) {
-                spec.env.push((name.clone(), value.clone()));
-            }
+/// Executes a RUN.
+pub(crate) fn run(
+    context: &StepContext,
+    (id, run): (StepId, &RunStep),
+    inputs: &StepInputs<'_>,
+    cancel: &Cancel,
+) -> Result<Executed, StepError> {
+    let lower = inputs.stack_of(run.parent)?;
+    let user = users::user(&lower, &run.user)?;
+    let draft = context.store().new_snapshot()?;
+    let flavor = context.store().flavor();
+    ensure_workdir(&lower, &run.workdir, (user.uid, user.gid), &draft.fs_dir(), flavor)?;
+    prepare_upper(&draft.fs_dir(), &lower, flavor)?;
+    let root = Rootfs::Overlay {
+        lower: with_mount_points(context, directories(context.store(), &lower)?),
+        upper: draft.fs_dir(),
+        work: draft.work_dir(),
+    };
+    let mut spec = process(&context.request.machine, run, user, root)?;
+    let described = describe_mounts(context, run, inputs)?;
+    let mounter = Mounter {
+        store: context.store(),
+        runtime: &context.runtime,
+        secrets: &context.request.secrets,
+        ssh: &context.request.ssh,
+        files: &|from| inputs.stack_of(StepId(from)),
+        // Steps that take turns are what such a mount is for.
+        waits: None,
+        begins_anew: &|name| context.begins_anew(id, name),
+    };
+    let mut mounted = mounter.mount(&described, &mut |_, error| Err(error))?;
+    spec.mounts = std::mem::take(&mut mounted.mounts);
+    spec.env.append(&mut mounted.env);
+    let ended = wait_for(context, id, &spec, cancel);
+    drop(mounted);
+    if let Err(error) = ended {
+        if let Some(damage) = damage_under(context, &error, run, inputs, &lower) {
+            return Err(damage.into());
         }
-        // As runc does, an empty one is none.
-        if !spec.env.iter().any(|(name, value)| name == "HOME" && !value.is_empty()) {
-            spec.env.retain(|(name, _)| name != "HOME");
-            spec.env.push(("HOME".to_owned(), user.home.clone()));
+        if error.is_of_command() {
+            keep_failed(context, (id, run), described, draft, &lower);
         }
-        spec.cwd = run.workdir.clone();
-        (spec.uid, spec.gid, spec.groups) = (user.uid, user.gid, user.groups);
-        spec.network = match run.network {
-            // Without a network of its own a step gets the host's.
-            NetworkMode::Default | NetworkMode::Host => sandbox::Network::Host,
-            NetworkMode::None => sandbox::Network::None,
-        };
-        spec.security = match run.security {
-            SecurityMode::Sandbox => sandbox::Security::Default,
-            SecurityMode::Insecure if self.request.machine.allow_insecure => sandbox::Security::Insecure,
-            SecurityMode::Insecure => {
-                let text =
-                    "RUN --security=insecure is not allowed; allow it with `--allow security.insecure`";
-                return Err(StepError::Needs(text.to_owned()));
-            }
-        };
-        spec.shm_size = self.request.machine.shm_size.unwrap_or(spec.shm_size);
-        spec.ulimits = self.request.machine.ulimits.clone();
-        spec.resolv_conf = Some(self.request.machine.resolv_conf.clone());
-        if let Some(hostname) = &run.hostname {
-            spec.hostname.clone_from(hostname);
-        }
-        spec.hosts = Some(hosts_file(&spec.hostname, run.extra_hosts.iter()));
-        let described = self.describe_mounts(run, inputs)?;
-        let mounter = Mounter {
-            store: self.store(),
-            runtime: &self.runtime,
-            secrets: &self.request.secrets,
-            ssh: &self.request.ssh,
-            files: &|from| inputs.stack_of(StepId(from)),
-            // Steps that take turns are what such a mount is for.
-            waits: None,
-            begins_anew: &|name| self.begins_anew(id, name),
-        };
-        let mut mounted = mounter.mount(&described, &mut |_, error| Err(error))?;
-        spec.mounts = std::mem::take(&mut mounted.mounts);
-        spec.env.append(&mut mounted.env);
-        let ended = self.wait_for(id, &spec, cancel);
-        drop(mounted);
-        if let Err(error) = ended {
-            if let Some(damage) = self.damage_under(&error, run, inputs, &lower) {
-                return Err(damage.into());
-            }
-            if error.is_of_command() {
-                self.keep_failed(id, run, described, draft, &lower);
-            }
-            return Err(error);
-        }
-        let tree = scan_upper(&draft.fs_dir(), &lower, flavor)?;
-        Ok(Executed::written(draft, tree))
+        return Err(error);
     }
+    let tree = scan_upper(&draft.fs_dir(), &lower, flavor)?;
+    Ok(Executed::written(draft, tree))
+}
 
-    /// The directories that a command sees, with the lowest one of all: the files that others are mounted on in every step. An image most often
-    /// lacks them, and then they would be made above it and removed again for each step, with the directory they are in.
-    fn with_mount_points(&self, lower: Vec<PathBuf>) -> Vec<PathBuf> {
-        let points = self.points.get_or_init(|| make_mount_points(self.store()).ok());
-        // Without layers nothing is stacked.
-        let points = points.iter().filter(|_| !lower.is_empty()).cloned();
-        points.chain(lower.iter().cloned()).collect()
-    }
-
-    /// Keeps what a command that failed had written (nothing, if it could not be started), so that somebody can look at it. No record leads to it: no build takes
-    /// it for a result, and the next collection removes it. Trouble here must not hide why the command failed.
-    fn keep_failed(
-        &self,
-        id: StepId,
-        run: &RunStep,
-        mounted: Vec<MountInfo>,
-        draft: SnapshotDraft,
-        lower: &Stack,
-    ) {
-        let kept = scan_upper(&draft.fs_dir(), lower, self.store().flavor())
-            .map_err(StepError::from)
-            .and_then(|tree| Ok(self.store().publish_snapshot(draft, tree)?));
-        match kept {
-            Ok(snapshot) => self.emit(Event::StepKept {
-                step: id.0,
-                snapshot: snapshot.id,
-                env: run.env.iter().map(|(name, value)| format!("{name}={}", shown_url(value))).collect(),
-                user: run.user.clone(),
-                workdir: run.workdir.clone(),
-                program: run.argv.first().cloned().unwrap_or_default(),
-                mounts: mounted.iter().map(MountInfo::words).collect(),
-                mounted,
-                network: (run.network == NetworkMode::None).then(|| "none".to_owned()),
-                hosts: run.extra_hosts.iter().map(|host| format!("{} {}", host.ip, host.host)).collect(),
-                insecure: run.security == SecurityMode::Insecure,
-            }),
-            Err(error) => tracing::warn!("what a failed step wrote is not kept: {error}"),
+/// The process of a command, without its mounts.
+fn process(machine: &Machine, run: &RunStep, user: users::User, root: Rootfs) -> Result<Spec, StepError> {
+    let mut spec = Spec::new(root, run.argv.clone());
+    spec.env = run.env.clone();
+    for (name, value) in &run.proxies {
+        if !spec.env.iter().any(|(known, _)| known == name) {
+            spec.env.push((name.clone(), value.clone()));
         }
     }
-
-    /// Starts the command, hands on what it writes, and waits for its end.
-    fn wait_for(&self, id: StepId, spec: &Spec, cancel: &Cancel) -> Result<(), StepError> {
-        let mut running = sandbox::spawn(spec)?;
-        let killer = running.killer();
-        let mut heard = cancel.clone();
-        let watch = self.runtime.spawn(async move {
-            heard.canceled().await;
-            killer.kill();
-        });
-        for text in running.notes() {
-            self.emit(Event::Note { text: text.clone() });
-        }
-        let pipes = [(LogStream::Stdout, running.take_stdout()), (LogStream::Stderr, running.take_stderr())];
-        let tail = Mutex::new(Tail::default());
-        let exit = std::thread::scope(|scope| {
-            for (stream, pipe) in pipes {
-                let tail = &tail;
-                scope.spawn(move || pipe.map(|pipe| self.hand_on(id, stream, pipe, tail)));
-            }
-            running.wait()
-        });
-        watch.abort();
-        let exit = exit?;
-        if cancel.is_canceled() {
-            return Err(StepError::Stopped);
-        }
-        let (how, code) = match exit.status {
-            sandbox::ExitStatus::Code(0) => return Ok(()),
-            sandbox::ExitStatus::Code(code) => (format!("exit code {code}"), code),
-            sandbox::ExitStatus::Signal(signal) => {
-                (format!("killed by {}", signal_name(signal)), 128 + signal)
-            }
-        };
-        let tail = tail.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-        Err(StepError::Command { how, code, tail: tail.lines() })
+    // As runc does, an empty one is none.
+    if !spec.env.iter().any(|(name, value)| name == "HOME" && !value.is_empty()) {
+        spec.env.retain(|(name, _)| name != "HOME");
+        spec.env.push(("HOME".to_owned(), user.home));
     }
-
-    fn hand_on(&self, id: StepId, stream: LogStream, pipe: OwnedFd, tail: &Mutex<Tail>) {
-        let mut pipe = std::fs::File::from(pipe);
-        let mut buffer = vec![0; 16 * 1024];
-        let mut rest = 0;
-        // A pipe that cannot be read has no more to say.
-        while let Ok(count) = pipe.read(&mut buffer[rest..]) {
-            if count == 0 && rest == 0 {
-                break;
-            }
-            let bytes = &buffer[..rest + count];
-            // A character that is cut in two waits for its other half.
-            let cut = if count == 0 { bytes.len() } else { whole_characters(bytes) };
-            let text = String::from_utf8_lossy(&bytes[..cut]).into_owned();
-            tail.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(&text);
-            self.emit(Event::StepLog { step: id.0, stream, text });
-            let end = rest + count;
-            buffer.copy_within(cut..end, 0);
-            rest = end - cut;
-            if count == 0 {
-                break;
-            }
+    spec.cwd = run.workdir.clone();
+    (spec.uid, spec.gid, spec.groups) = (user.uid, user.gid, user.groups);
+    spec.network = match run.network {
+        // Without a network of its own a step gets the host's.
+        NetworkMode::Default | NetworkMode::Host => sandbox::Network::Host,
+        NetworkMode::None => sandbox::Network::None,
+    };
+    spec.security = match run.security {
+        SecurityMode::Sandbox => sandbox::Security::Default,
+        SecurityMode::Insecure if machine.allow_insecure => sandbox::Security::Insecure,
+        SecurityMode::Insecure => {
+            let text = "RUN --security=insecure is not allowed; allow it with `--allow security.insecure`";
+            return Err(StepError::Needs(text.to_owned()));
         }
+    };
+    spec.shm_size = machine.shm_size.unwrap_or(spec.shm_size);
+    spec.ulimits = machine.ulimits.clone();
+    spec.resolv_conf = Some(machine.resolv_conf.clone());
+    if let Some(hostname) = &run.hostname {
+        spec.hostname.clone_from(hostname);
     }
+    spec.hosts = Some(hosts_file(&spec.hostname, run.extra_hosts.iter()));
+    Ok(spec)
+}
 
-    /// The value of a secret that is not required.
-    pub(crate) fn secret(&self, id: &str) -> Result<Option<Vec<u8>>, StepError> {
-        self.request.secrets.get(id).map(|secret| secret.value(id)).transpose()
+/// The directories that a command sees, with the lowest one of all: the files that others are
+/// mounted on in every step. An image most often lacks them, and then they would be made above it
+/// and removed again for each step, with the directory they are in.
+fn with_mount_points(context: &StepContext, lower: Vec<PathBuf>) -> Vec<PathBuf> {
+    let points = context.mount_points.get_or_init(|| make_mount_points(context.store()).ok());
+    // Without layers nothing is stacked.
+    let points = points.iter().filter(|_| !lower.is_empty()).cloned();
+    points.chain(lower.iter().cloned()).collect()
+}
+
+/// Keeps what a command that failed had written (nothing, if it could not be started), so that
+/// somebody can look at it. No record leads to it: no build takes it for a result, and the next
+/// collection removes it. Trouble here must not hide why the command failed.
+fn keep_failed(
+    context: &StepContext,
+    (id, run): (StepId, &RunStep),
+    mounted: Vec<MountInfo>,
+    draft: SnapshotDraft,
+    lower: &Stack,
+) {
+    let kept = scan_upper(&draft.fs_dir(), lower, context.store().flavor())
+        .map_err(StepError::from)
+        .and_then(|tree| Ok(context.store().publish_snapshot(draft, tree)?));
+    match kept {
+        Ok(snapshot) => context.emit(Event::StepKept {
+            step: id.0,
+            snapshot: snapshot.id,
+            env: run.env.iter().map(|(name, value)| format!("{name}={}", shown_url(value))).collect(),
+            user: run.user.clone(),
+            workdir: run.workdir.clone(),
+            program: run.argv.first().cloned().unwrap_or_default(),
+            mounts: mounted.iter().map(MountInfo::words).collect(),
+            mounted,
+            network: (run.network == NetworkMode::None).then(|| "none".to_owned()),
+            hosts: run.extra_hosts.iter().map(|host| format!("{} {}", host.ip, host.host)).collect(),
+            insecure: run.security == SecurityMode::Insecure,
+        }),
+        Err(error) => tracing::warn!("what a failed step wrote is not kept: {error}"),
     }
 }
 
-/// Makes the working directory where no layer has it, or an earlier step has taken it away: 0755, for `owner`. A RUN makes it
-/// for the user that it runs as, as BuildKit does.
+/// Starts the command, hands on what it writes, and waits for its end.
+fn wait_for(context: &StepContext, id: StepId, spec: &Spec, cancel: &Cancel) -> Result<(), StepError> {
+    let mut running = sandbox::spawn(spec)?;
+    let killer = running.killer();
+    let mut heard = cancel.clone();
+    let watch = context.runtime.spawn(async move {
+        heard.canceled().await;
+        killer.kill();
+    });
+    for text in running.notes() {
+        context.emit(Event::Note { text: text.clone() });
+    }
+    let pipes = [(LogStream::Stdout, running.take_stdout()), (LogStream::Stderr, running.take_stderr())];
+    let tail = Mutex::new(OutputTail::default());
+    let exit = std::thread::scope(|scope| {
+        for (stream, pipe) in pipes {
+            let tail = &tail;
+            scope.spawn(move || pipe.map(|pipe| hand_on(context, id, stream, pipe, tail)));
+        }
+        running.wait()
+    });
+    watch.abort();
+    let exit = exit?;
+    if cancel.is_canceled() {
+        return Err(StepError::Stopped);
+    }
+    let (how, code) = match exit.status {
+        sandbox::ExitStatus::Code(0) => return Ok(()),
+        sandbox::ExitStatus::Code(code) => (format!("exit code {code}"), code),
+        sandbox::ExitStatus::Signal(signal) => (format!("killed by {}", signal_name(signal)), 128 + signal),
+    };
+    let tail = tail.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    Err(StepError::Command { how, code, tail: tail.lines() })
+}
+
+fn hand_on(context: &StepContext, id: StepId, stream: LogStream, pipe: OwnedFd, tail: &Mutex<OutputTail>) {
+    let mut pipe = std::fs::File::from(pipe);
+    let mut buffer = vec![0; 16 * 1024];
+    let mut rest = 0;
+    // A pipe that cannot be read has no more to say.
+    while let Ok(count) = pipe.read(&mut buffer[rest..]) {
+        if count == 0 && rest == 0 {
+            break;
+        }
+        let bytes = &buffer[..rest + count];
+        // A character that is cut in two waits for its other half.
+        let cut = if count == 0 { bytes.len() } else { whole_characters(bytes) };
+        let text = String::from_utf8_lossy(&bytes[..cut]).into_owned();
+        tail.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(&text);
+        context.emit(Event::StepLog { step: id.0, stream, text });
+        let end = rest + count;
+        buffer.copy_within(cut..end, 0);
+        rest = end - cut;
+        if count == 0 {
+            break;
+        }
+    }
+}
+
+/// Makes the working directory where no layer has it, or an earlier step has taken it away: 0755,
+/// for `owner`. A RUN makes it for the user that it runs as, as BuildKit does.
 pub fn ensure_workdir(
     lower: &Stack,
     workdir: &str,
@@ -276,12 +276,12 @@ fn whole_characters(bytes: &[u8]) -> usize {
 
 /// The last lines of a command's output.
 #[derive(Default)]
-struct Tail {
+struct OutputTail {
     lines: VecDeque<String>,
     open: String,
 }
 
-impl Tail {
+impl OutputTail {
     fn push(&mut self, text: &str) {
         for piece in text.split_inclusive('\n') {
             // What has no end in sight is cut: this is for an error message.
@@ -326,11 +326,11 @@ fn signal_name(signal: i32) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Tail, whole_characters};
+    use super::{OutputTail, whole_characters};
 
     #[test]
     fn the_tail_keeps_the_last_lines() {
-        let mut tail = Tail::default();
+        let mut tail = OutputTail::default();
         (0..100).for_each(|n| tail.push(&format!("line {n}\n")));
         tail.push("no ");
         tail.push("end");

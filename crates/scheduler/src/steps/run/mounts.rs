@@ -1,10 +1,10 @@
 //! The mounts of a command: first described, then mounted from that description.
 //!
-//! The description is what the journal keeps of a command that failed. A RUN is mounted from nothing else, so what is mounted
-//! again for a shell there cannot be another thing than what the command had. This module does not know of plans.
+//! The description is what the journal keeps of a command that failed. A RUN is mounted from
+//! nothing else, so what is mounted again for a shell there cannot be another thing than what the
+//! command had. This module does not know of plans.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use dbuild_events::{MountInfo, MountType};
@@ -18,6 +18,7 @@ use crate::error::StepError;
 use crate::layers::filesystem::stack_of_one;
 use crate::layers::flatten::directories;
 use crate::request::Secret;
+use crate::steps::run::owner::set_owner;
 use crate::steps::run::ssh_agent::AgentSocket;
 
 /// Where the mounts of a command come from.
@@ -32,14 +33,14 @@ pub struct Mounter<'a> {
     pub ssh: &'a BTreeMap<String, PathBuf>,
     /// The file system of a step.
     pub files: &'a dyn Fn(u32) -> Result<Stack, StepError>,
-    /// Told before a cache mount is waited for that another command has; `None`: nobody wants to know.
+    /// Hears of a cache mount before it is waited for, since another command has it.
     pub waits: Option<&'a dyn Fn(&MountInfo)>,
     /// Whether a cache directory, by its name, is begun anew.
     pub begins_anew: &'a dyn Fn(&str) -> bool,
 }
 
-/// Mounts that can be handed to a sandbox, and what must live as long as its command runs: cache mounts are locked, and
-/// agents answer, until this is dropped.
+/// Mounts that can be handed to a sandbox, and what must live as long as its command runs: cache
+/// mounts are locked, and agents answer, until this is dropped.
 #[derive(Default)]
 pub struct Mounted {
     /// For [`sandbox::Spec::mounts`], in order.
@@ -53,8 +54,8 @@ pub struct Mounted {
 }
 
 impl Mounter<'_> {
-    /// Mounts, in the order of the description. A mount that fails is handed to `failed`: where that gives an error, it is
-    /// this function's, else the mount is left out.
+    /// Mounts, in the order of the description. A mount that fails is handed to `failed`: where
+    /// that gives an error, it is this function's, else the mount is left out.
     ///
     /// Waits for cache mounts that another command has locked.
     pub fn mount(
@@ -74,8 +75,8 @@ impl Mounter<'_> {
         Ok(mounted)
     }
 
-    /// Takes the cache directories, in the order of their names: commands that want the same ones never wait for each
-    /// other in a circle. Gives the mounts whose directory cannot be had.
+    /// Takes the cache directories, in the order of their names: commands that want the same ones
+    /// never wait for each other in a cycle. Gives the mounts without a directory.
     fn take_caches<'m>(
         &self,
         mounts: &'m [MountInfo],
@@ -87,7 +88,7 @@ impl Mounter<'_> {
             _ => None,
         };
         let mut caches: Vec<_> = mounts.iter().filter_map(named).collect();
-        // Of two mounts of one directory the stricter one is taken.
+        // The stricter one of two mounts of one directory is taken.
         caches.sort_by(|(a, open, _), (b, other, _)| (a, open).cmp(&(b, other)));
         let mut without = Vec::new();
         for (name, _, info) in caches {
@@ -118,7 +119,7 @@ impl Mounter<'_> {
         let mut wrong = None;
         let anew = (self.begins_anew)(name);
         let cache = self.store.cache_mount(name, *sharing, anew, |dir| match from {
-            None => own(dir, *mode, *uid, *gid),
+            None => set_owner(dir, *mode, *uid, *gid),
             Some(from) => (self.files)(*from)
                 .and_then(|stack| fill(&stack, source, dir, self.store.flavor()))
                 .map_err(|error| {
@@ -258,15 +259,6 @@ fn fill(stack: &Stack, source: &str, dir: &Path, flavor: OverlayFlavor) -> Resul
     copy(&request, dir, flavor).map_err(failed)?;
     let top = stack.resolve(source, true).ok().and_then(|resolved| resolved.found);
     let (mode, uid, gid) = top.map_or((0o755, 0, 0), |top| (top.entry.mode, top.entry.uid, top.entry.gid));
-    own(dir, mode, uid, gid).map_err(|error| StepError::Needs(format!("a cache cannot be filled: {error}")))
-}
-
-/// Gives a file or directory an owner and a mode.
-pub(crate) fn own(path: &Path, mode: u32, uid: u32, gid: u32) -> std::io::Result<()> {
-    match std::os::unix::fs::chown(path, Some(uid), Some(gid)) {
-        // Without sub-ids there is nobody else to own it.
-        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error()) => {}
-        other => other?,
-    }
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+    set_owner(dir, mode, uid, gid)
+        .map_err(|error| StepError::Needs(format!("a cache cannot be filled: {error}")))
 }

@@ -1,5 +1,5 @@
-//! Damage to the files that a command stood on, looked for when it has failed: the kernel mounts a snapshot as it is, so a truncated
-//! `/bin/sh` looks like any other failure.
+//! Damage to the files that a command stood on, looked for when it has failed: the kernel mounts a
+//! snapshot as it is, so a truncated `/bin/sh` looks like any other failure.
 
 use std::collections::HashSet;
 use std::io::Read as _;
@@ -10,7 +10,7 @@ use dbuild_plan::RunStep;
 use crate::cache::step_inputs::StepInputs;
 use crate::error::StepError;
 use crate::layers::flatten::directories;
-use crate::worker::Shared;
+use crate::steps::step_context::StepContext;
 
 /// Maximum number of words of a command that are looked up as programs.
 const MOST_WORDS: usize = 200;
@@ -19,25 +19,23 @@ const MOST_INTERPRETERS: usize = 4;
 /// Bytes that are read of a program to find its interpreter.
 const HEAD: u64 = 4096;
 
-impl Shared {
-    /// The damage that may be why a command failed: to its root file system or to what it had mounted.
-    pub(crate) fn damage_under(
-        &self,
-        error: &StepError,
-        run: &RunStep,
-        inputs: &StepInputs<'_>,
-        lower: &Stack,
-    ) -> Option<LayerError> {
-        if !matches!(error, StepError::Command { .. } | StepError::Sandbox(_)) {
-            return None;
-        }
-        let executed = executed(run, lower);
-        let merged = directories(self.store(), lower).unwrap_or_default();
-        self.store().damage_below(lower, &merged, &executed).or_else(|| {
-            let mounted = inputs.mounted().into_iter().filter_map(|from| inputs.stack_of(from).ok());
-            mounted.into_iter().find_map(|stack| self.store().damage_below(&stack, &[], &HashSet::new()))
-        })
+/// The damage that may be why a command failed: to its root file system or to what it had mounted.
+pub(crate) fn damage_under(
+    context: &StepContext,
+    error: &StepError,
+    run: &RunStep,
+    inputs: &StepInputs<'_>,
+    lower: &Stack,
+) -> Option<LayerError> {
+    if !matches!(error, StepError::Command { .. } | StepError::Sandbox(_)) {
+        return None;
     }
+    let executed = executed(run, lower);
+    let merged = directories(context.store(), lower).unwrap_or_default();
+    context.store().damage_below(lower, &merged, &executed).or_else(|| {
+        let mounted = inputs.mounted().into_iter().filter_map(|from| inputs.stack_of(from).ok());
+        mounted.into_iter().find_map(|stack| context.store().damage_below(&stack, &[], &HashSet::new()))
+    })
 }
 
 /// The programs that a command has executed, as far as its words tell, with their interpreters.
@@ -81,8 +79,8 @@ fn add(stack: &Stack, path: &str, depth: usize, executed: &mut HashSet<TreePath>
     }
 }
 
-/// What a program's first bytes say of its interpreter: the words of a `#!` line, or the loader of an ELF file, which is among
-/// the first absolute paths in it.
+/// What a program's first bytes say of its interpreter: the words of a `#!` line, or the loader of
+/// an ELF file, which is among the first absolute paths in it.
 fn interpreters(head: &[u8]) -> Vec<String> {
     if let Some(line) = head.strip_prefix(b"#!") {
         let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();

@@ -1,7 +1,9 @@
-//! The socket of `RUN --mount=type=ssh`: it has the owner and mode that the mount asks for, and leads to the agent's.
+//! The socket of `RUN --mount=type=ssh`: it has the owner and mode that the mount asks for, and
+//! leads to the agent's.
 //!
-//! The agent's own socket is not mounted: it belongs to whoever started the agent, who talks to nobody else. What comes in
-//! here is handed on by dbuild, which is that user, byte for byte and unread.
+//! The agent's own socket is not mounted: it belongs to the user who started the agent, and accepts
+//! nobody else. What comes in here is handed on by dbuild, which is that user, byte for byte and
+//! unread.
 
 use std::fs::{DirBuilder, File};
 use std::os::fd::AsRawFd as _;
@@ -12,7 +14,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::runtime::Handle;
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::steps::run::mounts::own;
+use crate::steps::run::owner::set_owner;
 
 /// More connections wait for one of these to end.
 const MOST_CONNECTIONS: usize = 64;
@@ -64,7 +66,7 @@ fn listen(dir: &Path, mode: u32, uid: u32, gid: u32) -> std::io::Result<std::os:
     let path = PathBuf::from(format!("/proc/self/fd/{}/agent", open.as_raw_fd()));
     let listener = std::os::unix::net::UnixListener::bind(&path)?;
     listener.set_nonblocking(true)?;
-    own(&path, mode, uid, gid)?;
+    set_owner(&path, mode, uid, gid)?;
     Ok(listener)
 }
 
