@@ -17,5 +17,6 @@ pub use remote::{is_commit_id, shown_url};
 pub use stage::{Stage, StageId, Target};
 pub use step::{
     CacheSharing, ContextStep, CopySource, CopyStep, FetchStep, GitStep, HostEntry, ImageStep, InlineFile,
-    Mount, MountKind, NetworkMode, RunStep, ScriptFile, SecurityMode, Step, StepId, StepKind, WorkdirStep,
+    Mount, MountKind, NetworkMode, RunStep, ScriptFile, SecurityMode, Step, StepId, StepKind, Unpack,
+    WorkdirStep,
 };
