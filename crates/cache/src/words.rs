@@ -15,7 +15,8 @@
 use dbuild_digest::ContentDigest;
 use dbuild_plan::{
     ContextStep, CopySource, CopyStep, FetchStep, GitStep, HostEntry, ImageStep, InlineFile, Mount,
-    MountKind, NetworkMode, RunStep, ScriptFile, SecurityMode, Step, StepKind, WorkdirStep, shown_url,
+    MountKind, NetworkMode, RunStep, ScriptFile, SecurityMode, Step, StepKind, Unpack, WorkdirStep,
+    shown_url,
 };
 
 use crate::IngredientKind as Kind;
@@ -97,11 +98,11 @@ fn git_words(git: &GitStep, sink: &mut dyn Sink) {
 }
 
 fn copy_words(copy: &CopyStep, sink: &mut dyn Sink) {
-    let CopyStep { parent: _, sources, dest, chown, chmod, link, parents, exclude, unpack } = copy;
+    let CopyStep { parent: _, sources, dest, chown, chmod, link, parents, exclude } = copy;
     sink.add(Kind::Instruction, "", "COPY");
     for source in sources {
         match source {
-            CopySource::Path { from: _, path } => sink.add(Kind::Source, "", path),
+            CopySource::Path { from: _, path, unpack: _ } => sink.add(Kind::Source, "", path),
             CopySource::Inline(InlineFile { name, content }) => inline(Kind::Inline, name, content, sink),
         }
     }
@@ -117,8 +118,23 @@ fn copy_words(copy: &CopyStep, sink: &mut dyn Sink) {
     for pattern in exclude {
         sink.add(Kind::Flag, "--exclude", pattern);
     }
-    if let Some(unpack) = unpack {
-        sink.add(Kind::Flag, "--unpack", if *unpack { "true" } else { "false" });
+    if let Some(word) = unpack_word(sources) {
+        sink.add(Kind::Flag, "--unpack", word);
+    }
+}
+
+/// The unpacking of all sources as one word, which keys have had since before each source had its
+/// own: `false` where none is unpacked, and nothing where local archives are, unasked. What was
+/// downloaded is unpacked only where a flag says so, and then everything is.
+fn unpack_word(sources: &[CopySource]) -> Option<&'static str> {
+    let unpacks = sources.iter().filter_map(|source| match source {
+        CopySource::Path { from: _, path: _, unpack } => Some(*unpack),
+        CopySource::Inline(_) => None,
+    });
+    match unpacks.into_iter().find(|unpack| unpack.is_wanted()) {
+        None | Some(Unpack::Never) => Some("false"),
+        Some(Unpack::ByDefault) => None,
+        Some(Unpack::Always) => Some("true"),
     }
 }
 

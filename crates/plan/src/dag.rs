@@ -196,7 +196,7 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::{Plan, PlanBuilder, PlanError};
-    use crate::{CopySource, CopyStep, Stage, StageId, Step, StepId, StepKind, Target, WorkdirStep};
+    use crate::{CopySource, CopyStep, Stage, StageId, Step, StepId, StepKind, Target, Unpack, WorkdirStep};
     use dbuild_oci::{ImageConfig, Platform};
 
     fn stage(name: &str, index: u32, first: u32, last: u32) -> Stage {
@@ -223,7 +223,8 @@ mod tests {
     }
 
     fn copy(stage: u32, parent: u32, from: u32) -> Step {
-        let sources = vec![CopySource::Path { from: StepId(from), path: "a".to_owned() }];
+        let sources =
+            vec![CopySource::Path { from: StepId(from), path: "a".to_owned(), unpack: Unpack::Never }];
         let copy = CopyStep {
             parent: StepId(parent),
             sources,
@@ -233,7 +234,6 @@ mod tests {
             link: false,
             parents: false,
             exclude: Vec::new(),
-            unpack: Some(false),
         };
         step(stage, StepKind::Copy(copy))
     }

@@ -19,5 +19,5 @@ pub use remote::{is_commit_id, shown_url};
 pub use stage::{Stage, Target};
 pub use step::{
     CacheSharing, ContextStep, CopySource, CopyStep, FetchStep, GitStep, HostEntry, ImageStep, InlineFile,
-    Mount, MountKind, NetworkMode, RunStep, ScriptFile, SecurityMode, Step, StepKind, WorkdirStep,
+    Mount, MountKind, NetworkMode, RunStep, ScriptFile, SecurityMode, Step, StepKind, Unpack, WorkdirStep,
 };

@@ -117,9 +117,6 @@ pub struct CopyStep {
     pub parents: bool,
     /// Patterns below each source that are left out.
     pub exclude: Vec<String>,
-    /// `Some(true)`: archives are unpacked whatever they came from. `Some(false)`: never.
-    /// `None`: local archives are (the default of ADD).
-    pub unpack: Option<bool>,
 }
 
 /// One source of a [`CopyStep`].
@@ -133,9 +130,34 @@ pub enum CopySource {
         /// Relative to that output's root, slash-separated, possibly with wildcards. A trailing `/.`, and `/./`
         /// as the pivot of `--parents`, are kept as written.
         path: String,
+        /// What becomes of an archive.
+        unpack: Unpack,
     },
     /// A here-document.
     Inline(InlineFile),
+}
+
+/// Whether a source is unpacked where it is an archive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unpack {
+    /// It is copied as it is.
+    #[default]
+    Never,
+    /// It is unpacked, as ADD does with local files where no flag says otherwise.
+    ByDefault,
+    /// It is unpacked, since a flag says so.
+    Always,
+}
+
+impl Unpack {
+    /// Whether an archive is unpacked.
+    pub const fn is_wanted(self) -> bool {
+        match self {
+            Self::Never => false,
+            Self::ByDefault | Self::Always => true,
+        }
+    }
 }
 
 /// A file whose bytes stand in the Dockerfile.

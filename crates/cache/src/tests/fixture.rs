@@ -6,7 +6,7 @@ use dbuild_digest::{BlobDigest, StepKey, TreeDigest};
 use dbuild_oci::{ImageConfig, Platform};
 use dbuild_plan::{
     BaseImage, CacheSharing, CopySource, CopyStep, HostEntry, ImageStep, InlineFile, LayerDescriptor, Mount,
-    MountKind, NetworkMode, RunStep, ScriptFile, SecurityMode, StageId, Step, StepId, StepKind,
+    MountKind, NetworkMode, RunStep, ScriptFile, SecurityMode, StageId, Step, StepId, StepKind, Unpack,
 };
 
 use crate::{Ingredient, Inputs, SelectedPath, SelectedPaths, UnknownInput, key_of, strategies, strategy};
@@ -120,8 +120,8 @@ pub(super) fn copy() -> CopyStep {
     CopyStep {
         parent: PARENT,
         sources: vec![
-            CopySource::Path { from: STAGE, path: "out/app".into() },
-            CopySource::Path { from: CONTEXT, path: ".".into() },
+            CopySource::Path { from: STAGE, path: "out/app".into(), unpack: Unpack::Never },
+            CopySource::Path { from: CONTEXT, path: ".".into(), unpack: Unpack::Never },
             CopySource::Inline(InlineFile { name: "EOF".into(), content: "text".into() }),
         ],
         dest: "/app/".into(),
@@ -130,7 +130,6 @@ pub(super) fn copy() -> CopyStep {
         link: false,
         parents: false,
         exclude: vec!["*.md".into()],
-        unpack: Some(false),
     }
 }
 

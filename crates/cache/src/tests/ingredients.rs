@@ -2,8 +2,8 @@
 
 use dbuild_digest::BlobDigest;
 use dbuild_plan::{
-    CacheSharing, ContextStep, CopySource, FetchStep, GitStep, HostEntry, MountKind, NetworkMode, RunStep,
-    SecurityMode, StageId, StepKind, WorkdirStep,
+    CacheSharing, ContextStep, CopySource, CopyStep, FetchStep, GitStep, HostEntry, MountKind, NetworkMode,
+    RunStep, SecurityMode, StageId, StepKind, Unpack, WorkdirStep,
 };
 
 use super::fixture::{
@@ -153,7 +153,8 @@ fn all_of_a_copy_counts() {
         StepKind::Copy,
         &[
             ("source", |copy| {
-                copy.sources[0] = CopySource::Path { from: PARENT, path: "out/other".into() };
+                copy.sources[0] =
+                    CopySource::Path { from: PARENT, path: "out/other".into(), unpack: Unpack::Never };
             }),
             ("one source less", |copy| drop(copy.sources.pop())),
             ("name of a here-document", |copy| {
@@ -174,10 +175,18 @@ fn all_of_a_copy_counts() {
             ("parents", |copy| copy.parents = true),
             ("exclude", |copy| copy.exclude.clear()),
             ("another exclude", |copy| copy.exclude.push("*.txt".into())),
-            ("unpack", |copy| copy.unpack = None),
-            ("unpack all", |copy| copy.unpack = Some(true)),
+            ("unpack", |copy| set_unpack(copy, Unpack::ByDefault)),
+            ("unpack all", |copy| set_unpack(copy, Unpack::Always)),
         ],
     );
+}
+
+fn set_unpack(copy: &mut CopyStep, new: Unpack) {
+    for source in &mut copy.sources {
+        if let CopySource::Path { unpack, .. } = source {
+            *unpack = new;
+        }
+    }
 }
 
 #[test]

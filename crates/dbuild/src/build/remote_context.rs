@@ -17,7 +17,7 @@ use dbuild_layer::Ignore;
 use dbuild_oci::{ImageConfig, Platform};
 use dbuild_plan::{
     ContextStep, CopySource, CopyStep, GitStep, Plan, PlanBuilder, Stage, StageId, Step, StepId, StepKind,
-    Target, shown_url,
+    Target, Unpack, shown_url,
 };
 use dbuild_registry::Remotes;
 use dbuild_scheduler::{BuildError, CacheUse, Canceller, ContextDir, Machine, Request};
@@ -182,14 +182,13 @@ fn from_file(
     let file = ContextStep { name: None, wanted: Some(vec![CONTEXT.to_owned()]) };
     let copy = CopyStep {
         parent: StepId(0),
-        sources: vec![CopySource::Path { from: StepId(1), path: CONTEXT.to_owned() }],
+        sources: vec![CopySource::Path { from: StepId(1), path: CONTEXT.to_owned(), unpack: Unpack::Always }],
         dest: "/".to_owned(),
         chown: None,
         chmod: None,
         link: false,
         parents: false,
         exclude: Vec::new(),
-        unpack: Some(true),
     };
     let steps = vec![StepKind::Scratch, StepKind::Context(file), StepKind::Copy(copy)];
     let root = bring_by(session, flags, Some(dir), steps)?;

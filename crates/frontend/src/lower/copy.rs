@@ -1,7 +1,7 @@
 //! COPY and ADD.
 
 use dbuild_digest::BlobDigest;
-use dbuild_plan::{CopySource, CopyStep, FetchStep, InlineFile, StepKind};
+use dbuild_plan::{CopySource, CopyStep, FetchStep, InlineFile, StepKind, Unpack};
 
 use super::git;
 use super::globals;
@@ -40,29 +40,26 @@ impl StageLowering<'_> {
             Some(from) => Some(self.graph.copy_origin(from, self.node.view.index)?),
             None => None,
         };
-        let mut groups: Vec<(CopySource, Option<bool>)> = Vec::new();
-        let local_unpack = if is_add { copy.unpack } else { Some(false) };
+        let mut sources: Vec<CopySource> = Vec::new();
         for (source, word) in words.sources.iter().zip(&copy.sources) {
             if let Some(found) = git::git_source(source) {
                 let found = found.map_err(|reason| {
                     Diagnostic::error(word.span, format!("this git source is not right: {reason}"))
                 })?;
-                groups.push((self.git(instruction, copy, &words, found, word, is_add)?, Some(false)));
+                sources.push(self.git(instruction, copy, &words, found, word, is_add)?);
             } else if git::is_http(source) {
-                let unpack = Some(copy.unpack.unwrap_or(false));
-                groups.push((self.fetch(instruction, copy, &words, source, word, is_add)?, unpack));
+                sources.push(self.fetch(instruction, copy, &words, source, word, is_add)?);
             } else {
-                let group = self.local(instruction, copy, origin.as_ref(), source, word)?;
-                groups.push((group, local_unpack));
+                sources.push(self.local(instruction, copy, origin.as_ref(), source, word, is_add)?);
             }
         }
         for document in &copy.documents {
             let name = document_name(instruction, document)?;
             let content = self.document(instruction, document)?;
-            groups.push((CopySource::Inline(InlineFile { name, content }), Some(false)));
+            sources.push(CopySource::Inline(InlineFile { name, content }));
         }
         let text = history_text(copy, &words, is_add);
-        self.add_steps(instruction, copy, &words, groups);
+        self.add_step(instruction, copy, &words, sources);
         self.record(format!("{text} # buildkit"), true);
         Ok(())
     }
@@ -80,22 +77,19 @@ impl StageLowering<'_> {
         Ok(Expanded { chown, chmod, checksum, sources, dest })
     }
 
-    /// One instruction is one step and one layer. Whether archives are unpacked is a matter of the step, so sources that
-    /// differ in it need the answer that changes nothing for the others: only local files of ADD are ever unpacked
-    /// unasked, and what was fetched is told from them by the step's sources.
-    fn add_steps(
+    /// One instruction is one step and one layer.
+    fn add_step(
         &mut self,
         instruction: &Instruction,
         copy: &Copy,
         words: &Expanded,
-        groups: Vec<(CopySource, Option<bool>)>,
+        sources: Vec<CopySource>,
     ) {
-        let unpack = groups.iter().map(|(_, unpack)| *unpack).find(|unpack| *unpack != Some(false));
         let given = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
         let chmod = given(&words.chmod);
         let step = CopyStep {
             parent: self.last,
-            sources: groups.into_iter().map(|(source, _)| source).collect(),
+            sources,
             dest: paths::destination(&self.workdir, &words.dest),
             chown: given(&words.chown),
             // A layer that does not know its parent cannot be told its modes: BuildKit copies the ordinary way then.
@@ -103,7 +97,6 @@ impl StageLowering<'_> {
             chmod,
             parents: copy.parents,
             exclude: copy.exclude.iter().map(|word| word.text.clone()).collect(),
-            unpack: unpack.unwrap_or(Some(false)),
         };
         self.extend(instruction, StepKind::Copy(step));
     }
@@ -115,6 +108,7 @@ impl StageLowering<'_> {
         origin: Option<&Origin>,
         source: &str,
         word: &Word,
+        is_add: bool,
     ) -> Result<CopySource, Diagnostic> {
         let path = if copy.parents { paths::source_with_pivot(source) } else { paths::source(source) };
         // Each side of a pivot is a path of its own.
@@ -126,7 +120,13 @@ impl StageLowering<'_> {
                 self.shared.context(None, &whole, self.id, instruction.span)
             }
         };
-        Ok(CopySource::Path { from, path })
+        // ADD unpacks what is local unless a flag says otherwise, and COPY nothing.
+        let unpack = match copy.unpack {
+            _ if !is_add => Unpack::Never,
+            None => Unpack::ByDefault,
+            Some(flag) => by_flag(flag),
+        };
+        Ok(CopySource::Path { from, path, unpack })
     }
 
     fn check_ignored(&mut self, instruction: &Instruction, path: &str, word: &Word) {
@@ -175,7 +175,7 @@ impl StageLowering<'_> {
             found.checksum = Some(words.checksum.clone());
         }
         let from = self.shared.checkout(found.into_step(), self.id, instruction.span);
-        Ok(CopySource::Path { from, path: String::new() })
+        Ok(CopySource::Path { from, path: String::new(), unpack: Unpack::Never })
     }
 
     fn fetch(
@@ -201,7 +201,9 @@ impl StageLowering<'_> {
         let file_name = git::file_name(source);
         let step = FetchStep { url: source.to_owned(), file_name: file_name.clone(), checksum };
         let from = self.shared.fetch(step, self.id, instruction.span);
-        Ok(CopySource::Path { from, path: file_name })
+        // What comes from a server is unpacked only if it is asked for.
+        let unpack = by_flag(copy.unpack.unwrap_or(false));
+        Ok(CopySource::Path { from, path: file_name, unpack })
     }
 
     /// The bytes of a here-document. Its variables are expanded unless its word is quoted.
@@ -217,6 +219,11 @@ impl StageLowering<'_> {
 }
 
 /// The name of the file that a here-document is. It lies in an empty directory until it is copied.
+/// What becomes of an archive where the flag `--unpack` says it.
+const fn by_flag(flag: bool) -> Unpack {
+    if flag { Unpack::Always } else { Unpack::Never }
+}
+
 fn document_name(instruction: &Instruction, document: &Heredoc) -> Result<String, Diagnostic> {
     let path = paths::source(&document.name);
     if path.is_empty() || path.contains('/') {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use dbuild_oci::Platform;
 use dbuild_plan::{
     ContextStep, CopySource, CopyStep, FetchStep, GitStep, ImageStep, Plan, PlanBuilder, PlanError, StageId,
-    Step, StepId, StepKind, shown_url,
+    Step, StepId, StepKind, Unpack, shown_url,
 };
 
 use super::capture::Capture;
@@ -102,14 +102,13 @@ impl Shared {
         let parent = self.add(stage, span, "FROM scratch".to_owned(), StepKind::Scratch);
         let step = CopyStep {
             parent,
-            sources: vec![CopySource::Path { from, path: String::new() }],
+            sources: vec![CopySource::Path { from, path: String::new(), unpack: Unpack::Never }],
             dest: "/".to_owned(),
             chown: None,
             chmod: None,
             link: false,
             parents: false,
             exclude: Vec::new(),
-            unpack: Some(false),
         };
         self.add(stage, span, format!("FROM {name}"), StepKind::Copy(step))
     }

@@ -14,7 +14,9 @@ use std::fmt::Write as _;
 
 use dbuild_digest::BlobDigest;
 use dbuild_oci::{HistoryEntry, ImageConfig};
-use dbuild_plan::{BaseImage, CopySource, LayerDescriptor, MountKind, Plan, StepId, StepKind};
+use dbuild_plan::{
+    BaseImage, CopySource, CopyStep, LayerDescriptor, MountKind, Plan, StepId, StepKind, Unpack,
+};
 
 use crate::{BuildArgs, Diagnostics, ImageRequest, Lowered, Resolved, Source, lower, needed, parse, render};
 
@@ -169,7 +171,7 @@ fn steps(plan: &Plan) -> String {
                     copy.link,
                     copy.parents,
                     copy.exclude,
-                    copy.unpack
+                    unpack_flag(copy)
                 )
             }
         };
@@ -178,9 +180,22 @@ fn steps(plan: &Plan) -> String {
     out
 }
 
+/// The unpacking of all sources as the flag that would say it.
+fn unpack_flag(copy: &CopyStep) -> Option<bool> {
+    let unpacks = copy.sources.iter().filter_map(|source| match source {
+        CopySource::Path { unpack, .. } => Some(*unpack),
+        CopySource::Inline(_) => None,
+    });
+    match unpacks.into_iter().find(|unpack| unpack.is_wanted()) {
+        None | Some(Unpack::Never) => Some(false),
+        Some(Unpack::ByDefault) => None,
+        Some(Unpack::Always) => Some(true),
+    }
+}
+
 fn source(source: &CopySource) -> String {
     match source {
-        CopySource::Path { from, path } => format!("{}:{path:?}", from.0),
+        CopySource::Path { from, path, unpack: _ } => format!("{}:{path:?}", from.0),
         CopySource::Inline(file) => format!("<<{} {:?}", file.name, file.content),
     }
 }

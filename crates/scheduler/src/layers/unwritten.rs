@@ -161,7 +161,7 @@ impl UnwrittenLayers {
         inputs: &StepInputs<'_>,
         tree: &Arc<Tree>,
     ) -> Result<Arc<UnwrittenLayer>, StepError> {
-        let located = with_copy_request(self.context.plan(), copy, inputs, |request, _| {
+        let located = with_copy_request(copy, inputs, |request, _| {
             let request = CopyRequest { known: Some(tree), ..request };
             copy_unwritten(&request).map_err(|error| StepError::Copy { error, from: None })
         })?;
@@ -178,7 +178,7 @@ impl UnwrittenLayers {
         snapshot: Snapshot,
     ) -> Result<Snapshot, StepError> {
         let tree = Arc::clone(&snapshot.tree);
-        let executed = with_copy_request(self.context.plan(), copy, inputs, |request, _| {
+        let executed = with_copy_request(copy, inputs, |request, _| {
             write_copy(&self.context, &CopyRequest { known: Some(&tree), ..request })
         })?;
         match executed {

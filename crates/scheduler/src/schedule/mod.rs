@@ -210,12 +210,14 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use dbuild_oci::{ImageConfig, Platform};
-    use dbuild_plan::{Plan, PlanBuilder, Stage, StageId, Step, StepId, StepKind, Target, WorkdirStep};
+    use dbuild_plan::{
+        CopySource, CopyStep, Plan, PlanBuilder, Stage, StageId, Step, StepId, StepKind, Target, Unpack,
+        WorkdirStep,
+    };
     use tokio::sync::Barrier;
 
     use super::{StepRunner, Stop, schedule};
     use crate::schedule::cancel::{Cancel, Canceller};
-    use dbuild_plan::{CopySource, CopyStep};
 
     /// `lanes` chains of WORKDIR steps, of the given lengths, and one COPY that takes from all.
     fn plan(lanes: &[usize]) -> Plan {
@@ -232,7 +234,7 @@ mod tests {
                     user: String::new(),
                 }));
             }
-            sources.push(CopySource::Path { from: last, path: "w".to_owned() });
+            sources.push(CopySource::Path { from: last, path: "w".to_owned(), unpack: Unpack::Never });
         }
         let parent = add(StepKind::Scratch);
         let last = add(StepKind::Copy(CopyStep {
@@ -244,7 +246,6 @@ mod tests {
             link: false,
             parents: false,
             exclude: Vec::new(),
-            unpack: Some(false),
         }));
         builder.add_stage(Stage {
             name: "s".to_owned(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use dbuild_cache::{definition, depends_on_parent};
 use dbuild_events::Event;
 use dbuild_layer::{CopyRequest, Selection, Source, StackLayer, WrittenLayer, copy_unwritten, users};
-use dbuild_plan::{CopySource, CopyStep, Plan, StepId, StepKind};
+use dbuild_plan::{CopySource, CopyStep, StepId};
 use dbuild_store::SnapshotDraft;
 
 use crate::cache::step_inputs::StepInputs;
@@ -23,7 +23,7 @@ pub(crate) fn copy(
     inputs: &StepInputs<'_>,
     stays_unwritten: &dyn Fn(&[Arc<Selection>]) -> bool,
 ) -> Result<Executed, StepError> {
-    with_copy_request(context.plan(), step, inputs, |request, selections| {
+    with_copy_request(step, inputs, |request, selections| {
         if stays_unwritten(selections) {
             let files = copy_unwritten(&request).map_err(|error| StepError::Copy { error, from: None })?;
             if let Some(files) = files {
@@ -43,7 +43,6 @@ pub(crate) fn copy(
 
 /// Hands what a COPY asks for to `work`.
 pub(crate) fn with_copy_request<T>(
-    plan: &Plan,
     step: &CopyStep,
     inputs: &StepInputs<'_>,
     work: impl FnOnce(CopyRequest<'_>, &[Arc<Selection>]) -> Result<T, StepError>,
@@ -55,9 +54,9 @@ pub(crate) fn with_copy_request<T>(
     let mut sources = Vec::new();
     for source in &step.sources {
         sources.push(match source {
-            CopySource::Path { from, .. } => {
+            CopySource::Path { unpack, .. } => {
                 let selection = selected.next().ok_or(StepError::Internal("a source was not selected"))?;
-                Source::Selected { selection, unpack: unpacks(plan, step, *from) }
+                Source::Selected { selection, unpack: unpack.is_wanted() }
             }
             CopySource::Inline(file) => Source::Inline { name: &file.name, content: file.content.as_bytes() },
         });
@@ -109,13 +108,6 @@ pub(crate) fn copied(context: &StepContext, draft: SnapshotDraft, made: WrittenL
         context.emit(Event::warning(text));
     }
     Executed { unkeyed: !changed.is_empty(), ..Executed::written(draft, tree) }
-}
-
-/// Whether a source is unpacked if it is an archive. ADD unpacks those of a local context, and
-/// those of a server only where a flag says so.
-fn unpacks(plan: &Plan, step: &CopyStep, from: StepId) -> bool {
-    let is_local = matches!(plan.step(from).kind, StepKind::Context(_));
-    step.unpack.unwrap_or(is_local)
 }
 
 fn path_count(step: &CopyStep) -> usize {
