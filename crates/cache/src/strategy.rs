@@ -53,7 +53,7 @@ pub struct NoSuchStrategy {
 /// The strategy that is used when none is named.
 pub const DEFAULT_STRATEGY: &str = "output";
 
-/// All strategies, the default last. A new one is a file in `strategies/` and a line in `strategies/mod.rs`.
+/// All strategies, the default last. A new one is a file in `strategies/` and two lines in `strategies/mod.rs`.
 pub fn strategies() -> &'static [&'static dyn Strategy] {
     BUILT_IN
 }

@@ -1,21 +1,8 @@
 //! The built-in strategies, one file each, and what they share.
 
-/// The modules of the strategies, and the list of what they hold.
-macro_rules! built_in {
-    ($($module:ident::$strategy:ident,)*) => {
-        $(mod $module;)*
-
-        /// All strategies, the default last.
-        pub(crate) const BUILT_IN: &[&dyn Strategy] = &[$(&$module::$strategy),*];
-    };
-}
-
-// A new strategy is a file in this directory and a line here.
-built_in! {
-    linear::LinearStrategy,
-    content::ContentStrategy,
-    output::OutputStrategy,
-}
+mod content;
+mod linear;
+mod output;
 
 /// The worked example of `docs/concepts/cache-key.md`.
 #[cfg(test)]
@@ -25,6 +12,14 @@ pub(crate) mod whole;
 use dbuild_plan::{MountKind, Step, StepId, StepKind};
 
 use crate::{Ingredient, IngredientKind, Inputs, Sink, Strategy, UnknownInput};
+
+/// All strategies.
+pub(crate) const BUILT_IN: &[&dyn Strategy] = &[
+    &linear::LinearStrategy,
+    &content::ContentStrategy,
+    // The default is the last.
+    &output::OutputStrategy,
+];
 
 /// How a strategy looks at one source of a step.
 struct StepSource {
