@@ -49,7 +49,5 @@ pub use records::{Record, RecordEntry};
 pub use snapshots::{Snapshot, SnapshotDraft};
 pub use store::Store;
 
-pub use oci_spec::image::Descriptor;
-
 #[cfg(test)]
 mod tests;

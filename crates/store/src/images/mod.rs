@@ -82,7 +82,7 @@ impl Store {
     }
 
     /// Takes a name away; false if nobody had it. The blobs stay until they are collected.
-    pub fn untag(&self, name: &str) -> Result<bool, StoreError> {
+    pub(crate) fn untag(&self, name: &str) -> Result<bool, StoreError> {
         let mut found = false;
         self.change_index(|manifests| {
             let before = manifests.len();
@@ -185,7 +185,7 @@ impl Store {
     }
 
     /// All blobs of an image, the manifest's (or index's) own first. One that is missing or damaged is an error.
-    pub fn blobs_of(&self, digest: &BlobDigest) -> Result<Vec<BlobDigest>, StoreError> {
+    pub(crate) fn blobs_of(&self, digest: &BlobDigest) -> Result<Vec<BlobDigest>, StoreError> {
         let mut found = Vec::new();
         self.collect_blobs(digest, 0, &mut found)?;
         for digest in &found {

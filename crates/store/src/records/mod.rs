@@ -249,7 +249,7 @@ impl Store {
     }
 
     /// Counts a use of each of these records. That it is not counted when the database is in trouble harms nobody.
-    pub fn record_hits(&self, keys: &[StepKey]) {
+    pub(crate) fn record_hits(&self, keys: &[StepKey]) {
         match self.window() {
             Ok(window) => keys.iter().for_each(|key| self.note(&Use::Hit(key), &window)),
             Err(error) => tracing::debug!("hits are not counted: {error}"),
