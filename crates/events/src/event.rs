@@ -265,13 +265,6 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         insecure: bool,
     },
-    /// A step of the plan was not needed after all.
-    StepSkipped {
-        /// The step.
-        step: u32,
-        /// Why not.
-        reason: String,
-    },
     /// A stage was not needed.
     StageSkipped {
         /// The stage.
