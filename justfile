@@ -17,7 +17,6 @@ demo *ARGS:
 # Format, lints and dependencies
 lint:
     cargo fmt --all --check
-    rustfmt --check crates/cache/src/strategies/*.rs
     cargo clippy --workspace --all-targets -- -D warnings
     cargo test -q -p dbuild-integration-tests --test it house::
 
@@ -33,7 +32,6 @@ bench-inner *ARGS:
 # Formats everything
 fmt:
     cargo fmt --all
-    rustfmt crates/cache/src/strategies/*.rs
 
 # Makes the base images of the tutorials and fills the local registry's storage with them
 bases:

@@ -15,8 +15,8 @@ pub struct EntryStats {
     pub created_ms: u64,
     /// When it was used last (or made), in milliseconds since 1970.
     pub last_used_ms: u64,
-    /// The cache's clock when it was used last: the highest priority that was evicted until then. Policies that age
-    /// use it; it starts at 0.
+    /// The cache's clock when it was used last: the highest priority that was evicted until then.
+    /// Policies that age use it; it starts at 0.
     pub clock: f64,
 }
 
@@ -43,8 +43,9 @@ pub struct NoSuchPolicy {
     hint: String,
 }
 
-/// The policy that is used when none is named: the one that comes nearest to what is possible on the histories of `fixtures/lab`. A
-/// test of the laboratory compares them; `docs/guide/laboratory.md` shows the figures.
+/// The policy that is used when none is named: the one that comes nearest to what is possible on
+/// the histories of `fixtures/lab`. A test of the laboratory compares them;
+/// `docs/guide/laboratory.md` shows the figures.
 pub fn default_policy() -> &'static dyn Policy {
     &Gdsf
 }
@@ -63,8 +64,8 @@ pub fn policy(name: &str) -> Result<&'static dyn Policy, NoSuchPolicy> {
     })
 }
 
-/// The positions of the entries to evict, in order, until at least `excess` bytes are gone (or nothing is left),
-/// and the cache's clock afterwards. Ties go by age, then by position.
+/// The positions of the entries to evict, in order, until at least `excess` bytes are gone (or
+/// nothing is left), and the cache's clock afterwards. Ties go by age, then by position.
 pub fn victims(policy: &dyn Policy, entries: &[EntryStats], excess: u64, clock: f64) -> (Vec<usize>, f64) {
     let mut order: Vec<(f64, u64, usize)> = entries
         .iter()

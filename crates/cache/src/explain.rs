@@ -47,8 +47,8 @@ pub enum Change {
     Reordered,
 }
 
-/// The ingredients that differ between two lists, in the order in which a reader wants them: a step's own words
-/// first, then its inputs. Empty if and only if the lists are equal.
+/// The ingredients that differ between two lists, in the order in which a reader wants them: a
+/// step's own words first, then its inputs. Empty if and only if the lists are equal.
 pub fn explain(before: &[Ingredient], after: &[Ingredient]) -> Vec<Difference> {
     let earlier = numbered(before);
     let later = numbered(after);
@@ -78,8 +78,8 @@ pub fn explain(before: &[Ingredient], after: &[Ingredient]) -> Vec<Difference> {
     differences
 }
 
-/// How alike two lists are, from 0 (nothing in common) to 1000 (equal), for finding the record that a
-/// reader would call the step's earlier version.
+/// How alike two lists are, from 0 (nothing in common) to 1000 (equal), for finding the record that
+/// a reader would call the step's earlier version.
 pub fn similarity(before: &[Ingredient], after: &[Ingredient]) -> u32 {
     similarity_beside(before, after, 0)
 }
@@ -184,7 +184,8 @@ fn weight(kind: IngredientKind) -> u64 {
     }
 }
 
-/// How alike two values of one ingredient are, from 0 to 1000. Having it at all counts for something.
+/// How alike two values of one ingredient are, from 0 to 1000. Having it at all counts for
+/// something.
 fn alike(kind: IngredientKind, before: &str, after: &str) -> u64 {
     match kind {
         _ if before == after => 1000,

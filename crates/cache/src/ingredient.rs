@@ -13,7 +13,8 @@ pub struct Ingredient {
     /// What it is.
     #[serde(rename = "k")]
     pub kind: IngredientKind,
-    /// Which one of its kind: the variable, the path, the mount's target. Empty where there is only one.
+    /// Which one of its kind: the variable, the path, the mount's target. Empty where there is only
+    /// one.
     #[serde(rename = "n", default, skip_serializing_if = "String::is_empty")]
     pub name: String,
     /// What it is worth: a text, a digest, or a line such as [`crate::SelectedPath`] writes.
@@ -80,8 +81,8 @@ pub enum IngredientKind {
 }
 
 impl IngredientKind {
-    /// The tag under which a kind is hashed. ARG and ENV share one: a command cannot tell them apart.
-    /// The numbers are a format; a new kind takes a new number.
+    /// The tag under which a kind is hashed. ARG and ENV share one: a command cannot tell them
+    /// apart. The numbers are a format; a new kind takes a new number.
     const fn tag(self) -> u64 {
         match self {
             Self::Instruction => 1,
@@ -153,8 +154,9 @@ pub trait Sink {
     fn add(&mut self, kind: IngredientKind, name: &str, value: &str);
 }
 
-/// A list of ingredients that can be walked as often as it is needed, each time the same. It need not be in memory: a context
-/// has hundreds of thousands, and what is made of a step's inputs can be made of them again.
+/// A list of ingredients that can be walked as often as it is needed, each time the same. It need
+/// not be in memory: a context has hundreds of thousands, and what is made of a step's inputs can
+/// be made of them again.
 pub trait IngredientList {
     /// Gives all of them, in order.
     fn walk(&self, sink: &mut dyn Sink);
@@ -196,7 +198,8 @@ impl Sink for Vec<Ingredient> {
     }
 }
 
-/// What becomes a key: hashes what the walk names, and passes it on to who keeps it, if somebody does.
+/// What becomes a key: hashes what the walk names, and passes it on to who keeps it, if somebody
+/// does.
 pub(crate) struct HashingSink<'a> {
     hasher: Framed,
     count: u64,

@@ -7,7 +7,8 @@ use crate::ingredient::HashingSink;
 use crate::words::words;
 use crate::{Ingredient, IngredientKind, Inputs, Sink, Strategy, UnknownInput, depends_on_parent};
 
-/// The key of a step under a strategy, and the ingredients that it was made of. One walk feeds both.
+/// The key of a step under a strategy, and the ingredients that it was made of. One walk feeds
+/// both.
 ///
 /// The name and the version of the strategy are hashed first, so strategies never share a key.
 pub fn key_of(
@@ -20,8 +21,8 @@ pub fn key_of(
     Ok((key, list))
 }
 
-/// The key of [`key_of`] alone: where it is found, nobody asks what it was made of. Who does walks again, with
-/// [`Strategy::ingredients`].
+/// The key of [`key_of`] alone: where it is found, nobody asks what it was made of. Who does walks
+/// again, with [`Strategy::ingredients`].
 pub fn step_key(strategy: &dyn Strategy, step: &Step, inputs: &dyn Inputs) -> Result<StepKey, UnknownInput> {
     hashed(strategy, step, inputs, None)
 }
@@ -37,8 +38,9 @@ fn hashed(
     Ok(StepKey::from_bytes(sink.finish()))
 }
 
-/// The step's own words without its inputs, as a digest. It scopes "first result wins" and the durations that are
-/// expected; it is no cache key. Of an image it is the reference, so that a new digest keeps the pull's history.
+/// The step's own words without its inputs, as a digest. It scopes "first result wins" and the
+/// durations that are expected; it is no cache key. Of an image it is the reference, so that a new
+/// digest keeps the pull's history.
 pub fn definition(step: &Step) -> StepKey {
     let mut sink = HashingSink::new("step-definition", 1, None);
     words(step, &mut sink);
@@ -48,8 +50,9 @@ pub fn definition(step: &Step) -> StepKey {
     StepKey::from_bytes(sink.finish())
 }
 
-/// A step's key as those know it who stand on it or take from it. Where its own key leaves out what is below (`COPY --link`), that
-/// is added: a step after it sees both. `parent` is the same of its parent; `None`: not known yet.
+/// A step's key as those know it who stand on it or take from it. Where its own key leaves out what
+/// is below (`COPY --link`), that is added: a step after it sees both. `parent` is the same of its
+/// parent; `None`: not known yet.
 pub fn standing_key(step: &Step, own: StepKey, parent: Option<StepKey>) -> Option<StepKey> {
     match &step.kind {
         StepKind::Copy(copy) if !depends_on_parent(copy) => {
@@ -66,7 +69,8 @@ pub fn scratch_output() -> TreeDigest {
     TreeDigest::from_bytes(Framed::new("base-output", 1).u64(0).finish())
 }
 
-/// What an image contains: the chain of its layers' diff_ids. Names, tags, registries and compression play no part.
+/// What an image contains: the chain of its layers' diff_ids. Names, tags, registries and
+/// compression play no part.
 pub fn base_output(image: &BaseImage) -> TreeDigest {
     let mut framed = Framed::new("base-output", 1);
     framed.u64(image.layers.len() as u64);
@@ -76,8 +80,8 @@ pub fn base_output(image: &BaseImage) -> TreeDigest {
     TreeDigest::from_bytes(framed.finish())
 }
 
-/// What a step contains: its parent's output with one more layer. A layer without entries changes nothing, so the
-/// output is the parent's.
+/// What a step contains: its parent's output with one more layer. A layer without entries changes
+/// nothing, so the output is the parent's.
 pub fn output_after(parent: TreeDigest, layer: TreeDigest, layer_is_empty: bool) -> TreeDigest {
     if layer_is_empty {
         return parent;

@@ -1,9 +1,9 @@
-//! Ingredients, keys, strategies, explanations and eviction policies. Pure: no file, clock or database
-//! is touched here, and nothing here runs a step.
+//! Ingredients, keys, strategies, explanations and eviction policies. Pure: no file, clock or
+//! database is touched here, and nothing here runs a step.
 //!
-//! A [`Strategy`] names the [`Ingredient`]s of a step; [`key_of`] feeds one walk over them to the hasher and
-//! to the list that [`explain`] compares later, so what is explained cannot drift from what is hashed.
-//! A [`Policy`] says which results are worth their bytes.
+//! A [`Strategy`] names the [`Ingredient`]s of a step; [`key_of`] feeds one walk over them to the
+//! hasher and to the list that [`explain`] compares later, so what is explained cannot drift from
+//! what is hashed. A [`Policy`] says which results are worth their bytes.
 
 mod eviction;
 mod explain;

@@ -7,15 +7,16 @@ use crate::{Inputs, Sink};
 
 /// Decides what identifies a step.
 ///
-/// A strategy gets a step and its inputs' identities and names the ingredients of the key. It never sees files,
-/// clocks or the store. What it must keep:
+/// A strategy gets a step and its inputs' identities and names the ingredients of the key. It never
+/// sees files, clocks or the store. What it must keep:
 ///
 /// - two steps that could give different results (times aside) differ in an ingredient;
-/// - the walk is a function of its arguments: the same ones give the same ingredients in the same order;
+/// - the walk is a function of its arguments: the same ones give the same ingredients in the same
+///   order;
 /// - [`Strategy::version`] grows whenever the walk changes.
 ///
-/// A strategy that is keyed on what a command really read fits too: the step's first key is made here, and what a
-/// run then read becomes `Path` ingredients of a second one.
+/// A strategy that is keyed on what a command really read fits too: the step's first key is made
+/// here, and what a run then read becomes `Path` ingredients of a second one.
 pub trait Strategy: Send + Sync {
     /// The word for `--strategy`.
     fn name(&self) -> &'static str;
@@ -53,7 +54,8 @@ pub struct NoSuchStrategy {
 /// The strategy that is used when none is named.
 pub const DEFAULT_STRATEGY: &str = "output";
 
-/// All strategies, the default last. A new one is a file in `strategies/` and a line in `strategies/mod.rs`.
+/// All strategies, the default last. A new one is a file in `strategies/` and two lines in
+/// `strategies/mod.rs`.
 pub fn strategies() -> &'static [&'static dyn Strategy] {
     BUILT_IN
 }

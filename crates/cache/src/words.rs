@@ -1,15 +1,17 @@
-//! The part of the walk that all strategies share: a step's own words, without the identities of its inputs.
+//! The part of the walk that all strategies share: a step's own words, without the identities of
+//! its inputs.
 //!
-//! Every struct is destructured without `..`, so a field that is added to the plan does not compile here until
-//! someone decides whether it is part of the key. What is left out, and why:
+//! Every struct is destructured without `..`, so a field that is added to the plan does not compile
+//! here until someone decides whether it is part of the key. What is left out, and why:
 //!
 //! - `Step::text` and `Step::stage`: how a person reads the step, and where it stands;
-//! - the order of `--mount` flags: mounts are taken by target, as the scheduler mounts them (equal targets keep their order);
+//! - the order of `--mount` flags: mounts are taken by target, as the scheduler mounts them (equal
+//!   targets keep their order);
 //! - the order of `--add-host` flags: taken by name (equal names keep their order);
 //! - the sharing mode of a cache mount: it says how steps wait for each other, not what they see;
 //! - `ContextStep::wanted`: what other steps select, which is theirs to count;
-//! - the URL of a file whose checksum is known, the name of a reference whose commit is known (but where `.git` tells it),
-//!   and passwords in URLs: the way to the content is no part of it;
+//! - the URL of a file whose checksum is known, the name of a reference whose commit is known (but
+//!   where `.git` tells it), and passwords in URLs: the way to the content is no part of it;
 //! - which time a checkout's files get.
 
 use dbuild_digest::ContentDigest;
@@ -22,8 +24,9 @@ use dbuild_plan::{
 use crate::IngredientKind as Kind;
 use crate::Sink;
 
-/// The version of how steps of a kind are carried out. It grows with a fix after which a step of this kind would give something
-/// else than before: results that were made without it are then never found, and those of other kinds stay.
+/// The version of how steps of a kind are carried out. It grows with a fix after which a step of
+/// this kind would give something else than before: results that were made without it are then
+/// never found, and those of other kinds stay.
 pub fn execution_version(kind: &StepKind) -> u32 {
     match kind {
         StepKind::Image(_) => 1,
@@ -187,7 +190,8 @@ fn run_words(run: &RunStep, sink: &mut dyn Sink) {
     for HostEntry { host, ip } in by_name {
         sink.add(Kind::Host, host, ip);
     }
-    // A command can ask for it, so it is part of the key, as in BuildKit; the usual one is the machine's affair.
+    // A command can ask for it, so it is part of the key, as in BuildKit; the usual one is the
+    // machine's affair.
     if let Some(hostname) = hostname {
         sink.add(Kind::Flag, "BUILDKIT_SANDBOX_HOSTNAME", hostname);
     }
@@ -195,7 +199,8 @@ fn run_words(run: &RunStep, sink: &mut dyn Sink) {
 
 fn mount_words(mount: &Mount, sink: &mut dyn Sink) {
     let Mount { target, kind } = mount;
-    // Texts of users stand last or are framed by JSON's quotes, so that no two mounts are written alike.
+    // Texts of users stand last or are framed by JSON's quotes, so that no two mounts are written
+    // alike.
     let quoted = |text: &str| serde_json::to_string(text).unwrap_or_default();
     match kind {
         MountKind::Bind { from: _, source, writable } => {

@@ -21,7 +21,8 @@ impl BuildId {
         Self(text)
     }
 
-    /// The id of a number that grows with time: ten digits and letters, without those that are easily confused.
+    /// The id of a number that grows with time: ten digits and letters, without those that are
+    /// easily confused.
     pub fn from_number(number: u64) -> Self {
         const DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
         let digit = |place: u32| char::from(DIGITS[(number >> (5 * place)) as usize & 31]);

@@ -1,8 +1,10 @@
-//! What a result stood on when it was made, and how that differs from what a later version of its step stands on.
+//! What a result stood on when it was made, and how that differs from what a later version of its
+//! step stands on.
 //!
-//! A record's ingredients say that the parent is another one, by a key or a digest. Which result that was cannot be found by it
-//! where a parent counts by what it contains (several results contain the same), and images have no records at all. So a
-//! record keeps, besides, where its inputs came from. That is no part of any key.
+//! A record's ingredients say that the parent is another one, by a key or a digest. Which result
+//! that was cannot be found by it where a parent counts by what it contains (several results
+//! contain the same), and images have no records at all. So a record keeps, besides, where its
+//! inputs came from. That is no part of any key.
 
 use std::fmt;
 
@@ -40,7 +42,8 @@ pub enum Origin {
     Outside,
 }
 
-/// An input of a step that is another one than the step's earlier version had. Steps are those of the build.
+/// An input of a step that is another one than the step's earlier version had. Steps are those of
+/// the build.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InputChange {
     /// The step whose input it is: the one that is explained, or an input of that which was cached.
@@ -69,7 +72,8 @@ pub enum InputCause {
     },
     /// The same step with another result, which this build found in its cache.
     Cached {
-        /// What differs between the keys of both results. What that says of inputs is told by changes that are `of` this one.
+        /// What differs between the keys of both results. What that says of inputs is told by
+        /// changes that are `of` this one.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         differences: Vec<Difference>,
     },

@@ -1,8 +1,10 @@
-//! What happens in a build, as data. The progress views, `--progress rawjson`, the journal and the tests all read this.
+//! What happens in a build, as data. The progress views, `--progress rawjson`, the journal and the
+//! tests all read this.
 //!
-//! Steps and stages are named by their numbers in the plan. The JSON form is stable: variants and members are added,
-//! never renamed, and a reader meets an event of a newer dbuild as [`Event::Unknown`].
-//! `docs/reference/events.md` tells them for whoever reads `--progress rawjson`.
+//! Steps and stages are named by their numbers in the plan. The JSON form is stable: variants and
+//! members are added, never renamed, and a reader meets an event of a newer dbuild as
+//! [`Event::Unknown`]. `docs/reference/events.md` tells them for whoever reads
+//! `--progress rawjson`.
 
 use dbuild_cache::Difference;
 use dbuild_digest::{BlobDigest, SnapshotId, StepKey};
@@ -80,7 +82,8 @@ pub struct LayerInfo {
     pub digest: BlobDigest,
     /// The blob's size in bytes.
     pub size: u64,
-    /// Names the layer with all that is below it, as OCI defines it: the store finds its files by it.
+    /// Names the layer with all that is below it, as OCI defines it: the store finds its files by
+    /// it.
     pub chain: BlobDigest,
     /// The step that made it; `None`: it comes with the base image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -219,7 +222,8 @@ pub enum Event {
         /// Of so much, where that is known.
         total: Option<u64>,
     },
-    /// A command wrote something. Not necessarily whole lines; bytes that are not UTF-8 are replaced.
+    /// A command wrote something. Not necessarily whole lines; bytes that are not UTF-8 are
+    /// replaced.
     StepLog {
         /// The step.
         step: u32,
@@ -237,7 +241,8 @@ pub enum Event {
         /// The same as data; the first hundred of them.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         differences: Vec<Difference>,
-        /// The inputs that are other ones than those of the nearest earlier result, and what that goes back to.
+        /// The inputs that are other ones than those of the nearest earlier result, and what that
+        /// goes back to.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         inputs: Vec<InputChange>,
     },
@@ -293,13 +298,6 @@ pub enum Event {
         /// It ran with `--security=insecure`.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         insecure: bool,
-    },
-    /// A step of the plan was not needed after all.
-    StepSkipped {
-        /// The step.
-        step: u32,
-        /// Why not.
-        reason: String,
     },
     /// A stage was not needed.
     StageSkipped {

@@ -4,7 +4,8 @@ use dbuild_digest::SnapshotId;
 use dbuild_plan::CacheSharing;
 use serde::{Deserialize, Serialize};
 
-/// A mount of a command. A RUN is mounted from this, and so is a shell that is opened where it failed.
+/// A mount of a command. A RUN is mounted from this, and so is a shell that is opened where it
+/// failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MountInfo {
     /// Absolute. Empty only of a secret that is a variable alone.

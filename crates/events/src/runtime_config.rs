@@ -1,4 +1,5 @@
-//! What the commands of a step run with: enough to open a shell there later, and no value of a secret.
+//! What the commands of a step run with: enough to open a shell there later, and no value of a
+//! secret.
 
 use serde::{Deserialize, Serialize};
 

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::Event;
 
-/// Takes the events of a build. An emitter never waits for slow readers longer than it takes to put the event away.
+/// Takes the events of a build. An emitter never waits for slow readers longer than it takes to put
+/// the event away.
 pub trait EventSink: Send + Sync {
     /// Takes one.
     fn emit(&self, event: Event);

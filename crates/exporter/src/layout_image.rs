@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use dbuild_digest::BlobDigest;
-use dbuild_store::{Descriptor, Store};
-use oci_spec::image::ImageIndex;
+use dbuild_store::Store;
+use oci_spec::image::{Descriptor, ImageIndex};
 
 use crate::ExportError;
 use crate::annotations::{FULL_NAME, REF_NAME};

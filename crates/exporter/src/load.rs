@@ -12,7 +12,8 @@ use std::path::{Component, Path, PathBuf};
 use dbuild_digest::{BlobDigest, BlobHasher};
 use dbuild_layer::decompress;
 use dbuild_oci::{MediaTypes, Reference};
-use dbuild_store::{Descriptor, Store, StoreError};
+use dbuild_store::{Store, StoreError};
+use oci_spec::image::Descriptor;
 use serde::Deserialize;
 
 use crate::annotations::{FULL_NAME, REF_NAME};

@@ -1,8 +1,9 @@
 //! File trees and layers: walk, ignore, select, copy, diff, tar, index.
 //!
-//! A [`Tree`] is the index of one layer; a [`Stack`] shows several as one file system. The rest makes trees: of a context
-//! ([`walk_context`]), of a COPY ([`select`], [`copy`]), of a WORKDIR ([`make_dir`]), of what a RUN wrote
-//! ([`scan_upper`]), of a pulled layer ([`unpack`]); and makes layers of trees ([`pack`]).
+//! A [`Tree`] is the index of one layer; a [`Stack`] shows several as one file system. The rest
+//! makes trees: of a context ([`walk_context`]), of a COPY ([`select`], [`copy`]), of a WORKDIR
+//! ([`make_dir`]), of what a RUN wrote ([`scan_upper`]), of a pulled layer ([`unpack`]); and makes
+//! layers of trees ([`pack`]).
 //!
 //! This crate does not know of stores, steps or images. It is synchronous.
 

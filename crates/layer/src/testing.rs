@@ -1,4 +1,5 @@
-//! What the tests of this crate share: little trees written as text, layers made of them, and trees shown as text.
+//! What the tests of this crate share: little trees written as text, layers made of them, and trees
+//! shown as text.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -31,8 +32,8 @@ impl Space {
         path
     }
 
-    /// A directory with files: `a/` is a directory, `a -> b` a symlink, `a => b` a hardlink, `a |` a FIFO,
-    /// `a 0755 = text` a file with a mode, `a = text` one with 0644. Parents are made.
+    /// A directory with files: `a/` is a directory, `a -> b` a symlink, `a => b` a hardlink, `a |`
+    /// a FIFO, `a 0755 = text` a file with a mode, `a = text` one with 0644. Parents are made.
     pub(crate) fn files(&self, name: &str, lines: &[&str]) -> PathBuf {
         let dir = self.dir(name);
         lines.iter().for_each(|line| make(&dir, line));
@@ -80,7 +81,8 @@ pub(crate) fn acts_as_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Whether we are root of the machine: only then all ids, `trusted.*` attributes and devices can be had.
+/// Whether we are root of the machine: only then all ids, `trusted.*` attributes and devices can be
+/// had.
 pub(crate) fn is_root() -> bool {
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     acts_as_root() && map.split_whitespace().eq(["0", "0", "4294967295"])
@@ -110,8 +112,8 @@ pub(crate) fn plain<'a>(
     CopyRequest { parent, ..CopyRequest::new(sources, dest) }
 }
 
-/// A tree, one line for each entry: `d0755 0:0 a`, `f0644 0:0 a/b 3` (bytes), `h0644 0:0 a/c => a/b`, `l0777 0:0 x -> y`,
-/// `w a`, `o…` for opaque directories.
+/// A tree, one line for each entry: `d0755 0:0 a`, `f0644 0:0 a/b 3` (bytes),
+/// `h0644 0:0 a/c => a/b`, `l0777 0:0 x -> y`, `w a`, `o…` for opaque directories.
 pub(crate) fn show(tree: &Tree) -> Vec<String> {
     tree.entries()
         .iter()

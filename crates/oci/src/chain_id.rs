@@ -2,7 +2,8 @@
 
 use dbuild_digest::BlobDigest;
 
-/// The chain ids of layers by their diff_ids, lowest first, as the OCI image specification defines them.
+/// The chain ids of layers by their diff_ids, lowest first, as the OCI image specification defines
+/// them.
 pub fn chain_ids(diff_ids: impl IntoIterator<Item = BlobDigest>) -> Vec<BlobDigest> {
     let chain = diff_ids.into_iter().scan(None, |below: &mut Option<BlobDigest>, diff_id| {
         let chain = match below {

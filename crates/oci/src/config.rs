@@ -70,7 +70,8 @@ pub struct HistoryEntry {
     /// The instruction.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created_by: Option<String>,
-    /// Who a base's history says made it; BuildKit and dbuild do not write it, not for MAINTAINER either.
+    /// Who a base's history says made it; BuildKit and dbuild do not write it, not for MAINTAINER
+    /// either.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub author: Option<String>,
     /// Who made it.

@@ -1,8 +1,8 @@
 //! The words of the OCI and Docker image specifications, each in one place.
 //!
 //! It opens no file and no connection, and does not know what a build is. What others wrote (a
-//! manifest, a config, a reference) is read here with suspicion; nothing in it makes this crate panic
-//! or take memory without bound.
+//! manifest, a config, a reference) is read here with suspicion; nothing in it makes this crate
+//! panic or take memory without bound.
 
 mod chain_id;
 mod config;

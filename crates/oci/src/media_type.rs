@@ -66,8 +66,8 @@ impl MediaTypes {
         }
     }
 
-    /// The family's name for a layer's media type. The bytes are the same; a type that is no layer of
-    /// either family is kept.
+    /// The family's name for a layer's media type. The bytes are the same; a type that is no layer
+    /// of either family is kept.
     pub fn layer(self, media_type: &str) -> String {
         let compression = layer_suffix(media_type).map(|suffix| suffix.trim_start_matches(['+', '.']));
         match (compression, self) {

@@ -29,8 +29,8 @@ impl Platform {
         Self::normalized("linux", std::env::consts::ARCH, None)
     }
 
-    /// Platforms whose images run where this one is asked for, the best first: lower levels of the same
-    /// architecture, and the 32-bit programs of a 64-bit one.
+    /// Platforms whose images run where this one is asked for, the best first: lower levels of the
+    /// same architecture, and the 32-bit programs of a 64-bit one.
     pub fn runnable(&self) -> Vec<Self> {
         let own = Self::normalized(&self.os, &self.architecture, self.variant.as_deref());
         let of =
@@ -57,8 +57,8 @@ impl Platform {
         runnable
     }
 
-    /// The position of the platform that runs best where this one is asked for; the first of equals.
-    /// `None`: none of them runs there.
+    /// The position of the platform that runs best where this one is asked for; the first of
+    /// equals. `None`: none of them runs there.
     pub fn best_of<'a>(&self, offered: impl IntoIterator<Item = Option<&'a Self>>) -> Option<usize> {
         let runnable = self.runnable();
         let rank = |platform: &Self| {
@@ -143,7 +143,8 @@ impl fmt::Display for Platform {
 impl FromStr for Platform {
     type Err = PlatformError;
 
-    /// Reads `os/architecture[/variant]`, and `os` or `architecture` alone, where the other is this machine's.
+    /// Reads `os/architecture[/variant]`, and `os` or `architecture` alone, where the other is this
+    /// machine's.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let valid = |part: &&str| {
             !part.is_empty()
@@ -155,7 +156,8 @@ impl FromStr for Platform {
         match parts.as_slice() {
             parts if !parts.iter().all(valid) => Err(PlatformError(text.chars().take(80).collect())),
             [one] if one.eq_ignore_ascii_case("linux") => Ok(host),
-            // One word alone must be known; `amd46` is no processor that somebody will build one day.
+            // One word alone must be known; `amd46` is no processor that somebody will build one
+            // day.
             [one] => {
                 let platform = Self::normalized(&host.os, one, None);
                 match ARCHITECTURES.contains(&platform.architecture.as_str()) {

@@ -1,4 +1,5 @@
-//! The names of images: the grammar of OCI's distribution specification, and Docker's short forms of it.
+//! The names of images: the grammar of OCI's distribution specification, and Docker's short forms
+//! of it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,8 +10,8 @@ const DEFAULT_REGISTRY: &str = "docker.io";
 /// Longest name in bytes, of registry and repository together.
 const LONGEST_NAME: usize = 255;
 
-/// The name of an image in full: a registry, a repository, and a tag or a digest (or both; the digest
-/// then decides).
+/// The name of an image in full: a registry, a repository, and a tag or a digest (or both; the
+/// digest then decides).
 ///
 /// `debian` is read as `docker.io/library/debian:latest`, which is also how it is displayed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -154,7 +155,8 @@ fn parse(text: &str) -> Result<Reference, Fault> {
     Ok(Reference { registry: registry.to_owned(), repository, tag, digest })
 }
 
-/// The part in front of the first slash is a registry if it cannot be the beginning of a repository.
+/// The part in front of the first slash is a registry if it cannot be the beginning of a
+/// repository.
 fn split_registry(name: &str) -> (Option<&str>, &str) {
     match name.split_once('/') {
         Some((registry, rest))

@@ -5,8 +5,8 @@ use petgraph::graph::{DiGraph, NodeIndex};
 
 use crate::{Stage, StageId, Step, StepId, Target};
 
-/// The DAG of one build. Holds only what its targets reach, but for [`Stage`]s that are not reached,
-/// which are kept (with `last: None`) so that they can be shown as skipped.
+/// The DAG of one build. Holds only what its targets reach, but for [`Stage`]s that are not
+/// reached, which are kept (with `last: None`) so that they can be shown as skipped.
 #[derive(Clone, Debug)]
 pub struct Plan {
     stages: Vec<Stage>,
@@ -15,7 +15,8 @@ pub struct Plan {
     graph: DiGraph<Step, ()>,
 }
 
-/// What a builder was given that is not a plan. It is a fault of the program that lowers, not of a Dockerfile.
+/// What a builder was given that is not a plan. It is a fault of the program that lowers, not of a
+/// Dockerfile.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
     /// A step names an input that does not come before it.
@@ -67,8 +68,8 @@ impl PlanBuilder {
         self.targets.push(target);
     }
 
-    /// The plan of what the targets reach, and for each step that was added its id there (`None`: not
-    /// reached). Ids are dense again and keep their order.
+    /// The plan of what the targets reach, and for each step that was added its id there (`None`:
+    /// not reached). Ids are dense again and keep their order.
     pub fn finish(self) -> Result<(Plan, Vec<Option<StepId>>), PlanError> {
         let Self { steps, mut stages, targets } = self;
         let mut reached = vec![false; steps.len()];
@@ -180,8 +181,8 @@ impl Plan {
         chain
     }
 
-    /// For each step the longest path from its start to the end of the build, in the unit of `cost`: the
-    /// order in which ready steps should be taken is from the largest to the smallest.
+    /// For each step the longest path from its start to the end of the build, in the unit of
+    /// `cost`: the order in which ready steps should be taken is from the largest to the smallest.
     pub fn longest_paths(&self, cost: impl Fn(StepId) -> u64) -> Vec<u64> {
         let mut longest = vec![0_u64; self.len()];
         for index in (0..self.len()).rev() {

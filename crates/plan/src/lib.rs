@@ -1,9 +1,9 @@
-//! The DAG of a build as pure data: stages, the steps in them, and the config of the image that each
-//! stage would give.
+//! The DAG of a build as pure data: stages, the steps in them, and the config of the image that
+//! each stage would give.
 //!
 //! A [`Plan`] is made by lowering a Dockerfile and is never changed afterwards. It knows nothing of
-//! caches, files or execution, does no I/O, and holds no source positions (those stay in a side table
-//! of the frontend, keyed by [`StepId`]).
+//! caches, files or execution, does no I/O, and holds no source positions (those stay in a side
+//! table of the frontend, keyed by [`StepId`]).
 
 mod dag;
 mod ids;

@@ -1,6 +1,7 @@
 //! URLs as people may see them.
 
-/// A URL without the user and password that it may hold: what progress views, the journal and errors show.
+/// A URL without the user and password that it may hold: what progress views, the journal and
+/// errors show.
 pub fn shown_url(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{StageId, StepId};
 
-/// A stage that the target reaches (or, with `last: None`, one that it does not reach and that is only
-/// shown).
+/// A stage that the target reaches (or, with `last: None`, one that it does not reach and that is
+/// only shown).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stage {
     /// What people call it: its name, or `stage-2` by its position in the Dockerfile.
@@ -25,15 +25,17 @@ pub struct Stage {
     pub last: Option<StepId>,
     /// The image config that the stage ends with.
     pub config: ImageConfig,
-    /// The history of the image that the stage would give, the base's included. Entries that are not
-    /// `empty_layer` and the layers (those of the base image, then one for each layer step) correspond one to one.
+    /// The history of the image that the stage would give, the base's included. Entries that are
+    /// not `empty_layer` and the layers (those of the base image, then one for each layer step)
+    /// correspond one to one.
     pub history: Vec<HistoryEntry>,
 }
 
 /// What a build is asked to give.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {
-    /// The platform that the image is labelled with: the one that was asked for, else that of the base.
+    /// The platform that the image is labelled with: the one that was asked for, else that of the
+    /// base.
     pub platform: Platform,
     /// The stage that becomes it.
     pub stage: StageId,

@@ -13,7 +13,8 @@ pub struct Step {
     /// The stage whose lane this step stands in. Contexts, fetched files and images that only a
     /// `COPY --from` names stand in the stage that names them first.
     pub stage: StageId,
-    /// The instruction as people know it, on one line: `RUN make install`, `FROM debian:12`, `load build context`.
+    /// The instruction as people know it, on one line: `RUN make install`, `FROM debian:12`,
+    /// `load build context`.
     pub text: String,
     /// What is done.
     pub kind: StepKind,
@@ -55,16 +56,16 @@ pub struct ImageStep {
 /// See [`StepKind::Context`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContextStep {
-    /// The context's name; `None` is the build context itself. Which directory that is, and its ignore
-    /// rules, are handed to the scheduler.
+    /// The context's name; `None` is the build context itself. Which directory that is, and its
+    /// ignore rules, are handed to the scheduler.
     pub name: Option<String>,
-    /// The paths that steps of the plan select, relative to the context, slash-separated and clean, and
-    /// possibly with wildcards: nothing else needs to be read. `None`: all of it.
+    /// The paths that steps of the plan select, relative to the context, slash-separated and clean,
+    /// and possibly with wildcards: nothing else needs to be read. `None`: all of it.
     pub wanted: Option<Vec<String>>,
 }
 
-/// See [`StepKind::Fetch`]. The output holds one file, [`FetchStep::file_name`], at its root: 0600 of root, with the
-/// time that the server says.
+/// See [`StepKind::Fetch`]. The output holds one file, [`FetchStep::file_name`], at its root: 0600
+/// of root, with the time that the server says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FetchStep {
     /// An http or https URL.
@@ -82,7 +83,8 @@ pub struct GitStep {
     pub remote: String,
     /// A branch, tag or commit; `None` is the remote's HEAD.
     pub reference: Option<String>,
-    /// The object that the reference was found to name. Whoever runs the step fills it in before the step is keyed.
+    /// The object that the reference was found to name. Whoever runs the step fills it in before
+    /// the step is keyed.
     pub commit: Option<String>,
     /// A directory of the repository to take instead of all of it.
     pub subdir: Option<String>,
@@ -105,7 +107,8 @@ pub struct CopyStep {
     pub parent: StepId,
     /// What is copied, in order.
     pub sources: Vec<CopySource>,
-    /// Absolute and as written otherwise: a trailing slash (or a last component `.`) makes it a directory.
+    /// Absolute and as written otherwise: a trailing slash (or a last component `.`) makes it a
+    /// directory.
     pub dest: String,
     /// `user[:group]`, names or ids, of the image's own passwd; `None` is 0:0.
     pub chown: Option<String>,
@@ -127,8 +130,8 @@ pub enum CopySource {
     Path {
         /// The step.
         from: StepId,
-        /// Relative to that output's root, slash-separated, possibly with wildcards. A trailing `/.`, and `/./`
-        /// as the pivot of `--parents`, are kept as written.
+        /// Relative to that output's root, slash-separated, possibly with wildcards. A trailing
+        /// `/.`, and `/./` as the pivot of `--parents`, are kept as written.
         path: String,
         /// What becomes of an archive.
         unpack: Unpack,
@@ -180,8 +183,9 @@ pub struct RunStep {
     pub script: Option<ScriptFile>,
     /// The environment of the command, in order, names unique. HOME is not in it unless it was set.
     pub env: Vec<(String, String)>,
-    /// Variables with proxies that the command gets besides, where `env` does not have them: they say how a network
-    /// is reached, and are no part of what the step is. Their values can hold passwords.
+    /// Variables with proxies that the command gets besides, where `env` does not have them: they
+    /// say how a network is reached, and are no part of what the step is. Their values can hold
+    /// passwords.
     pub proxies: Vec<(String, String)>,
     /// The names in `env` that come from ARG (for explanations: `ARG VERSION 1.2 → 1.3`).
     pub args: Vec<String>,
@@ -223,7 +227,8 @@ pub struct HostEntry {
 /// A mount of `RUN --mount`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mount {
-    /// Absolute path in the file system. Empty only for a secret that is an environment variable alone.
+    /// Absolute path in the file system. Empty only for a secret that is an environment variable
+    /// alone.
     pub target: String,
     /// What is mounted.
     pub kind: MountKind,
@@ -359,8 +364,8 @@ impl Step {
         }
     }
 
-    /// The steps that files are taken from or mounted from, in the order in which the step names them,
-    /// without the parent and possibly with repetitions.
+    /// The steps that files are taken from or mounted from, in the order in which the step names
+    /// them, without the parent and possibly with repetitions.
     pub fn sources(&self) -> Vec<StepId> {
         match &self.kind {
             StepKind::Copy(copy) => copy

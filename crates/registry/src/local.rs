@@ -4,8 +4,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use dbuild_digest::BlobDigest;
 use dbuild_oci::{Document, Platform, Reference};
-use dbuild_store::{Descriptor, ImageEntry, ResolvedReference, Store, StoreError};
-use oci_spec::image::Digest;
+use dbuild_store::{ImageEntry, ResolvedReference, Store, StoreError};
+use oci_spec::image::{Descriptor, Digest};
 
 use crate::error::Problem;
 use crate::limits::Limits;

@@ -136,10 +136,6 @@ impl Reader {
                 step.duration_ms = at.saturating_sub(step.started_ms.unwrap_or(at));
                 step.error = Some(plain(error));
             }
-            Event::StepSkipped { reason, .. } => {
-                step.end(State::Skipped, at);
-                step.reasons.push(reason.clone());
-            }
             Event::StepCanceled { .. } => {
                 step.end(State::Canceled, at);
                 step.duration_ms = at.saturating_sub(step.started_ms.unwrap_or(at));
@@ -156,7 +152,6 @@ impl Reader {
             | Event::StepExplained { step, .. }
             | Event::StepFinished { step, .. }
             | Event::StepFailed { step, .. }
-            | Event::StepSkipped { step, .. }
             | Event::StepCanceled { step } => *step,
             _ => return None,
         };

@@ -1,8 +1,9 @@
 //! The directories of `RUN --mount=type=cache`: kept between builds, and in no layer.
 //!
-//! `mounts/<hash of the id>[.n]/` holds `data`, `id` (the id as text), `lock`, and `ready` once `data` has been filled for the
-//! first time. Users of a shared mount hold the lock shared, those of a locked or private one exclusively; so the kernel
-//! knows who is there, and a collector takes only what it can lock. `.1`, `.2`, … are the further directories of a private mount.
+//! `mounts/<hash of the id>[.n]/` holds `data`, `id` (the id as text), `lock`, and `ready` once
+//! `data` has been filled for the first time. Users of a shared mount hold the lock shared, those
+//! of a locked or private one exclusively; so the kernel knows who is there, and a collector takes
+//! only what it can lock. `.1`, `.2`, … are the further directories of a private mount.
 
 use std::borrow::Cow;
 use std::fs::{self, DirBuilder, File};
@@ -39,7 +40,8 @@ pub struct CacheMountEntry {
     pub last_used_ms: u64,
     /// How often it was used after it was made.
     pub hits: u64,
-    /// Its bytes on disk when it was measured last; 0 if it never was. Of one that could not be walked through in time, a part.
+    /// Its bytes on disk when it was measured last; 0 if it never was. Of one that could not be
+    /// walked through in time, a part.
     pub(crate) size: u64,
     /// When that was, in milliseconds since 1970.
     measured_ms: u64,
@@ -55,10 +57,12 @@ impl CacheMount {
 }
 
 impl Store {
-    /// The directory of a cache mount, waiting for it as `sharing` asks. `fill` is called once in the directory's life, alone, to
-    /// give it its owner, mode and first content; if it fails, it is called again next time, on an empty directory.
+    /// The directory of a cache mount, waiting for it as `sharing` asks. `fill` is called once in
+    /// the directory's life, alone, to give it its owner, mode and first content; if it fails, it
+    /// is called again next time, on an empty directory.
     ///
-    /// `anew` ends the life of what is there and begins another one; it waits until nobody is in it.
+    /// `anew` ends the life of what is there and begins another one; it waits until nobody is in
+    /// it.
     pub fn cache_mount(
         &self,
         id: &str,
@@ -98,7 +102,8 @@ impl Store {
         }
     }
 
-    /// Whether [`Store::cache_mount`] would have to wait now. Only for telling: the answer can be old when it is heard.
+    /// Whether [`Store::cache_mount`] would have to wait now. Only for telling: the answer can be
+    /// old when it is heard.
     pub fn cache_mount_is_busy(&self, id: &str, sharing: CacheSharing) -> bool {
         let path = self.room("mounts").join(mount_name(id)).join("lock");
         let Ok(lock) = fs::OpenOptions::new().read(true).write(true).open(path) else { return false };
@@ -159,7 +164,8 @@ impl Store {
         Ok(entries)
     }
 
-    /// Measures the cache mounts that were used since they were measured last, as far as there is time.
+    /// Measures the cache mounts that were used since they were measured last, as far as there is
+    /// time.
     pub(crate) fn measure_mounts(&self, in_time: &dyn Fn() -> bool) -> Result<(), StoreError> {
         for mount in self.cache_mounts()? {
             // Within the grain of the file system's clock it may have been used since.
@@ -186,7 +192,8 @@ impl Store {
         Ok(())
     }
 
-    /// Removes a cache mount if nobody uses it. What there is no time for is left to the next collection.
+    /// Removes a cache mount if nobody uses it. What there is no time for is left to the next
+    /// collection.
     pub(crate) fn remove_cache_mount(
         &self,
         path: &Path,
@@ -259,7 +266,8 @@ fn take(home: &Path, id: &str, sharing: CacheSharing) -> Result<LockAttempt, Sto
     Ok(LockAttempt::Yes(lock))
 }
 
-/// Ends the life of a directory: the next [`fill_once`] makes another one, also after a crash in between. The caller is alone with it.
+/// Ends the life of a directory: the next [`fill_once`] makes another one, also after a crash in
+/// between. The caller is alone with it.
 fn end(home: &Path) -> Result<(), StoreError> {
     let ready = home.join("ready");
     match fs::remove_file(&ready) {

@@ -1,4 +1,5 @@
-//! The files of a snapshot against its index: all of them thoroughly, or those that a failed command may have met quickly.
+//! The files of a snapshot against its index: all of them thoroughly, or those that a failed
+//! command may have met quickly.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -53,11 +54,13 @@ impl fmt::Display for Fault {
 }
 
 impl Store {
-    /// The first damage to the files that a command stood on, if there is any. Every file is compared with its index by type
-    /// and size. The content is compared of those whose times say that somebody wrote to them, and of those that the
-    /// command executed: a disk that loses bits changes no time.
+    /// The first damage to the files that a command stood on, if there is any. Every file is
+    /// compared with its index by type and size. The content is compared of those whose times say
+    /// that somebody wrote to them, and of those that the command executed: a disk that loses bits
+    /// changes no time.
     ///
-    /// `merged` are the directories that the stack was mounted from, where those are not all its own.
+    /// `merged` are the directories that the stack was mounted from, where those are not all its
+    /// own.
     pub fn damage_below(
         &self,
         stack: &Stack,
@@ -113,8 +116,8 @@ fn find_damage(dir: &Path, tree: &Tree, executed: &HashSet<TreePath>) -> Option<
     })
 }
 
-/// Whether somebody may have written to a file since its index was written. Another name for it changes its ctime, too, as
-/// copies that share a file do.
+/// Whether somebody may have written to a file since its index was written. Another name for it
+/// changes its ctime, too, as copies that share a file do.
 fn is_suspect(entry: &Entry, meta: &Metadata, made: (i64, i64)) -> bool {
     let Mtime { secs, nanos } = entry.mtime;
     let is_file = matches!(entry.kind, EntryKind::File { .. });

@@ -1,25 +1,29 @@
-//! What is known of the contents of context files, by stat data, so that files which did not change are not read.
+//! What is known of the contents of context files, by stat data, so that files which did not change
+//! are not read.
 //!
-//! One compact file for each context root, read whole and replaced whole: a context of 20,000 files is looked up in
-//! a few milliseconds (a table of the database took several times as long). It is a cache in every sense: it is not synced, a
-//! torn or damaged one fails its checksum and counts as empty, and of two processes that write at once one is lost.
+//! One compact file for each context root, read whole and replaced whole: a context of 20,000 files
+//! is looked up in a few milliseconds (a table of the database took several times as long). It is a
+//! cache in every sense: it is not synced, a torn or damaged one fails its checksum and counts as
+//! empty, and of two processes that write at once one is lost.
 //!
-//! Its entries are in the order of their paths, in which walks ask, so it is read along with the walk and never taken apart:
-//! a file of a context costs its 60 bytes and no more.
+//! Its entries are in the order of their paths, in which walks ask, so it is read along with the
+//! walk and never taken apart: a file of a context costs its 60 bytes and no more.
 //!
 //! # The file
 //!
-//! A magic text; the number of entries; the entries; a digest of all that. Of an entry: the length that its path shares with the
-//! one before, the length of the rest, the rest; the numbers of [`Entry::numbers`], each as the difference from the entry
-//! before; 32 bytes of digest. Numbers are LEB128, differences zigzag.
+//! A magic text; the number of entries; the entries; a digest of all that. Of an entry: the length
+//! that its path shares with the one before, the length of the rest, the rest; the numbers of
+//! [`Entry::numbers`], each as the difference from the entry before; 32 bytes of digest. Numbers
+//! are LEB128, differences zigzag.
 //!
 //! # Racy times
 //!
-//! Stat data tells contents apart only if a file that is written to gets another ctime. Within one tick of the file system's
-//! clock it does not. So an entry is believed only if the file's times were already past, by [`TICK_NS`], when the look-up
-//! that led to its reading began: a later write then gets a later ctime, and an earlier one was read. (The look-up comes
-//! after the stat and before the reading, and time runs on between them.) Files whose times have no fraction of a second may
-//! come from a file system that keeps none, and get [`COARSE_TICK_NS`].
+//! Stat data tells contents apart only if a file that is written to gets another ctime. Within one
+//! tick of the file system's clock it does not. So an entry is believed only if the file's times
+//! were already past, by [`TICK_NS`], when the look-up that led to its reading began: a later write
+//! then gets a later ctime, and an earlier one was read. (The look-up comes after the stat and
+//! before the reading, and time runs on between them.) Files whose times have no fraction of a
+//! second may come from a file system that keeps none, and get [`COARSE_TICK_NS`].
 
 use std::cmp::Ordering;
 use std::fs;
@@ -38,8 +42,8 @@ use crate::publish::{Durability, publish_bytes};
 const TICK_NS: i64 = 20_000_000;
 /// File systems with whole or even seconds.
 const COARSE_TICK_NS: i64 = 2_100_000_000;
-/// Entries that were learned so many days ago are left out when the file is written next: so those of files that are gone go,
-/// and those of files that are there are read once more.
+/// Entries that were learned so many days ago are left out when the file is written next: so those
+/// of files that are gone go, and those of files that are there are read once more.
 const KEPT_DAYS: u32 = 30;
 
 const MAGIC: &[u8] = b"dbuild contents 2\n";

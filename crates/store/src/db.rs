@@ -1,7 +1,8 @@
 //! The database: connections, schema, seals, and what is done when it is damaged.
 //!
-//! SQLite finds damage of its own structures but not of the values in them, so every row that a build would believe is
-//! *sealed*: it carries a hash of its key and its body, and a row whose seal is broken is dropped and counts as a miss.
+//! SQLite finds damage of its own structures but not of the values in them, so every row that a
+//! build would believe is *sealed*: it carries a hash of its key and its body, and a row whose seal
+//! is broken is dropped and counts as a miss.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -24,8 +25,8 @@ pub(crate) struct Db {
     state: Mutex<PoolState>,
     /// A connection was given back.
     returned: Condvar,
-    /// SQLite lets one write at a time, and others sleep for milliseconds before they try again; the threads of one process
-    /// wait here instead.
+    /// SQLite lets one write at a time, and others sleep for milliseconds before they try again;
+    /// the threads of one process wait here instead.
     writing: Mutex<()>,
     /// The store's lock is held by whoever opens the store.
     opening: AtomicBool,
@@ -48,8 +49,8 @@ struct PoolState {
 const APPLICATION_ID: i64 = 0x6462_6c64;
 /// More connections than this are closed rather than kept.
 const KEPT_CONNECTIONS: usize = 8;
-/// A thread waits so long for a connection that others have before it opens one more: as long as opening takes, which is ten times
-/// as long as most look-ups.
+/// A thread waits so long for a connection that others have before it opens one more: as long as
+/// opening takes, which is ten times as long as most look-ups.
 const PATIENCE: Duration = Duration::from_micros(200);
 
 const SCHEMA: &str = "
@@ -107,8 +108,8 @@ CREATE TABLE IF NOT EXISTS hashed (digest BLOB PRIMARY KEY, at_ms INTEGER NOT NU
 ";
 
 impl Db {
-    /// Opens or makes the database. One that is damaged or not ours is moved aside, with a warning. The caller holds the
-    /// store's lock until it calls [`Db::opened`].
+    /// Opens or makes the database. One that is damaged or not ours is moved aside, with a warning.
+    /// The caller holds the store's lock until it calls [`Db::opened`].
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
         let mut warnings = Vec::new();
         let connection = match prepare(path) {
@@ -150,7 +151,8 @@ impl Db {
         self.with(|connection| work(connection))
     }
 
-    /// Reads and writes in one transaction, which other writers wait for; otherwise as [`Db::read`].
+    /// Reads and writes in one transaction, which other writers wait for; otherwise as
+    /// [`Db::read`].
     pub(crate) fn write<T>(
         &self,
         mut work: impl FnMut(&Transaction<'_>) -> rusqlite::Result<T>,
@@ -225,8 +227,8 @@ impl Db {
         }
     }
 
-    /// Replaces the database that failed, unless another thread or process has done so. Steps that are known are forgotten;
-    /// the build goes on.
+    /// Replaces the database that failed, unless another thread or process has done so. Steps that
+    /// are known are forgotten; the build goes on.
     fn recover(&self, failed: u64, error: &rusqlite::Error) -> Result<(), StoreError> {
         let path = self.path.with_file_name("lock");
         let lock = lock::open(&path).on("lock", &path)?;
@@ -297,8 +299,8 @@ pub(crate) fn seal(table: &'static str, key: &[&[u8]], body: &[u8]) -> Vec<u8> {
     framed.finish()[..12].to_vec()
 }
 
-/// Asks for what was just written. A bit that flipped in an index can make a row that nobody finds again; such a
-/// database is damaged, though SQLite does not see it.
+/// Asks for what was just written. A bit that flipped in an index can make a row that nobody finds
+/// again; such a database is damaged, though SQLite does not see it.
 pub(crate) fn read_back(
     db: &Transaction<'_>,
     query: &str,
@@ -378,8 +380,9 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     // First: what is written before it is synced at once.
     connection.execute_batch("PRAGMA synchronous=NORMAL;")?;
     if fs::metadata(path).map_or(true, |meta| meta.len() == 0) {
-        // Pages that are free can be given back to the file system without rewriting the file. Must come before
-        // the first table; in a database that has some it is written again each time, for nothing.
+        // Pages that are free can be given back to the file system without rewriting the file. Must
+        // come before the first table; in a database that has some it is written again each time,
+        // for nothing.
         connection.execute_batch("PRAGMA auto_vacuum=INCREMENTAL;")?;
     }
     connection.execute_batch(
@@ -387,16 +390,19 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
          PRAGMA temp_store=MEMORY; \
          PRAGMA wal_autocheckpoint=400; PRAGMA journal_size_limit=4194304; PRAGMA cell_size_check=ON;",
     )?;
-    // Whoever closes last would copy the log into the database and sync both: milliseconds at the end of every command. The
-    // log stays instead, and is copied when it has grown, as it is while a store is in use.
+    // Whoever closes last would copy the log into the database and sync both: milliseconds at the
+    // end of every command. The log stays instead, and is copied when it has grown, as it is while
+    // a store is in use.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    // Or statements that could use a partial index are prepared again for each value that they are asked with.
+    // Or statements that could use a partial index are prepared again for each value that they are
+    // asked with.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
 }
 
-/// SQLite says so, the schema is not ours (`no such table`), or a value is none that we would have written.
+/// SQLite says so, the schema is not ours (`no such table`), or a value is none that we would have
+/// written.
 fn is_damage(error: &rusqlite::Error) -> bool {
     use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType};
     match error {

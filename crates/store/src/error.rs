@@ -123,8 +123,8 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether there is no room left (space, inodes or quota) or the file system is read-only: the next operation
-    /// will not fare better.
+    /// Whether there is no room left (space, inodes or quota) or the file system is read-only: the
+    /// next operation will not fare better.
     pub fn is_storage_exhausted(&self) -> bool {
         match self {
             Self::Io(IoError { source, .. }) => exhausted(source),

@@ -25,7 +25,8 @@ pub(crate) const FILES: [&str; 6] =
 
 /// The directory of the reserve.
 pub(crate) const RESERVE: &str = "reserve";
-/// Bytes of all files of the reserve: a first deletion of rows, and the part of SQLite's log that is mapped.
+/// Bytes of all files of the reserve: a first deletion of rows, and the part of SQLite's log that
+/// is mapped.
 pub(crate) const RESERVE_BYTES: u64 = 1 << 20;
 /// Maximum number of files that are looked at to find out how a store marks what is deleted.
 const MOST_FILES: usize = 200_000;
@@ -141,7 +142,8 @@ pub(crate) fn check_format(root: &Path, flavor: &OverlayFlavor) -> Result<(), St
     Ok(())
 }
 
-/// How the snapshots of a store mark what overlayfs must know; `None` where none has a mark, so that any way fits.
+/// How the snapshots of a store mark what overlayfs must know; `None` where none has a mark, so
+/// that any way fits.
 pub(crate) fn flavor_of_snapshots(root: &Path) -> Result<Option<OverlayFlavor>, StoreError> {
     let mut rest = vec![root.join("snapshots")];
     let mut left = MOST_FILES;

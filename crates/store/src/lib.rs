@@ -1,11 +1,12 @@
 //! What dbuild keeps on disk, safe against crashes: blobs, snapshots, records, names, the journal.
 //!
-//! The [`Store`] is an OCI image layout (`oci-layout`, `index.json`, `blobs/`) with rooms beside it that only dbuild
-//! knows: `snapshots/`, `dbuild.db`, `indexes/`, `mounts/`, `tmp/`, `leases/`, `locks/`, `reserve/`, `format`. Any number of
-//! processes and threads use one store at the same time. Start reading at `publish.rs`.
+//! The [`Store`] is an OCI image layout (`oci-layout`, `index.json`, `blobs/`) with rooms beside it
+//! that only dbuild knows: `snapshots/`, `dbuild.db`, `indexes/`, `mounts/`, `tmp/`, `leases/`,
+//! `locks/`, `reserve/`, `format`. Any number of processes and threads use one store at the same
+//! time. Start reading at `publish.rs`.
 //!
-//! This crate knows nothing of registries, of how steps are run, and of what the terminal shows. It is synchronous;
-//! callers on an async runtime use blocking threads.
+//! This crate knows nothing of registries, of how steps are run, and of what the terminal shows. It
+//! is synchronous; callers on an async runtime use blocking threads.
 
 mod blobs;
 mod builds;
@@ -48,8 +49,6 @@ pub use records::nearest::{EarlierRecords, NearestRecord, RecordQuery};
 pub use records::{Record, RecordEntry};
 pub use snapshots::{Snapshot, SnapshotDraft};
 pub use store::Store;
-
-pub use oci_spec::image::Descriptor;
 
 #[cfg(test)]
 mod tests;

@@ -1,13 +1,15 @@
 //! One step, one worker: locks on keys that hold between threads and between processes.
 //!
-//! A key's lock is a file `locks/<key>` under an exclusive `flock`. Such a lock belongs to the open file, so two
-//! threads of one process exclude each other too, and the kernel lets go of it when the holder dies, however it dies.
+//! A key's lock is a file `locks/<key>` under an exclusive `flock`. Such a lock belongs to the open
+//! file, so two threads of one process exclude each other too, and the kernel lets go of it when
+//! the holder dies, however it dies.
 //!
-//! The file is removed by its holder before it lets go, which opens one race: a waiter may be granted the lock of a
-//! file that is no longer in the directory while a third worker makes and locks a new one. So whoever is granted a lock
-//! checks that the file at the path is still the one that it holds, and starts again when it is not. Only the holder
-//! removes, and only while it holds; so of all who hold a lock on *some* file of a key, exactly one holds the file
-//! at the path.
+//! The file is removed by its holder before it lets go, which opens one race: a waiter may be
+//! granted the lock of a file that is no longer in the directory while a third worker makes and
+//! locks a new one. So whoever is granted a lock checks that the file at the path is still the one
+//! that it holds, and starts again when it is not. Only the holder removes, and only while it
+//! holds; so of all who hold a lock on *some* file of a key, exactly one holds the file at the
+//! path.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -28,7 +30,8 @@ pub struct KeyLock {
 
 impl Drop for KeyLock {
     fn drop(&mut self) {
-        // While it is locked; see the module's text. What stays behind is an empty file that the next holder reuses.
+        // While it is locked; see the module's text. What stays behind is an empty file that the
+        // next holder reuses.
         let _ = fs::remove_file(&self.path);
     }
 }

@@ -19,8 +19,9 @@ use crate::{Store, StoreError};
 impl Store {
     /// Opens the store in a directory, making it (mode 0700) where there is none.
     ///
-    /// Waits for others who are opening it. Sweeps what dead processes left below `tmp/` and what the last crash of the
-    /// machine may have torn. A damaged database is moved aside, which [`Store::take_warnings`] tells.
+    /// Waits for others who are opening it. Sweeps what dead processes left below `tmp/` and what
+    /// the last crash of the machine may have torn. A damaged database is moved aside, which
+    /// [`Store::take_warnings`] tells.
     pub fn open(dir: &Path, flavor: OverlayFlavor) -> Result<Self, StoreError> {
         make_root(dir)?;
         let root = dir.canonicalize().on("open", dir)?;
@@ -77,7 +78,8 @@ impl Store {
     }
 }
 
-/// Makes the store's directory, or checks that what is there is a store (or one that is just being made).
+/// Makes the store's directory, or checks that what is there is a store (or one that is just being
+/// made).
 fn make_root(dir: &Path) -> Result<(), StoreError> {
     if !dir.exists() {
         if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {

@@ -1,21 +1,25 @@
 //! How anything comes to be in the store: whole, or not at all.
 //!
-//! Everything is made below `tmp/` (the same file system), complete, and then renamed to its place; referents come
-//! before references (blob before index, snapshot before record). What is in its place is therefore whole *for every
-//! process of this boot*, whoever is killed and when.
+//! Everything is made below `tmp/` (the same file system), complete, and then renamed to its place;
+//! referents come before references (blob before index, snapshot before record). What is in its
+//! place is therefore whole *for every process of this boot*, whoever is killed and when.
 //!
-//! What a crash of the machine (power, kernel) may lose is another matter, and differs by [`Durability`]:
+//! What a crash of the machine (power, kernel) may lose is another matter, and differs by
+//! [`Durability`]:
 //!
-//! - [`Durability::Now`]: the file is fsynced before the rename and its directory after it. When the call has
-//!   returned, the file is there and whole after a crash. `index.json`, `format` and outputs are written so, and
-//!   every blob that a tag refers to has been brought to this state before the tag is written.
-//! - [`Durability::Later`]: nothing is synced. After a crash the file may be missing, empty or torn although the rename was
-//!   seen. Snapshots and most blobs are published so. Their rows in the database carry the id of the boot in which
-//!   they were made until [`crate::Store::make_durable`] (one `syncfs`, at the end of a build) has cleared it; a store that is
-//!   opened in another boot drops every row that still carries one, with its files.
+//! - [`Durability::Now`]: the file is fsynced before the rename and its directory after it. When
+//!   the call has returned, the file is there and whole after a crash. `index.json`, `format` and
+//!   outputs are written so, and every blob that a tag refers to has been brought to this state
+//!   before the tag is written.
+//! - [`Durability::Later`]: nothing is synced. After a crash the file may be missing, empty or torn
+//!   although the rename was seen. Snapshots and most blobs are published so. Their rows in the
+//!   database carry the id of the boot in which they were made until [`crate::Store::make_durable`]
+//!   (one `syncfs`, at the end of a build) has cleared it; a store that is opened in another boot
+//!   drops every row that still carries one, with its files.
 //!
-//! So a crash may cost the results of the builds that were running, and never gives a wrong one. The database
-//! (SQLite, WAL, `synchronous=NORMAL`) may lose its last transactions in a crash, but is never torn.
+//! So a crash may cost the results of the builds that were running, and never gives a wrong one.
+//! The database (SQLite, WAL, `synchronous=NORMAL`) may lose its last transactions in a crash, but
+//! is never torn.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -67,9 +71,9 @@ pub(crate) fn publish_bytes(
     published
 }
 
-/// Writes a file outside of the store so that it is there whole or as it was before: a temporary file beside it, fsync, rename.
-/// A symbolic link in its place is replaced, not followed; what a user names goes through `dbuild_exporter::write_result`, which
-/// follows it first.
+/// Writes a file outside of the store so that it is there whole or as it was before: a temporary
+/// file beside it, fsync, rename. A symbolic link in its place is replaced, not followed; what a
+/// user names goes through `dbuild_exporter::write_result`, which follows it first.
 pub fn replace_file(
     place: &Path,
     write: impl FnOnce(&mut Replacement) -> io::Result<()>,
@@ -100,8 +104,8 @@ impl Replacement {
         Ok(Self { place: place.to_owned(), temp, is_unnamed: false, file, behind })
     }
 
-    /// The same without a name, so that nobody sees it before it is published, and nothing is left whoever is killed. Fails where
-    /// the file system cannot do that.
+    /// The same without a name, so that nobody sees it before it is published, and nothing is left
+    /// whoever is killed. Fails where the file system cannot do that.
     pub fn begin_unnamed(place: &Path) -> Result<Self, StoreError> {
         let (flags, mode) = (OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC, Mode::from_raw_mode(0o666));
         let file =
@@ -148,8 +152,9 @@ impl Drop for Replacement {
     }
 }
 
-/// What makes appending to a large file cheap. The disk begins with what was written while more is written, so that syncing does
-/// not wait for all of it; and room is reserved ahead in large pieces, so that the file system need not find some for each block.
+/// What makes appending to a large file cheap. The disk begins with what was written while more is
+/// written, so that syncing does not wait for all of it; and room is reserved ahead in large
+/// pieces, so that the file system need not find some for each block.
 #[derive(Debug, Default)]
 pub(crate) struct WriteBehind {
     written: u64,
@@ -159,7 +164,8 @@ pub(crate) struct WriteBehind {
 }
 
 impl WriteBehind {
-    /// The disk is told each time that so much is new: little enough that it is at work on a small archive, too, before its end.
+    /// The disk is told each time that so much is new: little enough that it is at work on a small
+    /// archive, too, before its end.
     const PIECE: u64 = 1 << 20;
     /// From this size on room is reserved, so much at a time.
     const RESERVE: u64 = 16 << 20;
@@ -169,7 +175,8 @@ impl WriteBehind {
         self.written += count as u64;
         let new = self.written - self.begun;
         if new >= Self::PIECE {
-            // Linux begins to write what is dirty, and drops from memory what is clean: in what is new, nothing.
+            // Linux begins to write what is dirty, and drops from memory what is clean: in what is
+            // new, nothing.
             let _ = rustix::fs::fadvise(file, self.begun, NonZeroU64::new(new), Advice::DontNeed);
             self.begun = self.written;
         }
@@ -180,7 +187,8 @@ impl WriteBehind {
 
     fn reserve(&mut self, file: &File) {
         let from = self.reserved.max(self.written);
-        // The size of the file stays what was written. What cannot do this, or has little room left, goes on without.
+        // The size of the file stays what was written. What cannot do this, or has little room
+        // left, goes on without.
         let reserved = rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, from, Self::RESERVE);
         self.reserved = if reserved.is_ok() { from + Self::RESERVE } else { u64::MAX };
     }
@@ -191,8 +199,8 @@ impl WriteBehind {
     }
 }
 
-/// Gives a new file the permissions of the one that it replaces, and its owner where that is allowed: they were chosen by whoever
-/// made that file, and writing into it would have kept them.
+/// Gives a new file the permissions of the one that it replaces, and its owner where that is
+/// allowed: they were chosen by whoever made that file, and writing into it would have kept them.
 fn keep_access(file: &File, place: &Path) {
     let Some(old) = fs::symlink_metadata(place).ok().filter(fs::Metadata::is_file) else { return };
     let mine = file.metadata().is_ok_and(|new| (new.uid(), new.gid()) == (old.uid(), old.gid()));
@@ -224,8 +232,8 @@ pub(crate) fn create_new(path: &Path) -> io::Result<File> {
     File::options().read(true).write(true).create_new(true).mode(0o600).open(path)
 }
 
-/// Removes a file or a whole tree, also one that holds directories without permissions (as overlayfs leaves them below its work
-/// directory). What is not there is fine.
+/// Removes a file or a whole tree, also one that holds directories without permissions (as
+/// overlayfs leaves them below its work directory). What is not there is fine.
 pub fn remove_tree(path: &Path) -> io::Result<()> {
     let removed = match fs::symlink_metadata(path) {
         Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
@@ -242,7 +250,8 @@ pub fn remove_tree(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The same for as long as there is time; whether all of it is gone. Fails where [`remove_tree`] knows what to do.
+/// The same for as long as there is time; whether all of it is gone. Fails where [`remove_tree`]
+/// knows what to do.
 pub(crate) fn remove_tree_while(path: &Path, in_time: &dyn Fn() -> bool) -> io::Result<bool> {
     if !fs::symlink_metadata(path)?.is_dir() {
         return fs::remove_file(path).map(|()| true);

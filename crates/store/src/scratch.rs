@@ -25,7 +25,8 @@ impl Drop for Scratch {
     }
 }
 
-/// Makes this process's directory in `tmp/`; called while the store's lock is held, so nobody takes it for a dead one.
+/// Makes this process's directory in `tmp/`; called while the store's lock is held, so nobody takes
+/// it for a dead one.
 pub(crate) fn make_scratch(root: &Path) -> Result<Scratch, StoreError> {
     let dir = root.join("tmp").join(unique());
     DirBuilder::new().mode(0o700).create(&dir).on("make", &dir)?;
@@ -34,7 +35,8 @@ pub(crate) fn make_scratch(root: &Path) -> Result<Scratch, StoreError> {
     Ok(Scratch { dir, _lock: lock })
 }
 
-/// What is in `tmp/` and belongs to no living process, locked so that nobody else removes it, too. The store's lock is held.
+/// What is in `tmp/` and belongs to no living process, locked so that nobody else removes it, too.
+/// The store's lock is held.
 pub(crate) fn dead_scratch(
     root: &Path,
     own: Option<&Path>,

@@ -1,10 +1,11 @@
 //! Snapshots: layers unpacked for overlayfs, each with its index.
 //!
-//! `snapshots/<id>/fs` is the layer's directory and `snapshots/<id>/index` its [`Tree`], checksummed. Ids are never
-//! used twice, so a row, a directory and an index that belong to different snapshots cannot meet.
+//! `snapshots/<id>/fs` is the layer's directory and `snapshots/<id>/index` its [`Tree`],
+//! checksummed. Ids are never used twice, so a row, a directory and an index that belong to
+//! different snapshots cannot meet.
 //!
-//! Of a layer whose files nobody needed but to pack them there is `snapshots/<id>/index-alone` instead. It becomes `index`
-//! when the files come ([`Store::give_files`]), and after them.
+//! Of a layer whose files nobody needed but to pack them there is `snapshots/<id>/index-alone`
+//! instead. It becomes `index` when the files come ([`Store::give_files`]), and after them.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -62,7 +63,8 @@ pub struct SnapshotDraft {
 }
 
 impl SnapshotDraft {
-    /// The empty directory (0755) that the layer's files go to; also the `upperdir` of an overlay mount.
+    /// The empty directory (0755) that the layer's files go to; also the `upperdir` of an overlay
+    /// mount.
     pub fn fs_dir(&self) -> PathBuf {
         self.dir.join("fs")
     }
@@ -132,8 +134,8 @@ impl Store {
         Ok(Snapshot { dir: Some(dir), ..snapshot })
     }
 
-    /// Publishes a layer of a base image. `chain_id` names it with all that is below it. If another process was faster, that
-    /// one's snapshot is the result.
+    /// Publishes a layer of a base image. `chain_id` names it with all that is below it. If another
+    /// process was faster, that one's snapshot is the result.
     pub fn publish_base_snapshot(
         &self,
         draft: SnapshotDraft,
@@ -146,8 +148,8 @@ impl Store {
         self.publish_any(draft, Arc::new(tree), true, Some(chain_id))
     }
 
-    /// A snapshot by its id. One whose index or directory is missing or damaged is dropped, with the records that
-    /// led to it.
+    /// A snapshot by its id. One whose index or directory is missing or damaged is dropped, with
+    /// the records that led to it.
     pub fn snapshot(&self, id: &SnapshotId) -> Option<Snapshot> {
         let created_ms = self.use_snapshot(id)?;
         match self.load_tree(id) {
@@ -164,7 +166,8 @@ impl Store {
         }
     }
 
-    /// A snapshot as [`Store::snapshot`] would find it. This is no use of it, and one that is damaged is left alone.
+    /// A snapshot as [`Store::snapshot`] would find it. This is no use of it, and one that is
+    /// damaged is left alone.
     pub(crate) fn peek_snapshot(&self, id: &SnapshotId) -> Option<Snapshot> {
         let created_ms = self.inner.db.read(|db| {
             db.prepare_cached("SELECT created_ms FROM snapshots WHERE id=?1")?
@@ -182,8 +185,8 @@ impl Store {
         Snapshot { id: id.clone(), dir, tree, size, created_ms }
     }
 
-    /// The snapshot of an image's layer, by the chain id of the layer and all below it: unpacked from a blob, or made by
-    /// a step here.
+    /// The snapshot of an image's layer, by the chain id of the layer and all below it: unpacked
+    /// from a blob, or made by a step here.
     pub fn base_snapshot(&self, chain_id: &BlobDigest) -> Option<Snapshot> {
         let row = self.inner.db.read(|db| {
             db.prepare_cached("SELECT snapshot, seal FROM chains WHERE chain=?1")?
@@ -204,8 +207,8 @@ impl Store {
         self.snapshot(&SnapshotId::from_text(id))
     }
 
-    /// Makes the snapshot of a step the one of a chain id, so that an image that was built here need not be unpacked to
-    /// be built on. A chain that has a snapshot keeps it.
+    /// Makes the snapshot of a step the one of a chain id, so that an image that was built here
+    /// need not be unpacked to be built on. A chain that has a snapshot keeps it.
     pub fn link_chain(&self, chain_id: &BlobDigest, id: &SnapshotId) -> Result<(), StoreError> {
         self.link_chains(&[(chain_id, id)])
     }
@@ -234,7 +237,8 @@ impl Store {
         })
     }
 
-    /// Makes everything that was published so far survive a crash of the machine: one `syncfs`. Called at the end of a build.
+    /// Makes everything that was published so far survive a crash of the machine: one `syncfs`.
+    /// Called at the end of a build.
     pub fn make_durable(&self) -> Result<(), StoreError> {
         let (snapshots, blobs) = self.inner.db.read(|db| {
             let mut snapshots = db.prepare_cached("SELECT rowid FROM snapshots WHERE boot IS NOT NULL")?;
@@ -258,8 +262,9 @@ impl Store {
         self.inner.db.sync()
     }
 
-    /// Forgets what was published in another boot and not made durable; gives the files to remove. Of blobs only the rows
-    /// go: a blob without one is hashed before it is believed, and is usually whole.
+    /// Forgets what was published in another boot and not made durable; gives the files to remove.
+    /// Of blobs only the rows go: a blob without one is hashed before it is believed, and is
+    /// usually whole.
     pub(crate) fn forget_torn(&self) -> Result<Vec<PathBuf>, StoreError> {
         let boot = &self.inner.boot;
         let (snapshots, blobs) = self.inner.db.read(|db| {
@@ -281,8 +286,9 @@ impl Store {
         valid.map(|id| self.to_trash(&self.snapshot_dir(&SnapshotId::from_text(id)))).collect()
     }
 
-    /// Forgets the snapshot with this directory, whose files were found damaged, and all that leads to it; false where it is
-    /// none. Whoever uses it keeps its files: they are an orphan now, which the next collection removes.
+    /// Forgets the snapshot with this directory, whose files were found damaged, and all that leads
+    /// to it; false where it is none. Whoever uses it keeps its files: they are an orphan now,
+    /// which the next collection removes.
     pub fn forget_snapshot(&self, dir: &Path) -> Result<bool, StoreError> {
         let home = dir.parent().filter(|home| home.parent() == Some(&*self.room("snapshots")));
         let Some(id) = home.and_then(|home| home.file_name()?.to_str()) else { return Ok(false) };
@@ -299,7 +305,8 @@ impl Store {
         }
     }
 
-    /// Moves a file or directory out of everybody's sight; the result is removed sooner or later in any case.
+    /// Moves a file or directory out of everybody's sight; the result is removed sooner or later in
+    /// any case.
     pub(crate) fn to_trash(&self, path: &Path) -> Result<PathBuf, StoreError> {
         let trash = self.scratch_path();
         match fs::rename(path, &trash) {
@@ -315,8 +322,8 @@ impl Store {
         self.room("snapshots").join(id.as_str())
     }
 
-    /// Held while something is renamed into place and its row is written, so that a collector takes neither for
-    /// an orphan. Collectors hold it exclusively.
+    /// Held while something is renamed into place and its row is written, so that a collector takes
+    /// neither for an orphan. Collectors hold it exclusively.
     pub(crate) fn publishing(&self) -> Result<fs::File, StoreError> {
         let path = self.room("publish.lock");
         let file = dbuild_support::lock::open(&path).on("lock", &path)?;
@@ -381,8 +388,8 @@ impl Store {
         Ok(Snapshot { dir, id, tree, size, created_ms: now })
     }
 
-    /// Writes a snapshot's row. If its chain has another snapshot, that one's id is the result and nothing is written,
-    /// unless it is to be replaced.
+    /// Writes a snapshot's row. If its chain has another snapshot, that one's id is the result and
+    /// nothing is written, unless it is to be replaced.
     fn insert_snapshot(
         &self,
         id: &SnapshotId,
@@ -480,7 +487,8 @@ fn chain_seal(id: &str, chain: &BlobDigest) -> Vec<u8> {
     seal("chains", &[chain.as_bytes()], id.as_bytes())
 }
 
-/// Whether a snapshot is gone or broken, rather than out of reach for now (as without file descriptors).
+/// Whether a snapshot is gone or broken, rather than out of reach for now (as without file
+/// descriptors).
 pub(crate) fn is_damage(error: &StoreError) -> bool {
     match error {
         StoreError::Damaged { .. } => true,
@@ -493,7 +501,8 @@ pub(crate) fn is_damage(error: &StoreError) -> bool {
     }
 }
 
-/// What the files of a layer take in blocks of 4 KiB; hardlinks into other snapshots are counted as if they were copies.
+/// What the files of a layer take in blocks of 4 KiB; hardlinks into other snapshots are counted as
+/// if they were copies.
 fn size_on_disk(tree: &Tree) -> u64 {
     let blocks = |size: u64| size.div_ceil(4096) * 4096;
     let entries = tree.entries().iter().map(|entry| match &entry.kind {

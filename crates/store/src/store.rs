@@ -31,8 +31,8 @@ pub(crate) struct Inner {
     pub(crate) warnings: Mutex<Vec<String>>,
     /// Indexes that somebody holds.
     pub(crate) trees: Mutex<HashMap<SnapshotId, Weak<Tree>>>,
-    /// When the first look-up began, by the roots of the content caches that were looked into and not
-    /// written since.
+    /// When the first look-up began, by the roots of the content caches that were looked into and
+    /// not written since.
     pub(crate) context_lookups: Mutex<HashMap<PathBuf, i64>>,
     pub(crate) last_used: Arc<LastUsed>,
 }
@@ -54,15 +54,16 @@ impl Store {
         self.inner.flavor
     }
 
-    /// What the user should be told about the store (it was damaged, and what was done about it), each text once.
+    /// What the user should be told about the store (it was damaged, and what was done about it),
+    /// each text once.
     pub fn take_warnings(&self) -> Vec<String> {
         let mut warnings = self.inner.db.take_warnings();
         warnings.append(&mut self.inner.warnings.lock().unwrap_or_else(PoisonError::into_inner));
         warnings
     }
 
-    /// A path below this process's directory in `tmp/` that does not exist; on the same file system as everything else of
-    /// the store. What is left there goes with the process.
+    /// A path below this process's directory in `tmp/` that does not exist; on the same file system
+    /// as everything else of the store. What is left there goes with the process.
     pub fn scratch_path(&self) -> PathBuf {
         self.inner.scratch.dir.join(unique())
     }
@@ -104,7 +105,8 @@ impl Store {
         self.inner.last_used.note(&self.inner.db, used, self.stamp(), window);
     }
 
-    /// Writes what was noted. Called before anybody reads uses or removes what is unused, and at the end of a build.
+    /// Writes what was noted. Called before anybody reads uses or removes what is unused, and at
+    /// the end of a build.
     pub fn flush_uses(&self) {
         self.inner.last_used.flush(&self.inner.db);
     }

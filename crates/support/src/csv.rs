@@ -1,5 +1,5 @@
-//! The lists that flags and mounts take: one line of CSV, as Go's `encoding/csv` reads it, which Docker, buildx and
-//! BuildKit use.
+//! The lists that flags and mounts take: one line of CSV, as Go's `encoding/csv` reads it, which
+//! Docker, buildx and BuildKit use.
 
 use std::ops::Range;
 
@@ -26,8 +26,8 @@ const NOT_CLOSED: &str = "this quote is never closed";
 const NOT_AT_THE_END: &str = "a quoted element ends before a comma; write a quote inside of it twice";
 const INSIDE: &str = "a quote stands inside an element that does not begin with one";
 
-/// Cuts a line at its commas. An element in double quotes may hold commas, and doubled quotes. An empty line has one
-/// empty element.
+/// Cuts a line at its commas. An element in double quotes may hold commas, and doubled quotes. An
+/// empty line has one empty element.
 pub fn csv_fields(line: &str) -> Result<Vec<CsvField>, CsvError> {
     // Values of variables and files often bring the end of their line along.
     let line = line.strip_suffix('\n').map_or(line, |line| line.strip_suffix('\r').unwrap_or(line));
@@ -57,8 +57,8 @@ pub fn csv_fields(line: &str) -> Result<Vec<CsvField>, CsvError> {
     }
 }
 
-/// After the opening quote: the text, and the length up to and with the closing one. Positions of errors count the
-/// opening quote.
+/// After the opening quote: the text, and the length up to and with the closing one. Positions of
+/// errors count the opening quote.
 fn quoted_text(quoted: &str) -> Result<(String, usize), (usize, &'static str)> {
     let mut text = String::new();
     let mut rest = quoted;

@@ -1,6 +1,7 @@
 //! *Did you mean …?*: the known word that is nearest to a written one.
 
-/// The number of letters that must be inserted, removed or changed to get from one word to the other.
+/// The number of letters that must be inserted, removed or changed to get from one word to the
+/// other.
 pub fn distance(left: &str, right: &str) -> usize {
     strsim::levenshtein(left, right)
 }

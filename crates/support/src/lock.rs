@@ -1,7 +1,8 @@
-//! Files that are locked with `flock`: between threads and between processes, until the holder dies.
+//! Files that are locked with `flock`: between threads and between processes, until the holder
+//! dies.
 //!
-//! Such a lock belongs to the open file, so two openings of one file exclude each other even within one
-//! process. `File::lock` waits for it; what std leaves out is here.
+//! Such a lock belongs to the open file, so two openings of one file exclude each other even within
+//! one process. `File::lock` waits for it; what std leaves out is here.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -22,8 +23,8 @@ pub fn try_lock(file: &File) -> io::Result<bool> {
     }
 }
 
-/// Whether an open file is the one at a path: another process may have removed or replaced it before
-/// the lock was granted.
+/// Whether an open file is the one at a path: another process may have removed or replaced it
+/// before the lock was granted.
 pub fn is_at(file: &File, path: &Path) -> bool {
     let id = |meta: fs::Metadata| (meta.dev(), meta.ino());
     match (file.metadata(), fs::metadata(path)) {

@@ -10,7 +10,8 @@ pub const KERNEL_MAX_LINKS: usize = 40;
 #[error("too many symbolic links")]
 pub struct TooManyLinks;
 
-/// The components of a path that are not walked yet; the target of a link takes the place of the link.
+/// The components of a path that are not walked yet; the target of a link takes the place of the
+/// link.
 #[derive(Clone, Debug)]
 pub struct PendingPath {
     /// The next one last.

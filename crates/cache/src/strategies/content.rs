@@ -6,12 +6,12 @@ use super::{add_key, add_output, add_selected, needs_parent, sources};
 use crate::words::words;
 use crate::{IngredientKind, Inputs, Sink, Strategy, UnknownInput};
 
-/// A step is its parent's key and its own words; whatever it takes from elsewhere (a context or another stage) counts by
-/// the content that is selected.
+/// A step is its parent's key and its own words; whatever it takes from elsewhere (a context or
+/// another stage) counts by the content that is selected.
 ///
-/// In *Build Systems à la Carte*: deep constructive traces along parents, shallow ones across `COPY --from` and bind
-/// mounts. The cut-off is early at those: a stage that ran again and gave the same file rebuilds nobody who
-/// takes only that file.
+/// In *Build Systems à la Carte*: deep constructive traces along parents, shallow ones across
+/// `COPY --from` and bind mounts. The cut-off is early at those: a stage that ran again and gave
+/// the same file rebuilds nobody who takes only that file.
 #[derive(Debug)]
 pub(crate) struct ContentStrategy;
 

@@ -6,11 +6,13 @@ use super::{add_key, add_selected, sources};
 use crate::words::words;
 use crate::{IngredientKind, Inputs, Sink, Strategy, UnknownInput};
 
-/// A step is its parent's key and its own words; content counts only where it comes from outside (context, URL, git).
+/// A step is its parent's key and its own words; content counts only where it comes from outside
+/// (context, URL, git).
 ///
-/// In *Build Systems à la Carte*: a constructive trace that is *deep*, keyed on the terminal inputs. Everything below a
-/// changed step runs again, whatever the step gave (no early cut-off). Another stage is its last step's key, so a
-/// `COPY --from` runs again when anything in that stage changed. `COPY --link` has no meaning here.
+/// In *Build Systems à la Carte*: a constructive trace that is *deep*, keyed on the terminal
+/// inputs. Everything below a changed step runs again, whatever the step gave (no early cut-off).
+/// Another stage is its last step's key, so a `COPY --from` runs again when anything in that stage
+/// changed. `COPY --link` has no meaning here.
 #[derive(Debug)]
 pub(crate) struct LinearStrategy;
 

@@ -1,21 +1,8 @@
 //! The built-in strategies, one file each, and what they share.
 
-/// The modules of the strategies, and the list of what they hold.
-macro_rules! built_in {
-    ($($module:ident::$strategy:ident,)*) => {
-        $(mod $module;)*
-
-        /// All strategies, the default last.
-        pub(crate) const BUILT_IN: &[&dyn Strategy] = &[$(&$module::$strategy),*];
-    };
-}
-
-// A new strategy is a file in this directory and a line here.
-built_in! {
-    linear::LinearStrategy,
-    content::ContentStrategy,
-    output::OutputStrategy,
-}
+mod content;
+mod linear;
+mod output;
 
 /// The worked example of `docs/concepts/cache-key.md`.
 #[cfg(test)]
@@ -25,6 +12,14 @@ pub(crate) mod whole;
 use dbuild_plan::{MountKind, Step, StepId, StepKind};
 
 use crate::{Ingredient, IngredientKind, Inputs, Sink, Strategy, UnknownInput};
+
+/// All strategies.
+pub(crate) const BUILT_IN: &[&dyn Strategy] = &[
+    &linear::LinearStrategy,
+    &content::ContentStrategy,
+    // The default is the last.
+    &output::OutputStrategy,
+];
 
 /// How a strategy looks at one source of a step.
 struct StepSource {
@@ -36,7 +31,8 @@ struct StepSource {
     whole: bool,
 }
 
-/// The sources of a step in the order in which its words name them: a COPY's as written, mounts by target.
+/// The sources of a step in the order in which its words name them: a COPY's as written, mounts by
+/// target.
 fn sources(step: &Step) -> Vec<StepSource> {
     let StepKind::Run(run) = &step.kind else {
         let sources = step.sources().into_iter().enumerate();
@@ -55,8 +51,8 @@ fn sources(step: &Step) -> Vec<StepSource> {
     mounts.into_iter().map(|(_, source)| source).collect()
 }
 
-/// The sources of a step (as [`Step::sources`] counts them) whose part differs between two keys of one strategy. All of them
-/// where the keys are not comparable, since the step had other sources.
+/// The sources of a step (as [`Step::sources`] counts them) whose part differs between two keys of
+/// one strategy. All of them where the keys are not comparable, since the step had other sources.
 pub fn changed_sources(step: &Step, before: &[Ingredient], after: &[Ingredient]) -> Vec<usize> {
     let sources = sources(step);
     let (before, after) = (parts(before), parts(after));
@@ -79,7 +75,8 @@ fn parts(list: &[Ingredient]) -> Vec<&[Ingredient]> {
     starts.windows(2).map(part).collect()
 }
 
-/// Adds each path that a source gives. The count goes first, so that paths cannot slide between sources.
+/// Adds each path that a source gives. The count goes first, so that paths cannot slide between
+/// sources.
 fn add_selected(source: &StepSource, inputs: &dyn Inputs, sink: &mut dyn Sink) -> Result<(), UnknownInput> {
     let paths = inputs.selected(source.index).ok_or(UnknownInput { input: source.from })?;
     sink.add(IngredientKind::Input, "paths selected", &paths.len().to_string());

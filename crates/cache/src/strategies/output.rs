@@ -6,12 +6,14 @@ use super::{add_output, add_selected, needs_parent, sources};
 use crate::words::words;
 use crate::{IngredientKind, Inputs, Sink, Strategy, UnknownInput, base_output};
 
-/// A step is its own words and the content of every input: the parent by its output, sources by what is selected.
+/// A step is its own words and the content of every input: the parent by its output, sources by
+/// what is selected.
 ///
-/// In *Build Systems à la Carte*: shallow constructive traces. The cut-off is early everywhere: a step that ran again and
-/// gave the tree that it gave before rebuilds nothing after it, and two stages that arrive at the same tree share
-/// what follows. An image counts by its layers' diff_ids, so its name, its tag, its config and its compression do not matter
-/// (what of the config matters to a step is in the step's own words).
+/// In *Build Systems à la Carte*: shallow constructive traces. The cut-off is early everywhere: a
+/// step that ran again and gave the tree that it gave before rebuilds nothing after it, and two
+/// stages that arrive at the same tree share what follows. An image counts by its layers' diff_ids,
+/// so its name, its tag, its config and its compression do not matter (what of the config matters
+/// to a step is in the step's own words).
 #[derive(Debug)]
 pub(crate) struct OutputStrategy;
 

@@ -8,9 +8,9 @@ use crate::{IngredientKind, Inputs, Sink, Strategy, UnknownInput};
 
 /// A step is its own words, its parent by its output, and every stage that it takes from as a whole.
 #[derive(Debug)]
-pub(crate) struct Whole;
+pub(crate) struct WholeStrategy;
 
-impl Strategy for Whole {
+impl Strategy for WholeStrategy {
     fn name(&self) -> &'static str {
         "whole"
     }

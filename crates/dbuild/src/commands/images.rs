@@ -8,7 +8,7 @@ use dbuild_oci::{Platform, Reference};
 use dbuild_registry::PullPolicy;
 use dbuild_report::Bytes;
 use dbuild_scheduler::BlobSource as _;
-use dbuild_store::{Descriptor, ImageEntry};
+use dbuild_store::ImageEntry;
 use serde::Serialize;
 
 use super::{print, print_json};
@@ -128,7 +128,7 @@ pub(crate) fn load(global: &Global, args: &LoadArgs) -> Result<(), Error> {
         let mut names = one.names.clone();
         if let (Some(tag), true) = (&args.tag, names.is_empty() && loaded.len() == 1) {
             let name: Reference = tag.parse().map_err(Error::usage)?;
-            session.store.tag(&name.to_string(), &descriptor(&one.image)?).map_err(Error::failed)?;
+            tag_image(&session.store, &name.to_string(), &one.image)?;
             names.push(name);
         }
         match names.is_empty() {
@@ -174,7 +174,7 @@ pub(crate) fn pull(global: &Global, reference: &str, platform: Option<&str>) -> 
             config: Some(image.config_descriptor.digest),
             annotations: BTreeMap::new(),
         };
-        store.tag(&image.reference, &descriptor(&pulled)?).map_err(Error::failed)?;
+        tag_image(store, &image.reference, &pulled)?;
         print(&format!("pulled {}@{}", familiar(&image.reference), image.digest))
     })
 }
@@ -213,11 +213,13 @@ pub(crate) fn image_of(entry: &ImageEntry) -> Result<Image, Error> {
     })
 }
 
-fn descriptor(image: &Image) -> Result<Descriptor, Error> {
+/// Gives an image a name in the store.
+fn tag_image(store: &dbuild_store::Store, name: &str, image: &Image) -> Result<(), Error> {
     let value =
         serde_json::json!({ "mediaType": image.media_type, "digest": image.digest, "size": image.size });
-    serde_json::from_value(value)
-        .map_err(|error| Error::failed(format!("a descriptor cannot be made: {error}")))
+    let descriptor = serde_json::from_value(value)
+        .map_err(|error| Error::failed(format!("a descriptor cannot be made: {error}")))?;
+    store.tag(name, &descriptor).map_err(Error::failed)
 }
 
 /// The media type that a manifest says it has.

@@ -82,7 +82,6 @@ impl<W: Write> State<W> {
                 let name = self.labels.stages().find(|info| info.id == stage).map(|info| info.name.clone());
                 writeln!(self.out, "[{}] SKIPPED: {reason}", name.unwrap_or_default())
             }
-            Event::StepSkipped { step, reason } => self.line(step, &format!("SKIPPED: {reason}")),
             Event::Warning { text, rule, line } => match brings_heading(&rule, line) {
                 true => writeln!(self.out, "{text}"),
                 false => writeln!(self.out, "warning: {text}"),

@@ -15,7 +15,7 @@ use crate::{
 const PAGE: &str = include_str!("../../../../docs/reference/events.md");
 
 /// The names of all events that are written.
-const NAMES: [&str; 24] = [
+const NAMES: [&str; 23] = [
     "build_started",
     "dockerfile_read",
     "image_pinned",
@@ -27,7 +27,6 @@ const NAMES: [&str; 24] = [
     "step_finished",
     "step_failed",
     "step_kept",
-    "step_skipped",
     "stage_skipped",
     "step_canceled",
     "layer_packed",
@@ -56,19 +55,18 @@ fn place(event: &Event) -> usize {
         Event::StepFinished { .. } => 8,
         Event::StepFailed { .. } => 9,
         Event::StepKept { .. } => 10,
-        Event::StepSkipped { .. } => 11,
-        Event::StageSkipped { .. } => 12,
-        Event::StepCanceled { .. } => 13,
-        Event::LayerPacked { .. } => 14,
-        Event::Warning { .. } => 15,
-        Event::Note { .. } => 16,
-        Event::ImageAssembled { .. } => 17,
-        Event::ExportStarted { .. } => 18,
-        Event::ExportFinished { .. } => 19,
-        Event::StageSummary { .. } => 20,
-        Event::StartChecked { .. } => 21,
-        Event::BuildFinished { .. } => 22,
-        Event::Unknown => 23,
+        Event::StageSkipped { .. } => 11,
+        Event::StepCanceled { .. } => 12,
+        Event::LayerPacked { .. } => 13,
+        Event::Warning { .. } => 14,
+        Event::Note { .. } => 15,
+        Event::ImageAssembled { .. } => 16,
+        Event::ExportStarted { .. } => 17,
+        Event::ExportFinished { .. } => 18,
+        Event::StageSummary { .. } => 19,
+        Event::StartChecked { .. } => 20,
+        Event::BuildFinished { .. } => 21,
+        Event::Unknown => 22,
     }
 }
 
@@ -194,6 +192,9 @@ fn the_page_has_every_member_of_the_code() {
     assert_eq!(told.get("RuntimeConfig"), fields(include_str!("../runtime_config.rs")).get("RuntimeConfig"));
 }
 
+/// Events that no version wrote, though earlier ones had them: they are passed over.
+const GONE: [&str; 1] = ["step_skipped"];
+
 /// Each line of a fixture that an earlier dbuild wrote is understood, and written again with all that it had.
 #[test]
 fn what_earlier_versions_wrote_is_read() {
@@ -202,6 +203,10 @@ fn what_earlier_versions_wrote_is_read() {
     for line in lines {
         let old: Value = serde_json::from_str(line).unwrap();
         let read: Stamped = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        if GONE.contains(&old["event"].as_str().unwrap()) {
+            assert_eq!(read.event, Event::Unknown, "{line}");
+            continue;
+        }
         assert_ne!(read.event, Event::Unknown, "{line}");
         seen.insert(NAMES[place(&read.event)]);
         let new = serde_json::to_value(&read).unwrap();

@@ -4,8 +4,8 @@ use std::io::{BufReader, Cursor, Read};
 
 use crate::ArchiveError;
 
-/// Decompresses a stream, which is known by its first bytes: gzip, zstd, bzip2, xz, or none of them (taken as it
-/// is). Several compressed streams one after the other are one.
+/// Decompresses a stream, which is known by its first bytes: gzip, zstd, bzip2, xz, or none of them
+/// (taken as it is). Several compressed streams one after the other are one.
 pub fn decompress<'a>(mut reader: impl Read + Send + 'a) -> Result<Box<dyn Read + Send + 'a>, ArchiveError> {
     let mut magic = Vec::with_capacity(8);
     (&mut reader).take(8).read_to_end(&mut magic).map_err(ArchiveError::Read)?;
@@ -17,7 +17,8 @@ pub fn decompress<'a>(mut reader: impl Read + Send + 'a) -> Result<Box<dyn Read 
         Kind::Zstd => {
             let mut decoder =
                 zstd::stream::read::Decoder::with_buffer(buffered(whole)).map_err(ArchiveError::Read)?;
-            // The largest window that decoders must know by default; more is memory in a stranger's hands.
+            // The largest window that decoders must know by default; more is memory in a stranger's
+            // hands.
             decoder.window_log_max(27).map_err(ArchiveError::Read)?;
             Box::new(decoder)
         }

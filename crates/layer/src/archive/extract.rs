@@ -1,5 +1,5 @@
-//! Archives as sequences of operations: read once, with files' bytes going to the spool, then applied to a [`LayerBuilder`]
-//! whose lower layers are known by then.
+//! Archives as sequences of operations: read once, with files' bytes going to the spool, then
+//! applied to a [`LayerBuilder`] whose lower layers are known by then.
 
 use std::fs::{DirBuilder, File};
 use std::io::{Read, Write as _};
@@ -31,8 +31,8 @@ pub(crate) struct Archive {
 pub(crate) enum ArchivePurpose {
     /// A layer of an image, which names nothing above its root.
     Layer,
-    /// A file that ADD unpacks as if its place were the root of everything: `..` ends there, and a directory is not
-    /// made where a symlink leads to nothing.
+    /// A file that ADD unpacks as if its place were the root of everything: `..` ends there, and a
+    /// directory is not made where a symlink leads to nothing.
     Add,
 }
 
@@ -102,7 +102,8 @@ enum Kind {
 fn classify(header: &Header, purpose: ArchivePurpose) -> Result<Option<(TreePath, Kind)>, ArchiveError> {
     let refuse = |why: String| ArchiveError::Refused { name: tar_reader::shown(&header.name), why };
     let path = inside(&header.name, purpose).map_err(|why| refuse(why.to_owned()))?;
-    // Without a slash in front it means the place of the archive itself, of which nothing is said then.
+    // Without a slash in front it means the place of the archive itself, of which nothing is said
+    // then.
     if path.is_root() && purpose == ArchivePurpose::Add && !header.name.starts_with(b"/") {
         return Ok(None);
     }
@@ -151,7 +152,8 @@ fn classify(header: &Header, purpose: ArchivePurpose) -> Result<Option<(TreePath
     Ok(Some((path, kind)))
 }
 
-/// The path of a name in an archive: a leading slash says nothing, and nothing leads above the root.
+/// The path of a name in an archive: a leading slash says nothing, and nothing leads above the
+/// root.
 fn inside(name: &[u8], purpose: ArchivePurpose) -> Result<TreePath, &'static str> {
     let mut depth = 0_i64;
     for component in name.split(|byte| *byte == b'/') {
@@ -194,7 +196,8 @@ fn spool_file<R: Read>(
     }
 }
 
-/// Applies operations to a draft, below one directory of it, which is the root for every path and symlink in the archive.
+/// Applies operations to a draft, below one directory of it, which is the root for every path and
+/// symlink in the archive.
 pub(crate) struct ArchiveApplier<'d, 'a> {
     draft: &'d mut LayerBuilder<'a>,
     root: &'d TreePath,
@@ -251,8 +254,9 @@ impl<'d, 'a> ArchiveApplier<'d, 'a> {
         Ok(())
     }
 
-    /// An entry `/` in a file of ADD: it says what the destination is, a directory that is there. The mode and the time
-    /// of the root of the file system are no layer's, as in BuildKit; its owner holds for later steps.
+    /// An entry `/` in a file of ADD: it says what the destination is, a directory that is there.
+    /// The mode and the time of the root of the file system are no layer's, as in BuildKit; its
+    /// owner holds for later steps.
     fn put_destination(&mut self, entry: Entry) {
         let there = self.draft.look(self.root).cloned();
         let there = there.unwrap_or_else(|| Entry::new_dir(self.root.clone()));
@@ -320,7 +324,8 @@ impl<'d, 'a> ArchiveApplier<'d, 'a> {
         Ok(())
     }
 
-    /// Where a path of the archive is: symlinks above it are followed within the root, itself it is not.
+    /// Where a path of the archive is: symlinks above it are followed within the root, itself it is
+    /// not.
     fn place_of(&mut self, path: &TreePath) -> Result<TreePath, LayerError> {
         let Some((parent, name)) = path.split() else { return Ok(self.root.clone()) };
         if let Some((written, resolved)) = &self.before
@@ -340,8 +345,9 @@ impl<'d, 'a> ArchiveApplier<'d, 'a> {
         Ok(at)
     }
 
-    /// Whether a symlink on the way to a directory of the archive dangles, the directory itself included: no directory is made where
-    /// it points. Below what it leads to there may be one to make.
+    /// Whether a symlink on the way to a directory of the archive dangles, the directory itself
+    /// included: no directory is made where it points. Below what it leads to there may be one to
+    /// make.
     fn leads_to_nothing(&self, directory: &TreePath) -> Result<bool, LayerError> {
         for path in std::iter::once(directory.clone()).chain(directory.ancestors()) {
             let last = self.draft.resolve(self.root, path.as_bytes(), false)?;

@@ -7,8 +7,8 @@ use crate::{Entry, TreePath};
 pub(crate) enum ArchiveOperation {
     /// An entry of its own; with the number of its bytes in the spool.
     Put(Entry, Option<u64>),
-    /// One more name for what is at `target`. The entry says its path, and the metadata that all names have from
-    /// now on; its kind says nothing.
+    /// One more name for what is at `target`. The entry says its path, and the metadata that all
+    /// names have from now on; its kind says nothing.
     Link { entry: Entry, target: TreePath },
     /// `.wh.x`: `x` of lower layers is hidden.
     Hide(TreePath),

@@ -1,7 +1,8 @@
 //! A strict reader of tar archives: ustar, PAX, the old format and GNU's long names.
 //!
-//! The `tar` crate splits PAX records at line breaks, which loses binary attributes, and its raw mode does not know of sizes
-//! that PAX gives. So headers are read here, each field checked, and nothing is guessed.
+//! The `tar` crate splits PAX records at line breaks, which loses binary attributes, and its raw
+//! mode does not know of sizes that PAX gives. So headers are read here, each field checked, and
+//! nothing is guessed.
 
 use std::io::Read;
 

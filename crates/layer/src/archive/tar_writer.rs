@@ -1,4 +1,5 @@
-//! Tar headers: ustar where it suffices, PAX where not. No user names, no access times: only what the entry says.
+//! Tar headers: ustar where it suffices, PAX where not. No user names, no access times: only what
+//! the entry says.
 
 use crate::disk::CAPABILITY;
 use crate::{Entry, EntryKind, TreePath};
@@ -17,7 +18,8 @@ pub(crate) struct Member<'a> {
     pub(crate) clamp: Option<i64>,
 }
 
-/// Appends the header of a member, extended where that is needed. Bytes of a file follow it, then [`pad`].
+/// Appends the header of a member, extended where that is needed. Bytes of a file follow it, then
+/// [`pad`].
 pub(crate) fn header(member: &Member<'_>, out: &mut Vec<u8>) {
     let entry = member.entry;
     let mut fields = Fields {
@@ -34,7 +36,8 @@ pub(crate) fn header(member: &Member<'_>, out: &mut Vec<u8>) {
     } else {
         fields.of_kind(member.kind);
     }
-    // Of links, too: who unpacks one gives it its owner, and the kernel takes a capability away with that.
+    // Of links, too: who unpacks one gives it its owner, and the kernel takes a capability away
+    // with that.
     if let Some((_, value)) = entry.xattrs.iter().find(|(name, _)| **name == *CAPABILITY.as_bytes()) {
         fields.capability = Some(value);
     }
@@ -168,8 +171,8 @@ fn octal(field: &mut [u8], value: u64) {
     field[digits] = 0;
 }
 
-/// Where a name is cut into ustar's prefix and name: the ends of the one and the start of the other. `None` if it
-/// does not fit.
+/// Where a name is cut into ustar's prefix and name: the ends of the one and the start of the
+/// other. `None` if it does not fit.
 fn split_name(name: &[u8]) -> Option<(usize, usize)> {
     if name.len() <= 100 {
         return Some((0, 0));

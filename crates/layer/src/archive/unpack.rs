@@ -13,8 +13,8 @@ use crate::disk::materialize::place;
 use crate::tree::layer_builder::LayerBuilder;
 use crate::{Entry, LayerError, OverlayFormat, Stack, Tree, TreePath, WrittenLayer};
 
-/// A layer that was read, and waits for the layers below it: hardlinks may lead into them, and so may symlinks
-/// on the way to an entry.
+/// A layer that was read, and waits for the layers below it: hardlinks may lead into them, and so
+/// may symlinks on the way to an entry.
 #[derive(Debug)]
 pub struct UnpackedLayer {
     /// Of the uncompressed archive. The caller compares it with what the image's config says.
@@ -24,9 +24,10 @@ pub struct UnpackedLayer {
     form: OverlayFormat,
 }
 
-/// Reads a layer's tar (uncompressed; see [`crate::archive::extract::decompress`]) to its end into a directory that is empty. Ok means: every
-/// file's bytes are there; [`UnpackedLayer::complete`] then puts them in their places. Decompression and hashing run beside the
-/// writing. After an error the directory holds what was written so far, and is the caller's to remove.
+/// Reads a layer's tar (uncompressed; see [`crate::archive::extract::decompress`]) to its end into
+/// a directory that is empty. Ok means: every file's bytes are there; [`UnpackedLayer::complete`]
+/// then puts them in their places. Decompression and hashing run beside the writing. After an error
+/// the directory holds what was written so far, and is the caller's to remove.
 pub fn unpack(
     reader: impl Read + Send,
     out_dir: &Path,
@@ -45,13 +46,14 @@ pub fn unpack(
 }
 
 impl UnpackedLayer {
-    /// Finishes the layer on top of the layers below it, which must be complete. Whiteouts hide what is in lower
-    /// layers only.
+    /// Finishes the layer on top of the layers below it, which must be complete. Whiteouts hide
+    /// what is in lower layers only.
     pub fn complete(self, lower: &Stack) -> Result<WrittenLayer, LayerError> {
         self.complete_as(lower, None)
     }
 
-    /// [`UnpackedLayer::complete`] for a layer that was packed here: its index knows times better than the archive.
+    /// [`UnpackedLayer::complete`] for a layer that was packed here: its index knows times better
+    /// than the archive.
     pub fn complete_as(self, lower: &Stack, known: Option<&Tree>) -> Result<WrittenLayer, LayerError> {
         let mut draft = LayerBuilder::new(Some(lower));
         let root = TreePath::root();

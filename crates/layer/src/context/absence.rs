@@ -1,4 +1,5 @@
-//! The reason why a context does not have a path: what an error may say of an ignore file only where it is so.
+//! The reason why a context does not have a path: what an error may say of an ignore file only
+//! where it is so.
 
 use std::path::Path;
 
@@ -14,7 +15,8 @@ use crate::{Ignore, LayerError, TreePath};
 /// The place where a path ends that is not in a context.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Absence {
-    /// The path that is not there, without symlinks: the one that was asked for, a directory above it, or where a symlink leads.
+    /// The path that is not there, without symlinks: the one that was asked for, a directory above
+    /// it, or where a symlink leads.
     pub path: TreePath,
     /// Why it is not.
     pub why: AbsenceReason,
@@ -35,8 +37,8 @@ pub enum AbsenceReason {
     NotADirectory,
 }
 
-/// Looks up why a context does not have a path, without wildcards and relative to its root, symlinks followed. `None` if it has
-/// the path, or if the path leads in a circle.
+/// Looks up why a context does not have a path, without wildcards and relative to its root,
+/// symlinks followed. `None` if it has the path, or if the path leads in a circle.
 pub fn explain_absence(root: &Path, ignore: &Ignore, path: &str) -> Result<Option<Absence>, LayerError> {
     let root = Root::open(root, true)?;
     let (mut end, mut link, mut failed) = (None, None, None::<LayerError>);
@@ -73,7 +75,8 @@ pub fn explain_absence(root: &Path, ignore: &Ignore, path: &str) -> Result<Optio
     })
 }
 
-/// Whether a path is left out itself, whatever symlinks lead to or from it, though something is there.
+/// Whether a path is left out itself, whatever symlinks lead to or from it, though something is
+/// there.
 pub fn is_ignored(root: &Path, ignore: &Ignore, path: &TreePath) -> Result<bool, LayerError> {
     let root = Root::open(root, true)?;
     Ok(matches!(look(&root, ignore, path)?, Err(AbsenceReason::Ignored(_))))

@@ -6,8 +6,8 @@ use dbuild_digest::ContentDigest;
 
 use crate::TreePath;
 
-/// What the file system says of a file. Two equal ones mean the same bytes, unless the file was written within the
-/// clock's tick of when it was recorded.
+/// What the file system says of a file. Two equal ones mean the same bytes, unless the file was
+/// written within the clock's tick of when it was recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FileStat {
     /// The file system.
@@ -30,11 +30,11 @@ pub type AskedFile<'a> = (&'a TreePath, FileStat);
 /// A file that was read.
 pub type LearnedFile<'a> = (&'a TreePath, FileStat, ContentDigest);
 
-/// Remembers content digests by stat data. Implementations guard against racy times: what was recorded
-/// while its own mtime or ctime was still the present must not be answered.
+/// Remembers content digests by stat data. Implementations guard against racy times: what was
+/// recorded while its own mtime or ctime was still the present must not be answered.
 ///
-/// Files come in the order of their paths, one at a time: a context has hundreds of thousands, and what is known of them can be
-/// read along with them.
+/// Files come in the order of their paths, one at a time: a context has hundreds of thousands, and
+/// what is known of them can be read along with them.
 pub trait ContentIndex: Send + Sync {
     /// What is known of these files below `root`, in their order.
     fn get_many<'a>(

@@ -25,7 +25,8 @@ pub(crate) fn has_wildcards(path: &[u8]) -> bool {
     false
 }
 
-/// Whether a pattern has a class that takes a slash, as `[^a]` does, or holds one: then it does not go by components.
+/// Whether a pattern has a class that takes a slash, as `[^a]` does, or holds one: then it does not
+/// go by components.
 pub(crate) fn has_slash_class(pattern: &[u8]) -> bool {
     let mut at = 0;
     while let Some(byte) = pattern.get(at) {
@@ -45,8 +46,8 @@ pub(crate) fn has_slash_class(pattern: &[u8]) -> bool {
     false
 }
 
-/// Whether the whole of `name` matches the whole of `pattern`. `*` and `?` do not match a slash. A malformed
-/// pattern matches nothing.
+/// Whether the whole of `name` matches the whole of `pattern`. `*` and `?` do not match a slash. A
+/// malformed pattern matches nothing.
 pub(crate) fn matches(pattern: &[u8], name: &[u8]) -> bool {
     // The classical walk with one point to go back to: `*` takes one more character each time.
     let (mut p, mut n) = (0, 0);
@@ -127,7 +128,8 @@ fn match_one(pattern: &[u8], name: &[u8]) -> Option<(usize, usize)> {
     }
 }
 
-/// The length of a class, from `[` to after its `]`, if it is one: single characters and ranges with two ends.
+/// The length of a class, from `[` to after its `]`, if it is one: single characters and ranges
+/// with two ends.
 fn class_end(pattern: &[u8]) -> Option<usize> {
     let after = pattern.get(1..)?;
     let mut rest = after.strip_prefix(b"^").unwrap_or(after);
@@ -150,8 +152,8 @@ fn class_end(pattern: &[u8]) -> Option<usize> {
     }
 }
 
-/// Says what is wrong with the ranges of a pattern that [`check_bytes`] takes: moby makes regular expressions of the patterns of
-/// an ignore file, and these know no range that goes backwards.
+/// Says what is wrong with the ranges of a pattern that [`check_bytes`] takes: moby makes regular
+/// expressions of the patterns of an ignore file, and these know no range that goes backwards.
 pub(crate) fn check_ranges(bytes: &[u8]) -> Result<(), &'static str> {
     let mut at = 0;
     while let Some(byte) = bytes.get(at) {

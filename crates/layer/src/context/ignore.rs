@@ -1,7 +1,8 @@
 //! `.dockerignore`, and the patterns of `--exclude` and `--parents`, after moby's patternmatcher.
 //!
-//! Patterns are taken in order and the last one that matches decides; one that begins with `!` re-includes. A pattern
-//! also matches everything below what it matches. `*` and `?` stop at a slash; `**` does not.
+//! Patterns are taken in order and the last one that matches decides; one that begins with `!`
+//! re-includes. A pattern also matches everything below what it matches. `*` and `?` stop at a
+//! slash; `**` does not.
 
 use crate::TreePath;
 use crate::context::glob::{self, PatternError};
@@ -58,7 +59,8 @@ enum Form {
     Exact(Vec<u8>),
     /// Nothing special but `**` at the end.
     Prefix(Vec<u8>),
-    /// Nothing special but `**` at the start: a suffix of the path, or the path itself after the slash.
+    /// Nothing special but `**` at the start: a suffix of the path, or the path itself after the
+    /// slash.
     Suffix(Vec<u8>),
     Tokens(Vec<Token>),
 }
@@ -79,8 +81,8 @@ enum Token {
 }
 
 impl Ignore {
-    /// Reads an ignore file: a BOM is skipped, lines that begin with `#` and empty ones too, white space around a
-    /// pattern (so also CR) is not part of it, and a leading slash says nothing.
+    /// Reads an ignore file: a BOM is skipped, lines that begin with `#` and empty ones too, white
+    /// space around a pattern (so also CR) is not part of it, and a leading slash says nothing.
     pub fn parse(bytes: &[u8]) -> Result<Self, IgnoreError> {
         if is_utf16(bytes) {
             return Err(IgnoreError::Utf16);
@@ -197,7 +199,8 @@ impl Ignore {
             .fold(MatchedPatterns::default(), |matched, path| self.matches_below(path, &matched).1)
     }
 
-    /// As [`Ignore::matches`] during a walk: `parent` is what the directory above gave (the default at the top).
+    /// As [`Ignore::matches`] during a walk: `parent` is what the directory above gave (the default
+    /// at the top).
     pub fn matches_below(&self, path: &TreePath, parent: &MatchedPatterns) -> (bool, MatchedPatterns) {
         let mut by = vec![false; self.patterns.len()];
         let mut matched = false;
@@ -218,13 +221,15 @@ impl Ignore {
             let special = pattern.text.iter().position(|byte| b"*?[\\".contains(byte));
             let literal = &pattern.text[..special.unwrap_or(pattern.text.len())];
             literal.starts_with(&inside) || (special.is_some() && inside.starts_with(literal))
-                // A pattern that re-includes the directory itself was already asked about the directory.
+                // A pattern that re-includes the directory itself was already asked about the
+                // directory.
                 || [literal, b"/"].concat() == inside
         })
     }
 }
 
-/// Whether text is written in UTF-16: it begins with that encoding's mark, or every other one of its first bytes is 0.
+/// Whether text is written in UTF-16: it begins with that encoding's mark, or every other one of
+/// its first bytes is 0.
 pub fn is_utf16(bytes: &[u8]) -> bool {
     match bytes {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => true,
@@ -293,7 +298,8 @@ impl Pattern {
     }
 }
 
-/// Runs the pattern as the set of positions that it can be at: linear in both lengths, whatever the pattern.
+/// Runs the pattern as the set of positions that it can be at: linear in both lengths, whatever the
+/// pattern.
 fn run(tokens: &[Token], path: &[u8]) -> bool {
     let mut reached = vec![false; path.len() + 1];
     reached[0] = true;
@@ -338,8 +344,8 @@ fn run(tokens: &[Token], path: &[u8]) -> bool {
     reached[path.len()]
 }
 
-/// The shortest path that means the same, as Go's `filepath.Clean` gives it: `.` if nothing is left, and `..` kept
-/// where it leads above the start.
+/// The shortest path that means the same, as Go's `filepath.Clean` gives it: `.` if nothing is
+/// left, and `..` kept where it leads above the start.
 pub(crate) fn clean(path: &[u8]) -> Vec<u8> {
     let rooted = path.first() == Some(&b'/');
     let mut components: Vec<&[u8]> = Vec::new();

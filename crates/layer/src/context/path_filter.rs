@@ -1,9 +1,10 @@
 //! The part of a context that the sources of a build can select.
 //!
-//! Sources are followed on disk here, as [`crate::copy::select`] follows them in the finished tree, so that nothing else need be read.
-//! One promise holds it together: selecting from a tree that was walked with a filter gives what selecting from the tree
-//! of the whole context gives, in errors too. It follows that no source depends on which others there are. Walking too
-//! much is no fault, only slow; walking too little is one.
+//! Sources are followed on disk here, as [`crate::copy::select`] follows them in the finished tree,
+//! so that nothing else need be read. One promise holds it together: selecting from a tree that was
+//! walked with a filter gives what selecting from the tree of the whole context gives, in errors
+//! too. It follows that no source depends on which others there are. Walking too much is no fault,
+//! only slow; walking too little is one.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -42,8 +43,8 @@ impl PathFilter {
         Self { top: Node { all: true, children: BTreeMap::new() } }
     }
 
-    /// What the sources lead to: relative paths, possibly with wildcards. The symlinks and directories on the way
-    /// pass, too, since a source is resolved through them.
+    /// What the sources lead to: relative paths, possibly with wildcards. The symlinks and
+    /// directories on the way pass, too, since a source is resolved through them.
     pub(crate) fn new(root: &Root, ignore: &Ignore, sources: &[String]) -> Result<Self, LayerError> {
         let mut top = Node::default();
         for source in sources {
@@ -102,8 +103,9 @@ struct Way<'a> {
     root: &'a Root,
     ignore: &'a Ignore,
     top: &'a mut Node,
-    /// Directories that were listed already, with how many components were left there: without this, names such as `*`
-    /// in directories of the same name would double the work with each level.
+    /// Directories that were listed already, with how many components were left there: without
+    /// this, names such as `*` in directories of the same name would double the work with each
+    /// level.
     seen: HashSet<(TreePath, usize)>,
 }
 
@@ -134,8 +136,8 @@ impl Way<'_> {
         Ok(())
     }
 
-    /// Follows components from a directory, `name` first, to the first that has wildcards, or to the end. Gives where that
-    /// is, with what is left; nothing where the way ends before.
+    /// Follows components from a directory, `name` first, to the first that has wildcards, or to
+    /// the end. Gives where that is, with what is left; nothing where the way ends before.
     fn follow<'c>(
         &mut self,
         mut at: TreePath,

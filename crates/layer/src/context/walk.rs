@@ -13,12 +13,14 @@ use crate::disk::hash::hash_bytes;
 use crate::disk::{self, Listed, Root, Stat};
 use crate::{ContentIndex, Entry, EntryKind, FileStat, Ignore, LayerError, Tree, TreePath};
 
-/// Indexes a directory as a build context. Owners are 0:0, extended attributes are dropped, sockets are empty files,
-/// devices are left out, FIFOs are never opened, and no symlink is followed. Files that are hard links of each other stay so.
+/// Indexes a directory as a build context. Owners are 0:0, extended attributes are dropped, sockets
+/// are empty files, devices are left out, FIFOs are never opened, and no symlink is followed. Files
+/// that are hard links of each other stay so.
 ///
-/// `wanted` are the sources that will be selected, relative and possibly with wildcards: nothing else is read or in the
-/// tree, but what lies on the way to them. Where a source leads through symlinks, so does the walk: each selects from this
-/// tree what it would select from that of the whole context.
+/// `wanted` are the sources that will be selected, relative and possibly with wildcards: nothing
+/// else is read or in the tree, but what lies on the way to them. Where a source leads through
+/// symlinks, so does the walk: each selects from this tree what it would select from that of the
+/// whole context.
 pub fn walk_context(
     root: &Path,
     ignore: &Ignore,
@@ -36,7 +38,8 @@ pub fn walk_context(
     Ok(Tree::from_entries(walked.found.into_iter().map(|found| found.entry).collect())?)
 }
 
-/// A path and what is to be remembered of its stat data until its content is known. There is one for each path of a context.
+/// A path and what is to be remembered of its stat data until its content is known. There is one
+/// for each path of a context.
 struct ContextEntry {
     entry: Entry,
     ino: u64,
@@ -107,7 +110,8 @@ fn collect(root: &Root, ignore: &Ignore, filter: &PathFilter) -> Result<WalkResu
     let mut dirs = vec![open(TreePath::root(), MatchedPatterns::default(), filter.start(), None)?];
     while let Some(dir) = dirs.last_mut() {
         let Some((name, stat)) = dir.left.next() else {
-            // Of a directory that was not walked as a whole, what is not ignored in it may not have been met.
+            // Of a directory that was not walked as a whole, what is not ignored in it may not have
+            // been met.
             let is_unknown = dir.pending.is_some() && !dir.position.is_whole();
             if is_unknown && holds_anything(root, ignore, &dir.path, &dir.matched)? {
                 walked.found.extend(dirs.iter_mut().filter_map(|dir| dir.pending.take()));
@@ -149,7 +153,8 @@ fn sorted(root: &Root, dir: &TreePath) -> Result<Vec<Listed>, LayerError> {
     Ok(listed)
 }
 
-/// Whether an ignored directory appears in the tree of the whole context: something below it is not ignored.
+/// Whether an ignored directory appears in the tree of the whole context: something below it is not
+/// ignored.
 pub(crate) fn holds_anything(
     root: &Root,
     ignore: &Ignore,
@@ -269,8 +274,8 @@ fn take_known(root: &Root, walked: &mut WalkResult, index: &dyn ContentIndex) ->
     unknown
 }
 
-/// The file's stat data before it was read, its size and digest, and whether it stayed the same meanwhile. `None` if it
-/// is gone.
+/// The file's stat data before it was read, its size and digest, and whether it stayed the same
+/// meanwhile. `None` if it is gone.
 fn read_file(
     root: &Root,
     path: &TreePath,

@@ -36,10 +36,11 @@ pub struct CopyRequest<'a> {
     pub chown: Option<(u32, u32)>,
     /// Octal or symbolic, as written; `None` keeps the source's modes.
     pub chmod: Option<&'a str>,
-    /// A snapshot that the same instruction gave earlier. What a context still has as it is there, time included, is
-    /// linked from it and not read again.
+    /// A snapshot that the same instruction gave earlier. What a context still has as it is there,
+    /// time included, is linked from it and not read again.
     pub earlier: Option<&'a StackLayer>,
-    /// The layer that the same copy of the same contents gave: everything has the time that it had then.
+    /// The layer that the same copy of the same contents gave: everything has the time that it had
+    /// then.
     pub known: Option<&'a Tree>,
 }
 
@@ -71,10 +72,11 @@ pub enum Source<'a> {
 
 /// Copies into an empty directory, which becomes the layer in overlayfs' form, and gives its index.
 ///
-/// The rules are BuildKit's. The destination is followed through symlinks, also dangling ones, within the file
-/// system; what is below it is not. Of a directory its contents are copied; a top directory that is made is 0755 (or the
-/// octal `--chmod`), one that exists keeps its mode and owner, and those below take the source's. Hardlinks stay
-/// within one source. A file named `.wh.x` hides `x`, since that is what it means in a layer.
+/// The rules are BuildKit's. The destination is followed through symlinks, also dangling ones,
+/// within the file system; what is below it is not. Of a directory its contents are copied; a top
+/// directory that is made is 0755 (or the octal `--chmod`), one that exists keeps its mode and
+/// owner, and those below take the source's. Hardlinks stay within one source. A file named `.wh.x`
+/// hides `x`, since that is what it means in a layer.
 pub fn copy(
     request: &CopyRequest<'_>,
     out_dir: &Path,
@@ -87,8 +89,8 @@ pub fn copy(
     Ok(made)
 }
 
-/// Decides as [`copy`] does, and writes nothing: the files stay where they are. `None` where that cannot be: an archive is
-/// to be unpacked, or bytes stand in the instruction.
+/// Decides as [`copy`] does, and writes nothing: the files stay where they are. `None` where that
+/// cannot be: an archive is to be unpacked, or bytes stand in the instruction.
 pub fn copy_unwritten(request: &CopyRequest<'_>) -> Result<Option<UnwrittenLayer>, CopyError> {
     let stays = |source: &Source<'_>| matches!(source, Source::Selected { unpack: false, .. });
     if !request.sources.iter().all(stays) {
@@ -139,8 +141,8 @@ fn decide<'a>(request: &CopyRequest<'a>, spool: Option<&Path>) -> Result<Copier<
     Ok(copier)
 }
 
-/// Makes a directory and the missing ones above it, all 0755 and of the given owner, as WORKDIR does. The layer is
-/// empty if it is there already.
+/// Makes a directory and the missing ones above it, all 0755 and of the given owner, as WORKDIR
+/// does. The layer is empty if it is there already.
 pub fn make_dir(
     parent: &Stack,
     path: &str,
@@ -191,7 +193,8 @@ struct Copier<'a> {
 }
 
 impl Copier<'_> {
-    /// Makes the directories on the way to the destination, and says where it is and whether it is a directory.
+    /// Makes the directories on the way to the destination, and says where it is and whether it is
+    /// a directory.
     fn destination(&mut self, dest: &str) -> Result<(TreePath, bool), CopyError> {
         let directory = match dest.rsplit_once('/') {
             Some((_, "" | ".")) => dest,
@@ -372,7 +375,8 @@ impl Copier<'_> {
                 };
                 return Err(CopyError::Destination { path: entry.path, why });
             }
-            // A directory that is only led through changes the mode of one that exists, and nothing else.
+            // A directory that is only led through changes the mode of one that exists, and nothing
+            // else.
             Some(existing) if item.only_parent => {
                 entry = Entry { mode: entry.mode, ..existing.clone() };
                 if let EntryKind::Dir { opaque } = &mut entry.kind

@@ -1,5 +1,5 @@
-//! What a COPY source selects, before anything is copied. The list is what keys are made of and what
-//! [`crate::copy`] then copies, so the two cannot differ.
+//! What a COPY source selects, before anything is copied. The list is what keys are made of and
+//! what [`crate::copy`] then copies, so the two cannot differ.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Deref;
@@ -42,7 +42,8 @@ pub enum CopyError {
         /// The source as written.
         path: String,
     },
-    /// With `--parents` or `--exclude`, a symlink at the top of the file system that leads to nothing.
+    /// With `--parents` or `--exclude`, a symlink at the top of the file system that leads to
+    /// nothing.
     #[error(
         "`{path}` is a symlink to something that is not there, which --parents and --exclude do not take at the top of a source"
     )]
@@ -75,7 +76,8 @@ pub enum DestinationConflict {
     /// The source has a file.
     #[error("a directory stands there, which a file does not replace")]
     Directory,
-    /// The source has a directory. Links are followed on the way to the destination, not inside a tree that is copied.
+    /// The source has a directory. Links are followed on the way to the destination, not inside a
+    /// tree that is copied.
     #[error("a symlink to `{target}` stands there, where the source has a directory")]
     Link {
         /// Where it leads, as written.
@@ -108,7 +110,8 @@ pub(crate) struct Match {
     pub(crate) items: Vec<Item>,
 }
 
-/// Small, since there is one for each path of a context: what is at the path is looked up in the source.
+/// Small, since there is one for each path of a context: what is at the path is looked up in the
+/// source.
 #[derive(Clone, Debug)]
 pub(crate) struct Item {
     /// Below the match.
@@ -146,8 +149,8 @@ pub(crate) struct SelectedEntry<'a> {
 pub struct SelectedItem {
     /// The path as the source names it, and below.
     pub path: String,
-    /// `file`, `hardlink`, `dir`, `symlink`, `fifo`, `char`, `block`; `parent` for a directory that is there only
-    /// because something below it is.
+    /// `file`, `hardlink`, `dir`, `symlink`, `fifo`, `char`, `block`; `parent` for a directory that
+    /// is there only because something below it is.
     pub kind: &'static str,
     /// Permission bits.
     pub mode: u32,
@@ -155,14 +158,16 @@ pub struct SelectedItem {
     pub uid: u32,
     /// Group.
     pub gid: u32,
-    /// The content digest, the link's target or the device, then extended attributes: all else but times.
+    /// The content digest, the link's target or the device, then extended attributes: all else but
+    /// times.
     pub rest: String,
     /// The content digest of a file.
     pub content: Option<dbuild_digest::ContentDigest>,
 }
 
-/// Finds what a source means in a tree. `path` is relative to the tree's root, possibly with wildcards, with a
-/// trailing `/.` or, with `parents`, a `/./`. A wildcard may match nothing; a literal path must be there.
+/// Finds what a source means in a tree. `path` is relative to the tree's root, possibly with
+/// wildcards, with a trailing `/.` or, with `parents`, a `/./`. A wildcard may match nothing; a
+/// literal path must be there.
 pub fn select(source: &Stack, path: &str, options: &SelectOptions) -> Result<Selection, CopyError> {
     let exclude = Ignore::from_patterns(&options.exclude)?;
     let (base, include, literal) = match options.parents {
@@ -240,7 +245,8 @@ fn require(source: &Stack, written: &str, path: &[u8], follow: bool) -> Result<(
     }
 }
 
-/// BuildKit follows the symlinks that lie at the top of a file system when it makes the key of a filtered copy.
+/// BuildKit follows the symlinks that lie at the top of a file system when it makes the key of a
+/// filtered copy.
 fn refuse_dangling(source: &Stack, items: &[Item]) -> Result<(), CopyError> {
     let is_link = |item: &&Item| matches!(look(source, item).kind, EntryKind::Symlink { .. });
     for item in items.iter().filter(|item| item.rel.components().count() == 1).filter(is_link) {
@@ -280,7 +286,8 @@ fn items_of(source: &Stack, top: &TreePath, found: StackEntry<'_>, filter: &Filt
     if !found.entry.is_dir() {
         return items;
     }
-    // The directories that lead to the current entry, with what matched them, and whether they were taken.
+    // The directories that lead to the current entry, with what matched them, and whether they were
+    // taken.
     let mut above: Vec<(TreePath, (MatchedPatterns, MatchedPatterns), Option<Item>)> = Vec::new();
     for found in source.walk(top) {
         let rel = found.entry.path.strip_prefix(top).unwrap_or_default();
@@ -359,7 +366,8 @@ fn look<'a>(source: &'a Stack, item: &'a Item) -> SelectedEntry<'a> {
 }
 
 impl Selection {
-    /// Everything that was selected, sorted by path: what is copied depends on this and on times alone.
+    /// Everything that was selected, sorted by path: what is copied depends on this and on times
+    /// alone.
     pub fn items(&self) -> impl ExactSizeIterator<Item = SelectedItem> {
         items_of_selection(self)
     }
@@ -492,7 +500,8 @@ fn described(named: &TreePath, item: &SelectedEntry<'_>, linked_to: Option<&Tree
     SelectedItem { path, kind, mode: entry.mode, uid: entry.uid, gid: entry.gid, rest, content }
 }
 
-/// Bytes as text in which nothing is lost and no space, line break or other control character is left.
+/// Bytes as text in which nothing is lost and no space, line break or other control character is
+/// left.
 fn escaped(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {

@@ -12,7 +12,8 @@ pub struct User {
     pub uid: u32,
     /// Primary group.
     pub gid: u32,
-    /// Supplementary groups, sorted, with the primary one; no other where the group was named with the user.
+    /// Supplementary groups, sorted, with the primary one; no other where the group was named with
+    /// the user.
     pub groups: Vec<u32>,
     /// The home directory, `/` if none is known.
     pub home: String,
@@ -55,8 +56,8 @@ struct Account {
 
 /// The user that a `USER` instruction means: empty, `user`, `user:group`, ids or names.
 ///
-/// A known user has the groups and the home of the image's files; an unknown id has gid 0 and home `/`. With a
-/// group there are no other groups than this. A number is never looked up as a name.
+/// A known user has the groups and the home of the image's files; an unknown id has gid 0 and home
+/// `/`. With a group there are no other groups than this. A number is never looked up as a name.
 pub fn user(stack: &Stack, words: &str) -> Result<User, UserError> {
     let (name, group) = split(words);
     let name = if name.is_empty() { "0" } else { name };
@@ -88,19 +89,20 @@ pub fn user(stack: &Stack, words: &str) -> Result<User, UserError> {
         Some(account) => memberships(stack, &account.name, gid)?,
         None => Vec::new(),
     };
-    // A file that its group may not read must not become readable by leaving that group out (CVE-2023-25173).
+    // A file that its group may not read must not become readable by leaving that group out
+    // (CVE-2023-25173).
     if let Err(place) = groups.binary_search(&gid) {
         groups.insert(place, gid);
     }
     Ok(User { uid, gid, groups, home })
 }
 
-/// The owner that `--chown` means. A user whom the image does not know is 0, as in BuildKit, and so is an id of 2³¹
-/// or more. A user without a group: a bare id is its own group, a name brings its primary group; that is also the
-/// group where the one that was named is not known.
+/// The owner that `--chown` means. A user whom the image does not know is 0, as in BuildKit, and so
+/// is an id of 2³¹ or more. A user without a group: a bare id is its own group, a name brings its
+/// primary group; that is also the group where the one that was named is not known.
 ///
-/// Where there is no file system to look a name up in, every name but `root` is an error: without a stack (with
-/// `--link`), and on a scratch to which nothing was added yet.
+/// Where there is no file system to look a name up in, every name but `root` is an error: without a
+/// stack (with `--link`), and on a scratch to which nothing was added yet.
 pub fn owner(stack: Option<&Stack>, words: &str) -> Result<(u32, u32), UserError> {
     let (name, group) = words.split_once(':').map_or((words, None), |(user, group)| (user, Some(group)));
     let stack = stack.filter(|stack| !stack.layers().is_empty());

@@ -27,9 +27,10 @@ pub struct WriteOptions {
 const TEMPORARY: &str = ".dbuild-writing";
 
 impl Stack {
-    /// Writes all files below a directory, which is made if it is missing. Each file is written beside its place and then
-    /// renamed; what is there and in the way is replaced (but a directory that is not empty is an error), all else stays. No symlink
-    /// below the directory is followed. Gives notes about what could not be written (device nodes without root).
+    /// Writes all files below a directory, which is made if it is missing. Each file is written
+    /// beside its place and then renamed; what is there and in the way is replaced (but a directory
+    /// that is not empty is an error), all else stays. No symlink below the directory is followed.
+    /// Gives notes about what could not be written (device nodes without root).
     pub fn write_files(&self, dest: &Path, options: &WriteOptions) -> Result<Vec<String>, LayerError> {
         std::fs::create_dir_all(dest).on("create", dest)?;
         let mut writer = Writer {

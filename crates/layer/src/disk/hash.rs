@@ -9,7 +9,8 @@ use dbuild_digest::{ContentDigest, ContentHasher, ContentPart};
 
 use crate::disk::threads;
 
-/// From this size on a file is read and hashed by several threads: it takes as long as some ten threads to start.
+/// From this size on a file is read and hashed by several threads: it takes as long as some ten
+/// threads to start.
 const LARGE: u64 = 4 << 20;
 /// How much of a smaller file is read at once.
 const PIECE: usize = 1 << 20;
@@ -19,14 +20,15 @@ const HOLE: usize = 32 << 10;
 /// Where to write what is read, and whether long runs of zeros become holes there.
 pub(crate) type Copy<'a> = Option<(&'a File, bool)>;
 
-/// Reads a file to its end, which is expected at `size`, hashing what is read and, with `to`, writing it: the digest is of the
-/// bytes that were copied.
+/// Reads a file to its end, which is expected at `size`, hashing what is read and, with `to`,
+/// writing it: the digest is of the bytes that were copied.
 pub(crate) fn hash_bytes(from: &File, size: u64, to: Copy<'_>) -> io::Result<(u64, ContentDigest)> {
     if size >= LARGE {
         if let Some(content) = hash_parts(from, size, to)? {
             return Ok((size, content));
         }
-        // Another size than expected: somebody writes to it. From the beginning, and with what was copied gone.
+        // Another size than expected: somebody writes to it. From the beginning, and with what was
+        // copied gone.
         if let Some((file, _)) = to {
             file.set_len(0)?;
         }

@@ -1,5 +1,5 @@
-//! Puts a finished [`LayerBuilder`] on disk in overlayfs' form: directories first, then files on several threads, then
-//! hardlinks, and last, from the bottom up, what directories are.
+//! Puts a finished [`LayerBuilder`] on disk in overlayfs' form: directories first, then files on
+//! several threads, then hardlinks, and last, from the bottom up, what directories are.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -17,8 +17,8 @@ use crate::tree::layer_files::ByteSource;
 use crate::tree::layer_files::OpenedFiles;
 use crate::{Entry, EntryKind, LayerError, LayerFiles, OverlayFormat, Tree, TreePath};
 
-/// The directory, in the layer's own, in which bytes wait that came before their place was known. An archive
-/// cannot hold an entry of this name (it would be a whiteout).
+/// The directory, in the layer's own, in which bytes wait that came before their place was known.
+/// An archive cannot hold an entry of this name (it would be a whiteout).
 pub(crate) const SPOOL: &str = ".wh..dbuild-spool";
 
 /// The file in the spool with this number.
@@ -31,10 +31,11 @@ pub(crate) fn spooled(number: u64) -> String {
 pub struct WrittenLayer {
     /// Its index.
     pub tree: Tree,
-    /// Files of a context that were not, while they were copied, what they had been when the context was walked; as
-    /// paths of the layer. The index tells what was copied.
+    /// Files of a context that were not, while they were copied, what they had been when the
+    /// context was walked; as paths of the layer. The index tells what was copied.
     pub changed: Vec<TreePath>,
-    /// What people should know: device nodes that are in the layer but could not be made on disk here, say.
+    /// What people should know: device nodes that are in the layer but could not be made on disk
+    /// here, say.
     pub notes: Vec<String>,
 }
 
@@ -59,8 +60,8 @@ impl NodeChanges {
     }
 }
 
-/// Writes the draft below `out`, which must be empty (but for the spool), and gives its tree. `top` is what the
-/// root of the file system is, which the directory itself becomes.
+/// Writes the draft below `out`, which must be empty (but for the spool), and gives its tree. `top`
+/// is what the root of the file system is, which the directory itself becomes.
 pub(crate) fn place(
     draft: LayerBuilder<'_>,
     out: &Path,
@@ -228,7 +229,8 @@ impl Materializer<'_> {
             .map_err(LayerError::from)
     }
 
-    /// Hardlinks a file of a snapshot, if the file system lets us and it is the file that its index says.
+    /// Hardlinks a file of a snapshot, if the file system lets us and it is the file that its index
+    /// says.
     fn try_link(&self, root: &Root, path: &TreePath, entry: &Entry) -> Result<bool, LayerError> {
         let stat = match root.stat(path) {
             Err(errno) if disk::is_gone(Some(errno)) => return Err(root.damaged(path, "it is gone")),
@@ -238,7 +240,8 @@ impl Materializer<'_> {
         if stat.kind != FileType::RegularFile || stat.size != size {
             return Err(root.damaged(path, "it has another type or size"));
         }
-        // BestEffort files may be of another owner on disk, so what counts is what the index said when it was asked.
+        // BestEffort files may be of another owner on disk, so what counts is what the index said
+        // when it was asked.
         if stat.mode != entry.mode || stat.mtime != entry.mtime {
             return Ok(false);
         }

@@ -1,5 +1,5 @@
-//! The system calls under everything else: listing, opening, copying and setting metadata below one directory,
-//! without ever following a symlink.
+//! The system calls under everything else: listing, opening, copying and setting metadata below one
+//! directory, without ever following a symlink.
 
 pub(crate) mod export;
 pub(crate) mod hash;
@@ -246,8 +246,8 @@ pub(crate) fn kept_xattrs(fd: impl AsFd) -> Result<Xattrs, Errno> {
     Ok(value.into_iter().map(|value| (CAPABILITY.as_bytes().into(), value)).collect())
 }
 
-/// Gives an open file or directory that was just made its owner, mode, attributes and time, in the order in which
-/// none undoes another. Answers what could not be given and was tolerated.
+/// Gives an open file or directory that was just made its owner, mode, attributes and time, in the
+/// order in which none undoes another. Answers what could not be given and was tolerated.
 pub(crate) fn set_meta(
     fd: impl AsFd,
     entry: &Entry,
@@ -305,8 +305,8 @@ pub(crate) fn times(mtime: Mtime) -> rustix::fs::Timestamps {
     }
 }
 
-/// Copies the bytes of a file of an immutable layer inside the kernel: a reflink where there are any, else
-/// `copy_file_range`, holes kept. Answers how many bytes the copy has.
+/// Copies the bytes of a file of an immutable layer inside the kernel: a reflink where there are
+/// any, else `copy_file_range`, holes kept. Answers how many bytes the copy has.
 pub(crate) fn copy_bytes(from: &File, stat: &Stat, to: &File) -> std::io::Result<u64> {
     const REFLINK: u64 = 64 << 10;
     if stat.size >= REFLINK && rustix::fs::ioctl_ficlone(to, from).is_ok() {
@@ -378,8 +378,8 @@ pub(crate) fn threads() -> usize {
     (*CORES).min(8)
 }
 
-/// Does something with every item, on several threads if there are many, and gives the results in order. The first
-/// error stops the rest.
+/// Does something with every item, on several threads if there are many, and gives the results in
+/// order. The first error stops the rest.
 pub(crate) fn parallel<T: Sync, R: Send, E: Send>(
     items: &[T],
     work: impl Fn(&T) -> Result<R, E> + Sync,

@@ -9,19 +9,21 @@ pub enum OverlayFlavor {
     User,
 }
 
-/// What is done when a file cannot be given its owner on disk, because the user namespace has no such id.
+/// What is done when a file cannot be given its owner on disk, because the user namespace has no
+/// such id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Ownership {
     /// It is an error.
     Exact,
-    /// The file on disk stays with whoever makes it; the index, and so the image, has the right owner. A RUN sees
-    /// the wrong one. [`crate::scan_upper`] takes the owner from the lower layers for files that a RUN changed in
-    /// place; a file that a RUN moves or makes anew is lost to the id that the RUN saw.
+    /// The file on disk stays with whoever makes it; the index, and so the image, has the right
+    /// owner. A RUN sees the wrong one. [`crate::scan_upper`] takes the owner from the lower layers
+    /// for files that a RUN changed in place; a file that a RUN moves or makes anew is lost to the
+    /// id that the RUN saw.
     BestEffort,
 }
 
-/// The form of a layer's directory: overlayfs' own (whiteouts are character devices 0:0, opaque directories have
-/// an attribute), so that it can be mounted as it is.
+/// The form of a layer's directory: overlayfs' own (whiteouts are character devices 0:0, opaque
+/// directories have an attribute), so that it can be mounted as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct OverlayFormat {
     /// The marks.

@@ -16,8 +16,8 @@ use crate::{
     Xattrs,
 };
 
-/// Gives an empty upper directory the mode, owner and time that the root of the lower layers has, so that a mount
-/// shows it.
+/// Gives an empty upper directory the mode, owner and time that the root of the lower layers has,
+/// so that a mount shows it.
 pub fn prepare_upper(upper: &Path, lower: &Stack, form: impl Into<OverlayFormat>) -> Result<(), LayerError> {
     let entry = root_of(lower);
     let root = Root::open(upper, false)?;
@@ -25,16 +25,18 @@ pub fn prepare_upper(upper: &Path, lower: &Stack, form: impl Into<OverlayFormat>
     Ok(())
 }
 
-/// Indexes an overlayfs upper directory after a RUN, when nothing is mounted on it any more. What is the same
-/// as in `lower` (a file that was opened for writing and not changed, a directory in which nothing is left, a whiteout of
-/// nothing) is removed from it. Sockets, which no layer can hold, become whiteouts.
+/// Indexes an overlayfs upper directory after a RUN, when nothing is mounted on it any more. What
+/// is the same as in `lower` (a file that was opened for writing and not changed, a directory in
+/// which nothing is left, a whiteout of nothing) is removed from it. Sockets, which no layer can
+/// hold, become whiteouts.
 ///
-/// Of extended attributes only `security.capability` is kept. The root of the file system is not part of the layer (as in
-/// BuildKit): a RUN that changes its mode changes it for itself, but its owner, which the index then has, holds for the
-/// steps after it.
+/// Of extended attributes only `security.capability` is kept. The root of the file system is not
+/// part of the layer (as in BuildKit): a RUN that changes its mode changes it for itself, but its
+/// owner, which the index then has, holds for the steps after it.
 ///
-/// With [`Ownership::BestEffort`] an owner on disk may stand for another: a file that lies below with an owner that the
-/// disk could not have, and that was copied up with the same owner on disk, keeps the owner of the lower layer's index.
+/// With [`Ownership::BestEffort`] an owner on disk may stand for another: a file that lies below
+/// with an owner that the disk could not have, and that was copied up with the same owner on disk,
+/// keeps the owner of the lower layer's index.
 pub fn scan_upper(upper: &Path, lower: &Stack, form: impl Into<OverlayFormat>) -> Result<Tree, LayerError> {
     let form = form.into();
     let scan = Scan { root: Root::open(upper, false)?, lower, form, lower_roots: open_all(lower, form)? };
@@ -97,7 +99,8 @@ struct UpperEntry {
 }
 
 impl Scan<'_> {
-    /// Everything in the upper directory, in no order, and the directories from which sockets were removed.
+    /// Everything in the upper directory, in no order, and the directories from which sockets were
+    /// removed.
     fn collect(&self) -> Result<(Vec<InUpper>, HashSet<TreePath>), LayerError> {
         let mut found = Vec::new();
         let mut sockets = HashSet::new();
@@ -226,7 +229,8 @@ impl Scan<'_> {
                     .into());
                 }
             }
-            // Symlinks and the like have no attributes of ours; what is known of them is their owner on disk.
+            // Symlinks and the like have no attributes of ours; what is known of them is their
+            // owner on disk.
             _ => read.copied_up = true,
         }
         Ok(read)
@@ -262,9 +266,9 @@ impl Scan<'_> {
         Ok(())
     }
 
-    /// Removes from disk, and from the list, what says nothing. From the bottom up, so that a directory is looked at
-    /// when all in it was.
-    /// The directories that stay keep their times, also those in `touched`, from which something was removed before.
+    /// Removes from disk, and from the list, what says nothing. From the bottom up, so that a
+    /// directory is looked at when all in it was. The directories that stay keep their times, also
+    /// those in `touched`, from which something was removed before.
     fn prune(&self, found: Vec<InUpper>, mut touched: HashSet<TreePath>) -> Result<Vec<InUpper>, LayerError> {
         let mut kept: Vec<InUpper> = Vec::with_capacity(found.len());
         for one in found.into_iter().rev() {
@@ -305,7 +309,8 @@ impl Scan<'_> {
             .map_err(LayerError::from)
     }
 
-    /// Gives the root mode and time of the lower layers' once more, and an entry if the RUN gave it another owner.
+    /// Gives the root mode and time of the lower layers' once more, and an entry if the RUN gave it
+    /// another owner.
     fn root(&self) -> Result<Option<Entry>, Errno> {
         let lower = root_of(self.lower);
         let stat = disk::stat_fd(self.root.fd())?;

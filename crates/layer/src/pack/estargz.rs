@@ -1,11 +1,13 @@
 //! eStargz: a gzip layer of which each file can be read without the rest.
 //!
-//! The format is that of containerd's stargz-snapshotter (`docs/estargz.md` there). The bytes of each file begin a gzip member of their
-//! own, large files one for each [`CHUNK`]. The last entry of the tar is a table of contents in JSON ([`Toc`]), in one
-//! member; the blob ends with an empty member that says where the table's begins. To others it is a gzip layer as any.
-//! No file is fetched before it is asked for, which an entry says that is first in the tar, the landmark.
+//! The format is that of containerd's stargz-snapshotter (`docs/estargz.md` there). The bytes of
+//! each file begin a gzip member of their own, large files one for each [`CHUNK`]. The last entry
+//! of the tar is a table of contents in JSON ([`Toc`]), in one member; the blob ends with an empty
+//! member that says where the table's begins. To others it is a gzip layer as any. No file is
+//! fetched before it is asked for, which an entry says that is first in the tar, the landmark.
 //!
-//! A tar is read and passed on as it is, entry by entry, so layers of others become eStargz in the same way as ours.
+//! A tar is read and passed on as it is, entry by entry, so layers of others become eStargz in the
+//! same way as ours.
 
 use std::io::{self, Read, Write};
 use std::sync::mpsc;
@@ -20,8 +22,8 @@ use crate::pack::estargz_toc::{self, Chunk, Toc};
 use crate::pack::gzip::{self, Feeder, Sink};
 use crate::{Entry, EntryKind, GzipBlocks, LayerError, TreePath, UnpackLimits};
 
-/// How many bytes of a file are one member. Small enough that the blocks of all threads fit into little memory, and that a
-/// reader who wants a few bytes does not have to fetch many.
+/// How many bytes of a file are one member. Small enough that the blocks of all threads fit into
+/// little memory, and that a reader who wants a few bytes does not have to fetch many.
 const CHUNK: usize = 1 << 20;
 const LANDMARK: &[u8] = &[0xf];
 /// How much is passed on at once.
@@ -52,8 +54,8 @@ impl TocInfo {
     }
 }
 
-/// Writes the tar that `produce` writes as eStargz. Gives what `produce` gives, the digest of the tar as it was written, and what is to
-/// be said of it.
+/// Writes the tar that `produce` writes as eStargz. Gives what `produce` gives, the digest of the
+/// tar as it was written, and what is to be said of it.
 pub(crate) fn compress<T: Send>(
     level: u32,
     threads: usize,
@@ -120,8 +122,8 @@ struct TarCopier<'a> {
 }
 
 impl TarCopier<'_> {
-    /// All entries, and not the end of the archive, which comes after the table. The landmark comes first; landmarks and tables
-    /// that are there are left out.
+    /// All entries, and not the end of the archive, which comes after the table. The landmark comes
+    /// first; landmarks and tables that are there are left out.
     fn all(&mut self, tar: impl Read) -> Result<(), LayerError> {
         let mut landmark = Vec::new();
         own_header(LANDMARKS[0], LANDMARK, &mut landmark)?;

@@ -1,7 +1,7 @@
 //! The table of contents of an eStargz layer: JSON, written while the layer is.
 //!
-//! Where a member begins is known when it has been compressed, which is after its entry was written: so room is left for the number, and
-//! blanks before a number are JSON too.
+//! Where a member begins is known when it has been compressed, which is after its entry was
+//! written: so room is left for the number, and blanks before a number are JSON too.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -1,8 +1,9 @@
-//! A gzip writer that compresses blocks side by side. Each block is a gzip member of its own: a file of several members is
-//! what RFC 1952 defines, what `gzip -d`, Go and containerd read, and what eStargz layers are. So a block can be compressed
-//! without knowing the others, its bytes depend on nothing else, and libdeflate can do it, which takes whole
-//! buffers only and is twice as fast as zlib. Blocks that do not shrink are stored, and those that were compressed before
-//! are taken from there.
+//! A gzip writer that compresses blocks side by side. Each block is a gzip member of its own: a
+//! file of several members is what RFC 1952 defines, what `gzip -d`, Go and containerd read, and
+//! what eStargz layers are. So a block can be compressed without knowing the others, its bytes
+//! depend on nothing else, and libdeflate can do it, which takes whole buffers only and is twice as
+//! fast as zlib. Blocks that do not shrink are stored, and those that were compressed before are
+//! taken from there.
 
 use std::io::{self, IoSlice, Write};
 use std::sync::mpsc::{self, Receiver, SyncSender};
@@ -21,7 +22,8 @@ const LEAST_KEPT: usize = 64 << 10;
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
 /// The checksum and the length, at its end.
 const TRAILER: usize = 8;
-/// How much of a block is tried before it is compressed, in each of four places, and how large a block has to be for that.
+/// How much of a block is tried before it is compressed, in each of four places, and how large a
+/// block has to be for that.
 const PROBE: usize = 4 << 10;
 const LEAST_PROBED: usize = 128 << 10;
 
@@ -35,8 +37,9 @@ pub(crate) trait Sink: Write {
         Ok(())
     }
 
-    /// Writes at most so many bytes, of which `fill` puts all into the place it is given. Gives how many these were. Where
-    /// blocks are compressed, the place is in the block, so that large files are not copied once more.
+    /// Writes at most so many bytes, of which `fill` puts all into the place it is given. Gives how
+    /// many these were. Where blocks are compressed, the place is in the block, so that large files
+    /// are not copied once more.
     fn write_with(&mut self, most: usize, fill: &mut Fill<'_>) -> Result<usize, LayerError> {
         let mut bytes = vec![0; most];
         fill(&mut bytes)?;
@@ -72,8 +75,8 @@ enum Member {
     },
 }
 
-/// Compresses what `produce` writes, on `threads` threads beside the producing one and the caller's, which writes to `out`. At most
-/// a few blocks for each thread are in memory.
+/// Compresses what `produce` writes, on `threads` threads beside the producing one and the
+/// caller's, which writes to `out`. At most a few blocks for each thread are in memory.
 pub(crate) fn compress<T: Send>(
     level: u32,
     threads: usize,
@@ -85,8 +88,8 @@ pub(crate) fn compress<T: Send>(
     produced.map(|(produced, _)| produced)
 }
 
-/// [`compress`] with members of at most `block` bytes, for a producer that wants to know them. Gives the offsets at which they begin,
-/// in order, and the end.
+/// [`compress`] with members of at most `block` bytes, for a producer that wants to know them.
+/// Gives the offsets at which they begin, in order, and the end.
 pub(crate) fn compress_members<T: Send>(
     level: u32,
     threads: usize,
@@ -248,7 +251,8 @@ fn worker(level: u32, members: &dyn GzipBlocks, blocks: &Mutex<Receiver<Block>>)
     }
 }
 
-/// One worker's compressor. It begins anew with every block, so the bytes do not depend on which worker has which.
+/// One worker's compressor. It begins anew with every block, so the bytes do not depend on which
+/// worker has which.
 struct Deflate {
     /// `None` stores.
     compressor: Option<Compressor>,
@@ -262,7 +266,8 @@ impl Deflate {
         Self { compressor: level.map(of_level), probe: of_level(1) }
     }
 
-    /// The block as a gzip member: one that was made before, or a new one. To store a block takes less than to look for it.
+    /// The block as a gzip member: one that was made before, or a new one. To store a block takes
+    /// less than to look for it.
     fn done(&mut self, block: Vec<u8>, filled: usize, level: u32, members: &dyn GzipBlocks) -> Done {
         let bytes = &block[..filled];
         if self.compressor.is_none() || self.is_incompressible(bytes) {
@@ -293,8 +298,8 @@ impl Deflate {
         Member::Compressed(out)
     }
 
-    /// Whether a few places of a block do not shrink, not even by a little. Of a block whose bytes are all about as frequent
-    /// one place tells.
+    /// Whether a few places of a block do not shrink, not even by a little. Of a block whose bytes
+    /// are all about as frequent one place tells.
     fn is_incompressible(&mut self, bytes: &[u8]) -> bool {
         if bytes.len() < LEAST_PROBED {
             return false;
@@ -308,11 +313,13 @@ impl Deflate {
     }
 }
 
-/// Whether all bytes are about as frequent as in noise. Where that lets them shrink by a hundredth, they are not.
+/// Whether all bytes are about as frequent as in noise. Where that lets them shrink by a hundredth,
+/// they are not.
 fn is_even(sample: &[u8]) -> bool {
     let mut counts = [0_u32; 256];
     sample.iter().for_each(|byte| counts[usize::from(*byte)] += 1);
-    // Of noise, the sum of all squares is the least there can be and as much again as there are bytes, give or take a little.
+    // Of noise, the sum of all squares is the least there can be and as much again as there are
+    // bytes, give or take a little.
     let squares: u32 = counts.iter().map(|count| count * count).sum();
     let noise = sample.len() * sample.len() / 256 + sample.len();
     squares as usize <= noise + noise / 16

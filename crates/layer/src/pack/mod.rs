@@ -1,10 +1,12 @@
 //! Layers as tar archives, compressed.
 //!
-//! One thread reads files and writes tar blocks, others compress, the caller's writes: in order, with a bounded number of
-//! blocks between them. What is written depends on the tree and the options alone, not on the number of threads.
+//! One thread reads files and writes tar blocks, others compress, the caller's writes: in order,
+//! with a bounded number of blocks between them. What is written depends on the tree and the
+//! options alone, not on the number of threads.
 //!
-//! What is compressed as one block begins with a file, where it can: which files those are is decided by their paths, so
-//! that a file that grew moves the borders of the next few blocks and no others, and `members.rs` knows the rest.
+//! What is compressed as one block begins with a file, where it can: which files those are is
+//! decided by their paths, so that a file that grew moves the borders of the next few blocks and no
+//! others, and `members.rs` knows the rest.
 
 pub(crate) mod estargz;
 pub(crate) mod estargz_toc;
@@ -43,7 +45,8 @@ pub enum Compression {
 pub struct PackOptions {
     /// The compression.
     pub compression: Compression,
-    /// 0 to 9 for gzip and eStargz (default 4: smaller than zlib's 6, in half the time), 1 to 22 for zstd (default 3). Numbers outside are brought inside.
+    /// 0 to 9 for gzip and eStargz (default 4: smaller than zlib's 6, in half the time), 1 to 22
+    /// for zstd (default 3). Numbers outside are brought inside.
     pub level: Option<i32>,
     /// Times after this many seconds since 1970 become it (`SOURCE_DATE_EPOCH`).
     pub clamp_mtime: Option<i64>,
@@ -65,7 +68,8 @@ pub struct PackedTar {
 }
 
 impl Compression {
-    /// The compression of a layer, by the end of its media type, which eStargz has in common with gzip.
+    /// The compression of a layer, by the end of its media type, which eStargz has in common with
+    /// gzip.
     pub fn of_media_type(media_type: &str) -> Self {
         match media_type.rsplit(['+', '.']).next() {
             Some("gzip") => Self::Gzip,
@@ -84,11 +88,13 @@ impl Compression {
     }
 }
 
-/// Writes a layer as a tar, in the order of its index, compressed. The same tree and options give the same bytes,
-/// however many cores there are and wherever the files are. Each file is checked against the index while it is read: a file
-/// that is not what the index says is an error, never part of an image. With gzip and eStargz, what `members` has is not compressed again.
+/// Writes a layer as a tar, in the order of its index, compressed. The same tree and options give
+/// the same bytes, however many cores there are and wherever the files are. Each file is checked
+/// against the index while it is read: a file that is not what the index says is an error, never
+/// part of an image. With gzip and eStargz, what `members` has is not compressed again.
 ///
-/// Extended attributes other than `security.capability` are left out, and so is the root; times are whole seconds.
+/// Extended attributes other than `security.capability` are left out, and so is the root; times are
+/// whole seconds.
 pub fn pack(
     tree: &Tree,
     files: &LayerFiles,
@@ -99,7 +105,8 @@ pub fn pack(
     compress(options, members, out, |sink| write_tree(tree, files, options.clamp_mtime, sink))
 }
 
-/// Writes a layer that is packed already with another compression; the tar, and so its diff_id, stays as it is, but for eStargz.
+/// Writes a layer that is packed already with another compression; the tar, and so its diff_id,
+/// stays as it is, but for eStargz.
 pub fn repack(
     packed: impl Read + Send,
     options: &PackOptions,
@@ -249,8 +256,8 @@ pub(crate) struct Blocks<'a> {
 
 /// How much is passed on at once.
 const PIECE: usize = 256 << 10;
-/// A block that is cut at a file has so many bytes at least: few, so that whatever is drawn is nearly always a border,
-/// wherever the last one was.
+/// A block that is cut at a file has so many bytes at least: few, so that whatever is drawn is
+/// nearly always a border, wherever the last one was.
 const LEAST_BLOCK: usize = 64 << 10;
 /// A file is drawn once in about so many bytes.
 const USUAL_BLOCK: u64 = 400 << 10;
@@ -260,8 +267,9 @@ impl<'a> Blocks<'a> {
         Self { out, buffer: Vec::with_capacity(PIECE * 2), passed: 0 }
     }
 
-    /// An entry follows. Cuts in front of it if it is drawn: by its path, the likelier the larger it is, so that blocks are
-    /// about as large whatever the files are, and one that fills a block alone always begins one.
+    /// An entry follows. Cuts in front of it if it is drawn: by its path, the likelier the larger
+    /// it is, so that blocks are about as large whatever the files are, and one that fills a block
+    /// alone always begins one.
     fn begin(&mut self, entry: &Entry) -> Result<(), LayerError> {
         // Full blocks were cut without asking.
         let block = (self.passed + self.buffer.len()) % gzip::BLOCK;
@@ -339,7 +347,8 @@ impl<'a> Blocks<'a> {
     }
 }
 
-/// Writes several stacks as one tar, each in a directory of its own, which must be different; see [`crate::Stack::write_tar`].
+/// Writes several stacks as one tar, each in a directory of its own, which must be different; see
+/// [`crate::Stack::write_tar`].
 pub fn write_tars(
     parts: &[(TreePath, &crate::Stack)],
     mut out: impl Write,
@@ -360,8 +369,8 @@ pub fn write_tars(
 }
 
 impl crate::Stack {
-    /// Writes all files of the stack as one uncompressed tar, without whiteouts, in the order of their paths. Times
-    /// after `clamp_mtime` seconds since 1970 become it.
+    /// Writes all files of the stack as one uncompressed tar, without whiteouts, in the order of
+    /// their paths. Times after `clamp_mtime` seconds since 1970 become it.
     pub fn write_tar(&self, out: impl Write, clamp_mtime: Option<i64>) -> Result<(), LayerError> {
         write_tars(&[(TreePath::root(), self)], out, clamp_mtime)
     }

@@ -1,8 +1,9 @@
 //! The form in which a [`Tree`] is kept in a file.
 //!
-//! A magic text and a version byte (2 where something else than a file has several names, which version 1 does not know); the number of entries; the entries in order, each path as the length that it
-//! shares with the one before and the rest; the blake3 digest of all bytes before it. Numbers are LEB128, signed
-//! ones zigzag.
+//! A magic text and a version byte (2 where something else than a file has several names, which
+//! version 1 does not know); the number of entries; the entries in order, each path as the length
+//! that it shares with the one before and the rest; the blake3 digest of all bytes before it.
+//! Numbers are LEB128, signed ones zigzag.
 
 use dbuild_digest::ContentDigest;
 
@@ -33,8 +34,8 @@ impl Tree {
         out
     }
 
-    /// The tree that [`Tree::encode`] wrote. Bytes that were cut or changed are an error, and so are trees that
-    /// break a rule of [`Tree::from_entries`].
+    /// The tree that [`Tree::encode`] wrote. Bytes that were cut or changed are an error, and so
+    /// are trees that break a rule of [`Tree::from_entries`].
     pub fn decode(encoded: &[u8]) -> Result<Self, TreeError> {
         let rest = encoded.strip_prefix(MAGIC).ok_or(TreeError::Damaged("it does not begin like one"))?;
         let version = *rest.first().ok_or(TreeError::Damaged("it is cut"))?;

@@ -1,4 +1,5 @@
-//! A layer while it is made: entries in memory, on top of a stack. Nothing is on disk before all is known.
+//! A layer while it is made: entries in memory, on top of a stack. Nothing is on disk before all is
+//! known.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -72,8 +73,8 @@ impl<'a> LayerBuilder<'a> {
         })
     }
 
-    /// Puts something at a path, whatever stands there: a directory merges with a directory, all else is replaced.
-    /// Directories above that are missing are made as `implied` says.
+    /// Puts something at a path, whatever stands there: a directory merges with a directory, all
+    /// else is replaced. Directories above that are missing are made as `implied` says.
     pub(crate) fn put(&mut self, mut node: Node, implied: &Entry) {
         let path = node.entry.path.clone();
         self.make_parents(&path, implied);
@@ -90,8 +91,8 @@ impl<'a> LayerBuilder<'a> {
         self.nodes.put(node);
     }
 
-    /// Brings all directories above a path into this layer: the parent's as they are, missing ones as `implied`
-    /// says (its path does not matter). Answers those that were missing.
+    /// Brings all directories above a path into this layer: the parent's as they are, missing ones
+    /// as `implied` says (its path does not matter). Answers those that were missing.
     pub(crate) fn make_parents(&mut self, path: &TreePath, implied: &Entry) {
         if self.nodes.has_directory_of(path) {
             return;

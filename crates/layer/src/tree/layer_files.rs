@@ -1,8 +1,9 @@
 //! A layer whose files stay where they are copied from.
 //!
-//! A COPY of an image that nobody but the exporter looks into need not be written twice, once as files and once as a blob:
-//! what is in it is decided as for any other ([`crate::copy`]), and its bytes are read from the context when it is packed. Until then
-//! the context can change. Whoever reads compares with the index, and a difference is [`LayerError::Changed`].
+//! A COPY of an image that nobody but the exporter looks into need not be written twice, once as
+//! files and once as a blob: what is in it is decided as for any other ([`crate::copy`]), and its
+//! bytes are read from the context when it is packed. Until then the context can change. Whoever
+//! reads compares with the index, and a difference is [`LayerError::Changed`].
 
 use std::fmt;
 use std::hash::{Hash, Hasher};

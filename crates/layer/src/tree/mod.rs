@@ -56,8 +56,8 @@ pub enum EntryKind {
         /// Of its bytes.
         content: ContentDigest,
     },
-    /// One more name of something in the same layer that is no directory. Its mode, owner, time and attributes
-    /// repeat the target's.
+    /// One more name of something in the same layer that is no directory. Its mode, owner, time and
+    /// attributes repeat the target's.
     Hardlink {
         /// The first path of the group, in order; it has the kind of the group.
         target: TreePath,
@@ -115,8 +115,9 @@ pub enum TreeError {
     Version(u8),
 }
 
-/// The index of one layer (or of a build context): its entries, sorted, each path once, every path's
-/// directories included. An entry for the root is there only if the layer says something about the root.
+/// The index of one layer (or of a build context): its entries, sorted, each path once, every
+/// path's directories included. An entry for the root is there only if the layer says something
+/// about the root.
 #[derive(Debug, Default)]
 pub struct Tree {
     entries: Vec<Entry>,
@@ -171,7 +172,8 @@ impl Tree {
         Some(self.first_name(entry)).filter(|first| matches!(first.kind, EntryKind::File { .. }))
     }
 
-    /// The digest of everything but times. Two layers with the same digest do the same to what is below them.
+    /// The digest of everything but times. Two layers with the same digest do the same to what is
+    /// below them.
     pub fn digest(&self) -> TreeDigest {
         *self.digest.get_or_init(|| {
             let mut framed = Framed::new("dbuild tree", 1);
@@ -278,7 +280,8 @@ impl Entry {
         matches!(self.kind, EntryKind::Dir { .. })
     }
 
-    /// Whether both are the same but for their path and time. A hardlink is not the same as its file.
+    /// Whether both are the same but for their path and time. A hardlink is not the same as its
+    /// file.
     pub fn same_but_path_and_time(&self, other: &Entry) -> bool {
         let Self { path: _, kind, mode, uid, gid, mtime: _, xattrs } = self;
         (kind, mode, uid, gid, xattrs) == (&other.kind, &other.mode, &other.uid, &other.gid, &other.xattrs)

@@ -14,7 +14,8 @@ pub const MAX_PATH: usize = 4096;
 ///
 /// The order is by component: a directory comes before what is in it, and a subtree is contiguous.
 ///
-/// Clones share the bytes: a path stands in the index of a context, in what a COPY selects of it, and in the layer that it makes.
+/// Clones share the bytes: a path stands in the index of a context, in what a COPY selects of it,
+/// and in the layer that it makes.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct TreePath(Arc<[u8]>);
 
@@ -32,8 +33,8 @@ impl TreePath {
         Self::default()
     }
 
-    /// Takes bytes that are clean already: no empty component, no `.` or `..`, no NUL, not absolute,
-    /// no component over 255 bytes, at most [`MAX_PATH`] bytes in all.
+    /// Takes bytes that are clean already: no empty component, no `.` or `..`, no NUL, not
+    /// absolute, no component over 255 bytes, at most [`MAX_PATH`] bytes in all.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, PathError> {
         match fault(bytes) {
             None => Ok(Self(bytes.into())),

@@ -12,7 +12,8 @@ pub(crate) enum PathComponent {
     Other,
 }
 
-/// The one place that knows how a path is followed; `look` says what stands at a path without symlinks.
+/// The one place that knows how a path is followed; `look` says what stands at a path without
+/// symlinks.
 pub(crate) fn resolve_with(
     root: &TreePath,
     path: &[u8],

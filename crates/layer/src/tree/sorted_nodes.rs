@@ -1,5 +1,6 @@
-//! The nodes of a draft by their paths. Copies come in the order of their paths, and there is one for each file of a context:
-//! those are appended to one list, which becomes the layer's index where it stands. The rest goes into a map beside it.
+//! The nodes of a draft by their paths. Copies come in the order of their paths, and there is one
+//! for each file of a context: those are appended to one list, which becomes the layer's index
+//! where it stands. The rest goes into a map beside it.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -42,7 +43,8 @@ impl SortedNodes {
         }
     }
 
-    /// Whether the last one that was appended lies in the same directory: then all directories above are here.
+    /// Whether the last one that was appended lies in the same directory: then all directories
+    /// above are here.
     pub(crate) fn has_directory_of<'a>(&'a self, path: &'a TreePath) -> bool {
         let last = self.appended.last().filter(|_| !self.removed.contains(&(self.appended.len() - 1)));
         let directory_of = |path: &'a TreePath| path.split().map(|(directory, _)| directory);

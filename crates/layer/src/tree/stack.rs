@@ -34,7 +34,8 @@ pub struct Stack {
 pub struct StackEntry<'a> {
     /// The entry; never a whiteout.
     pub entry: &'a Entry,
-    /// The layer that it is in, counted from the lowest. 0 for a root that no layer says anything about.
+    /// The layer that it is in, counted from the lowest. 0 for a root that no layer says anything
+    /// about.
     pub layer: usize,
     /// The layer's index, and where in it the entry is.
     tree: Option<(&'a Tree, usize)>,
@@ -67,7 +68,8 @@ impl Stack {
         Self { layers }
     }
 
-    /// What stands at exactly this path; a symlink on the way hides what is below it, as it does on disk.
+    /// What stands at exactly this path; a symlink on the way hides what is below it, as it does on
+    /// disk.
     pub fn lookup(&self, path: &TreePath) -> Option<StackEntry<'_>> {
         for (layer, StackLayer { tree, .. }) in self.layers.iter().enumerate().rev() {
             if let Ok(at) = tree.position(path) {
@@ -81,9 +83,10 @@ impl Stack {
         path.is_root().then(StackEntry::plain_root)
     }
 
-    /// Follows a path as the kernel would with this stack as the root: absolute or relative to the root,
-    /// `..` stops at the root, symlinks never lead out. `follow_last` says whether a symlink at the end is followed.
-    /// What does not exist is no error (a dangling link leads to where it points).
+    /// Follows a path as the kernel would with this stack as the root: absolute or relative to the
+    /// root, `..` stops at the root, symlinks never lead out. `follow_last` says whether a symlink
+    /// at the end is followed. What does not exist is no error (a dangling link leads to where it
+    /// points).
     pub fn resolve(
         &self,
         path: impl AsRef<[u8]>,
@@ -129,8 +132,8 @@ impl Stack {
         names.into_iter().filter_map(|path| self.lookup(path)).collect()
     }
 
-    /// Everything at and below a path, in order, as the stack shows it. The root is included only if a layer has
-    /// an entry for it.
+    /// Everything at and below a path, in order, as the stack shows it. The root is included only
+    /// if a layer has an entry for it.
     pub fn walk(&self, prefix: &TreePath) -> Vec<StackEntry<'_>> {
         let mut result = Vec::new();
         if !prefix.is_root() && self.lookup(prefix).is_none() {
@@ -182,8 +185,8 @@ impl Stack {
         }
     }
 
-    /// The bytes of a regular file at a path, symlinks followed within the stack; `None` if there is no such
-    /// file or it has more than `limit` bytes.
+    /// The bytes of a regular file at a path, symlinks followed within the stack; `None` if there
+    /// is no such file or it has more than `limit` bytes.
     pub fn read_file(&self, path: impl AsRef<[u8]>, limit: u64) -> Result<Option<Vec<u8>>, LayerError> {
         let resolved = match self.resolve(path, true) {
             Ok(resolved) => resolved,
@@ -220,8 +223,8 @@ impl<'a> StackEntry<'a> {
         Self { entry: &PLAIN_ROOT, layer: 0, tree: None }
     }
 
-    /// The first name of what stands here. Two finds of one layer with the same first name are hard links of
-    /// each other.
+    /// The first name of what stands here. Two finds of one layer with the same first name are hard
+    /// links of each other.
     pub fn first_name(&self) -> &'a Entry {
         self.tree.map_or(self.entry, |(tree, _)| tree.first_name(self.entry))
     }
@@ -246,7 +249,8 @@ impl<'a> StackEntry<'a> {
     }
 }
 
-/// Whether a layer keeps lower layers from showing anything at a path, because of what is above that path.
+/// Whether a layer keeps lower layers from showing anything at a path, because of what is above
+/// that path.
 fn hides_below(tree: &Tree, path: &TreePath) -> bool {
     let hides = |entry: &Entry| entry.kind != EntryKind::Dir { opaque: false };
     path.ancestors().any(|above| tree.get(&above).is_some_and(hides))

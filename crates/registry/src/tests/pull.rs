@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use dbuild_digest::BlobDigest;
 use dbuild_oci::Platform;
 use dbuild_scheduler::BlobSource;
-use dbuild_store::Descriptor;
+use oci_spec::image::Descriptor;
 
 use super::fake::{Content, Fake, Reply, nobody};
 use super::{Bench, amd64, text, words};

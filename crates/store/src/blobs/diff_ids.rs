@@ -1,9 +1,9 @@
 //! Verified pairs of a layer's blob and its diff_id.
 //!
-//! A manifest names a blob, a config names the digest of its uncompressed content, and nothing but unpacking tells whether the two
-//! belong together. A pair stands here once both digests were computed from the same bytes: where a layer was unpacked
-//! after it was pulled, or packed. It is a fact about digests, so it stays true when the blob is gone, and needs no look
-//! at a file.
+//! A manifest names a blob, a config names the digest of its uncompressed content, and nothing but
+//! unpacking tells whether the two belong together. A pair stands here once both digests were
+//! computed from the same bytes: where a layer was unpacked after it was pulled, or packed. It is a
+//! fact about digests, so it stays true when the blob is gone, and needs no look at a file.
 
 use dbuild_digest::BlobDigest;
 use rusqlite::{OptionalExtension as _, Transaction};
@@ -12,7 +12,8 @@ use crate::db::seal;
 use crate::{Store, StoreError};
 
 impl Store {
-    /// The digest of a blob's uncompressed content, if it was ever computed here. A damaged row is none.
+    /// The digest of a blob's uncompressed content, if it was ever computed here. A damaged row is
+    /// none.
     pub fn diff_id(&self, blob: &BlobDigest) -> Option<BlobDigest> {
         let row = self.inner.db.read(|db| {
             db.prepare_cached("SELECT diff_id, seal FROM diff_ids WHERE blob=?1")?

@@ -1,7 +1,8 @@
 //! Where the members of the layers' blobs lie, by what they hold: see [`dbuild_layer::GzipBlocks`].
 //!
-//! The bytes stay in the blobs; a row says where. A row is sealed with a hash of the member, so one that does not fit its blob any
-//! more, because either was damaged or the blob was collected, is as if it were not there.
+//! The bytes stay in the blobs; a row says where. A row is sealed with a hash of the member, so one
+//! that does not fit its blob any more, because either was damaged or the blob was collected, is as
+//! if it were not there.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -41,8 +42,8 @@ impl Store {
 }
 
 impl GzipBlockIndex {
-    /// Remembers the members that were written, once their blob is in the store. They are worth their time and nothing else:
-    /// trouble with them is no error.
+    /// Remembers the members that were written, once their blob is in the store. They are worth
+    /// their time and nothing else: trouble with them is no error.
     pub fn keep(self, blob: &BlobDigest) {
         let rows = self.written.into_inner().unwrap_or_else(PoisonError::into_inner);
         if rows.is_empty() {

@@ -1,9 +1,10 @@
 //! A blob that is read while it comes.
 //!
-//! One thread writes it ([`crate::BlobWriter`]); another follows and reads what is there so far, from the memory that the file
-//! is still in. The writer never waits for the reader, so a slow reader does not hold a connection, and no more of the blob is in
-//! memory than the buffers of both. What is read is not verified until its end was read: the end is only
-//! there once the blob is, with the digest that was expected.
+//! One thread writes it ([`crate::BlobWriter`]); another follows and reads what is there so far,
+//! from the memory that the file is still in. The writer never waits for the reader, so a slow
+//! reader does not hold a connection, and no more of the blob is in memory than the buffers of
+//! both. What is read is not verified until its end was read: the end is only there once the blob
+//! is, with the digest that was expected.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -14,8 +15,8 @@ use dbuild_digest::BlobDigest;
 
 /// Where the writer and the reader of one blob meet. Clones are the same place.
 ///
-/// A blob may be written several times until it is whole: each begin is an *attempt*, numbered from 1. What was read of
-/// an earlier one is worth nothing.
+/// A blob may be written several times until it is whole: each begin is an *attempt*, numbered from
+/// 1. What was read of an earlier one is worth nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Incoming(Arc<SharedIncoming>);
 
@@ -57,7 +58,8 @@ enum IncomingStage {
 }
 
 impl Incoming {
-    /// Waits for an attempt later than this one (0: for the first), to be read from its beginning. `None`: there will be none.
+    /// Waits for an attempt later than this one (0: for the first), to be read from its beginning.
+    /// `None`: there will be none.
     pub fn next(&self, after: u64) -> Option<IncomingReader> {
         let mut state = self.lock();
         loop {
@@ -131,8 +133,8 @@ impl Incoming {
     }
 }
 
-/// Reads one attempt. Waits for bytes that have not come; fails where the attempt is given up. Its end means that the blob is
-/// in the store, verified.
+/// Reads one attempt. Waits for bytes that have not come; fails where the attempt is given up. Its
+/// end means that the blob is in the store, verified.
 #[derive(Debug)]
 pub struct IncomingReader {
     incoming: Incoming,

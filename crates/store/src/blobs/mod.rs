@@ -37,8 +37,9 @@ pub struct BlobWriter {
     done: bool,
 }
 
-/// Reads a blob and fails at its end if the bytes are not those of its digest; the blob is then removed from the store.
-/// What was hashed lately and was not written to since is not hashed again (`hashed.rs`).
+/// Reads a blob and fails at its end if the bytes are not those of its digest; the blob is then
+/// removed from the store. What was hashed lately and was not written to since is not hashed again
+/// (`hashed.rs`).
 #[derive(Debug)]
 pub struct BlobReader {
     store: Store,
@@ -50,7 +51,8 @@ pub struct BlobReader {
     look: Option<Look>,
 }
 
-/// What the database knows of a blob's file; a file that looks otherwise is hashed again before it is believed.
+/// What the database knows of a blob's file; a file that looks otherwise is hashed again before it
+/// is believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct KnownBlob {
     size: u64,
@@ -73,7 +75,8 @@ impl Store {
         Ok(BlobWriter { store, temp, file, hasher, size: 0, behind, shown: None, done: false })
     }
 
-    /// [`Store::blob_writer`] for a blob that is read while it is written: begins an attempt of `incoming`.
+    /// [`Store::blob_writer`] for a blob that is read while it is written: begins an attempt of
+    /// `incoming`.
     pub fn shown_blob_writer(&self, incoming: &Incoming) -> Result<BlobWriter, StoreError> {
         self.blob_writer()?.shown(incoming)
     }
@@ -98,8 +101,9 @@ impl Store {
         writer.commit(None)
     }
 
-    /// The size of a blob that is there and whole, as far as its size and times tell; a file that changed since it was
-    /// stored, or that others put there, is hashed first. A damaged one is removed.
+    /// The size of a blob that is there and whole, as far as its size and times tell; a file that
+    /// changed since it was stored, or that others put there, is hashed first. A damaged one is
+    /// removed.
     pub fn has_blob(&self, digest: &BlobDigest) -> Option<u64> {
         let path = self.blob_path(digest);
         let window = self.window().ok()?;
@@ -146,8 +150,8 @@ impl Store {
         Ok(bytes)
     }
 
-    /// Opens a blob for reading from its beginning to its end. Its bytes are compared with its digest, unless they were
-    /// within the last day and nobody has written to the file since.
+    /// Opens a blob for reading from its beginning to its end. Its bytes are compared with its
+    /// digest, unless they were within the last day and nobody has written to the file since.
     pub fn open_blob(&self, digest: &BlobDigest) -> Result<BlobReader, StoreError> {
         self.open_blob_believing(digest, true)
     }
@@ -172,7 +176,8 @@ impl Store {
         })
     }
 
-    /// Hashes a file that the database does not know (or knows otherwise), and takes it in or removes it.
+    /// Hashes a file that the database does not know (or knows otherwise), and takes it in or
+    /// removes it.
     fn adopt(&self, digest: &BlobDigest, path: &Path) -> Option<u64> {
         let mut reader = self.open_blob_believing(digest, false).ok()?;
         // A reader that meets other bytes than promised removes the blob.
@@ -296,9 +301,9 @@ impl BlobWriter {
         self.size
     }
 
-    /// Publishes the blob. With `expected`, bytes of another digest or size are refused and removed. When this
-    /// returns, the blob is there whole for every process; it survives a crash of the machine once it is tagged or
-    /// [`Store::make_durable`] has run.
+    /// Publishes the blob. With `expected`, bytes of another digest or size are refused and
+    /// removed. When this returns, the blob is there whole for every process; it survives a crash
+    /// of the machine once it is tagged or [`Store::make_durable`] has run.
     pub fn commit(mut self, expected: Option<&(BlobDigest, u64)>) -> Result<(BlobDigest, u64), StoreError> {
         let digest = self.hasher.take().unwrap_or_default().finish();
         if let Some((wanted, size)) = expected
@@ -355,7 +360,8 @@ impl BlobReader {
         self.size
     }
 
-    /// Writes the whole blob. Fails at its end, as reading does, if the bytes were not those of its digest.
+    /// Writes the whole blob. Fails at its end, as reading does, if the bytes were not those of its
+    /// digest.
     pub fn copy_to(mut self, out: &mut dyn Write) -> io::Result<u64> {
         let Some(mut hasher) = self.hasher.take_if(|_| self.size >= LARGE) else {
             let mut buffer = vec![0; PIECE.min(usize::try_from(self.size).unwrap_or(PIECE)).max(1)];

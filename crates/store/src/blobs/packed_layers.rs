@@ -10,7 +10,8 @@ use crate::blobs::diff_ids::put_diff_id;
 use crate::db::{read_back, seal};
 use crate::{Store, StoreError};
 
-/// How a layer was packed, as a short text: `gzip-6`, `zstd-3-clamp1700000000`. Equal texts mean equal bytes.
+/// How a layer was packed, as a short text: `gzip-6`, `zstd-3-clamp1700000000`. Equal texts mean
+/// equal bytes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PackKey(pub String);
 
@@ -58,8 +59,8 @@ impl Store {
         keys.ok()?.iter().find_map(|key| self.packed(snapshot, key))
     }
 
-    /// Remembers a snapshot's layer in this form; its blob must be in the store, and both of its digests computed
-    /// here.
+    /// Remembers a snapshot's layer in this form; its blob must be in the store, and both of its
+    /// digests computed here.
     pub fn put_packed(
         &self,
         snapshot: &SnapshotId,

@@ -1,13 +1,15 @@
 //! Blobs whose files are what they were when their bytes were hashed last.
 //!
-//! Whoever reads a blob compares it with its digest, and for a build that finds everything in the store this is most of the
-//! work. So it is remembered what a file looked like when it was hashed, and a file that looks so still is not hashed
-//! again: whoever writes to a file leaves another ctime, which no call sets back. What no look tells is a disk that loses
-//! bits; therefore a blob is believed for a day, and only until the machine starts again.
+//! Whoever reads a blob compares it with its digest, and for a build that finds everything in the
+//! store this is most of the work. So it is remembered what a file looked like when it was hashed,
+//! and a file that looks so still is not hashed again: whoever writes to a file leaves another
+//! ctime, which no call sets back. What no look tells is a disk that loses bits; therefore a blob
+//! is believed for a day, and only until the machine starts again.
 //!
-//! *Racy times.* A file that is written to within the same tick of the clock keeps its ctime. A blob that was found is
-//! noted only if its ctime lay back by more than that when hashing began; one that was just made has, until it is renamed to its
-//! place, no name under which others could write to it.
+//! *Racy times.* A file that is written to within the same tick of the clock keeps its ctime. A
+//! blob that was found is noted only if its ctime lay back by more than that when hashing began;
+//! one that was just made has, until it is renamed to its place, no name under which others could
+//! write to it.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -81,7 +83,8 @@ impl Store {
         !is_late && sealed == look.seal(digest, &self.inner.boot, at_ms)
     }
 
-    /// Notes that a blob was hashed when its file looked so. Trouble with it costs time, and is no error.
+    /// Notes that a blob was hashed when its file looked so. Trouble with it costs time, and is no
+    /// error.
     pub(crate) fn note_hashed(&self, digest: &BlobDigest, look: &Look) {
         if look.size < SMALLEST {
             return;

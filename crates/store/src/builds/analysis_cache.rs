@@ -1,6 +1,8 @@
-//! What was found out about something that does not change, so that nobody has to find it out again.
+//! What was found out about something that does not change, so that nobody has to find it out
+//! again.
 //!
-//! Memos are worth their time and nothing else: one that is lost is found out again, and trouble with them is no error.
+//! Memos are worth their time and nothing else: one that is lost is found out again, and trouble
+//! with them is no error.
 
 use dbuild_digest::BlobDigest;
 use dbuild_support::time::now_ms;

@@ -1,8 +1,9 @@
 //! The journal: the events of all builds.
 //!
-//! An emitter adds its event to what has gathered and goes on; one thread a build writes what has gathered in one transaction,
-//! at the latest 50 ms after it happened. A process that is killed loses those 50 ms of its journal, and nothing else.
-//! Progress within a step is shown and not kept, and of each step's output the first 16 MiB are kept.
+//! An emitter adds its event to what has gathered and goes on; one thread a build writes what has
+//! gathered in one transaction, at the latest 50 ms after it happened. A process that is killed
+//! loses those 50 ms of its journal, and nothing else. Progress within a step is shown and not
+//! kept, and of each step's output the first 16 MiB are kept.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -57,8 +58,9 @@ pub struct JournalWriter {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Where emitters and the writer meet. The writer is woken for the first event of a batch and when it need wait no longer, not
-/// for each: a build that changes nothing has as many events as others, and little else to do.
+/// Where emitters and the writer meet. The writer is woken for the first event of a batch and when
+/// it need wait no longer, not for each: a build that changes nothing has as many events as others,
+/// and little else to do.
 #[derive(Debug, Default)]
 struct EventQueue {
     gathered: Mutex<PendingEvents>,

@@ -1,9 +1,11 @@
-//! The collection after a build: bounded in time, and begun only where the database says that there is something to do.
+//! The collection after a build: bounded in time, and begun only where the database says that there
+//! is something to do.
 //!
-//! Whoever waits for a build waits for this, too. So sizes are those of the database, which counts files that snapshots share more than
-//! once. Only cache mounts are walked through, those that were used since the last time, and for a part of the time alone; of one that
-//! is too large for that, what was counted stands. What is not done when the time is over is left: rows for the next collection
-//! to choose again, directories without rows as orphans, which are a reason to collect.
+//! Whoever waits for a build waits for this, too. So sizes are those of the database, which counts
+//! files that snapshots share more than once. Only cache mounts are walked through, those that were
+//! used since the last time, and for a part of the time alone; of one that is too large for that,
+//! what was counted stands. What is not done when the time is over is left: rows for the next
+//! collection to choose again, directories without rows as orphans, which are a reason to collect.
 
 use std::fs;
 use std::time::{Duration, Instant};

@@ -64,7 +64,8 @@ pub struct DiskUsage {
 /// A row of `snapshots` with the step that made it.
 pub(crate) struct SnapshotRow {
     pub(crate) id: String,
-    /// It was pulled. What a step made here is not, although an image that was built here may begin with it.
+    /// It was pulled. What a step made here is not, although an image that was built here may begin
+    /// with it.
     pub(crate) is_base: bool,
     pub(crate) size: u64,
     pub(crate) created_ms: u64,
@@ -129,8 +130,8 @@ impl Store {
         Ok(Walk::default().size(self.root()).on("read", self.root())?)
     }
 
-    /// The bytes of everything as the database knows it: quick, and too little only by cache mounts that were not measured to their
-    /// end and by directories.
+    /// The bytes of everything as the database knows it: quick, and too little only by cache mounts
+    /// that were not measured to their end and by directories.
     pub(crate) fn estimated_size(&self) -> Result<u64, StoreError> {
         let known = self.inner.db.read(|db| {
             let sum = |query| db.query_row(query, [], |row| row.get::<_, i64>(0)).map(uint);
@@ -252,7 +253,8 @@ struct Walk {
 }
 
 impl Walk {
-    /// What a path and all below it take, as far as it was not counted. What vanishes meanwhile takes nothing.
+    /// What a path and all below it take, as far as it was not counted. What vanishes meanwhile
+    /// takes nothing.
     fn size(&mut self, path: &Path) -> io::Result<u64> {
         let mut sum = 0;
         let mut stack: Vec<PathBuf> = vec![path.to_owned()];

@@ -1,13 +1,15 @@
 //! Notes of what is used, gathered.
 //!
-//! A build that finds everything in the cache would write two rows for each step, each in a transaction of its own. Here the
-//! uses are gathered and written together, at the latest [`PATIENCE`] after the first of them.
+//! A build that finds everything in the cache would write two rows for each step, each in a
+//! transaction of its own. Here the uses are gathered and written together, at the latest
+//! [`PATIENCE`] after the first of them.
 //!
-//! A collector must not remove what is used and not noted yet. So the first use opens a *window*: `publish.lock`, held
-//! shared, which a collector holds alone while it removes. It is opened before the row is looked at and closed when the
-//! notes are written, so whatever a look-up found is there until its use is in the database; after that the collector sees
-//! that the row has changed since it was chosen. A process that is killed loses its last notes, and with them
-//! its need for what they protect.
+//! A collector must not remove what is used and not noted yet. So the first use opens a *window*:
+//! `publish.lock`, held shared, which a collector holds alone while it removes. It is opened before
+//! the row is looked at and closed when the notes are written, so whatever a look-up found is there
+//! until its use is in the database; after that the collector sees that the row has changed since
+//! it was chosen. A process that is killed loses its last notes, and with them its need for what
+//! they protect.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -109,7 +111,8 @@ impl LastUsed {
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes the leases protect whatever there is, until they end: a lease that says nothing does. It needs no space.
+    /// Makes the leases protect whatever there is, until they end: a lease that says nothing does.
+    /// It needs no space.
     pub(crate) fn protect_everything(&self) {
         for (_, path) in self.leases().iter() {
             let emptied = File::options().write(true).open(path).and_then(|file| file.set_len(0));

@@ -1,18 +1,19 @@
 //! What a running build uses is not collected.
 //!
-//! A lease is a file in `leases/` that says when it began and is locked for as long as its holder lives. Whatever is
-//! looked up or put while a lease is held gets a `last_used` that is not before the lease's beginning, in the same
-//! transaction as the look-up. A collector reads the beginning of every living lease, and leaves alone what was used
-//! since the oldest of them.
+//! A lease is a file in `leases/` that says when it began and is locked for as long as its holder
+//! lives. Whatever is looked up or put while a lease is held gets a `last_used` that is not before
+//! the lease's beginning, in the same transaction as the look-up. A collector reads the beginning
+//! of every living lease, and leaves alone what was used since the oldest of them.
 //!
-//! The race: a build may begin, and find a result, after the collector has read the leases and chosen that result.
-//! Then the result's `last_used` has changed, and the collector, which deletes in one transaction and only rows whose
-//! `last_used` is still what it saw, skips it. If the deletion comes first, the look-up finds nothing: a miss. A lease begins
-//! a millisecond after its making, so that "changed" is true even within one tick of the clock.
+//! The race: a build may begin, and find a result, after the collector has read the leases and
+//! chosen that result. Then the result's `last_used` has changed, and the collector, which deletes
+//! in one transaction and only rows whose `last_used` is still what it saw, skips it. If the
+//! deletion comes first, the look-up finds nothing: a miss. A lease begins a millisecond after its
+//! making, so that "changed" is true even within one tick of the clock.
 //!
-//! A use that cannot be written (the disk is full) would protect nothing. Then the lease is made empty, which takes no space, before
-//! the window of the use is closed: such a lease protects everything. The collector reads the leases once more when no window
-//! is open (see `uses.rs`).
+//! A use that cannot be written (the disk is full) would protect nothing. Then the lease is made
+//! empty, which takes no space, before the window of the use is closed: such a lease protects
+//! everything. The collector reads the leases once more when no window is open (see `uses.rs`).
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -49,7 +50,8 @@ impl Store {
         Ok(Lease { store: self.clone(), path, _file: file })
     }
 
-    /// When the oldest living lease began; `u64::MAX` when there is none. Files of the dead are removed.
+    /// When the oldest living lease began; `u64::MAX` when there is none. Files of the dead are
+    /// removed.
     pub(crate) fn oldest_lease_ms(&self) -> Result<u64, StoreError> {
         let dir = self.room("leases");
         let mut oldest = u64::MAX;

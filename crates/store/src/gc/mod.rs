@@ -1,8 +1,9 @@
 //! Collection: what goes when space is short.
 //!
-//! Candidates are chosen from what the leases leave free (see `leases.rs`), then deleted in batches: the database's
-//! rows in one transaction, re-checked, then the files, renamed away while nobody can publish (`publish.lock`) and removed
-//! afterwards. Whoever dies in between leaves files without rows, which the next collection removes as orphans.
+//! Candidates are chosen from what the leases leave free (see `leases.rs`), then deleted in
+//! batches: the database's rows in one transaction, re-checked, then the files, renamed away while
+//! nobody can publish (`publish.lock`) and removed afterwards. Whoever dies in between leaves files
+//! without rows, which the next collection removes as orphans.
 
 pub(crate) mod after_build;
 pub(crate) mod disk_usage;
@@ -39,15 +40,16 @@ pub struct PruneOptions {
     pub keep_size: Option<u64>,
     /// Remove what was not used for so long.
     pub keep_for: Option<Duration>,
-    /// Without `keep_size` and `keep_for`: remove the layers of base images and the cache mounts, too, and the journal of
-    /// finished builds.
+    /// Without `keep_size` and `keep_for`: remove the layers of base images and the cache mounts,
+    /// too, and the journal of finished builds.
     pub all: bool,
     /// The order; `None` is [`dbuild_cache::default_policy`].
     pub policy: Option<&'static dyn Policy>,
     /// Remove nothing; say what would go. Sizes are then estimated.
     pub dry_run: bool,
-    /// Stop after so long, even if not everything is done; the next collection goes on. Sizes are then what the database
-    /// says, nothing is walked through to measure it, and for a size the journal is left alone.
+    /// Stop after so long, even if not everything is done; the next collection goes on. Sizes are
+    /// then what the database says, nothing is walked through to measure it, and for a size the
+    /// journal is left alone.
     pub deadline: Option<Duration>,
 }
 
@@ -169,8 +171,8 @@ impl Store {
         })
     }
 
-    /// Removes candidates in the policy's order until the store is small enough or nothing is left. What a candidate really
-    /// frees is known afterwards (files may be shared), hence the rounds.
+    /// Removes candidates in the policy's order until the store is small enough or nothing is left.
+    /// What a candidate really frees is known afterwards (files may be shared), hence the rounds.
     fn shrink_to(
         &self,
         keep: u64,
@@ -213,8 +215,8 @@ impl Store {
         }
     }
 
-    /// Everything that no lease protects and no name refers to. Where time is `bounded`, cache mounts are as large as they were when
-    /// they were measured last.
+    /// Everything that no lease protects and no name refers to. Where time is `bounded`, cache
+    /// mounts are as large as they were when they were measured last.
     fn candidates(&self, bounded: bool) -> Result<Vec<Candidate>, StoreError> {
         let leased = self.oldest_lease_ms()?;
         let tagged = self.blobs_of_images()?;
@@ -319,7 +321,8 @@ impl Store {
         Ok(removed)
     }
 
-    /// Removes files that no row knows: left by a collector or a publisher that was killed, or by a database that was lost.
+    /// Removes files that no row knows: left by a collector or a publisher that was killed, or by a
+    /// database that was lost.
     fn remove_orphans(&self, in_time: &dyn Fn() -> bool) -> Result<(), StoreError> {
         let leased = self.oldest_lease_ms()?;
         let lock = self.stop_publishing()?;
@@ -349,7 +352,8 @@ impl Store {
         trash.iter().try_for_each(|path| self.discard(path, in_time))
     }
 
-    /// Removes what was moved away. What there is no time for becomes an orphan, which the next collection removes.
+    /// Removes what was moved away. What there is no time for becomes an orphan, which the next
+    /// collection removes.
     pub(crate) fn discard(&self, path: &Path, in_time: &dyn Fn() -> bool) -> Result<(), StoreError> {
         match remove_tree_while(path, in_time) {
             Ok(true) => Ok(()),
@@ -414,8 +418,9 @@ impl Store {
         }
     }
 
-    /// Drops pieces of ingredients that no record has, and gives free pages back to the file system; as many as
-    /// can be had without waiting for others where time is `bounded`. What is left is no harm.
+    /// Drops pieces of ingredients that no record has, and gives free pages back to the file
+    /// system; as many as can be had without waiting for others where time is `bounded`. What is
+    /// left is no harm.
     fn shrink_database(&self, bounded: bool, in_time: &dyn Fn() -> bool) {
         if !in_time() {
             return;

@@ -1,8 +1,9 @@
 //! Mending what keeps a store from being opened.
 //!
-//! A store that can be opened mends itself, or is verified ([`Store::verify`]). Before that come the files that opening needs: a
-//! `format` that says nothing, a directory where a file should be. They are only touched by who asks for it, since a build
-//! must not take a damaged `format` for its own.
+//! A store that can be opened mends itself, or is verified ([`Store::verify`]). Before that come
+//! the files that opening needs: a `format` that says nothing, a directory where a file should be.
+//! They are only touched by who asks for it, since a build must not take a damaged `format` for its
+//! own.
 
 use std::fs;
 use std::io;
@@ -30,7 +31,8 @@ impl Store {
     }
 }
 
-/// Removes what is no file where a file belongs, and what is no directory where a directory does. It is made anew.
+/// Removes what is no file where a file belongs, and what is no directory where a directory does.
+/// It is made anew.
 fn mend_kinds(dir: &Path, findings: &mut Vec<Finding>) -> Result<(), StoreError> {
     let database = ["dbuild.db", "dbuild.db-wal", "dbuild.db-shm"];
     let files = FILES.iter().chain(&database).map(|name| (*name, false));
@@ -52,7 +54,8 @@ fn mend_kinds(dir: &Path, findings: &mut Vec<Finding>) -> Result<(), StoreError>
     Ok(())
 }
 
-/// Removes a `format` that says nothing; opening makes another. One that is right stays, also one of a newer dbuild.
+/// Removes a `format` that says nothing; opening makes another. One that is right stays, also one
+/// of a newer dbuild.
 fn mend_format(dir: &Path, flavor: OverlayFlavor, findings: &mut Vec<Finding>) -> Result<(), StoreError> {
     let path = dir.join("format");
     let problem = match format::read_format(&path)? {

@@ -1,9 +1,10 @@
 //! Room for a collection on a full disk.
 //!
-//! Without a few blocks and inodes no process can make its directory in `tmp/`, and SQLite can delete no row. So a store keeps some
-//! files that say nothing, in `reserve/`. `dbuild cache prune` removes them where the file system has next to nothing left, before it
-//! opens the store; whoever opens the store when there is space again makes them anew. Nothing depends on them: whoever is killed in
-//! between leaves a store without a reserve.
+//! Without a few blocks and inodes no process can make its directory in `tmp/`, and SQLite can
+//! delete no row. So a store keeps some files that say nothing, in `reserve/`. `dbuild cache prune`
+//! removes them where the file system has next to nothing left, before it opens the store; whoever
+//! opens the store when there is space again makes them anew. Nothing depends on them: whoever is
+//! killed in between leaves a store without a reserve.
 
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt as _;
@@ -23,8 +24,9 @@ use crate::{Store, StoreError};
 const FILES: u64 = 16;
 
 impl Store {
-    /// Gives the reserve of the store in a directory back to the file system, with what dead processes left in `tmp/`, if there
-    /// is no space or no inode left. To be called before the store is opened, by who is going to collect.
+    /// Gives the reserve of the store in a directory back to the file system, with what dead
+    /// processes left in `tmp/`, if there is no space or no inode left. To be called before the
+    /// store is opened, by who is going to collect.
     pub fn make_room(dir: &Path) -> Result<(), StoreError> {
         if !dir.join("format").exists() || has_free(dir, RESERVE_BYTES, FILES)? {
             return Ok(());
@@ -40,7 +42,8 @@ impl Store {
         Ok(())
     }
 
-    /// Makes the reserve where there is none and space enough; whether it did. The store can do without.
+    /// Makes the reserve where there is none and space enough; whether it did. The store can do
+    /// without.
     pub(crate) fn keep_reserve(&self) -> bool {
         let place = self.room(RESERVE);
         if place.exists() || !matches!(has_free(self.root(), 8 * RESERVE_BYTES, 8 * FILES), Ok(true)) {
@@ -56,8 +59,8 @@ impl Store {
         made.is_ok()
     }
 
-    /// Removes the reserve, for a limit that leaves no room for it; the bytes on disk that it took. The next one who opens the store
-    /// makes it anew.
+    /// Removes the reserve, for a limit that leaves no room for it; the bytes on disk that it took.
+    /// The next one who opens the store makes it anew.
     pub(crate) fn give_reserve_up(&self) -> Result<u64, StoreError> {
         let place = self.room(RESERVE);
         let size = size_of(&place);
@@ -75,7 +78,8 @@ fn fill(dir: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Whether the file system has so much for everybody. One without a number of inodes has enough of them.
+/// Whether the file system has so much for everybody. One without a number of inodes has enough of
+/// them.
 fn has_free(dir: &Path, bytes: u64, inodes: u64) -> Result<bool, StoreError> {
     let stat = statvfs(dir).map_err(std::io::Error::from).on("read", dir)?;
     let free = stat.f_bavail.saturating_mul(stat.f_frsize);

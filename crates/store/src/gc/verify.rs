@@ -51,8 +51,9 @@ const SEALED: [(&str, &[&str], &str); 7] = [
 const STRANGE_FOR: Duration = Duration::from_secs(3600);
 
 impl Store {
-    /// Reads every blob and every file of every snapshot and compares them with their digests, and the database with itself. With
-    /// `repair`, what is damaged is dropped: it is a miss from then on.
+    /// Reads every blob and every file of every snapshot and compares them with their digests, and
+    /// the database with itself. With `repair`, what is damaged is dropped: it is a miss from then
+    /// on.
     pub fn verify(&self, repair: bool) -> Result<VerifyReport, StoreError> {
         let mut report = VerifyReport::default();
         self.verify_database(repair, &mut report)?;

@@ -1,4 +1,5 @@
-//! What servers said of files that builds fetched, so that they can be asked whether a file has changed.
+//! What servers said of files that builds fetched, so that they can be asked whether a file has
+//! changed.
 
 use dbuild_digest::{BlobDigest, Framed};
 use dbuild_support::time::now_ms;

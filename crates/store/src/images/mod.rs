@@ -1,7 +1,8 @@
 //! Images by name: `index.json` of the OCI layout.
 //!
-//! `index.json` is the truth, so that other tools can read the images and may write some, too. It is changed under a
-//! lock and replaced by a rename. The database keeps a copy of the names for the case that the file is damaged.
+//! `index.json` is the truth, so that other tools can read the images and may write some, too. It
+//! is changed under a lock and replaced by a rename. The database keeps a copy of the names for the
+//! case that the file is damaged.
 
 pub(crate) mod downloads;
 pub(crate) mod resolved_references;
@@ -24,7 +25,8 @@ use crate::{Store, StoreError};
 /// A name and what it stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageEntry {
-    /// The name in full: `docker.io/library/app:latest`. Empty for an image that another tool wrote without one.
+    /// The name in full: `docker.io/library/app:latest`. Empty for an image that another tool wrote
+    /// without one.
     pub name: String,
     /// The manifest, or the index of several.
     pub descriptor: Descriptor,
@@ -45,8 +47,8 @@ const LARGEST_MANIFEST: u64 = 8 << 20;
 const DEEPEST: usize = 4;
 
 impl Store {
-    /// Gives an image a name; an image that had the name loses it. All blobs of the image must be in the store; they, and the
-    /// name, survive a crash of the machine when this returns.
+    /// Gives an image a name; an image that had the name loses it. All blobs of the image must be
+    /// in the store; they, and the name, survive a crash of the machine when this returns.
     pub fn tag(&self, name: &str, descriptor: &Descriptor) -> Result<(), StoreError> {
         let path = self.room("index.json");
         let mut entry = serde_json::to_value(descriptor).map_err(io::Error::from).on("write", &path)?;
@@ -82,7 +84,7 @@ impl Store {
     }
 
     /// Takes a name away; false if nobody had it. The blobs stay until they are collected.
-    pub fn untag(&self, name: &str) -> Result<bool, StoreError> {
+    pub(crate) fn untag(&self, name: &str) -> Result<bool, StoreError> {
         let mut found = false;
         self.change_index(|manifests| {
             let before = manifests.len();
@@ -93,7 +95,8 @@ impl Store {
         Ok(found)
     }
 
-    /// Removes an image: the one name that is given, or, given an id, all its names. The names that are gone.
+    /// Removes an image: the one name that is given, or, given an id, all its names. The names that
+    /// are gone.
     pub fn remove_image(&self, name_or_id: &str) -> Result<Vec<String>, StoreError> {
         let entry = self.image(name_or_id)?;
         let by_name = !entry.name.is_empty() && spellings(name_or_id).contains(&entry.name);
@@ -145,8 +148,8 @@ impl Store {
         Ok(manifests.into_iter().filter_map(entry).collect())
     }
 
-    /// An image by its name (`app` finds `docker.io/library/app:latest`), or by the beginning of the digest of its
-    /// manifest or config.
+    /// An image by its name (`app` finds `docker.io/library/app:latest`), or by the beginning of
+    /// the digest of its manifest or config.
     pub fn image(&self, name_or_id: &str) -> Result<ImageEntry, StoreError> {
         let images = self.images()?;
         for name in spellings(name_or_id) {
@@ -184,8 +187,9 @@ impl Store {
         Err(StoreError::NoSuchImage { name: name_or_id.chars().take(256).collect(), hint })
     }
 
-    /// All blobs of an image, the manifest's (or index's) own first. One that is missing or damaged is an error.
-    pub fn blobs_of(&self, digest: &BlobDigest) -> Result<Vec<BlobDigest>, StoreError> {
+    /// All blobs of an image, the manifest's (or index's) own first. One that is missing or damaged
+    /// is an error.
+    pub(crate) fn blobs_of(&self, digest: &BlobDigest) -> Result<Vec<BlobDigest>, StoreError> {
         let mut found = Vec::new();
         self.collect_blobs(digest, 0, &mut found)?;
         for digest in &found {
@@ -205,7 +209,8 @@ impl Store {
         Ok(found.into_iter().collect())
     }
 
-    /// Makes an `index.json` that is missing, and replaces one that is damaged by what the database remembers.
+    /// Makes an `index.json` that is missing, and replaces one that is damaged by what the database
+    /// remembers.
     pub(crate) fn repair_index(&self) -> Result<(), StoreError> {
         let path = self.room("index.json");
         if path.exists() && self.read_index()?.is_some() {
@@ -239,7 +244,8 @@ impl Store {
         manifest["config"]["digest"].as_str()?.parse().ok()
     }
 
-    /// The annotations that a manifest gives to its layers, by their blobs. None, where it cannot be read.
+    /// The annotations that a manifest gives to its layers, by their blobs. None, where it cannot
+    /// be read.
     pub fn layer_annotations(&self, manifest: &BlobDigest) -> BTreeMap<BlobDigest, BTreeMap<String, String>> {
         let manifest = self.read_blob(manifest, LARGEST_MANIFEST).ok();
         let manifest = manifest.and_then(|bytes| ImageManifest::from_reader(bytes.as_slice()).ok());

@@ -1,7 +1,8 @@
 //! How long lists of ingredients are kept: in pieces that lists share.
 //!
-//! A COPY of 20,000 files has 20,000 ingredients, and its next version differs in one. A list is cut where its content says
-//! so, each piece is kept once under its digest, and so a version costs one piece and a list of digests.
+//! A COPY of 20,000 files has 20,000 ingredients, and its next version differs in one. A list is
+//! cut where its content says so, each piece is kept once under its digest, and so a version costs
+//! one piece and a list of digests.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -87,7 +88,8 @@ pub(crate) fn pack_chunks(list: &(impl IngredientList + ?Sized), wanted: &HashSe
         fn ended(&mut self, id: Option<ChunkId>) {
             let Some(id) = id else { return };
             if self.wanted.contains(&id) && !self.packed.contains_key(&id) {
-                // Of texts alone, into memory: neither can fail. What is missing all the same is an error when it is stored.
+                // Of texts alone, into memory: neither can fail. What is missing all the same is an
+                // error when it is stored.
                 let json = serde_json::to_vec(&self.items).unwrap_or_default();
                 self.packed.extend(zstd::bulk::compress(&json, 1).ok().map(|packed| (id, packed)));
             }

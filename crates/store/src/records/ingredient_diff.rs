@@ -1,9 +1,11 @@
 //! What two lists of ingredients do not have in common, without reading what they have.
 //!
-//! Lists are kept in pieces that are cut where their content says so ([`crate::records::ingredient_chunks`]), and the next version of a COPY of
-//! 200,000 files has all but one of them. A piece of both is neither read nor held: the paths in it are the same, with the
-//! same contents, and in the same order. What is left is short, and says all that the whole lists would: every ingredient
-//! that is no path, and every path of a name that the rest of one of them has.
+//! Lists are kept in pieces that are cut where their content says so
+//! ([`crate::records::ingredient_chunks`]), and the next version of a COPY of 200,000 files has all
+//! but one of them. A piece of both is neither read nor held: the paths in it are the same, with
+//! the same contents, and in the same order. What is left is short, and says all that the whole
+//! lists would: every ingredient that is no path, and every path of a name that the rest of one of
+//! them has.
 
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{HashMap, HashSet};
@@ -50,7 +52,8 @@ impl Outline {
         outlining.outline
     }
 
-    /// What is left of the list that has these pieces and of the one of this outline. `None` if a piece cannot be read.
+    /// What is left of the list that has these pieces and of the one of this outline. `None` if a
+    /// piece cannot be read.
     pub(crate) fn apart(
         &self,
         before: &[ChunkId],

@@ -30,7 +30,8 @@ pub struct Record {
     pub definition: StepKey,
     /// The instruction, on one line.
     pub text: String,
-    /// What the step contained when the record was made: the chain of layers up to it. See [`Record::output_on`].
+    /// What the step contained when the record was made: the chain of layers up to it. See
+    /// [`Record::output_on`].
     pub output: TreeDigest,
     /// The digest of the step's own layer; for a step without a parent, its output.
     pub layer: TreeDigest,
@@ -38,17 +39,18 @@ pub struct Record {
     pub layer_is_empty: bool,
     /// The layer, unpacked. `None` where there is nothing to unpack.
     pub snapshot: Option<SnapshotId>,
-    /// The name of the stage that the step stood in when the record was made; of two records that are equally near to a step,
-    /// the one of its own stage is its earlier version. Empty in records of earlier versions.
+    /// The name of the stage that the step stood in when the record was made; of two records that
+    /// are equally near to a step, the one of its own stage is its earlier version. Empty in
+    /// records of earlier versions.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub stage: String,
-    /// What the step stood on and took from: the parent, then the sources in the order of the plan. For
-    /// explanations; empty in records of earlier versions.
+    /// What the step stood on and took from: the parent, then the sources in the order of the plan.
+    /// For explanations; empty in records of earlier versions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inputs: Vec<Origin>,
-    /// What those inputs contained that the strategy knows by their keys alone, in the order in which it asked for them.
-    /// Such a key can lead to another result later (`--no-cache-filter`), and then this record is of no use. Empty in
-    /// records of earlier versions, which are believed.
+    /// What those inputs contained that the strategy knows by their keys alone, in the order in
+    /// which it asked for them. Such a key can lead to another result later (`--no-cache-filter`),
+    /// and then this record is of no use. Empty in records of earlier versions, which are believed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub made_from: Vec<TreeDigest>,
     /// How long the step took, in milliseconds.
@@ -62,8 +64,9 @@ pub struct Record {
 }
 
 impl Record {
-    /// What the step contains on this parent. It differs from [`Record::output`] where the key does not say what the
-    /// parent contains: for `COPY --link`, and under strategies that know parents by key.
+    /// What the step contains on this parent. It differs from [`Record::output`] where the key does
+    /// not say what the parent contains: for `COPY --link`, and under strategies that know parents
+    /// by key.
     pub fn output_on(&self, parent: TreeDigest) -> TreeDigest {
         output_after(parent, self.layer, self.layer_is_empty)
     }
@@ -137,8 +140,8 @@ impl Store {
         found
     }
 
-    /// What a key led to, with its snapshot, as a look-up in a build would find it; but this is no use of it, and
-    /// what is damaged stays where it is.
+    /// What a key led to, with its snapshot, as a look-up in a build would find it; but this is no
+    /// use of it, and what is damaged stays where it is.
     pub fn peek(&self, key: &StepKey) -> Option<(Record, Snapshot)> {
         let query = format!("SELECT {COLUMNS} FROM records WHERE key=?1 AND {WHOLE}");
         let row = self
@@ -177,9 +180,11 @@ impl Store {
         }
     }
 
-    /// Keeps what a key led to; an earlier record of the key is replaced. The snapshot must have been published.
+    /// Keeps what a key led to; an earlier record of the key is replaced. The snapshot must have
+    /// been published.
     ///
-    /// The list is walked twice: it need not be in memory, and most of it is usually kept already, as part of an earlier one.
+    /// The list is walked twice: it need not be in memory, and most of it is usually kept already,
+    /// as part of an earlier one.
     pub fn put_record(
         &self,
         record: &Record,
@@ -248,15 +253,17 @@ impl Store {
         self.record_hits(std::slice::from_ref(key));
     }
 
-    /// Counts a use of each of these records. That it is not counted when the database is in trouble harms nobody.
-    pub fn record_hits(&self, keys: &[StepKey]) {
+    /// Counts a use of each of these records. That it is not counted when the database is in
+    /// trouble harms nobody.
+    pub(crate) fn record_hits(&self, keys: &[StepKey]) {
         match self.window() {
             Ok(window) => keys.iter().for_each(|key| self.note(&Use::Hit(key), &window)),
             Err(error) => tracing::debug!("hits are not counted: {error}"),
         }
     }
 
-    /// The first snapshot that a step of this definition gave with exactly this layer, if it is still there.
+    /// The first snapshot that a step of this definition gave with exactly this layer, if it is
+    /// still there.
     pub fn known_result(&self, definition: &StepKey, layer: &TreeDigest) -> Option<SnapshotId> {
         let rows = self.inner.db.read(|db| {
             let query = format!(
@@ -274,7 +281,8 @@ impl Store {
         })
     }
 
-    /// The last snapshot that a step of this definition gave, under whatever strategy, if it is still there.
+    /// The last snapshot that a step of this definition gave, under whatever strategy, if it is
+    /// still there.
     pub fn latest_result(&self, definition: &StepKey) -> Option<Snapshot> {
         let row = self.inner.db.read(|db| {
             let query = format!(

@@ -1,8 +1,9 @@
 //! Which record was a step's earlier version: what `why` compares with.
 //!
-//! Records are opened one by one, which costs more than all the rest, so few are. First those with the step's own words, the
-//! latest few: only inputs can differ there. Where there are none, or they stood elsewhere, those whose text is most alike. The
-//! texts are read once for a build ([`EarlierRecords`]), whatever the number of its steps that ask.
+//! Records are opened one by one, which costs more than all the rest, so few are. First those with
+//! the step's own words, the latest few: only inputs can differ there. Where there are none, or
+//! they stood elsewhere, those whose text is most alike. The texts are read once for a build
+//! ([`EarlierRecords`]), whatever the number of its steps that ask.
 
 use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
@@ -29,7 +30,8 @@ pub struct RecordQuery<'a> {
     pub stage: &'a str,
     /// The ingredients of the key.
     pub ingredients: &'a dyn IngredientList,
-    /// The words of other steps of the same plan: a record of one of those is no earlier version of this step.
+    /// The words of other steps of the same plan: a record of one of those is no earlier version of
+    /// this step.
     pub others: &'a HashSet<StepKey>,
 }
 
@@ -46,7 +48,8 @@ pub struct NearestRecord {
     pub similarity: u32,
 }
 
-/// The latest records of a strategy that were there at some time, by the texts of their instructions.
+/// The latest records of a strategy that were there at some time, by the texts of their
+/// instructions.
 #[derive(Debug)]
 pub struct EarlierRecords {
     strategy: String,
@@ -76,8 +79,8 @@ const MOST_OF_A_TEXT: usize = 2;
 const MOST_ALIKE: usize = 4;
 
 impl Store {
-    /// The records that steps of a build can be compared with: those of its strategy that were made before a time, in
-    /// milliseconds since 1970.
+    /// The records that steps of a build can be compared with: those of its strategy that were made
+    /// before a time, in milliseconds since 1970.
     pub fn earlier_records(&self, strategy: &str, before_ms: u64) -> EarlierRecords {
         let mut earlier = EarlierRecords {
             strategy: strategy.to_owned(),
@@ -160,8 +163,8 @@ impl Store {
 }
 
 impl EarlierRecords {
-    /// The records whose texts are most alike; where none is, those with the same instruction word, which may have stood in the
-    /// same place.
+    /// The records whose texts are most alike; where none is, those with the same instruction word,
+    /// which may have stood in the same place.
     fn alike(&self, wanted: &RecordQuery<'_>) -> Vec<StepKey> {
         let words = TextWords::of(wanted.text);
         let same_word = self.texts.iter().filter(|text| text.words.first() == words.first());
@@ -192,8 +195,8 @@ fn parent_of(list: &[Ingredient]) -> Option<&str> {
     list.iter().find(|one| one.kind == IngredientKind::Parent).map(|one| one.value.as_str())
 }
 
-/// Whether a reader would call a record an earlier version of a step: it has the same words, or nearly, or it stood in
-/// the same place; and it is not what another step of the plan is.
+/// Whether a reader would call a record an earlier version of a step: it has the same words, or
+/// nearly, or it stood in the same place; and it is not what another step of the plan is.
 fn is_version(nearest: &NearestRecord, wanted: &RecordQuery<'_>) -> bool {
     let record = &nearest.record;
     if record.definition == *wanted.definition {

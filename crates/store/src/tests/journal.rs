@@ -83,7 +83,6 @@ fn all(build: &BuildId) -> Vec<Event> {
             snapshot: None,
         },
         Event::StepFailed { step: 2, error: "exit 1".into() },
-        Event::StepSkipped { step: 3, reason: "not needed".into() },
         Event::StageSkipped { stage: 3, reason: "not needed".into() },
         Event::StepCanceled { step: 4 },
         Event::LayerPacked { step: 1, digest, size: 9 },
