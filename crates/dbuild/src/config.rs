@@ -11,7 +11,8 @@ use serde::{Deserialize, Deserializer, de};
 use crate::cli::{Age, ByteSize, Global};
 use crate::error::Error;
 
-/// `config.toml`. It knows of registries what BuildKit's `buildkitd.toml` knows, and of the cache how much is kept.
+/// `config.toml`. It knows of registries what BuildKit's `buildkitd.toml` knows, and of the cache
+/// how much is kept.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
@@ -95,7 +96,8 @@ impl Config {
     }
 }
 
-/// The store's directory: as asked for, or `/var/lib/dbuild` for root, or the user's data directory.
+/// The store's directory: as asked for, or `/var/lib/dbuild` for root, or the user's data
+/// directory.
 ///
 /// `is_root` is about the user who started dbuild: inside a user namespace everybody is root.
 pub(crate) fn store_dir(global: &Global, is_root: bool) -> Result<PathBuf, Error> {

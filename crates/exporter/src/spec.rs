@@ -14,8 +14,8 @@ use dbuild_support::edit_distance::distance;
 pub struct OutputSpec {
     /// What is written.
     pub kind: OutputKind,
-    /// Where to. `None`: into the store, for [`OutputKind::Image`]; to `docker load` or `podman load`, for
-    /// [`OutputKind::Docker`].
+    /// Where to. `None`: into the store, for [`OutputKind::Image`]; to `docker load` or `podman
+    /// load`, for [`OutputKind::Docker`].
     pub dest: Option<Destination>,
     /// Names of the image, besides those of `--tag`.
     pub names: Vec<String>,
@@ -147,7 +147,8 @@ const KEYS: [&str; 27] = [
 impl FromStr for OutputSpec {
     type Err = SpecError;
 
-    /// Reads `type=…,key=value,…`; `-` is `type=tar,dest=-`, and a lone path is `type=local,dest=PATH`.
+    /// Reads `type=…,key=value,…`; `-` is `type=tar,dest=-`, and a lone path is
+    /// `type=local,dest=PATH`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let error = |at: Range<usize>, problem: String| SpecError { text: text.to_owned(), at, problem };
         let fields =
@@ -234,8 +235,9 @@ impl Reading {
             "push" => spec.push = flag(key, value)?,
             "push-by-digest" => spec.push_by_digest = flag(key, value)?,
             "platform-split" => spec.platform_split = Some(flag(key, value)?),
-            // dbuild's store always keeps, and unpacks when it needs to; the rest speaks to a daemon, or of what dbuild
-            // does not make. Which of these need a word to the user is in the table of the command line.
+            // dbuild's store always keeps, and unpacks when it needs to; the rest speaks to a
+            // daemon, or of what dbuild does not make. Which of these need a word to the user is in
+            // the table of the command line.
             "store"
             | "unpack"
             | "dangling-name-prefix"
@@ -339,8 +341,8 @@ fn compression(value: &str) -> Result<Compression, Fault> {
     }
 }
 
-/// `annotation.KEY`, `annotation-LEVEL.KEY`; a platform in brackets after the level is not supported and falls
-/// through to the error.
+/// `annotation.KEY`, `annotation-LEVEL.KEY`; a platform in brackets after the level is not
+/// supported and falls through to the error.
 fn annotation(lower: &str, key: &str, value: &str) -> Option<Annotation> {
     let (head, _) = lower.split_once('.')?;
     let level = match head {

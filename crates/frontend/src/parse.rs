@@ -36,7 +36,8 @@ pub fn parse(source: &Source) -> Parsed {
     parsed
 }
 
-/// Parses one instruction that does not stand in the file: a trigger of ONBUILD. All spans are the one given.
+/// Parses one instruction that is not in the file: a trigger of ONBUILD. All spans are the one
+/// given.
 pub(crate) fn parse_trigger(text: &str, span: Span) -> Result<Instruction, Diagnostic> {
     let shown: String = text.chars().take(200).collect();
     let note = format!("this is a trigger of ONBUILD: `{shown}`");

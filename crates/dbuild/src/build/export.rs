@@ -30,7 +30,8 @@ pub(crate) struct Exporting<'a> {
     pub(crate) waiting: Waiting,
 }
 
-/// Begins the first archive while the steps run, with the layers of the base; not if they are going to be compressed anew.
+/// Begins the first archive while the steps run, with the layers of the base; not if they are going
+/// to be compressed anew.
 pub(crate) fn begin(session: &Session, plan: &Plan, outputs: &[OutputSpec]) -> Option<(usize, EarlyArchive)> {
     if outputs.iter().any(|output| output.force_compression) {
         return None;
@@ -134,8 +135,9 @@ impl Exporting<'_> {
         }
     }
 
-    /// The history with times, and the time of the image. Without SOURCE_DATE_EPOCH an entry has the time at which
-    /// its layer was first made, so that a build that finds everything in the cache gives the same image again.
+    /// The history with times, and the time of the image. Without SOURCE_DATE_EPOCH an entry has
+    /// the time at which its layer was first made, so that a build that finds everything in the
+    /// cache gives the same image again.
     fn history(
         &self,
         stage: &Stage,
@@ -177,12 +179,14 @@ impl Exporting<'_> {
             files: &files,
             multi_platform: multi_platform(self.flags)?,
             clamp_mtime: self.epoch.map(|seconds| i64::try_from(seconds).unwrap_or(i64::MAX)),
-            // Outside of a user namespace root can give files away; inside, most owners do not exist.
+            // Outside of a user namespace root can give files away; inside, most owners do not
+            // exist.
             owners: matches!(self.session.identity, dbuild_sandbox::rootless::Identity::Root),
             engine,
             waiting: self.waiting.clone(),
         };
-        // All that the image is made of has been looked up: what was used can be noted beside the writing, not after it.
+        // All that the image is made of has been looked up: what was used can be noted beside the
+        // writing, not after it.
         let store = self.session.store.clone();
         tokio::task::spawn_blocking(move || store.flush_uses());
         tokio::task::block_in_place(|| export.write(early)).map_err(Error::of_export)
@@ -260,8 +264,8 @@ pub(crate) fn check(flags: &BuildArgs, outputs: &[OutputSpec]) -> Result<(), Err
         .try_for_each(|path| writable_place(path))
 }
 
-/// Whether the result is an index, with a directory for each platform's files: for several platforms, and where
-/// `BUILDKIT_MULTI_PLATFORM` says so.
+/// Whether the result is an index, with a directory for each platform's files: for several
+/// platforms, and where `BUILDKIT_MULTI_PLATFORM` says so.
 fn multi_platform(flags: &BuildArgs) -> Result<bool, Error> {
     const ARG: &str = "BUILDKIT_MULTI_PLATFORM";
     let parsed = flags.source.platforms().map(crate::build::flags::platform);

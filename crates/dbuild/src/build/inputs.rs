@@ -1,4 +1,5 @@
-//! What a build reads from this machine before it begins: the Dockerfile, the ignore file, contexts, arguments, secrets.
+//! What a build reads from this machine before it begins: the Dockerfile, the ignore file,
+//! contexts, arguments, secrets.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -31,13 +32,14 @@ pub(crate) struct Inputs {
     pub(crate) contexts: BTreeMap<Option<String>, ContextDir>,
     pub(crate) secrets: BTreeMap<String, Secret>,
     pub(crate) ssh: BTreeMap<String, PathBuf>,
-    /// `SOURCE_DATE_EPOCH`, from the arguments, the environment or an ARG; known where all inputs are read.
+    /// `SOURCE_DATE_EPOCH`, from the arguments, the environment or an ARG; known where all inputs
+    /// are read.
     pub(crate) epoch: Option<u64>,
     /// A context that was brought from elsewhere, kept as long as this.
     brought: Option<Brought>,
 }
 
-/// Reads them all; what is wrong with one of them is told before anything runs.
+/// Reads them all; an error in one of them is reported before anything runs.
 pub(crate) fn read(session: &Session, flags: &BuildArgs) -> Result<Inputs, Error> {
     let mut inputs = match remote_context::bring(session, flags)? {
         Some(brought) => read_brought(brought, flags)?,
@@ -54,7 +56,8 @@ pub(crate) fn read(session: &Session, flags: &BuildArgs) -> Result<Inputs, Error
     Ok(inputs)
 }
 
-/// As [`read_source`], of a context from elsewhere: `-f` names a file in it, and nothing of it is ignored.
+/// As [`read_source`], of a context from elsewhere: `-f` names a file in it, and nothing of it is
+/// ignored.
 fn read_brought(mut brought: Brought, flags: &BuildArgs) -> Result<Inputs, Error> {
     let root = brought.root.clone();
     let source = match (brought.dockerfile.take(), flags.source.file()) {
@@ -68,7 +71,7 @@ fn read_brought(mut brought: Brought, flags: &BuildArgs) -> Result<Inputs, Error
             let inside =
                 path.and_then(|path| path.canonicalize().ok()).is_some_and(|path| path.starts_with(&root));
             if !inside {
-                return Err(Error::failed("the Dockerfile of the context is a link that leads out of it"));
+                return Err(Error::failed("the Dockerfile of the context is a symlink that leads out of it"));
             }
             Source::from_bytes(
                 source.name.trim_start_matches(&*root.to_string_lossy()).trim_start_matches('/'),
@@ -117,21 +120,21 @@ fn assemble(source: Source, context: ContextDir, flags: &SourceArgs) -> Result<I
     Ok(Inputs { source, args, contexts, secrets, ssh, epoch: None, brought: None })
 }
 
-/// A host name that the kernel refuses would fail the first RUN in the kernel's words; one with blanks or the like makes
-/// another `/etc/hosts`.
+/// A host name that the kernel refuses would fail the first RUN in the kernel's words; one with
+/// blanks or the like makes another `/etc/hosts`.
 fn check_hostname(args: &BTreeMap<String, String>) -> Result<(), Error> {
     const NAME: &str = "BUILDKIT_SANDBOX_HOSTNAME";
     let is_right =
         |name: &String| name.len() <= 64 && !name.contains(|c: char| c.is_whitespace() || c == '\0');
     match args.get(NAME).filter(|name| !is_right(name)) {
-        Some(name) => Err(Error::usage(format!("`--build-arg {NAME}={name}` is no host name"))
-            .hint("a host name has at most 64 bytes, and no blanks")),
+        Some(name) => Err(Error::usage(format!("`--build-arg {NAME}={name}` is not a valid host name"))
+            .hint("a host name has at most 64 bytes and no spaces")),
         None => Ok(()),
     }
 }
 
-/// What the ignore file leaves out of this context. A source with wildcards is compared as it is written, and nothing is said of
-/// one where lines bring things back.
+/// What the ignore file leaves out of this context. A source with wildcards is compared as it is
+/// written, and nothing is reported about one where lines bring things back.
 fn ignored(context: &ContextDir) -> Option<Ignored> {
     let ContextDir { root, ignore } = context.clone();
     if ignore.is_empty() {
@@ -155,10 +158,10 @@ fn context_dir(path: &Path) -> Result<PathBuf, Error> {
     let text = path.to_string_lossy();
     if text == "-" || text.contains("://") || text.starts_with("git@") {
         return Err(Error::usage(format!(
-            "this command takes a context of this machine, not `{}`",
+            "this command needs a context on this machine, not `{}`",
             shown_url(&text)
         ))
-        .hint("name a directory; `dbuild build`, `plan` and `graph` take others"));
+        .hint("name a directory; `dbuild build`, `plan` and `graph` take other contexts"));
     }
     match std::fs::metadata(path) {
         Ok(meta) if meta.is_dir() => path.canonicalize(),
@@ -220,8 +223,8 @@ fn named_contexts(flags: &[NamedContextArg]) -> Result<Named, Error> {
 
 const EPOCH: &str = "SOURCE_DATE_EPOCH";
 
-/// The time of the image that the command line, the environment or an ARG before the first FROM asks for. Stages see it as
-/// a number, wherever it comes from.
+/// The time of the image that the command line, the environment or an ARG before the first FROM
+/// asks for. Stages see it as a number, wherever it comes from.
 fn epoch(session: &Session, flags: &BuildArgs, inputs: &mut Inputs) -> Result<Option<u64>, Error> {
     let ast = parse(&inputs.source).ast;
     let bad = |errors: Diagnostics| render_all(&errors, &inputs.source, progress::color());

@@ -1,4 +1,5 @@
-//! What follows a build: its summary, its report, why its steps ran, and the collection of the cache.
+//! What follows a build: its summary, its report, why its steps ran, and the collection of the
+//! cache.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -13,13 +14,14 @@ use crate::error::Error;
 use crate::past_build::read_build;
 use crate::{pipes, progress};
 
-/// Keeps the store within its limits, now that everything about the build has been said. No error of a build that is done.
+/// Keeps the store within its limits, now that everything about the build has been said. No error
+/// of a build that is done.
 pub(super) fn collect(store: &Store, limits: &UpkeepLimits, flags: &BuildArgs) {
     let quiet = flags.quiet || matches!(flags.progress, ProgressMode::Quiet | ProgressMode::Rawjson);
     match store.upkeep(limits) {
         Ok(Some(upkeep)) if !quiet => progress::say(&collected(&upkeep)),
         Ok(_) => {}
-        Err(error) => progress::say(&format!("warning: the cache is not collected: {error}")),
+        Err(error) => progress::say(&format!("warning: the cache cannot be cleaned up: {error}")),
     }
 }
 
@@ -56,7 +58,7 @@ fn collected(upkeep: &Upkeep) -> String {
     let removed = removed.join(", ");
     let (freed, left, limit) = (Bytes(pruned.freed), Bytes(pruned.remaining), Bytes(*keep_size));
     let rest = if *unfinished { "; the rest goes after the next build" } else { "" };
-    format!("cache: removed {removed} ({freed}); the store takes {left} of {limit}{rest}")
+    format!("cache: removed {removed} ({freed}); the store uses {left} of {limit}{rest}")
 }
 
 /// The report of a build that has just ended.

@@ -1,8 +1,9 @@
 //! Build contexts that are somewhere else: on standard input, at a URL, in a git repository.
 //!
-//! A context of this kind is brought by a small plan of its own, run by the same scheduler as a build: a repository whose
-//! branch has not moved and an archive that has not changed are found in the store. The Dockerfile is read from it, so it is
-//! brought before the build's own plan is made. As in BuildKit no `.dockerignore` applies to it.
+//! A context of this kind is brought by a small plan of its own, run by the same scheduler as a
+//! build: a repository whose branch has not moved and an archive that has not changed are found in
+//! the store. The Dockerfile is read from it, so it is brought before the build's own plan is made.
+//! As in BuildKit no `.dockerignore` applies to it.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -49,7 +50,8 @@ pub(crate) struct Brought {
 }
 
 impl Brought {
-    /// When it was made, in seconds since 1970: the time of a commit, or what a server says of a file.
+    /// When it was made, in seconds since 1970: the time of a commit, or what a server says of a
+    /// file.
     pub(crate) fn time(&self, session: &Session, flags: &BuildArgs) -> Result<Option<u64>, Error> {
         match &self.from {
             Some(step) => time_of(session, flags, step.clone()),
@@ -102,7 +104,8 @@ fn from_url(session: &Session, flags: &BuildArgs, url: &str, lease: Lease) -> Re
     Ok(Brought { time, ..brought })
 }
 
-/// The time that the files of a step have which are a server's file or a commit's; `None` where the server says nothing.
+/// The time that the files of a step have which are a server's file or a commit's; `None` where the
+/// server says nothing.
 pub(crate) fn time_of(session: &Session, flags: &BuildArgs, step: StepKind) -> Result<Option<u64>, Error> {
     let StepKind::Git(git) = step else {
         let _lease = session.store.lease().map_err(Error::failed)?;
@@ -119,7 +122,8 @@ pub(crate) fn time_of(session: &Session, flags: &BuildArgs, step: StepKind) -> R
     time
 }
 
-/// The latest time of a file below a directory; `None` for 1970, which is no time that anything was made.
+/// The latest time of a file below a directory; `None` for 1970, which is no time that anything was
+/// made.
 fn newest(dir: &Path) -> Option<u64> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     let times = entries.filter_map(|entry| {
@@ -196,7 +200,8 @@ fn from_file(
     Ok(Brought { root, dockerfile: None, from: None, time: None, _lease: lease })
 }
 
-/// Runs steps, each of which is one of a stage of its own; the directory with what the last one made.
+/// Runs steps, each of which is one of a stage of its own; the directory with what the last one
+/// made.
 fn bring_by(
     session: &Session,
     flags: &BuildArgs,
@@ -244,8 +249,8 @@ fn bring_into(
     let built = built.map_err(|error| match error {
         BuildError::Canceled => Error::interrupted(),
         BuildError::Step(_, error) => {
-            let told = Error::failed(format!("the context {shown} cannot be had: {error}"));
-            told.maybe_hint(hint_of_step(&error))
+            let failed = Error::failed(format!("cannot fetch the context {shown}: {error}"));
+            failed.maybe_hint(hint_of_step(&error))
         }
     })?;
     let made = built.outputs().last().and_then(|output| output.files.own_layers().last());
@@ -281,7 +286,8 @@ fn is_archive(head: &[u8]) -> bool {
     compressed.iter().any(|magic| head.starts_with(magic)) || is_tar(head)
 }
 
-/// The first header of a tar holds its own checksum: the sum of its bytes with the checksum read as blanks.
+/// The first header of a tar holds its own checksum: the sum of its bytes with the checksum read as
+/// blanks.
 fn is_tar(head: &[u8]) -> bool {
     let Some(header) = head.get(..512) else { return false };
     let digits = String::from_utf8_lossy(&header[148..156]);
@@ -296,7 +302,7 @@ mod tests {
     use super::is_archive;
 
     #[test]
-    fn archives_are_told_from_dockerfiles() {
+    fn archives_are_distinguished_from_dockerfiles() {
         for head in
             [&b"BZh9"[..], &[0x1f, 0x8b, 8, 0], &[0x28, 0xb5, 0x2f, 0xfd], &[0xfd, 0x37, 0x7a, 0x58, 0x5a, 0]]
         {

@@ -20,7 +20,7 @@ use crate::error::{EXIT_FAILED, Error};
 use crate::past_build::stack_of;
 use crate::session::Session;
 
-/// So many builds are looked through for the one that made the image.
+/// Maximum number of builds searched for the one that made the image.
 const BUILDS: usize = 100;
 
 /// Looks into an image of the store, or of a registry; exit code 1 where it will not start.

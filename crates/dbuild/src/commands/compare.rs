@@ -1,7 +1,8 @@
-//! `dbuild compare`: two builds, two Dockerfiles, two stages or two images, and what is otherwise.
+//! `dbuild compare`: two builds, two Dockerfiles, two stages or two images, and how they differ.
 //!
-//! A word is the first of these that there is: a Dockerfile, a directory that has one, a build of the journal, an image of
-//! the store, a stage. Dockerfiles, directories and stages are built (which costs little when they were built before).
+//! A word is the first of these that there is: a Dockerfile, a directory that has one, a build of
+//! the journal, an image of the store, a stage. Dockerfiles, directories and stages are built
+//! (which costs little when they were built before).
 
 use std::path::Path;
 use std::sync::Arc;

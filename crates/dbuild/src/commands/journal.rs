@@ -93,7 +93,7 @@ pub(crate) fn logs(global: &Global, args: &LogsArgs) -> Result<(), Error> {
             print(&format!("#{} ERROR: {error}", step.id))?;
         }
         if step.state == State::Cached && step.log.is_empty() {
-            print(&format!("#{} (cached: what it wrote is in the build that carried it out)", step.id))?;
+            print(&format!("#{} (cached: its output is in the build that ran it)", step.id))?;
         }
     }
     Ok(())

@@ -119,27 +119,27 @@ fn once<T: Copy>(asked: &mut Vec<T>, name: impl Fn(T) -> &'static str) {
 
 /// The error with what to try.
 fn explained(error: &LabError, args: &ReplayArgs) -> Error {
-    let told = Error::failed(error);
+    let failed = Error::failed(error);
     let deepen = "its history is cut: `git fetch --unshallow` gets the rest";
     match error {
-        LabError::NotARepository { .. } => told.hint("name a directory that git has a history of"),
+        LabError::NotARepository { .. } => failed.hint("name a directory that git has a history of"),
         LabError::NoSuchRevision { shallow: true, .. } | LabError::NotBefore { shallow: true, .. } => {
-            told.hint(deepen)
+            failed.hint(deepen)
         }
-        LabError::NoSuchRevision { .. } => told.hint("`git log --oneline` lists the commits"),
+        LabError::NoSuchRevision { .. } => failed.hint("`git log --oneline` lists the commits"),
         LabError::NotBefore { .. } => {
-            told.hint("a replay follows first parents: `git log --first-parent` lists them")
+            failed.hint("a replay follows first parents: `git log --first-parent` lists them")
         }
-        LabError::NoDockerfile { .. } if args.file.is_none() => told.hint("name it with `-f FILE`"),
-        LabError::NoDockerfile { .. } => told.hint("the path of `-f` is relative to REPO"),
-        LabError::NothingReplayed { .. } => told.hint("`--json` lists why each commit is skipped"),
-        LabError::NoGit(_) => told.hint("install git"),
+        LabError::NoDockerfile { .. } if args.file.is_none() => failed.hint("name it with `-f FILE`"),
+        LabError::NoDockerfile { .. } => failed.hint("the path of `-f` is relative to REPO"),
+        LabError::NothingReplayed { .. } => failed.hint("`--json` lists why each commit is skipped"),
+        LabError::NoGit(_) => failed.hint("install git"),
         LabError::MissingObject(_) => {
-            told.hint("a partial clone lacks files: `git fetch --refetch --filter=blob:limit=1t` gets them")
+            failed.hint("a partial clone lacks files: `git fetch --refetch --filter=blob:limit=1t` gets them")
         }
         LabError::Costs { .. } | LabError::ReadCosts { .. } => Error::usage(error),
         LabError::Interrupted => Error::interrupted(),
-        LabError::Git { .. } | LabError::Checkout { .. } => told,
+        LabError::Git { .. } | LabError::Checkout { .. } => failed,
     }
 }
 
@@ -160,7 +160,8 @@ fn find(session: &Session, request: &ImageRequest, policy: PullPolicy) -> Result
     found.map(|(_, base)| base).map_err(|error| error.message)
 }
 
-/// Base images of a simulation: from the store where it knows the reference, else made up from the reference alone.
+/// Base images of a simulation: from the store where it knows the reference, else made up from the
+/// reference alone.
 struct Simulated<'a> {
     session: &'a Session,
 }

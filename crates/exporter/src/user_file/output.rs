@@ -50,7 +50,8 @@ pub(crate) fn make_parent(file: &Path) -> Result<(), ExportError> {
     }
 }
 
-/// Finds out where a result goes that is to be written to `path`; for a FIFO, once somebody reads it.
+/// Finds out where a result goes that is to be written to `path`; for a FIFO, once somebody reads
+/// it.
 pub(crate) fn place(path: &Path, waiting: &Waiting) -> Result<Place, ExportError> {
     let mut at = path.to_owned();
     for _ in 0..MAX_LINKS {

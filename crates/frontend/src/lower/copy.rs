@@ -80,9 +80,10 @@ impl StageLowering<'_> {
         Ok(Expanded { chown, chmod, checksum, sources, dest })
     }
 
-    /// One instruction is one step and one layer. Whether archives are unpacked is a matter of the step, so sources that
-    /// differ in it need the answer that changes nothing for the others: only local files of ADD are ever unpacked
-    /// unasked, and what was fetched is told from them by the step's sources.
+    /// One instruction is one step and one layer. Whether archives are unpacked is a matter of the
+    /// step, so sources that differ in it need the answer that changes nothing for the others: only
+    /// local files of ADD are ever unpacked unasked, and what was fetched is distinguished from
+    /// them by the step's sources.
     fn add_steps(
         &mut self,
         instruction: &Instruction,
@@ -98,7 +99,8 @@ impl StageLowering<'_> {
             sources: groups.into_iter().map(|(source, _)| source).collect(),
             dest: paths::destination(&self.workdir, &words.dest),
             chown: given(&words.chown),
-            // A layer that does not know its parent cannot be told its modes: BuildKit copies the ordinary way then.
+            // A layer that does not know its parent cannot be given its modes: BuildKit copies the
+            // ordinary way then.
             link: copy.link && chmod.is_none(),
             chmod,
             parents: copy.parents,

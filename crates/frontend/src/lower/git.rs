@@ -47,8 +47,8 @@ pub(crate) fn is_http(source: &str) -> bool {
     source.starts_with("http://") || source.starts_with("https://")
 }
 
-/// Reads a build context that is a git repository; `None`: it is something else. For a context, though not in a
-/// Dockerfile, `github.com/user/name` is one too.
+/// Reads a build context that is a git repository; `None`: it is something else. For a context,
+/// though not in a Dockerfile, `github.com/user/name` is one too.
 pub fn git_context(text: &str) -> Option<Result<GitStep, String>> {
     let source = match text.strip_prefix("github.com/") {
         Some(rest) => read(&format!("https://github.com/{rest}"), true),
@@ -57,7 +57,8 @@ pub fn git_context(text: &str) -> Option<Result<GitStep, String>> {
     source.map(|source| source.map(GitSource::into_step))
 }
 
-/// Reads a git source: `git@host:path`, `ssh://`, `git://`, and `https://….git`. `None`: it is something else.
+/// Reads a git source: `git@host:path`, `ssh://`, `git://`, and `https://….git`. `None`: it is
+/// something else.
 pub(crate) fn git_source(source: &str) -> Option<Result<GitSource, String>> {
     read(source, false)
 }

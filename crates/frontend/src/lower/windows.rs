@@ -1,4 +1,5 @@
-//! Windows, whose images have another shell, another PATH and other paths: they are refused, not built wrongly.
+//! Windows, whose images have another shell, another PATH and other paths: they are refused, not
+//! built wrongly.
 
 use dbuild_oci::Platform;
 

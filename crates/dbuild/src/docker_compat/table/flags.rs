@@ -165,7 +165,7 @@ const fn of(owner: &'static str, word: &'static str, sentence: &'static str, hin
     Entry::new(Kind::Flag, Verdict::Refused, DOCKER, word).of(owner).says(sentence).hint(hint)
 }
 
-const NOT_HERE: &str = "is not there";
+const NOT_HERE: &str = "is not supported";
 const JSON: &str = "`--json`, for scripts";
 
 pub(super) const FLAGS_OF_OTHERS: &[Entry] = &[
@@ -293,7 +293,7 @@ pub(super) const FLAGS_OF_OTHERS: &[Entry] = &[
         .example(&["logs", "--until", "1h"]),
     Entry {
         known_to: BUILDX,
-        ..of("history", "--builder", "is not there: there is one builder", "").value()
+        ..of("history", "--builder", "is not supported: there is one builder", "").value()
     }
     .example(&["history", "--builder", "x"]),
 ];
