@@ -109,7 +109,8 @@ pub(crate) fn store_dir(global: &Global, is_root: bool) -> Result<PathBuf, Error
         return Ok(PathBuf::from("/var/lib/dbuild"));
     }
     user_dir("XDG_DATA_HOME", ".local/share").map(|dir| dir.join("dbuild")).ok_or_else(|| {
-        Error::usage("HOME is not set, so there is no place for the store").hint("name one with --store DIR")
+        Error::usage("HOME is not set, so there is no default directory for the store")
+            .hint("name one with --store DIR")
     })
 }
 

@@ -165,7 +165,7 @@ impl PastBuild {
 
     pub(crate) fn gone(&self, step: &Step) -> Error {
         Error::failed(format!(
-            "the result of #{} {} {} is no longer in the store: it was collected",
+            "the result of #{} {} {} is no longer in the store",
             step.id, step.label, step.text
         ))
         .hint("build again, then open the shell: without --build it enters the latest build")

@@ -96,7 +96,9 @@ fn asked(variable: &dyn Fn(&str) -> Option<String>) -> Result<Option<Export>, St
         None => USUAL,
         Some(text) => match text.parse() {
             Ok(ms) => Duration::from_millis(ms).min(LONGEST),
-            Err(_) => return Err(format!("OTEL_EXPORTER_OTLP_TIMEOUT={text} is no number of milliseconds")),
+            Err(_) => {
+                return Err(format!("OTEL_EXPORTER_OTLP_TIMEOUT={text} is not a number of milliseconds"));
+            }
         },
     };
     let Some((trace_id, parent, state)) = parent(&set) else { return Ok(None) };

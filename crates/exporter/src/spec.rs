@@ -320,7 +320,7 @@ impl Reading {
 fn kind(value: &str) -> Result<&'static str, Fault> {
     const KINDS: [&str; 7] = ["image", "registry", "oci", "docker", "local", "tar", "cacheonly"];
     let known = KINDS.into_iter().find(|kind| *kind == value.to_ascii_lowercase());
-    known.ok_or_else(|| (true, format!("`{value}` is no type of output: one of {}", KINDS.join(", "))))
+    known.ok_or_else(|| (true, format!("`{value}` is not a type of output: use one of {}", KINDS.join(", "))))
 }
 
 fn flag(key: &str, value: &str) -> Result<bool, Fault> {
@@ -337,7 +337,10 @@ fn compression(value: &str) -> Result<Compression, Fault> {
         "zstd" => Ok(Compression::Zstd),
         "uncompressed" => Ok(Compression::Uncompressed),
         "estargz" => Ok(Compression::Estargz),
-        _ => Err((true, format!("`{value}` is no compression: one of gzip, estargz, zstd, uncompressed"))),
+        _ => Err((
+            true,
+            format!("`{value}` is not a compression: use one of gzip, estargz, zstd, uncompressed"),
+        )),
     }
 }
 
@@ -368,8 +371,8 @@ fn unknown_key(key: &str) -> String {
             .min_by_key(|known| distance(known, key)),
     };
     match near {
-        Some(near) => format!("`{key}` is no key of an output: did you mean `{near}`?"),
-        None => format!("`{key}` is no key of an output: {}", KEYS[..12].join(", ")),
+        Some(near) => format!("`{key}` is not a key of an output: did you mean `{near}`?"),
+        None => format!("`{key}` is not a key of an output: {}", KEYS[..12].join(", ")),
     }
 }
 
@@ -436,12 +439,12 @@ mod tests {
     #[test]
     fn errors_point() {
         insta::assert_snapshot!(error("type=oci,dst=x.tar"), @r"
-        `dst` is no key of an output: did you mean `dest`?
+        `dst` is not a key of an output: did you mean `dest`?
           --output type=oci,dst=x.tar
                             ^^^
         ");
         insta::assert_snapshot!(error("type=ocy,dest=x"), @r"
-        `ocy` is no type of output: one of image, registry, oci, docker, local, tar, cacheonly
+        `ocy` is not a type of output: use one of image, registry, oci, docker, local, tar, cacheonly
           --output type=ocy,dest=x
                    ^^^^^^^^
         ");

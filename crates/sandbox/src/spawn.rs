@@ -189,7 +189,7 @@ impl Helper {
                     (Ok(()), None) => "is gone".to_owned(),
                 }))
             }
-            Err(error) => Err(SandboxError::HelperDied(format!("answered what cannot be read: {error}"))),
+            Err(error) => Err(SandboxError::HelperDied(format!("sent an unreadable answer: {error}"))),
         }
     }
 

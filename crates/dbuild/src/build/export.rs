@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::session::Session;
 
 /// All that an export needs to know.
-pub(crate) struct Exporting<'a> {
+pub(crate) struct ExportJob<'a> {
     pub(crate) session: &'a Session,
     pub(crate) flags: &'a BuildArgs,
     pub(crate) plan: &'a Plan,
@@ -48,19 +48,19 @@ pub(crate) fn begin(session: &Session, plan: &Plan, outputs: &[OutputSpec]) -> O
 }
 
 /// What the command line says in the end.
-pub(crate) struct Exported {
+pub(crate) struct ExportResult {
     /// The image's id; `None` where only files were written.
     pub(crate) id: Option<String>,
 }
 
 /// Writes every output.
 pub(crate) async fn export(
-    exporting: Exporting<'_>,
+    job: ExportJob<'_>,
     outputs: &[OutputSpec],
     mut early: Option<(usize, EarlyArchive)>,
     events: &dyn EventSink,
-) -> Result<Exported, Error> {
-    let names = names(&exporting.flags.tag)?;
+) -> Result<ExportResult, Error> {
+    let names = names(&job.flags.tag)?;
     let mut last = None;
     for (at, output) in outputs.iter().enumerate() {
         let mut names = names.clone();
@@ -69,19 +69,19 @@ pub(crate) async fn export(
         events.emit(Event::ExportStarted { output: label.clone() });
         let image = match output.is_files() || output.kind == OutputKind::Nothing {
             true => None,
-            false => Some(exporting.image(output)?),
+            false => Some(job.image(output)?),
         };
         let engine = engine(output)?;
         let early = early.take_if(|(of, _)| *of == at).map(|(_, early)| early);
-        let written = exporting.write(output, image.as_ref(), &names, engine.as_ref(), early)?;
+        let written = job.write(output, image.as_ref(), &names, engine.as_ref(), early)?;
         for text in written.notes {
             events.emit(Event::Note { text });
         }
         if let (Some(image), true) = (&image, output.push) {
-            exporting.push(output, image, &names, events).await?;
+            job.push(output, image, &names, events).await?;
         }
         let size = match &image {
-            Some(image) => exporting.size_of(image),
+            Some(image) => job.size_of(image),
             None => written.bytes.unwrap_or_default(),
         };
         events.emit(Event::ExportFinished {
@@ -90,17 +90,17 @@ pub(crate) async fn export(
             digest: image.as_ref().map(|image| image.digest),
             size,
             unpacked: match &image {
-                Some(_) => exporting.built.targets.iter().map(|target| target.unpacked).sum(),
+                Some(_) => job.built.targets.iter().map(|target| target.unpacked).sum(),
                 None => 0,
             },
         });
         last = image.or(last);
     }
-    exporting.result_files(last.as_ref(), &names)?;
-    Ok(Exported { id: last.map(|image| image_id(&image).to_string()) })
+    job.result_files(last.as_ref(), &names)?;
+    Ok(ExportResult { id: last.map(|image| image_id(&image).to_string()) })
 }
 
-impl Exporting<'_> {
+impl ExportJob<'_> {
     /// Config, manifest and (of several platforms) index.
     fn image(&self, output: &OutputSpec) -> Result<Image, Error> {
         let media_types = if output.docker_media_types { MediaTypes::Docker } else { MediaTypes::Oci };

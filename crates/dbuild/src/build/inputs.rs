@@ -18,7 +18,7 @@ use dbuild_scheduler::{ContextDir, Secret};
 use super::dockerfile::{dockerfile, ignore_file};
 use super::error_text::render_all;
 use super::flags::{agents, hosts, network, platform, secrets};
-use super::remote_context::{self, Brought};
+use super::remote_context::{self, RemoteContext};
 use super::resolve_images::OCI_LAYOUT;
 use crate::cli::{BuildArgs, NamedContextArg, SourceArgs};
 use crate::error::Error;
@@ -35,14 +35,14 @@ pub(crate) struct Inputs {
     /// `SOURCE_DATE_EPOCH`, from the arguments, the environment or an ARG; known where all inputs
     /// are read.
     pub(crate) epoch: Option<u64>,
-    /// A context that was brought from elsewhere, kept as long as this.
-    brought: Option<Brought>,
+    /// A context from elsewhere, kept as long as this.
+    remote: Option<RemoteContext>,
 }
 
 /// Reads them all; an error in one of them is reported before anything runs.
 pub(crate) fn read(session: &Session, flags: &BuildArgs) -> Result<Inputs, Error> {
     let mut inputs = match remote_context::bring(session, flags)? {
-        Some(brought) => read_brought(brought, flags)?,
+        Some(remote) => read_brought(remote, flags)?,
         None => read_source(&flags.context, &flags.source)?,
     };
     let labels = flags.label.iter();
@@ -58,9 +58,9 @@ pub(crate) fn read(session: &Session, flags: &BuildArgs) -> Result<Inputs, Error
 
 /// As [`read_source`], of a context from elsewhere: `-f` names a file in it, and nothing of it is
 /// ignored.
-fn read_brought(mut brought: Brought, flags: &BuildArgs) -> Result<Inputs, Error> {
-    let root = brought.root.clone();
-    let source = match (brought.dockerfile.take(), flags.source.file()) {
+fn read_brought(mut remote: RemoteContext, flags: &BuildArgs) -> Result<Inputs, Error> {
+    let root = remote.root.clone();
+    let source = match (remote.dockerfile.take(), flags.source.file()) {
         (None, Some(file)) if file == Path::new("-") => dockerfile(&flags.context, &root, Some(file))?.0,
         (Some(source), _) => source,
         (None, file) => {
@@ -80,7 +80,7 @@ fn read_brought(mut brought: Brought, flags: &BuildArgs) -> Result<Inputs, Error
         }
     };
     let mut inputs = assemble(source, ContextDir { root, ignore: Ignore::default() }, &flags.source)?;
-    inputs.brought = Some(brought);
+    inputs.remote = Some(remote);
     Ok(inputs)
 }
 
@@ -117,7 +117,7 @@ fn assemble(source: Source, context: ContextDir, flags: &SourceArgs) -> Result<I
         ..FrontendArgs::default()
     };
     let (secrets, ssh) = (BTreeMap::new(), BTreeMap::new());
-    Ok(Inputs { source, args, contexts, secrets, ssh, epoch: None, brought: None })
+    Ok(Inputs { source, args, contexts, secrets, ssh, epoch: None, remote: None })
 }
 
 /// A host name that the kernel refuses would fail the first RUN in the kernel's words; one with
@@ -233,8 +233,8 @@ fn epoch(session: &Session, flags: &BuildArgs, inputs: &mut Inputs) -> Result<Op
         None => return Ok(None),
         Some(EpochSource::Time(time)) => return Ok(Some(time)),
         Some(EpochSource::Unknown) => None,
-        Some(EpochSource::Context) => match &inputs.brought {
-            Some(brought) => brought.time(session, flags)?,
+        Some(EpochSource::Context) => match &inputs.remote {
+            Some(remote) => remote.time(session, flags)?,
             None => None,
         },
         Some(EpochSource::Step(step)) => remote_context::time_of(session, flags, *step)?,

@@ -28,7 +28,7 @@ use dbuild_scheduler::{
 };
 use dbuild_store::{BuildInfo, Store};
 use error_text::{render_step, shell_command};
-use export::{Exported, Exporting, export};
+use export::{ExportJob, ExportResult, export};
 use flags::{cache_use, default_jobs, outputs, pack_options, takes_image, ulimit, warn_of_ignored};
 use inputs::Inputs;
 use outcome::{Done, collect, explain, finish, write_report};
@@ -219,7 +219,7 @@ impl Build<'_> {
         images: &Images,
         events: &Arc<dyn EventSink>,
         mut cancel: Cancel,
-    ) -> Result<Result<Exported, Error>, BuildError> {
+    ) -> Result<Result<ExportResult, Error>, BuildError> {
         let plan = Arc::new(lowered.plan.clone());
         let mut early = export::begin(self.session, &plan, &self.outputs);
         let layers = early.as_ref().map(|(_, early)| Arc::new(early.listener()) as LayerListener);
@@ -236,7 +236,7 @@ impl Build<'_> {
                 let sink = Arc::clone(events);
                 let waiting =
                     pipes::waiting_and(move |text| sink.emit(Event::Note { text: text.to_owned() }));
-                let exporting = Exporting {
+                let job = ExportJob {
                     session,
                     flags,
                     plan: &plan,
@@ -245,7 +245,7 @@ impl Build<'_> {
                     epoch: self.inputs.epoch,
                     waiting,
                 };
-                let exported = export(exporting, &self.outputs, early.take(), events).await;
+                let exported = export(job, &self.outputs, early.take(), events).await;
                 // If it failed, it is tried again at the end, and reported.
                 let _ = syncing.await;
                 let damage = exported.as_ref().err().and_then(Error::damage).filter(|_| left > 0);

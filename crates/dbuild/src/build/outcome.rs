@@ -57,7 +57,7 @@ fn collected(upkeep: &Upkeep) -> String {
         removed.into_iter().filter_map(|(count, words)| (count > 0).then_some(words)).collect();
     let removed = removed.join(", ");
     let (freed, left, limit) = (Bytes(pruned.freed), Bytes(pruned.remaining), Bytes(*keep_size));
-    let rest = if *unfinished { "; the rest goes after the next build" } else { "" };
+    let rest = if *unfinished { "; the rest is removed after the next build" } else { "" };
     format!("cache: removed {removed} ({freed}); the store uses {left} of {limit}{rest}")
 }
 

@@ -29,7 +29,7 @@ pub(super) fn run(global: &Global, name: &str, format: FindingsFormat) -> Result
     let _lease = session.store.lease().map_err(Error::failed)?;
     let image = session.runtime.block_on(image_named(&session, name)).map_err(|error| {
         error.hint(format!(
-            "`{name}` is no directory either; a context is usually `.`, and `dbuild images` lists the images"
+            "`{name}` is not a directory either; a context is usually `.`, and `dbuild images` lists the images"
         ))
     })?;
     let (config, platform, digest, reference) =

@@ -116,7 +116,7 @@ fn pullable(global: &Global) -> Result<bool, Error> {
 
 fn write_project(dir: &Path) -> Result<(), Error> {
     if dir.join("Dockerfile").exists() && !dir.join("render.sh").exists() {
-        return Err(Error::failed(format!("{} holds another project", dir.display()))
+        return Err(Error::failed(format!("{} contains another project", dir.display()))
             .hint("name another directory: dbuild demo DIR"));
     }
     for (name, text) in PROJECT {

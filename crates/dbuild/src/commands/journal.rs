@@ -51,7 +51,7 @@ fn what(build: &BuildSummary) -> String {
 
 /// What a step wrote, for scripts.
 #[derive(Serialize)]
-struct Logged<'a> {
+struct StepOutput<'a> {
     step: u32,
     label: &'a str,
     text: &'a str,
@@ -74,7 +74,7 @@ pub(crate) fn logs(global: &Global, args: &LogsArgs) -> Result<(), Error> {
     };
     let wrote = |step: &&Step| !step.log.is_empty() || step.error.is_some();
     if args.json {
-        let logged = steps.iter().map(|step| Logged {
+        let logged = steps.iter().map(|step| StepOutput {
             step: step.id,
             label: &step.label,
             text: &step.text,

@@ -39,8 +39,12 @@ pub(crate) fn run(global: &Global, args: &ReplayArgs) -> Result<(), Error> {
             let (canceller, cancel) = Canceller::new();
             let signals = session.runtime.spawn(cancel_on_signal(canceller));
             let mut builds = Builds { session: &session, cancel, done: 0 };
-            let replayed =
-                replay(&repository, &options, &mut Found { session: &session }, Mode::Execute(&mut builds));
+            let replayed = replay(
+                &repository,
+                &options,
+                &mut BaseFinder { session: &session },
+                Mode::Execute(&mut builds),
+            );
             signals.abort();
             replayed
         }
@@ -144,11 +148,11 @@ fn explained(error: &LabError, args: &ReplayArgs) -> Error {
 }
 
 /// Base images as a build finds them.
-struct Found<'a> {
+struct BaseFinder<'a> {
     session: &'a Session,
 }
 
-impl FindBase for Found<'_> {
+impl FindBase for BaseFinder<'_> {
     fn find(&mut self, request: &ImageRequest) -> Result<BaseImage, String> {
         find(self.session, request, PullPolicy::CheckTag)
     }

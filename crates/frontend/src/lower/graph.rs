@@ -284,7 +284,7 @@ impl<'a> Graph<'a> {
             NamedContext::Image(image) if image.starts_with("oci-layout:") => Ok(request(image.clone())),
             NamedContext::Image(image) => {
                 let reference: Reference = image.parse().map_err(|error: dbuild_oci::ReferenceError| {
-                    Diagnostic::error(span, format!("the context `{name}` is no image: {error}"))
+                    Diagnostic::error(span, format!("the context `{name}` is not an image: {error}"))
                 })?;
                 Ok(request(reference.to_string()))
             }

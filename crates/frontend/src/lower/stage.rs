@@ -134,7 +134,7 @@ impl<'s> StageLowering<'s> {
         let (wanted, found): (&Platform, &Platform) = (&request.platform, &image.platform);
         if wanted.os != found.os || wanted.architecture != found.architecture {
             let message =
-                format!("the image `{}` is for {found}, and {wanted} was asked for", request.written);
+                format!("the image `{}` is for {found}, but {wanted} was requested", request.written);
             let comments = &self.node.view.opening.comments;
             self.shared.lint.report(&rules::INVALID_BASE_IMAGE_PLATFORM, comments, request.span, message);
         }
