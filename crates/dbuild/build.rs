@@ -1,4 +1,5 @@
-//! Puts the lessons into the program: the texts of `docs/guide/lessons/` and the projects of `fixtures/lessons/`.
+//! Puts the lessons into the program: the texts of `docs/guide/lessons/` and the projects of
+//! `fixtures/lessons/`.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -6,7 +7,8 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 fn main() -> io::Result<()> {
-    // Asked when it runs: a checkout that was moved keeps this program, compiled, in its target directory.
+    // Asked when it runs: a checkout that was moved keeps this program, compiled, in its target
+    // directory.
     let here = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from).unwrap_or_default();
     let root = here.join("../..").canonicalize()?;
     let (texts, projects) = (root.join("docs/guide/lessons"), root.join("fixtures/lessons"));

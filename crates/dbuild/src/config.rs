@@ -11,7 +11,8 @@ use serde::{Deserialize, Deserializer, de};
 use crate::cli::{Age, ByteSize, Global};
 use crate::error::Error;
 
-/// `config.toml`. It knows of registries what BuildKit's `buildkitd.toml` knows, and of the cache how much is kept.
+/// `config.toml`. It knows of registries what BuildKit's `buildkitd.toml` knows, and of the cache
+/// how much is kept.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
@@ -95,7 +96,8 @@ impl Config {
     }
 }
 
-/// The store's directory: as asked for, or `/var/lib/dbuild` for root, or the user's data directory.
+/// The store's directory: as asked for, or `/var/lib/dbuild` for root, or the user's data
+/// directory.
 ///
 /// `is_root` is about the user who started dbuild: inside a user namespace everybody is root.
 pub(crate) fn store_dir(global: &Global, is_root: bool) -> Result<PathBuf, Error> {
@@ -107,7 +109,8 @@ pub(crate) fn store_dir(global: &Global, is_root: bool) -> Result<PathBuf, Error
         return Ok(PathBuf::from("/var/lib/dbuild"));
     }
     user_dir("XDG_DATA_HOME", ".local/share").map(|dir| dir.join("dbuild")).ok_or_else(|| {
-        Error::usage("HOME is not set, so there is no place for the store").hint("name one with --store DIR")
+        Error::usage("HOME is not set, so there is no default directory for the store")
+            .hint("name one with --store DIR")
     })
 }
 

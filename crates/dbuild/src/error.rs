@@ -151,7 +151,7 @@ pub(crate) fn hint_of_step(error: &StepError) -> Option<String> {
         }
         StepError::Commit { .. } => "has the branch or the tag moved? name the commit that you want",
         StepError::BadLayer { .. } => {
-            "the registry or a mirror gives other bytes than the image names: try again, or another mirror"
+            "the registry or a mirror serves bytes that do not match the image: try again, or use another mirror"
         }
         StepError::Copy { error: CopyError::NotFound { near: Some(near), .. }, .. } => {
             return Some(format!("did you mean `{near}`?"));
@@ -171,15 +171,15 @@ pub(crate) fn hint_of_step(error: &StepError) -> Option<String> {
             "exit code 126 means that a file could not be run: is it executable, and for this machine?"
         }
         StepError::Command { code: 137, .. } => {
-            "the command was killed; a machine that is short of memory does that"
+            "the command was killed, as happens when a machine runs out of memory"
         }
         _ => return None,
     };
     Some(text.to_owned())
 }
 
-/// Whether a command may have failed since there is no id but the user's own: the kernel then refuses every other owner and
-/// group.
+/// Whether a command may have failed since there is no id but the user's own: the kernel then
+/// refuses every other owner and group.
 fn lacks_ids(tail: &[String]) -> bool {
     let refused = [Errno::PERM, Errno::INVAL].map(|errno| words_of(errno.into()));
     let is_refused = tail.iter().any(|line| refused.iter().any(|words| line.contains(words)));

@@ -33,7 +33,7 @@ pub(crate) enum FromHostError {
     /// It names a library that is nowhere.
     #[error("{program} needs {library}, which is in none of the library directories")]
     NoLibrary { program: PathBuf, library: String },
-    /// The path's links go in a circle.
+    /// The path's links form a cycle.
     #[error("{0}: too many symbolic links")]
     LinkLoop(PathBuf),
     /// A file could not be read or written.
@@ -41,8 +41,8 @@ pub(crate) enum FromHostError {
     Io { path: PathBuf, source: io::Error },
 }
 
-/// Fills `dest` with the programs. Those of [`DEFAULT_PROGRAMS`] are taken where they exist; any that is
-/// asked for by name or path must exist. Returns how many were taken.
+/// Fills `dest` with the programs. Those of [`DEFAULT_PROGRAMS`] are taken where they exist; any
+/// that is asked for by name or path must exist. Returns how many were taken.
 pub(crate) fn collect(dest: &Path, programs: &[String]) -> Result<usize, FromHostError> {
     let mut taker = Taker { dest: dest.to_owned(), taken: BTreeSet::new(), library_dirs: library_dirs() };
     let search: Vec<PathBuf> = std::env::var_os("PATH")
@@ -88,7 +88,7 @@ fn find(name: &str, search: &[PathBuf]) -> Option<PathBuf> {
 
 struct Taker {
     dest: PathBuf,
-    /// Absolute paths that stand in `dest` already.
+    /// Absolute paths that are in `dest` already.
     taken: BTreeSet<PathBuf>,
     library_dirs: Vec<PathBuf>,
 }
@@ -176,7 +176,8 @@ impl Taker {
         Ok(needed)
     }
 
-    /// What every image needs beside programs: a user table, and directories that programs take for granted.
+    /// What every image needs beside programs: a user table, and directories that programs take for
+    /// granted.
     fn write_frame(&self) -> Result<(), FromHostError> {
         for (dir, mode) in
             [("etc", 0o755), ("root", 0o700), ("tmp", 0o1777), ("var", 0o755), ("var/tmp", 0o1777)]
@@ -263,8 +264,8 @@ mod tests {
 
     use super::{FromHostError, collect};
 
-    /// The strongest proof that nothing is missing: the shell starts with no other root than this one.
-    /// (Needs root for chroot; the demo's own test shows the same through the binary.)
+    /// The strongest proof that nothing is missing: the shell starts with no other root than this
+    /// one. (Needs root for chroot; the demo's own test shows the same through the binary.)
     #[test]
     fn a_shell_comes_with_all_that_it_needs() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,5 @@
-//! A build that was, as a place to enter: the files of its steps are in the store, and what held there is in its journal.
+//! A build that was, as a place to enter: the files of its steps are in the store, and what held
+//! there is in its journal.
 
 use dbuild_digest::SnapshotId;
 use dbuild_events::{Event, MountInfo, NoEvents, RuntimeConfig, StageInfo, Stamped, StepInfo};
@@ -78,8 +79,8 @@ impl PastBuild {
         })
     }
 
-    /// The stage of this name, if one platform alone has it. It stands on its last step, or on that of the stage that it
-    /// begins with.
+    /// The stage of this name, if one platform alone has it. It stands on its last step, or on that
+    /// of the stage that it begins with.
     fn stage(&self, name: &str) -> Option<Place> {
         let stages = &self.build.stages;
         let called = |name: &str| {
@@ -146,7 +147,7 @@ impl PastBuild {
 
     pub(crate) fn no_result(&self, step: &Step) -> Error {
         let what = match (step.kind.as_str(), step.state) {
-            ("context", _) => "is a directory of yours, and nothing to start a shell in".to_owned(),
+            ("context", _) => "is a directory of this machine: no shell can start in it".to_owned(),
             (_, State::Failed) => "failed, and left nothing to look at".to_owned(),
             (_, state) => format!("has no result: {}", state.word()),
         };
@@ -164,10 +165,10 @@ impl PastBuild {
 
     pub(crate) fn gone(&self, step: &Step) -> Error {
         Error::failed(format!(
-            "the result of #{} {} {} is no longer in the store: it was collected",
+            "the result of #{} {} {} is no longer in the store",
             step.id, step.label, step.text
         ))
-        .hint("build again, and then open the shell: the latest build is looked into where none is named")
+        .hint("build again, then open the shell: without --build it enters the latest build")
     }
 }
 
@@ -211,7 +212,8 @@ fn kept(event: &Event) -> Option<Kept> {
     })
 }
 
-/// A build that the journal has, by its id, the beginning of its id, `latest`, or nothing for the latest.
+/// A build that the journal has, by its id, the beginning of its id, `latest`, or nothing for the
+/// latest.
 pub(crate) fn read_build(store: &Store, id: Option<&str>) -> Result<(BuildSummary, Build), Error> {
     let id = id.filter(|id| *id != "latest");
     let summary = store.build(id).map_err(|error| {

@@ -1,4 +1,5 @@
-//! Waiting for the other end of a pipe, as the user sees it: one line that says so, and Ctrl-C ends it.
+//! Waiting for the other end of a pipe, as the user sees it: one line that says so, and Ctrl-C ends
+//! it.
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
@@ -38,14 +39,16 @@ pub(crate) fn waiting_and(tell: impl Fn(&str) + Send + Sync + 'static) -> Waitin
     })
 }
 
-/// Says what is read from standard input where that is a terminal: else a build would wait there without a word.
+/// Says what is read from standard input where that is a terminal: else a build would wait there
+/// without a word.
 pub(crate) fn say_if_typed(what: &str) {
     if std::io::stdin().is_terminal() {
         progress::say(&format!("note: {what} is read from standard input; Ctrl-D ends it"));
     }
 }
 
-/// All that a pipe gives. It gives it once, and is asked several times: for the context, for the build, for a shell after a failure.
+/// All that a pipe gives. It gives it once, and is asked several times: for the context, for the
+/// build, for a shell after a failure.
 pub(crate) fn read_once(path: &Path) -> std::io::Result<Vec<u8>> {
     static READ: Mutex<BTreeMap<PathBuf, Vec<u8>>> = Mutex::new(BTreeMap::new());
     let mut read = READ.lock().map_err(|_| std::io::Error::other("it was not read to its end"))?;
@@ -71,8 +74,8 @@ pub(crate) fn write_result(path: &Path, bytes: &[u8]) -> Result<(), ExportError>
     dbuild_exporter::write_result(path, bytes, &waiting())
 }
 
-/// Notices signals from now on. Once a build has listened to them they no longer end the process of themselves, and the thread that
-/// waits may be the one that its runtime would need to notice them.
+/// Notices signals from now on. Once a build has listened to them they no longer end the process of
+/// themselves, and the thread that waits may be the one that its runtime would need to notice them.
 fn listen() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

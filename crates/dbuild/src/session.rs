@@ -27,8 +27,8 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Opens the store. Without root the process is replaced by one that is root in a user namespace, so this
-    /// comes before any thread.
+    /// Opens the store. Without root the process is replaced by one that is root in a user
+    /// namespace, so this comes before any thread.
     pub(crate) fn open(global: &Global) -> Result<Self, Error> {
         Self::open_with(global, Store::open)
     }
@@ -38,7 +38,8 @@ impl Session {
         Self::open_with(global, |dir, flavor| Store::make_room(dir).and_then(|()| Store::open(dir, flavor)))
     }
 
-    /// The same for a command that mends the store, with what had to be mended before it could be opened.
+    /// The same for a command that mends the store, with what had to be mended before it could be
+    /// opened.
     pub(crate) fn open_to_repair(global: &Global) -> Result<(Self, Vec<Finding>), Error> {
         let mended = RefCell::default();
         let open = |dir: &Path, flavor| {
@@ -67,8 +68,8 @@ impl Session {
         for warning in store.take_warnings() {
             crate::progress::say(&format!("warning: {warning}"));
         }
-        // What takes long runs on threads of its own: one worker has enough to do with the rest, and a short build does
-        // not wait for threads to hand tasks to each other.
+        // What takes long runs on threads of its own: one worker has enough to do with the rest,
+        // and a short build does not wait for threads to hand tasks to each other.
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()

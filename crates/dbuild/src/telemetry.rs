@@ -1,8 +1,8 @@
 //! A build as a trace for a collector of OpenTelemetry, where the environment names one.
 //!
-//! It is read from the journal when the build is over, and sent in one request. A build never fails, and never waits for more
-//! than [`LONGEST`], because of it: what goes wrong is one warning. The variables are those of the specification
-//! (`docs/reference/events.md` lists them).
+//! It is read from the journal when the build is over, and sent in one request. A build never
+//! fails, and never waits for more than [`LONGEST`], because of it: what goes wrong is one warning.
+//! The variables are those of the specification (`docs/reference/events.md` lists them).
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,7 +15,8 @@ use dbuild_report::{Trace, TraceContext};
 use crate::progress;
 use crate::session::Session;
 
-/// How long a collector has where nobody says. The specification has ten seconds, which are for programs that go on meanwhile.
+/// How long a collector has where nobody says. The specification has ten seconds, which are for
+/// programs that go on meanwhile.
 const USUAL: Duration = Duration::from_secs(3);
 /// No more, whatever the environment says.
 const LONGEST: Duration = Duration::from_secs(10);
@@ -63,7 +64,8 @@ impl Export {
     }
 }
 
-/// What the environment asks for. `None`: nothing is sent. An error is a setting that cannot be followed.
+/// What the environment asks for. `None`: nothing is sent. An error is a setting that cannot be
+/// followed.
 fn asked(variable: &dyn Fn(&str) -> Option<String>) -> Result<Option<Export>, String> {
     // One that is empty is as one that is not set.
     let set = |name: &str| variable(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
@@ -94,7 +96,9 @@ fn asked(variable: &dyn Fn(&str) -> Option<String>) -> Result<Option<Export>, St
         None => USUAL,
         Some(text) => match text.parse() {
             Ok(ms) => Duration::from_millis(ms).min(LONGEST),
-            Err(_) => return Err(format!("OTEL_EXPORTER_OTLP_TIMEOUT={text} is no number of milliseconds")),
+            Err(_) => {
+                return Err(format!("OTEL_EXPORTER_OTLP_TIMEOUT={text} is not a number of milliseconds"));
+            }
         },
     };
     let Some((trace_id, parent, state)) = parent(&set) else { return Ok(None) };
@@ -106,8 +110,8 @@ fn asked(variable: &dyn Fn(&str) -> Option<String>) -> Result<Option<Export>, St
 
 type Parent = ([u8; 16], Option<[u8; 8]>, String);
 
-/// The trace and the span that a build belongs to, by the W3C's `TRACEPARENT` of the environment; else a new trace. `None`: the
-/// trace is one that nobody keeps.
+/// The trace and the span that a build belongs to, by the W3C's `TRACEPARENT` of the environment;
+/// else a new trace. `None`: the trace is one that nobody keeps.
 fn parent(set: &dyn Fn(&str) -> Option<String>) -> Option<Parent> {
     let text = set("TRACEPARENT").unwrap_or_default();
     let parts: Vec<&str> = text.split('-').collect();

@@ -1,7 +1,7 @@
 //! Config, manifest and index of an image, from its parts.
 //!
-//! What is written depends on the parts alone: members in a fixed order, maps sorted, no time but the one that was
-//! given, so the same parts have the same digest everywhere.
+//! What is written depends on the parts alone: members in a fixed order, maps sorted, no time but
+//! the one that was given, so the same parts have the same digest everywhere.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -20,7 +20,8 @@ use crate::image::Image;
 pub struct ImageParts {
     /// What it is for.
     pub platform: Platform,
-    /// The config of the base image (its JSON), for what dbuild does not know of. `None` for scratch.
+    /// The config of the base image (its JSON), for what dbuild does not know of. `None` for
+    /// scratch.
     pub base_config: Option<Vec<u8>>,
     /// How it is started.
     pub config: ImageConfig,
@@ -36,11 +37,14 @@ pub struct ImageParts {
     pub media_types: MediaTypes,
 }
 
-/// A history in which every entry has a time, and the time of the image, which is that of the last entry.
+/// A history in which every entry has a time, and the time of the image, which is that of the last
+/// entry.
 ///
-/// `layers` are the times at which this build's layers were made, in milliseconds since 1970, `None` for those of the base. An entry without a layer has the time
-/// of the one before it. So an image that adds no layer is as old as its base, whose config is `base`: it counts where the
-/// base's history says nothing. `epoch` is the time of all that is new, in seconds: SOURCE_DATE_EPOCH.
+/// `layers` are the times at which this build's layers were made, in milliseconds since 1970,
+/// `None` for those of the base. An entry without a layer has the time of the one before it. So an
+/// image that adds no layer is as old as its base, whose config is `base`: it counts where the
+/// base's history says nothing. `epoch` is the time of all that is new, in seconds:
+/// SOURCE_DATE_EPOCH.
 pub fn dated(
     history: &[HistoryEntry],
     layers: &[Option<u64>],
@@ -113,7 +117,7 @@ pub fn assemble_index(
     Ok(Image { digest, size, media_type, platform: None, config: None, annotations: BTreeMap::new() })
 }
 
-/// What no runtime would accept is told here, where it is made.
+/// Refuses what no runtime would accept where it is made.
 fn check(store: &Store, parts: &ImageParts) -> Result<(), ExportError> {
     let inconsistent =
         |problem: String| ExportError::Inconsistent { platform: parts.platform.to_string(), problem };
@@ -161,8 +165,8 @@ fn config(parts: &ImageParts) -> Result<Config<'_>, ExportError> {
     })
 }
 
-/// Of the base's own members only these speak of the files that are inherited; others (`container`, `id`, …) are leftovers of
-/// how the base was made.
+/// Of the base's own members only these speak of the files that are inherited; others (`container`,
+/// `id`, …) are leftovers of how the base was made.
 #[derive(Default, Deserialize)]
 struct Base {
     author: Option<String>,

@@ -34,8 +34,8 @@ impl<W: Write> Write for Counted<W> {
     }
 }
 
-/// Writes one file: under another name beside its place, renamed when it is whole; or into what is there, if that is no regular
-/// file. Gives the number of bytes.
+/// Writes one file: under another name beside its place, renamed when it is whole; or into what is
+/// there, if that is no regular file. Gives the number of bytes.
 pub(crate) fn write_file(
     destination: &Destination,
     waiting: &Waiting,
@@ -73,7 +73,7 @@ fn no_terminal(out: &impl IsTerminal) -> Result<(), ExportError> {
 /// A file that is written, and appears when it is whole.
 pub(crate) struct FileWriter {
     out: Counted<BufWriter<Output>>,
-    /// Whoever began it wants no more of it.
+    /// It is no longer wanted.
     is_unwanted: Option<Arc<AtomicBool>>,
 }
 
@@ -82,7 +82,8 @@ impl FileWriter {
         Self { out: Counted { out: BufWriter::with_capacity(BUFFER, output), bytes: 0 }, is_unwanted: None }
     }
 
-    /// Begins a file that is likely to be wanted, and that nobody sees until it is finished. `None` where that cannot be had.
+    /// Begins a file that is likely to be wanted, and that nobody sees until it is finished. `None`
+    /// where that is not possible.
     pub(crate) fn begin(destination: &Destination, is_unwanted: Arc<AtomicBool>) -> Option<Self> {
         let Destination::Path(path) = destination else { return None };
         // A FIFO would be waited for.
@@ -101,7 +102,8 @@ impl FileWriter {
     /// No step runs any more: from now on the file is written like any other.
     pub(crate) fn take_over(&mut self) {
         self.is_unwanted = None;
-        // A file system that has no files without names may still be met, where the old file was the same so far.
+        // A file system that has no files without names may still be met, where the old file was
+        // the same so far.
         self.out.out.get_mut().is_unnamed = false;
     }
 
@@ -110,7 +112,8 @@ impl FileWriter {
         self.out.bytes
     }
 
-    /// Takes the place of an old file even if it is the same so far, so that [`FileWriter::write_over`] can be.
+    /// Takes the place of an old file even if it is the same so far, so that
+    /// [`FileWriter::write_over`] can be.
     pub(crate) fn replace(&mut self) -> io::Result<()> {
         self.out.flush()?;
         let output = self.out.out.get_mut();
@@ -148,12 +151,12 @@ impl Write for FileWriter {
     }
 }
 
-/// A file that is written anew as soon as it turns out to differ from the one in its place: what a build that changed
-/// nothing writes is there already.
+/// A file that is written anew as soon as it turns out to differ from the one in its place: what a
+/// build that changed nothing writes is there already.
 struct Output {
     place: PathBuf,
     old: Option<File>,
-    /// So many bytes are those of the old file.
+    /// Number of bytes that are those of the old file.
     same: u64,
     new: Option<Replacement>,
     /// The new file has no name before it is whole.

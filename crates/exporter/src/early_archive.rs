@@ -1,9 +1,10 @@
 //! An archive that is begun while the image is built.
 //!
-//! The layers of the base are known, and most often there, before the first step runs, and the others come one by one. So they are
-//! written to the archive beside the build, into a file without a name: no step can see it, and nothing is left of it
-//! if the build fails, whoever is killed. When the image is known the rest is added; if it has other layers than were
-//! expected, the archive is written anew.
+//! The layers of the base are known, and most often there, before the first step runs, and the
+//! others come one by one. So they are written to the archive beside the build, into a file without
+//! a name: no step can see it, and nothing is left of it if the build fails, whichever process is
+//! killed. When the image is known the rest is added; if it has other layers than were expected,
+//! the archive is written anew.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -51,7 +52,7 @@ impl EarlyArchive {
         Some(Self { destination, is_unwanted, layers, writing: Some(writing) })
     }
 
-    /// Is told of the layers that the image is going to have, from the lowest on.
+    /// Receives the layers that the image is going to have, from the lowest on.
     pub fn listener(&self) -> impl Fn(IncomingBlob) + Send + Sync + use<> {
         let layers = self.layers.clone();
         // One that has come to its end listens no more.
@@ -87,8 +88,8 @@ impl Drop for EarlyArchive {
     }
 }
 
-/// Writes one layer after the other, until there is one that is not there. Of trouble nothing is said here: the archive is then written
-/// anew, and it is told.
+/// Writes one layer after the other, until one is missing. Errors are not reported here: the
+/// archive is then written again from its beginning, and they are reported there.
 fn write(
     store: &Store,
     destination: &Destination,

@@ -25,7 +25,8 @@ pub struct Export<'a> {
     pub image: Option<&'a Image>,
     /// All its names: those of `--tag` and those of the output.
     pub names: &'a [Reference],
-    /// The files of the final stage by platform; needed only for [`OutputKind::Local`] and [`OutputKind::Tar`].
+    /// The files of the final stage by platform; needed only for [`OutputKind::Local`] and
+    /// [`OutputKind::Tar`].
     pub files: &'a [(Platform, Stack)],
     /// The build is for several platforms, or counts as such: their files are each in a directory.
     pub multi_platform: bool,

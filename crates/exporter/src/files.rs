@@ -10,8 +10,9 @@ use dbuild_oci::Platform;
 use crate::ExportError;
 use crate::error::Context;
 
-/// Writes the files of each platform: in `dest` itself, or (`split`) each in `dest/os_architecture`. A `dest` that does not
-/// exist yet appears whole; into one that does, files are added. Gives notes on what could not be written.
+/// Writes the files of each platform: in `dest` itself, or (`split`) each in
+/// `dest/os_architecture`. A `dest` that does not exist yet appears whole; into one that does,
+/// files are added. Gives notes on what could not be written.
 pub(crate) fn write_directory(
     files: &[(Platform, Stack)],
     split: bool,
@@ -46,7 +47,8 @@ fn write_all(
     Ok(notes)
 }
 
-/// Writes the files of each platform as one tar: as they are, or (`split`) each in a directory `os_architecture`.
+/// Writes the files of each platform as one tar: as they are, or (`split`) each in a directory
+/// `os_architecture`.
 pub(crate) fn write_tar(
     files: &[(Platform, Stack)],
     split: bool,

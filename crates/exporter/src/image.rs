@@ -47,7 +47,8 @@ impl Image {
                 Platform::normalized(&os, &architecture, platform.variant().as_deref())
             }),
             config: None,
-            // Names and origins are the store's business; an image that is written out gets those that are asked for.
+            // Names and origins are the store's business; an image that is written out gets those
+            // that are asked for.
             annotations: descriptor
                 .annotations()
                 .iter()

@@ -31,8 +31,8 @@ pub(crate) struct OneImage {
 }
 
 impl ImageBlobs {
-    /// Reads the manifests of an image. Variants of an index whose manifest is not in the store are left out: who pulls one
-    /// platform has the index and one of its manifests.
+    /// Reads the manifests of an image. Variants of an index whose manifest is not in the store are
+    /// left out: after a pull of one platform the store has the index and one of its manifests.
     pub(crate) fn read(store: &Store, image: &Image) -> Result<Self, ExportError> {
         let mut contents = Self { images: Vec::new(), blobs: Vec::new() };
         let bytes = store.read_blob(&image.digest, MAX_MANIFEST)?;

@@ -55,7 +55,8 @@ impl Outgoing<'_> {
         finished.map_err(|error| ExportError::from_io(error, "write", Path::new("the archive")))
     }
 
-    /// Writes a directory. One that is a layout already keeps its other images; blobs that it has are not written again.
+    /// Writes a directory. One that is a layout already keeps its other images; blobs that it has
+    /// are not written again.
     pub(crate) fn write_directory(&self, dir: &Path) -> Result<u64, ExportError> {
         let existing = existing_index(dir)?;
         let blobs = dir.join("blobs/sha256");
@@ -89,7 +90,7 @@ impl Outgoing<'_> {
     /// One entry for each name, or one without.
     fn index(&self) -> Result<Vec<u8>, ExportError> {
         let entry = |name: Option<&Reference>| {
-            // The platform of a single image stands in its config.
+            // The platform of a single image is in its config.
             let mut entry = Descriptor { platform: None, ..self.image.written_descriptor() };
             if let Some(name) = name {
                 entry.annotations.insert(FULL_NAME.to_owned(), name.to_string());
@@ -129,7 +130,8 @@ pub(crate) struct DockerImage {
     pub layers: Vec<String>,
 }
 
-/// The index of a directory that is to be written to: empty for a new one, and an error for somebody's other files.
+/// The index of a directory that is to be written to: empty for a new one, and an error for
+/// somebody's other files.
 fn existing_index(dir: &Path) -> Result<Vec<serde_json::Value>, ExportError> {
     #[derive(Deserialize)]
     struct Existing {
@@ -194,7 +196,7 @@ fn holds(place: &Path, digest: &BlobDigest) -> Result<bool, ExportError> {
 /// A tar whose bytes depend on its contents alone.
 pub(crate) struct Archive<W: Write> {
     tar: tar::Builder<W>,
-    /// So many were written.
+    /// Number of blobs written.
     pub(crate) blobs: usize,
 }
 
@@ -247,7 +249,7 @@ impl<W: Write> Archive<W> {
 }
 
 impl Archive<FileWriter> {
-    /// The next blob while it is written. Which one that is stands in its header, which comes last.
+    /// The next blob while it is written. Its digest is in its header, which comes last.
     pub(crate) fn coming_blob(&mut self, incoming: &mut IncomingReader) -> io::Result<BlobDigest> {
         let out = self.tar.get_mut();
         out.replace()?;

@@ -1,6 +1,8 @@
-//! One image of an OCI layout directory, into the store: `--build-context NAME=oci-layout://DIR:TAG`.
+//! One image of an OCI layout directory, into the store: `--build-context
+//! NAME=oci-layout://DIR:TAG`.
 //!
-//! Unlike [`crate::load()`] it takes what the image consists of and nothing else, and gives it no name.
+//! Unlike [`crate::load()`] it takes what the image consists of and nothing else, and gives it no
+//! name.
 
 use std::fs::{self, File};
 use std::io;
@@ -55,8 +57,8 @@ impl FromStr for LayoutImage {
 }
 
 impl LayoutImage {
-    /// Reads the image into the store, verified, and returns the digest of its manifest or index. Of an index come the
-    /// platforms that are there, at least one.
+    /// Reads the image into the store, verified, and returns the digest of its manifest or index.
+    /// With an index come the platforms that are there, at least one.
     pub fn load(&self, store: &Store) -> Result<BlobDigest, ExportError> {
         let reading = Reading { store, path: &self.dir };
         let path = self.dir.join("index.json");
@@ -109,7 +111,7 @@ impl LayoutImage {
         let Some(tag) = &self.tag else {
             return match (all().as_slice(), called("latest").as_slice()) {
                 ([only], _) | (_, [only]) => Ok(*only),
-                _ => Err(format!("which of its images is not said: {}; name one with `:TAG`", there())),
+                _ => Err(format!("it has several images: {}; name one with `:TAG`", there())),
             };
         };
         match called(tag).as_slice() {

@@ -1,8 +1,10 @@
-//! Writes the final stage, and nothing of any other: OCI layout and archive, docker archive, files, tar, registry.
+//! Writes the final stage, and nothing of any other: OCI layout and archive, docker archive, files,
+//! tar, registry.
 //!
-//! [`assemble`] puts config and manifest into the store; [`Export::write`] carries them (or the files of the stage) to where
-//! an [`OutputSpec`] says; [`push`] sends them to their registry; [`load`] is the way back, from an archive into the
-//! store. Everything is read verified and written whole: beside its target, then renamed.
+//! [`assemble`] puts config and manifest into the store; [`Export::write`] carries them (or the
+//! files of the stage) to where an [`OutputSpec`] says; [`push`] sends them to their registry;
+//! [`load`] is the way back, from an archive into the store. Everything is read verified and
+//! written whole: beside its target, then renamed.
 //!
 //! This crate knows nothing of steps and caches. It is synchronous, but for [`push`].
 

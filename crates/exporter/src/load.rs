@@ -1,8 +1,8 @@
 //! `dbuild load`: an OCI layout (directory or tar) or a docker archive, into the store.
 //!
-//! A tar is read once, from its beginning to its end, so that it may come from a pipe: every file of it becomes a blob
-//! by what it contains, whatever it is called, and the names are made sense of afterwards. What nothing refers to is
-//! left to the store's collection.
+//! A tar is read once, from its beginning to its end, so that it may come from a pipe: every file
+//! of it becomes a blob by what it contains, whatever it is called, and the names are made sense of
+//! afterwards. What nothing refers to is left to the store's collection.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -35,12 +35,13 @@ const NO_IMAGE: &str = "neither an OCI image layout nor a docker archive";
 pub struct Loaded {
     /// The image; its blobs are in the store and whole.
     pub image: Image,
-    /// The names that came with it, which it has in the store now. Empty: the caller tags it, or it is collected.
+    /// The names that came with it, which it has in the store now. Empty: the caller tags it, or it
+    /// is collected.
     pub names: Vec<Reference>,
 }
 
-/// Reads all images of an archive or layout directory into the store, verified, and tags them. `-` is stdin; the archive may come
-/// from a pipe.
+/// Reads all images of an archive or layout directory into the store, verified, and tags them. `-`
+/// is stdin; the archive may come from a pipe.
 pub fn load(store: &Store, path: &Path, waiting: &Waiting) -> Result<Vec<Loaded>, ExportError> {
     let reading = Reading { store, path };
     let files = if path != Path::new("-") && fs::metadata(path).on("read", path)?.is_dir() {
@@ -208,8 +209,8 @@ impl Reading<'_> {
         Ok(loaded)
     }
 
-    /// The image of a descriptor, whole. Of an index, the platforms that are there: archives of one platform often carry the
-    /// index of all.
+    /// The image of a descriptor, whole; for an index, the platforms that are there: archives of
+    /// one platform often carry the index of all.
     fn complete(&self, descriptor: &Descriptor) -> Result<Image, ExportError> {
         let digest = digest_of(descriptor)?;
         let bytes = self.store.read_blob(&digest, MAX_JSON)?;

@@ -14,8 +14,8 @@ pub fn image_id(image: &Image) -> BlobDigest {
     image.config.unwrap_or(image.digest)
 }
 
-/// What `--metadata-file` holds, under the keys that buildx uses. `build` is dbuild's own id of the build; `None` for
-/// `image` where only files were written.
+/// What `--metadata-file` holds, under the keys that buildx uses. `build` is dbuild's own id of the
+/// build; `None` for `image` where only files were written.
 pub fn metadata(image: Option<&Image>, names: &[Reference], build: Option<&str>) -> Value {
     let mut members = Map::new();
     if let Some(build) = build {

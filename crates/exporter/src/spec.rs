@@ -14,8 +14,8 @@ use dbuild_support::edit_distance::distance;
 pub struct OutputSpec {
     /// What is written.
     pub kind: OutputKind,
-    /// Where to. `None`: into the store, for [`OutputKind::Image`]; to `docker load` or `podman load`, for
-    /// [`OutputKind::Docker`].
+    /// Where to. `None`: into the store, for [`OutputKind::Image`]; to `docker load` or `podman
+    /// load`, for [`OutputKind::Docker`].
     pub dest: Option<Destination>,
     /// Names of the image, besides those of `--tag`.
     pub names: Vec<String>,
@@ -147,7 +147,8 @@ const KEYS: [&str; 27] = [
 impl FromStr for OutputSpec {
     type Err = SpecError;
 
-    /// Reads `type=…,key=value,…`; `-` is `type=tar,dest=-`, and a lone path is `type=local,dest=PATH`.
+    /// Reads `type=…,key=value,…`; `-` is `type=tar,dest=-`, and a lone path is
+    /// `type=local,dest=PATH`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let error = |at: Range<usize>, problem: String| SpecError { text: text.to_owned(), at, problem };
         let fields =
@@ -234,8 +235,9 @@ impl Reading {
             "push" => spec.push = flag(key, value)?,
             "push-by-digest" => spec.push_by_digest = flag(key, value)?,
             "platform-split" => spec.platform_split = Some(flag(key, value)?),
-            // dbuild's store always keeps, and unpacks when it needs to; the rest speaks to a daemon, or of what dbuild
-            // does not make. Which of these need a word to the user is in the table of the command line.
+            // dbuild's store always keeps, and unpacks when it needs to; the rest speaks to a
+            // daemon, or of what dbuild does not make. Which of these need a word to the user is in
+            // the table of the command line.
             "store"
             | "unpack"
             | "dangling-name-prefix"
@@ -318,7 +320,7 @@ impl Reading {
 fn kind(value: &str) -> Result<&'static str, Fault> {
     const KINDS: [&str; 7] = ["image", "registry", "oci", "docker", "local", "tar", "cacheonly"];
     let known = KINDS.into_iter().find(|kind| *kind == value.to_ascii_lowercase());
-    known.ok_or_else(|| (true, format!("`{value}` is no type of output: one of {}", KINDS.join(", "))))
+    known.ok_or_else(|| (true, format!("`{value}` is not a type of output: use one of {}", KINDS.join(", "))))
 }
 
 fn flag(key: &str, value: &str) -> Result<bool, Fault> {
@@ -335,12 +337,15 @@ fn compression(value: &str) -> Result<Compression, Fault> {
         "zstd" => Ok(Compression::Zstd),
         "uncompressed" => Ok(Compression::Uncompressed),
         "estargz" => Ok(Compression::Estargz),
-        _ => Err((true, format!("`{value}` is no compression: one of gzip, estargz, zstd, uncompressed"))),
+        _ => Err((
+            true,
+            format!("`{value}` is not a compression: use one of gzip, estargz, zstd, uncompressed"),
+        )),
     }
 }
 
-/// `annotation.KEY`, `annotation-LEVEL.KEY`; a platform in brackets after the level is not supported and falls
-/// through to the error.
+/// `annotation.KEY`, `annotation-LEVEL.KEY`; a platform in brackets after the level is not
+/// supported and falls through to the error.
 fn annotation(lower: &str, key: &str, value: &str) -> Option<Annotation> {
     let (head, _) = lower.split_once('.')?;
     let level = match head {
@@ -366,8 +371,8 @@ fn unknown_key(key: &str) -> String {
             .min_by_key(|known| distance(known, key)),
     };
     match near {
-        Some(near) => format!("`{key}` is no key of an output: did you mean `{near}`?"),
-        None => format!("`{key}` is no key of an output: {}", KEYS[..12].join(", ")),
+        Some(near) => format!("`{key}` is not a key of an output: did you mean `{near}`?"),
+        None => format!("`{key}` is not a key of an output: {}", KEYS[..12].join(", ")),
     }
 }
 
@@ -434,12 +439,12 @@ mod tests {
     #[test]
     fn errors_point() {
         insta::assert_snapshot!(error("type=oci,dst=x.tar"), @r"
-        `dst` is no key of an output: did you mean `dest`?
+        `dst` is not a key of an output: did you mean `dest`?
           --output type=oci,dst=x.tar
                             ^^^
         ");
         insta::assert_snapshot!(error("type=ocy,dest=x"), @r"
-        `ocy` is no type of output: one of image, registry, oci, docker, local, tar, cacheonly
+        `ocy` is not a type of output: use one of image, registry, oci, docker, local, tar, cacheonly
           --output type=ocy,dest=x
                    ^^^^^^^^
         ");

@@ -241,7 +241,8 @@ impl Dockerfile {
 }
 
 impl Instruction {
-    /// The instruction as people know it, on one line and not too long: the keyword in upper case, white space folded.
+    /// The instruction as people know it, on one line and not too long: the keyword in upper case,
+    /// white space folded.
     pub fn summary(&self) -> String {
         summary_of(&self.line.text, &self.heredocs)
     }
@@ -286,8 +287,8 @@ impl fmt::Display for Dockerfile {
         let (escape, last) = (self.escape(), self.instructions.len().wrapping_sub(1));
         for (index, instruction) in self.instructions.iter().enumerate() {
             write!(f, "{instruction}")?;
-            // Blanks after an escape character would continue the line. Such a text comes from a continuation into the
-            // end of the file, so that is how it is written.
+            // Blanks after an escape character would continue the line. Such a text comes from a
+            // continuation into the end of the file, so that is how it is written.
             let text = instruction.written();
             let bare = text.trim_end_matches([' ', '\t']);
             let into_the_end = index == last && bare.len() < text.len() && bare.ends_with(escape);

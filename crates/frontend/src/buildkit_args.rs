@@ -2,8 +2,9 @@
 
 use crate::request::BuildArgs;
 
-/// The build arguments of this kind that Docker, buildx or BuildKit know. Some of them are for the caller of the
-/// frontend, which brings contexts and exports caches. A name that is not here is taken for a misspelled one.
+/// The build arguments of this kind that Docker, buildx or BuildKit know. Some of them are for the
+/// caller of the frontend, which brings contexts and exports caches. A name that is not here is
+/// taken for a misspelled one.
 pub const BUILDKIT_ARGS: [&str; 13] = [
     "BUILDKIT_ATTEST_PROVENANCE",
     "BUILDKIT_ATTEST_SBOM",
@@ -31,7 +32,8 @@ impl BuildArgs {
         self.buildkit_arg("BUILDKIT_CACHE_MOUNT_NS")
     }
 
-    /// The frontend that is asked for: `BUILDKIT_SYNTAX`. `dockerfile.v0` is BuildKit's word for the built-in one.
+    /// The frontend that is asked for: `BUILDKIT_SYNTAX`. `dockerfile.v0` is BuildKit's word for
+    /// the built-in one.
     pub(crate) fn frontend(&self) -> Option<&str> {
         self.buildkit_arg("BUILDKIT_SYNTAX").map(str::trim)
     }
@@ -41,7 +43,8 @@ impl BuildArgs {
     }
 }
 
-/// Arguments that steer BuildKit's scanner for bills of materials, and are never in the environment.
+/// Arguments that steer BuildKit's scanner for bills of materials, and are never in the
+/// environment.
 pub(crate) fn is_sbom_arg(name: &str) -> bool {
     matches!(name, "BUILDKIT_SBOM_SCAN_CONTEXT" | "BUILDKIT_SBOM_SCAN_STAGE")
 }

@@ -132,8 +132,8 @@ impl From<Diagnostic> for Diagnostics {
     }
 }
 
-/// A diagnostic as people read it: file, line, the words underlined, what to try. `color` asks for ANSI sequences. Ends
-/// without a newline.
+/// A diagnostic as people read it: file, line, the words underlined, what to try. `color` asks for
+/// ANSI sequences. Ends without a newline.
 pub fn render(diagnostic: &Diagnostic, source: &Source, color: bool) -> String {
     let level = match diagnostic.severity {
         Severity::Error => Level::ERROR,
@@ -247,7 +247,8 @@ fn floor_boundary(text: &str, most: usize) -> usize {
     at
 }
 
-/// Control characters of a source would reach the terminal. Each is one byte before and after, so places stay right.
+/// Control characters of a source would reach the terminal. Each is one byte before and after, so
+/// places stay right.
 fn without_controls(text: &str) -> String {
     text.chars().map(|c| if c.is_ascii_control() && c != '\n' && c != '\t' { '?' } else { c }).collect()
 }

@@ -1,4 +1,5 @@
-//! Texts as Go writes and reads them, since they are in the history of images: durations and quoted strings.
+//! Texts as Go writes and reads them, since they are in the history of images: durations and quoted
+//! strings.
 
 const UNITS: [(&str, i64); 8] = [
     ("ns", 1),

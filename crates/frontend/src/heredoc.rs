@@ -45,7 +45,8 @@ impl Announced {
     }
 }
 
-/// Reads a whole word as the announcement of a here-document: `<<EOF`, `3<<-"EOF"`. `None`: it is something else.
+/// Reads a whole word as the announcement of a here-document: `<<EOF`, `3<<-"EOF"`. `None`: it is
+/// something else.
 pub(crate) fn announced(word: &str) -> Result<Option<Announced>, ExpandError> {
     let rest = word.trim_start_matches(|c: char| c.is_ascii_digit());
     let Some(rest) = rest.strip_prefix("<<") else {
@@ -67,7 +68,8 @@ pub(crate) fn announced(word: &str) -> Result<Option<Announced>, ExpandError> {
     Ok(Some(Announced { name, expand, chomp }))
 }
 
-/// The here-documents that a line announces, in order. A line that the shell's lexer cannot read has none.
+/// The here-documents that a line announces, in order. A line that the shell's lexer cannot read
+/// has none.
 pub(crate) fn announced_in(line: &str) -> Result<Vec<Announced>, ExpandError> {
     if !line.contains("<<") {
         return Ok(Vec::new());

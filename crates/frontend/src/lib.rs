@@ -3,14 +3,17 @@
 //! Four questions, in the order in which a build asks them:
 //!
 //! 1. [`parse`]: what does the text say? It recovers after errors and finds several.
-//! 2. [`needed`]: which images must be found? Asked again with the answers, until there is nothing more.
-//! 3. [`lower`]: what is to be done? A plan, where each of its steps comes from, and what the checks found.
+//! 2. [`needed`]: which images must be found? Asked again with the answers, until there is nothing
+//!    more.
+//! 3. [`lower`]: what is to be done? A plan, where each of its steps comes from, and what the
+//!    checks found.
 //! 4. [`render`]: how is a fault shown to people?
 //!
-//! [`examine`] answers another: what could be better? It is [`lower`] for its warnings, and goes on where that fails. [`targets`] and [`outline`] say
-//! what can be built, and what it takes.
+//! [`examine`] answers another: what could be better? It is [`lower`] for its warnings, and goes on
+//! where that fails. [`targets`] and [`outline`] say what can be built, and what it takes.
 //!
-//! Nothing here reads a file or a network, and no input makes it panic, loop or take memory without bound.
+//! Nothing here reads a file or a network, and no input makes it panic, loop or take memory without
+//! bound.
 
 mod ast;
 mod buildkit_args;

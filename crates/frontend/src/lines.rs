@@ -15,7 +15,7 @@ pub(crate) struct LogicalLine {
     pub(crate) text: String,
     /// For each piece: where it begins in `text`, and in the source.
     pieces: Vec<(usize, usize)>,
-    /// The text does not stand in the source (a trigger of a base image): every span is this one.
+    /// The text is not in the source (a trigger of a base image): every span is this one.
     fixed: Option<Span>,
 }
 
@@ -33,7 +33,7 @@ impl LogicalLine {
         }
     }
 
-    /// Where a part of the joined text stands in the source.
+    /// The span in the source of a part of the joined text.
     pub(crate) fn span(&self, range: Range<usize>) -> Span {
         if let Some(span) = self.fixed {
             return span;
@@ -206,7 +206,8 @@ impl<'a> Lines<'a> {
         blanks
     }
 
-    /// The line without an escape character at its end, and whether there was one. An escaped escape does not count.
+    /// The line without an escape character at its end, and whether there was one. An escaped
+    /// escape does not count.
     fn without_continuation<'b>(&self, body: &'b str) -> (&'b str, bool) {
         let trimmed = body.trim_end_matches([' ', '\t']);
         match trimmed.strip_suffix(self.escape) {

@@ -341,9 +341,8 @@ impl Field {
 /// Cuts the list.
 fn fields(value: &Word) -> Result<Vec<Field>, Diagnostic> {
     let fields = csv_fields(&value.text).map_err(|CsvError { at, reason }| {
-        Diagnostic::error(value.part(at..value.text.len()), reason).help(
-            "options are separated by commas; one that holds a comma stands in double quotes as a whole",
-        )
+        Diagnostic::error(value.part(at..value.text.len()), reason)
+            .help("options are separated by commas: put one that contains a comma in double quotes")
     })?;
     let words = fields.into_iter().map(|field| Field { word: Word::new(field.text, value.part(field.at)) });
     Ok(words.collect())

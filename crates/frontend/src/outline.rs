@@ -1,4 +1,5 @@
-//! What a Dockerfile offers to whoever builds it: its targets, and the arguments, secrets and agents that one takes.
+//! What a Dockerfile offers to its users: its targets, and the arguments, secrets and agents that
+//! one takes.
 
 use std::collections::BTreeSet;
 
@@ -40,7 +41,8 @@ pub fn targets(ast: &Dockerfile) -> Vec<TargetInfo> {
     stages.iter().map(target).collect()
 }
 
-/// What a target takes, its own and what the stages that it needs take; each list in the order of the file.
+/// What a target takes, its own and what the stages that it needs take; each list in the order of
+/// the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outline {
     /// The target's name, in lower case.
@@ -64,7 +66,8 @@ pub fn outline(ast: &Dockerfile, args: &BuildArgs, resolved: &Resolved) -> Resul
     };
     let mut named = BTreeSet::new();
     let mut found: Vec<OutlineArg> = Vec::new();
-    // What a later stage says of a name stands for what an earlier one says, and both for the global scope.
+    // What a later stage says of a name stands for what an earlier one says, and both for the
+    // global scope.
     for arg in capture.stage_args.into_iter().rev().chain(capture.global_args) {
         if named.insert(arg.name.clone()) {
             found.push(arg);

@@ -36,7 +36,8 @@ pub fn parse(source: &Source) -> Parsed {
     parsed
 }
 
-/// Parses one instruction that does not stand in the file: a trigger of ONBUILD. All spans are the one given.
+/// Parses one instruction that is not in the file: a trigger of ONBUILD. All spans are the one
+/// given.
 pub(crate) fn parse_trigger(text: &str, span: Span) -> Result<Instruction, Diagnostic> {
     let shown: String = text.chars().take(200).collect();
     let note = format!("this is a trigger of ONBUILD: `{shown}`");
@@ -47,9 +48,7 @@ pub(crate) fn parse_trigger(text: &str, span: Span) -> Result<Instruction, Diagn
     let [instruction] = <[Instruction; 1]>::try_from(parsed.ast.instructions)
         .map_err(|_| Diagnostic::error(span, "a trigger of ONBUILD is one instruction").note(note.clone()))?;
     match instruction.kind {
-        InstructionKind::From(_) => {
-            Err(Diagnostic::error(span, "FROM cannot be what ONBUILD triggers").note(note))
-        }
+        InstructionKind::From(_) => Err(Diagnostic::error(span, "ONBUILD cannot trigger FROM").note(note)),
         _ => Ok(instruction),
     }
 }
@@ -174,7 +173,7 @@ fn structure_errors(ast: &Dockerfile, text: &str) -> Vec<Diagnostic> {
         .take(1)
         .map(|instruction| {
             let keyword = instruction.keyword.text.to_ascii_uppercase();
-            Diagnostic::error(instruction.keyword.span, format!("{keyword} stands before the first FROM"))
+            Diagnostic::error(instruction.keyword.span, format!("{keyword} comes before the first FROM"))
                 .help("only ARG may stand before FROM; begin with `FROM image`")
         })
         .collect();

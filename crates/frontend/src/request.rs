@@ -31,7 +31,8 @@ pub struct BuildArgs {
     pub network: NetworkMode,
     /// Lower every stage, whether the target needs it or not: for checks.
     pub all_stages: bool,
-    /// Tells whether `.dockerignore` leaves a path of the build context out; for a check only. `None`: not known.
+    /// Tells whether `.dockerignore` leaves a path of the build context out; for a check only.
+    /// `None`: not known.
     pub ignored: Option<Ignored>,
 }
 
@@ -65,10 +66,10 @@ impl fmt::Debug for Ignored {
 /// What a name of `--build-context` stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NamedContext {
-    /// A local directory; which one is known to whoever runs the plan, by the context's name.
+    /// A local directory; which one is known where the plan runs, by the context's name.
     Directory,
-    /// An image: the name of one (from `docker-image://NAME`), or a text that begins with `oci-layout://`. Asked for
-    /// as an [`ImageRequest`].
+    /// An image: the name of one (from `docker-image://NAME`), or a text that begins with
+    /// `oci-layout://`. Asked for as an [`ImageRequest`].
     Image(String),
     /// A git repository.
     Git(String),
@@ -81,7 +82,8 @@ pub enum NamedContext {
 pub struct ImageRequest {
     /// As the Dockerfile has it, expanded: `debian:12`.
     pub written: String,
-    /// The key under which [`Resolved`] has it: the name in full, or a text that begins with `oci-layout://`.
+    /// The key under which [`Resolved`] has it: the name in full, or a text that begins with
+    /// `oci-layout://`.
     pub reference: String,
     /// For what it is needed.
     pub platform: Platform,
@@ -142,7 +144,8 @@ pub struct Lowered {
     pub plan: Plan,
     /// For each step of the plan, by id, where it comes from.
     pub sources: Vec<StepSource>,
-    /// For each step of the plan, by id, what holds at it; `None` for what stands in no stage's line: contexts and the like.
+    /// For each step of the plan, by id, what holds at it; `None` for steps without a line in a
+    /// stage: contexts and the like.
     pub settings: Vec<Option<Arc<StepSetting>>>,
     /// What the checks and the lowering have to say.
     pub warnings: Vec<Diagnostic>,
@@ -163,7 +166,8 @@ impl Lowered {
 /// What can be said of a Dockerfile without building it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Findings {
-    /// What the checks found, in the order of the file, then what has no rule. Errors where `error=true` is asked for.
+    /// What the checks found, in the order of the file, then what has no rule. Errors where
+    /// `error=true` is asked for.
     pub warnings: Vec<Diagnostic>,
     /// What keeps the file from being built.
     pub errors: Vec<Diagnostic>,

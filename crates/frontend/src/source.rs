@@ -11,7 +11,8 @@ pub struct Source {
     pub name: String,
     /// The whole text.
     pub text: String,
-    /// Where lines end, found when somebody asks for one: a plan of thousands of steps asks for each.
+    /// Where lines end, found when somebody asks for one: a plan of thousands of steps asks for
+    /// each.
     newlines: OnceLock<Box<[usize]>>,
 }
 
@@ -84,8 +85,8 @@ impl fmt::Debug for Span {
     }
 }
 
-/// A piece of text and where it came from. The text can differ from the source: quotes of flags and escapes of JSON
-/// are removed, and continuation lines are joined.
+/// A piece of text and where it came from. The text can differ from the source: quotes of flags and
+/// escapes of JSON are removed, and continuation lines are joined.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Word {
     /// The text.
@@ -100,7 +101,7 @@ impl Word {
         Self { text: text.into(), span }
     }
 
-    /// Where a part of the text stands; the whole word where that cannot be told.
+    /// The span of a part of the text; that of the whole word where it is not known.
     pub fn part(&self, range: Range<usize>) -> Span {
         let direct = self.span.end - self.span.start == self.text.len() && range.end <= self.text.len();
         if direct && range.start < range.end {

@@ -98,7 +98,8 @@ fn unquoted(text: &str, escape: char) -> (String, usize) {
     (word, text.len())
 }
 
-/// Words as `FROM`, `COPY`, `EXPOSE` and others have them: cut at blanks, quotes are ordinary characters.
+/// Words as `FROM`, `COPY`, `EXPOSE` and others have them: cut at blanks, quotes are ordinary
+/// characters.
 pub(crate) fn blank_separated(line: &LogicalLine, range: Range<usize>) -> Vec<Word> {
     let mut words = Vec::new();
     let mut at = range.start;

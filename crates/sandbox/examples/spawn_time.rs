@@ -1,7 +1,8 @@
 //! Measures the time from the start of `/bin/true` on an overlay to its end.
 //!
-//! `cargo run --release -p dbuild-sandbox --example spawn_time -- [RUNS] [none]`; needs busybox-static. With
-//! `none` each process has a network namespace of its own. As an ordinary user it measures rootless.
+//! `cargo run --release -p dbuild-sandbox --example spawn_time -- [RUNS] [none]`; needs
+//! busybox-static. With `none` each process has a network namespace of its own. As an ordinary user
+//! it measures rootless.
 
 use std::error::Error;
 use std::io::Write as _;

@@ -15,7 +15,8 @@ pub(crate) struct StepCgroup {
 }
 
 impl StepCgroup {
-    /// Makes groups for the limits that need them. What cannot be had is said in `notes`.
+    /// Makes groups for the limits that need them. A limit that cannot be made is reported in
+    /// `notes`.
     pub(crate) fn for_limits(limits: &Limits, notes: &mut Vec<String>) -> Option<StepCgroup> {
         let mut group = StepCgroup { directories: Vec::new() };
         // Where process ids can be limited per namespace, that is simpler.
@@ -65,7 +66,8 @@ impl StepCgroup {
             self.directories.push(directory.clone());
         }
         if !directory.join(file).exists() && file == unified {
-            // Works where dbuild's own group has no processes of its own: the root, or a delegated slice.
+            // Works where dbuild's own group has no processes of its own: the root, or a delegated
+            // slice.
             let _ = fs::write(parent.join("cgroup.subtree_control"), format!("+{controller}"));
         }
         fs::write(directory.join(file), limit.to_string())

@@ -5,7 +5,7 @@ use std::path::Path;
 /// Whether an emulator runs the programs of an architecture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Emulation {
-    /// `binfmt_misc` is not mounted here: nothing can be told.
+    /// `binfmt_misc` is not mounted here: nothing is known.
     Unknown,
     /// It is switched off as a whole.
     Off,
@@ -103,7 +103,8 @@ fn bytes(hex: &str) -> Option<Vec<u8>> {
     digits.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
 }
 
-/// The first bytes of a program for an architecture: class, byte order, type and machine of the ELF header.
+/// The first bytes of a program for an architecture: class, byte order, type and machine of the ELF
+/// header.
 fn header_of(arch: &str) -> Option<[u8; 20]> {
     let (bits, little, machine) = match arch {
         "x86_64" => (64, true, 62_u16),

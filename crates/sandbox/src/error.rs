@@ -123,7 +123,8 @@ impl SandboxError {
 }
 
 impl ExecError {
-    /// What a shell would have exited with: 127 for a program that is not there, 126 for one that cannot be run.
+    /// What a shell would have exited with: 127 for a program that is not there, 126 for one that
+    /// cannot be run.
     pub fn exit_code(&self) -> i32 {
         match self.kind {
             ExecErrorKind::NotFound { .. } | ExecErrorKind::Interpreter { .. } => 127,

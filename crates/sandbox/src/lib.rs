@@ -1,23 +1,24 @@
 //! Runs one process in a root file system; knows nothing of builds.
 //!
-//! The program that uses this crate calls [`dispatch_helper`] first thing in `main`, and, when it may be
-//! run by an ordinary user, [`rootless::enter`] right after, before any thread exists. Then [`spawn`] starts
-//! processes:
+//! The program that uses this crate calls [`dispatch_helper`] first thing in `main`, and, when it
+//! may be run by an ordinary user, [`rootless::enter`] right after, before any thread exists. Then
+//! [`spawn`] starts processes:
 //!
 //! ```text
 //! dbuild ── spawner thread ── helper (own session, new PID namespace for its child)
 //!    └────── socket ──────────┘ └── PID 1 = the user's process: own mounts, IPC, UTS, cgroup (and network)
 //! ```
 //!
-//! The helper is this program run again under a private `argv[0]`, so that it has one thread and a small
-//! address space whatever the program around it is; from a file that nobody can write to (`own_program.rs`). It lives in the caller's mount namespace and sees the
-//! file system that it made only through its child, so a mount cannot outlive the process it was made for:
-//! when PID 1 ends, the kernel kills the rest of its PID namespace and takes the mounts down before the
-//! helper hears of it. End-of-file on the socket means that dbuild is gone or wants the process gone; the
+//! The helper is this program run again under a private `argv[0]`, so that it has one thread and a
+//! small address space whatever the program around it is; from a file that nobody can write to
+//! (`own_program.rs`). It lives in the caller's mount namespace and sees the file system that it
+//! made only through its child, so a mount cannot outlive the process it was made for: when PID 1
+//! ends, the kernel kills the rest of its PID namespace and takes the mounts down before the helper
+//! hears of it. End-of-file on the socket means that dbuild is gone or wants the process gone; the
 //! helper then kills PID 1 through a pidfd and cleans up.
 //!
-//! What the crate does not know: layers, caches, images, users' names. A root file system is a list of
-//! directories, a user is a number.
+//! What the crate does not know: layers, caches, images, users' names. A root file system is a list
+//! of directories, a user is a number.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("dbuild's sandbox is made of Linux namespaces");

@@ -1,9 +1,10 @@
 //! This program's own file, as helpers are executed from it.
 //!
-//! A process in a container can get hold of the file that its predecessor was executed from (`/proc/self/exe` as a program
-//! or behind `#!`), and as root write to it: that would be dbuild itself (the kind of CVE-2019-5736). So a helper is
-//! executed from a read-only mount of the file that no process can name any more once the helper runs, and where such a
-//! mount cannot be made, from a sealed copy in memory.
+//! A process in a container can get hold of the file that its predecessor was executed from
+//! (`/proc/self/exe` as a program or behind `#!`), and as root write to it: that would be dbuild
+//! itself (the kind of CVE-2019-5736). So a helper is executed from a read-only mount of the file
+//! that no process can name any more once the helper runs, and where such a mount cannot be made,
+//! from a sealed copy in memory.
 
 use std::fs::File;
 use std::io;
@@ -24,8 +25,8 @@ pub(crate) struct OwnProgram {
     copy: Option<OwnedFd>,
 }
 
-/// The file for the start of one helper. When it is dropped, its mount is in no namespace any more: nobody can make it
-/// writable again, not even with all capabilities.
+/// The file for the start of one helper. When it is dropped, its mount is in no namespace any more:
+/// nobody can make it writable again, not even with all capabilities.
 #[derive(Debug)]
 pub(crate) enum Executable<'a> {
     Mount(OwnedFd),
@@ -56,8 +57,9 @@ impl Executable<'_> {
     }
 }
 
-/// A read-only mount of the file alone. After [`crate::rootless::enter`] the file that the process was executed from
-/// belongs to a mount of the namespace outside, which cannot be cloned: the same file is then found by its path.
+/// A read-only mount of the file alone. After [`crate::rootless::enter`] the file that the process
+/// was executed from belongs to a mount of the namespace outside, which cannot be cloned: the same
+/// file is then found by its path.
 fn read_only_mount() -> Option<OwnedFd> {
     let by_path = || {
         let path: PathBuf = std::fs::read_link(SELF).ok()?;

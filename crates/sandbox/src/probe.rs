@@ -31,7 +31,7 @@ fn kernel() -> Capability {
     }
 }
 
-/// What a build does needs these, whoever it is: in a container the user 0 often lacks some.
+/// Capabilities that a build needs, whatever its user: in a container the user 0 often lacks some.
 const NEEDED: [(CapabilitySet, &str); 10] = [
     (CapabilitySet::SYS_ADMIN, "CAP_SYS_ADMIN"),
     (CapabilitySet::CHOWN, "CAP_CHOWN"),

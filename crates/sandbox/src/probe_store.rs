@@ -1,4 +1,5 @@
-//! What the file system of a store offers: tried in it, since an overlay in memory says nothing about the disk.
+//! What the file system of a store offers: tried in it, since an overlay in memory says nothing
+//! about the disk.
 
 use std::fs::{self, File};
 use std::io;
@@ -16,7 +17,8 @@ use crate::spawn::Helper;
 /// What `statfs` says of overlayfs.
 const OVERLAY: u32 = 0x794c_7630;
 
-/// Why no writable overlay can be mounted on directories of a file system, where its kind alone tells.
+/// Why no writable overlay can be mounted on directories of a file system, where its kind alone
+/// tells.
 pub fn unfit_for_overlay(dir: &Path) -> Option<String> {
     let stat = rustix::fs::statfs(dir).ok()?;
     // The kernel sets the high half on some architectures.
@@ -25,7 +27,8 @@ pub fn unfit_for_overlay(dir: &Path) -> Option<String> {
     })
 }
 
-/// Tries what a store needs of its file system, in a directory that exists and may be written to. Leaves nothing there.
+/// Tries what a store needs of its file system, in a directory that exists and may be written to.
+/// Leaves nothing there.
 pub fn probe_store(dir: &Path) -> Vec<Capability> {
     let place = dir.join(format!(".doctor-{}", std::process::id()));
     let found = match fs::create_dir(&place) {

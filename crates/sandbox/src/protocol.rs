@@ -14,8 +14,8 @@ pub(crate) const HELPER_NAME: &str = "dbuild-sandbox-helper";
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Request {
-    /// Run this. Without a terminal, the descriptors of its standard output and error are beside it, and that of its standard
-    /// input, if it has one.
+    /// Run this. Without a terminal, the descriptors of its standard output and error are beside
+    /// it, and that of its standard input, if it has one.
     Run { spec: Box<Spec> },
     /// Try what this machine offers.
     Probe,

@@ -1,7 +1,8 @@
 //! Being root without root: a user namespace around the whole program.
 //!
-//! An ordinary user's dbuild executes itself once more inside a user namespace in which that user is root,
-//! and in a mount namespace that belongs to it. Everything after that is the same code as for root.
+//! An ordinary user's dbuild executes itself once more inside a user namespace in which that user
+//! is root, and in a mount namespace that belongs to it. Everything after that is the same code as
+//! for root.
 
 use std::fs;
 use std::io;
@@ -27,8 +28,9 @@ pub enum Identity {
     },
 }
 
-/// Becomes root: for root this does nothing; for others it executes the same program with the same arguments
-/// again, in the same process, inside a new user namespace, and does not return from there.
+/// Becomes root: for root this does nothing; for others it executes the same program with the same
+/// arguments again, in the same process, inside a new user namespace, and does not return from
+/// there.
 ///
 /// Must be called while the process has one thread, after [`crate::dispatch_helper`].
 ///
@@ -140,7 +142,8 @@ fn ranges(text: &str, uid: u32, name: Option<&str>) -> Vec<(u32, u32)> {
     text.lines().filter_map(range).collect()
 }
 
-/// Why newuidmap or newgidmap takes none of the ranges that a user has, where the ranges themselves are the reason.
+/// Why newuidmap or newgidmap takes none of the ranges that a user has, where the ranges themselves
+/// are the reason.
 pub(crate) fn refused_ranges() -> Option<String> {
     let own = |map: &str| {
         let map = fs::read_to_string(map).unwrap_or_default();
@@ -154,14 +157,14 @@ pub(crate) fn refused_ranges() -> Option<String> {
 /// Two ranges of a file that have an id in common, or one that has the user's own.
 fn colliding(file: &str, own: u32, ranges: &[(u32, u32)]) -> Option<String> {
     let last = |(first, count): (u32, u32)| first.saturating_add(count - 1);
-    let told = |range: (u32, u32)| format!("{}-{}", range.0, last(range));
+    let shown = |range: (u32, u32)| format!("{}-{}", range.0, last(range));
     if let Some(range) = ranges.iter().find(|range| (range.0..=last(**range)).contains(&own)) {
-        return Some(format!("the range {} in {file} has your own id {own}", told(*range)));
+        return Some(format!("the range {} in {file} has your own id {own}", shown(*range)));
     }
     let overlap = |a: (u32, u32), b: (u32, u32)| a.0 <= last(b) && b.0 <= last(a);
     ranges.iter().enumerate().find_map(|(at, a)| {
         let other = ranges[at + 1..].iter().find(|b| overlap(*a, **b))?;
-        Some(format!("the ranges {} and {} in {file} overlap", told(*a), told(*other)))
+        Some(format!("the ranges {} and {} in {file} overlap", shown(*a), shown(*other)))
     })
 }
 
@@ -181,8 +184,8 @@ impl Mapper {
             sys::Forked::Child => {
                 drop(go);
                 let mut byte = [0];
-                let told = io::Read::read(&mut ready, &mut byte).is_ok_and(|count| count == 1);
-                let done = told
+                let mapped = io::Read::read(&mut ready, &mut byte).is_ok_and(|count| count == 1);
+                let done = mapped
                     && run_mapper("newuidmap", target, uid, &ids.uids)
                     && run_mapper("newgidmap", target, gid, &ids.gids);
                 sys::exit_now(i32::from(!done));
@@ -192,9 +195,9 @@ impl Mapper {
 
     /// True when both maps are written. Called from inside the new namespace.
     fn finish(mut self) -> bool {
-        let told = io::Write::write_all(&mut self.go, b"!").is_ok();
+        let sent = io::Write::write_all(&mut self.go, b"!").is_ok();
         let status = sys::wait_with_usage(self.pid);
-        told && status.is_ok_and(|(status, _)| status.success())
+        sent && status.is_ok_and(|(status, _)| status.success())
     }
 }
 
@@ -256,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_that_collide_are_told() {
+    fn ranges_that_collide_are_reported() {
         assert_eq!(colliding("f", 1000, &[(100_000, 65_536), (200_000, 10)]), None);
         let own = colliding("f", 1000, &[(500, 501)]);
         assert_eq!(own.as_deref(), Some("the range 500-1000 in f has your own id 1000"));

@@ -19,9 +19,11 @@ use crate::{SandboxError, wire};
 /// overlayfs takes no more.
 const MOST_LOWERS: usize = 500;
 
-/// Starts a process. When this returns, the program runs: everything that can go wrong before is an error here.
+/// Starts a process. When this returns, the program runs: everything that can go wrong before is an
+/// error here.
 ///
-/// May be called from any thread: the helper's real parent is a thread that this crate keeps for good.
+/// May be called from any thread: the helper's real parent is a thread that this crate keeps for
+/// good.
 pub fn spawn(spec: &Spec) -> Result<Running, SandboxError> {
     validate(spec)?;
     let (stdout, its_stdout) = output_pipe(spec)?;
@@ -68,8 +70,8 @@ pub struct Running {
 }
 
 impl Running {
-    /// The pipe of its standard output, once; `None` with a terminal or inherited output. The pipe ends when
-    /// the last process that holds it is gone.
+    /// The pipe of its standard output, once; `None` with a terminal or inherited output. The pipe
+    /// ends when the last process that holds it is gone.
     pub fn take_stdout(&mut self) -> Option<OwnedFd> {
         self.stdout.take()
     }
@@ -89,7 +91,8 @@ impl Running {
         self.killer.clone()
     }
 
-    /// What this machine could not do as the spec wants it, in words for people: limits that are not enforced.
+    /// What this machine could not do as the spec wants it, in words for people: limits that are
+    /// not enforced.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
@@ -99,8 +102,8 @@ impl Running {
         self.pid
     }
 
-    /// Waits for its end. Then every process it started is gone, its mounts are gone, and what was made for
-    /// mounts is removed. Someone should read its pipes meanwhile: a full pipe stops it.
+    /// Waits for its end. Then every process it started is gone, its mounts are gone, and what was
+    /// made for mounts is removed. Someone should read its pipes meanwhile: a full pipe stops it.
     pub fn wait(mut self) -> Result<Exit, SandboxError> {
         match self.helper.reply(Ok(()))? {
             (Reply::Exited(exit), _) => {
@@ -142,7 +145,8 @@ impl Killer {
     }
 }
 
-/// A helper process and the socket to it; dropping closes the socket, which makes it kill its child, and reaps it.
+/// A helper process and the socket to it; dropping closes the socket, which makes it kill its
+/// child, and reaps it.
 #[derive(Debug)]
 pub(crate) struct Helper {
     child: Option<Child>,
@@ -185,7 +189,7 @@ impl Helper {
                     (Ok(()), None) => "is gone".to_owned(),
                 }))
             }
-            Err(error) => Err(SandboxError::HelperDied(format!("answered what cannot be read: {error}"))),
+            Err(error) => Err(SandboxError::HelperDied(format!("sent an unreadable answer: {error}"))),
         }
     }
 
@@ -205,7 +209,8 @@ fn out_of_step() -> SandboxError {
     SandboxError::HelperDied("answered out of step".to_owned())
 }
 
-/// A pipe's ends, ours and the process's: neither with a terminal, or where the output is inherited.
+/// A pipe's ends, ours and the process's: neither with a terminal, or where the output is
+/// inherited.
 fn output_pipe(spec: &Spec) -> Result<(Option<OwnedFd>, Option<OwnedFd>), SandboxError> {
     if spec.terminal.is_some() || matches!(spec.output, Output::Inherit) {
         return Ok((None, None));
@@ -217,12 +222,12 @@ fn output_pipe(spec: &Spec) -> Result<(Option<OwnedFd>, Option<OwnedFd>), Sandbo
 /// A helper that waits for its request.
 type Started = (Child, UnixStream);
 
-/// From so many helpers on there is likely to be a next one, which is started before it is asked for: a process takes longer to start
-/// than to do its work.
+/// Number of helpers from which on a next one is likely, and is started before it is asked for: a
+/// process takes longer to start than to do its work.
 const SEVERAL: usize = 2;
 
-/// The thread that starts helpers. It lives as long as the process: a parent-death signal follows the
-/// thread that spawned, and runtimes retire their threads.
+/// The thread that starts helpers. It lives as long as the process: a parent-death signal follows
+/// the thread that spawned, and runtimes retire their threads.
 fn spawner() -> io::Result<&'static Sender<SyncSender<io::Result<Started>>>> {
     static SPAWNER: OnceLock<io::Result<Sender<SyncSender<io::Result<Started>>>>> = OnceLock::new();
     SPAWNER
@@ -230,7 +235,8 @@ fn spawner() -> io::Result<&'static Sender<SyncSender<io::Result<Started>>>> {
             let (sender, jobs) = channel::<SyncSender<io::Result<Started>>>();
             std::thread::Builder::new().name("sandbox-spawner".to_owned()).spawn(move || {
                 let mut program = OwnProgram::default();
-                // When this process ends, its end of the socket is closed, and one that waits ends, too.
+                // When this process ends, its end of the socket is closed, and one that waits ends,
+                // too.
                 let mut waiting: Option<Started> = None;
                 for (number, answer) in jobs.into_iter().enumerate() {
                     // It may have been killed meanwhile.
@@ -238,7 +244,7 @@ fn spawner() -> io::Result<&'static Sender<SyncSender<io::Result<Started>>>> {
                         matches!(child.try_wait(), Ok(None)).then_some((child, socket))
                     };
                     let started = waiting.take().and_then(lives).map_or_else(|| start(&mut program), Ok);
-                    // Whoever asked may have given up; the child then sees its socket closed.
+                    // The caller may have given up; the child then sees its socket closed.
                     let _ = answer.send(started);
                     if number + 1 >= SEVERAL {
                         waiting = start(&mut program).ok();

@@ -9,14 +9,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::wire;
 
-/// One process and everything it will see. Paths of the host are absolute; paths of the container are
-/// absolute too, and resolved inside its root: a link never leads out.
+/// One process and everything it will see. Paths of the host are absolute; paths of the container
+/// are absolute too, and resolved inside its root: a link never leads out.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Spec {
     /// The root file system.
     pub rootfs: Rootfs,
-    /// The program and its arguments. A program without a slash is looked up in the PATH of `env`, inside
-    /// the root file system.
+    /// The program and its arguments. A program without a slash is looked up in the PATH of `env`,
+    /// inside the root file system.
     pub argv: Vec<String>,
     /// The whole environment: nothing of the host is added.
     pub env: Vec<(String, String)>,
@@ -42,8 +42,8 @@ pub struct Spec {
     pub hosts: Option<Vec<u8>>,
     /// What it may do.
     pub security: Security,
-    /// Programs with set-user-id bits and file capabilities give nothing. BuildKit leaves this off, so
-    /// that sudo works in a RUN.
+    /// Programs with set-user-id bits and file capabilities give nothing. BuildKit leaves this off,
+    /// so that sudo works in a RUN.
     pub no_new_privs: bool,
     /// What it reads. With a terminal, `Null` and `Inherit` mean the terminal.
     #[serde(skip)]
@@ -101,10 +101,12 @@ pub enum Rootfs {
         /// Lowest first, at most 500. Empty is the empty file system of `scratch`.
         #[serde(with = "wire::paths")]
         lower: Vec<PathBuf>,
-        /// An existing directory. It should be empty, and on a file system that can hold overlayfs' marks.
+        /// An existing directory. It should be empty, and on a file system that can hold overlayfs'
+        /// marks.
         #[serde(with = "wire::path")]
         upper: PathBuf,
-        /// An existing empty directory on the same file system. The kernel leaves a directory of mode 000 in it.
+        /// An existing empty directory on the same file system. The kernel leaves a directory of
+        /// mode 000 in it.
         #[serde(with = "wire::path")]
         work: PathBuf,
     },
@@ -121,8 +123,8 @@ pub enum Rootfs {
 /// One mount of the process.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Mount {
-    /// Absolute path in the container. It is made when it is missing, and what was made is removed again
-    /// afterwards, with parents that stayed empty.
+    /// Absolute path in the container. It is made when it is missing, and what was made is removed
+    /// again afterwards, with parents that stayed empty.
     pub target: String,
     /// What is mounted.
     pub source: MountSource,
@@ -201,7 +203,8 @@ pub enum Network {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Security {
-    /// Docker's 14 capabilities (for root alone), its system call filter, masked and read-only paths.
+    /// Docker's 14 capabilities (for root alone), its system call filter, masked and read-only
+    /// paths.
     #[default]
     Default,
     /// All capabilities that dbuild has, no filter, nothing masked.
@@ -240,8 +243,8 @@ pub struct TerminalSize {
     pub columns: u16,
 }
 
-/// How much a process and its children may use. A limit that this machine cannot enforce is not: then
-/// [`crate::Running::notes`] says so.
+/// How much a process and its children may use. A limit that this machine cannot enforce is not:
+/// then [`crate::Running::notes`] says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Processes and threads at the same time.
@@ -258,12 +261,12 @@ impl Default for Limits {
 }
 
 impl Spec {
-    /// A root process in `/` with nothing but a PATH, the host's network and the default limits.
+    /// A root process in `/` with an empty environment, the host's network and the default limits.
     pub fn new(rootfs: Rootfs, argv: Vec<String>) -> Spec {
         Spec {
             rootfs,
             argv,
-            env: vec![("PATH".into(), "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into())],
+            env: Vec::new(),
             cwd: "/".into(),
             uid: 0,
             gid: 0,

@@ -1,4 +1,5 @@
-//! The system calls that need `unsafe`, each behind a safe function. Everything else goes through rustix.
+//! The system calls that need `unsafe`, each behind a safe function. Everything else goes through
+//! rustix.
 
 use std::ffi::CString;
 use std::io;
@@ -19,10 +20,11 @@ pub(crate) enum Forked {
     Parent(Pid),
 }
 
-/// Forks. Only the helper calls this, which has one thread: the child may do all that the parent may.
+/// Forks. Only the helper calls this, which has one thread: the child may do all that the parent
+/// may.
 pub(crate) fn fork() -> io::Result<Forked> {
-    // SAFETY: the calling process has a single thread (it is the helper, or a program that has not started
-    // any), so no lock can be held by a thread that the child lacks.
+    // SAFETY: the calling process has a single thread (it is the helper, or a program that has not
+    // started any), so no lock can be held by a thread that the child lacks.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
         0 => Ok(Forked::Child),
@@ -70,7 +72,8 @@ pub(crate) fn set_mount_attributes(
 pub(crate) fn load_seccomp(program: &[libc::sock_filter]) -> io::Result<()> {
     let length = u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
     let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
-    // SAFETY: the kernel reads `len` instructions from `filter`, which outlives the call, and writes nothing.
+    // SAFETY: the kernel reads `len` instructions from `filter`, which outlives the call, and
+    // writes nothing.
     let result =
         unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) };
     check(result)
@@ -104,12 +107,13 @@ pub(crate) fn block_signals() -> io::Result<()> {
 pub(crate) fn reset_signals() {
     /// Of the kernel, not of the C library.
     const SIGNALS: libc::c_int = 64;
-    // The kernel's own structure, all zero: default action, no flags, no restorer, an empty mask. The C library
-    // would refuse the two signals that it keeps for itself, which may have come ignored.
+    // The kernel's own structure, all zero: default action, no flags, no restorer, an empty mask.
+    // The C library would refuse the two signals that it keeps for itself, which may have come
+    // ignored.
     let default = [0_u64; 4];
     for signal in 1..=SIGNALS {
-        // SAFETY: the kernel reads its `sigaction`, 32 bytes at most, and the set's size is that of 64 bits.
-        // Default actions run no code of ours; KILL and STOP are refused without harm.
+        // SAFETY: the kernel reads its `sigaction`, 32 bytes at most, and the set's size is that of
+        // 64 bits. Default actions run no code of ours; KILL and STOP are refused without harm.
         unsafe {
             libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), std::ptr::null_mut::<u64>(), 8);
         }
@@ -135,8 +139,8 @@ pub(crate) fn exec(path: &CString, argv: &[CString], env: &[CString]) -> io::Err
 
 /// Closes every descriptor from `first` on.
 pub(crate) fn close_from(first: u32) -> io::Result<()> {
-    // SAFETY: the helper owns no object that would close one of these again: callers pass numbers above all
-    // descriptors that are still held.
+    // SAFETY: the helper owns no object that would close one of these again: callers pass numbers
+    // above all descriptors that are still held.
     check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) })
 }
 
@@ -239,7 +243,8 @@ pub(crate) fn kernel_version() -> (u32, u32) {
     parse_version(&rustix::system::uname().release().to_string_lossy())
 }
 
-/// Whether the limit of process ids belongs to a PID namespace; before Linux 6.14 it is that of the whole machine.
+/// Whether the limit of process ids belongs to a PID namespace; before Linux 6.14 it is that of the
+/// whole machine.
 pub(crate) fn pid_limit_is_per_namespace() -> bool {
     kernel_version() >= (6, 14)
 }

@@ -27,8 +27,9 @@ pub fn is_interactive() -> bool {
 }
 
 /// Copies between dbuild's standard streams and the outside of a process' terminal
-/// ([`crate::Running::take_terminal`]) until the process is gone. Meanwhile dbuild's terminal is raw (Ctrl-C
-/// goes to the process) and a change of its size is passed on. It is restored in every case.
+/// ([`crate::Running::take_terminal`]) until the process is gone. Meanwhile dbuild's terminal is
+/// raw (Ctrl-C goes to the process) and a change of its size is passed on. It is restored in every
+/// case.
 ///
 /// # Errors
 /// When one of the streams breaks. The end of dbuild's input is none: it is passed on as Ctrl-D.
@@ -52,7 +53,7 @@ pub fn attach(outside: OwnedFd) -> io::Result<()> {
         if ready[1] {
             resized.drain();
             let size = rustix::termios::tcgetwinsize(io::stdout());
-            // A size that cannot be told is no reason to end.
+            // A size that is not known is no reason to end.
             let _ = size.and_then(|size| rustix::termios::tcsetwinsize(&outside, size));
         }
         if ready.get(2) == Some(&true) {
@@ -164,7 +165,8 @@ impl Drop for ResizeSignal {
 extern "C" fn on_resize(_signal: libc::c_int) {
     let fd = WAKE.load(Ordering::SeqCst);
     if fd >= 0 {
-        // SAFETY: `write` may be called in handlers. A full pipe is awake already; the error number is put back.
+        // SAFETY: `write` may be called in handlers. A full pipe is awake already; the error number
+        // is put back.
         unsafe {
             let errno = *libc::__errno_location();
             libc::write(fd, [0_u8].as_ptr().cast(), 1);

@@ -86,8 +86,8 @@ fn fill(socket: BorrowedFd<'_>, buffer: &mut [u8], fds: &mut Vec<OwnedFd>) -> io
     Ok(true)
 }
 
-/// Bytes as a JSON string: each byte is the character of that number, so that text stays text and any byte
-/// survives.
+/// Bytes as a JSON string: each byte is the character of that number, so that text stays text and
+/// any byte survives.
 pub(crate) mod bytes {
     use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
 

@@ -15,7 +15,7 @@ fn the_host_name_can_be_given() {
     named("two").expect_ok().stderr_has(&["<two>"]);
     named("").expect_ok().stderr_has(&["CACHED"]);
     for wrong in ["two words", &"a".repeat(65)] {
-        named(wrong).expect_code(2).stderr_has(&["BUILDKIT_SANDBOX_HOSTNAME=", "is no host name"]);
+        named(wrong).expect_code(2).stderr_has(&["BUILDKIT_SANDBOX_HOSTNAME=", "is not a valid host name"]);
     }
 }
 

@@ -102,7 +102,7 @@ fn a_repository_is_a_context() {
     std::os::unix::fs::symlink(link, repository.dir.join("out")).unwrap();
     repository.commit(&[]);
     let failed = space.dbuild(["build", "-f", "out", url.as_str()]).run().expect_code(1);
-    failed.stderr_has(&["a link that leads out of it"]);
+    failed.stderr_has(&["a symlink that leads out of it"]);
 }
 
 #[test]

@@ -219,7 +219,7 @@ fn platforms_of_the_environment() {
     let own = platform(space.build(text, [""; 0]).env("DOCKER_DEFAULT_PLATFORM", ""));
     assert_eq!(own, platform(space.build(text, ["--platform", "local"])));
     let windows = space.build(text, [""; 0]).env("DOCKER_DEFAULT_PLATFORM", "windows/amd64").run();
-    windows.expect_code(2).stderr_has(&["images of Linux alone"]);
+    windows.expect_code(2).stderr_has(&["Linux images only"]);
 }
 
 #[test]
@@ -254,7 +254,7 @@ fn images_of_windows_are_refused() {
         ),
     ] {
         let told = space.build(text, [""; 0]).run().expect_code(1);
-        told.stderr_has(&["the platform `windows/", "is not supported", line, "images of Linux alone"]);
+        told.stderr_has(&["the platform `windows/", "is not supported", line, "Linux images only"]);
     }
     // Nobody needs it.
     let unneeded = "FROM --platform=windows/amd64 x AS b\nFROM scratch\nCOPY Dockerfile /\n";

@@ -108,7 +108,7 @@ fn what_is_known_is_a_hit_and_a_touched_file_is_followed() {
     let note = space.dbuild(["plan", "--touch", "context/Dockerfile", "context"]).run().expect_ok();
     note.stderr_has(&["no step takes"]);
     let gone = space.dbuild(["plan", "--touch", "context/none", "context"]).run().expect_code(1);
-    gone.stderr_has(&["--touch context/none: it is not there"]);
+    gone.stderr_has(&["--touch context/none: no such file"]);
     let outside = space.dbuild(["plan", "--touch", "config.toml", "context"]).run().expect_code(1);
     outside.stderr_has(&["it is in no context of this build"]);
 }

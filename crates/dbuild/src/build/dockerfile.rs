@@ -12,7 +12,8 @@ use dbuild_layer::{Ignore, IgnoreError, is_utf16};
 use crate::error::Error;
 use crate::pipes::{self, LARGEST, read_once, say_if_typed};
 
-/// The text, and where it lies if it lies in a file. `written` is the context `root` as the user names it.
+/// The text, and where it lies if it lies in a file. `written` is the context `root` as the user
+/// names it.
 pub(crate) fn dockerfile(
     written: &Path,
     root: &Path,

@@ -20,7 +20,8 @@ pub(crate) fn render_all(errors: &Diagnostics, source: &Source, color: bool) -> 
     Error::rendered(texts.join("\n\n"))
 }
 
-/// A step that failed: its lines, what is wrong, the end of its output, what to try. `shell` opens a shell there.
+/// A step that failed: its lines, what is wrong, the end of its output, what to try. `shell` opens
+/// a shell there.
 pub(crate) fn render_step(
     id: StepId,
     error: &StepError,
@@ -40,19 +41,19 @@ pub(crate) fn render_step(
         }
         StepError::Copy { error: CopyError::NotFound { path, .. }, from } => {
             let place = from.as_deref().unwrap_or_default();
-            (format!("there is no `{path}`{place}"), "this is not there".to_owned())
+            (format!("there is no `{path}`{place}"), "not found".to_owned())
         }
         StepError::Pull(_) | StepError::BadLayer { .. } => {
-            (error.to_string(), "this image cannot be had".to_owned())
+            (error.to_string(), "this image is not available".to_owned())
         }
         StepError::Sandbox(SandboxError::Exec(exec)) if exec.is_foreign() => {
             let platform = &lowered.plan.stage(step.stage).platform;
             let machine = dbuild_oci::Platform::host();
             (exec.to_string(), format!("stage `{stage}` is for {platform}, and this machine is {machine}"))
         }
-        StepError::Remote(error) => (error.to_string(), "this cannot be had".to_owned()),
+        StepError::Remote(error) => (error.to_string(), "this could not be fetched".to_owned()),
         StepError::Checksum { .. } | StepError::Commit { .. } => {
-            (error.to_string(), "this is not what came".to_owned())
+            (error.to_string(), "what was fetched does not match".to_owned())
         }
         other => (other.to_string(), format!("in stage `{stage}`")),
     };
@@ -73,7 +74,8 @@ pub(crate) fn render_step(
     Error::rendered(text)
 }
 
-/// The command that opens a shell where a RUN failed, with what its mounts need of this command line.
+/// The command that opens a shell where a RUN failed, with what its mounts need of this command
+/// line.
 pub(crate) fn shell_command(session: &Session, flags: &BuildArgs, step: &Step) -> String {
     let mut words = vec!["dbuild".to_owned(), "shell".to_owned(), "--failed".to_owned()];
     let mut flag = |name: &str, value: &str| words.extend([name.to_owned(), value.to_owned()]);
@@ -103,8 +105,8 @@ pub(crate) fn shell_command(session: &Session, flags: &BuildArgs, step: &Step) -
     quoted(&words)
 }
 
-/// The words of an instruction that an error is about; all of it where they are not there as they are (a variable was
-/// expanded, say).
+/// The words of an instruction that an error is about; all of it where they are not there as they
+/// are (a variable was expanded, say).
 fn words(error: &StepError, instruction: Span, source: &Source) -> Span {
     let words = match error {
         StepError::Copy { error: CopyError::NotFound { path, .. }, .. } => path.clone(),

@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::session::Session;
 
 /// All that an export needs to know.
-pub(crate) struct Exporting<'a> {
+pub(crate) struct ExportJob<'a> {
     pub(crate) session: &'a Session,
     pub(crate) flags: &'a BuildArgs,
     pub(crate) plan: &'a Plan,
@@ -30,7 +30,8 @@ pub(crate) struct Exporting<'a> {
     pub(crate) waiting: Waiting,
 }
 
-/// Begins the first archive while the steps run, with the layers of the base; not if they are going to be compressed anew.
+/// Begins the first archive while the steps run, with the layers of the base; not if they are going
+/// to be compressed anew.
 pub(crate) fn begin(session: &Session, plan: &Plan, outputs: &[OutputSpec]) -> Option<(usize, EarlyArchive)> {
     if outputs.iter().any(|output| output.force_compression) {
         return None;
@@ -47,19 +48,19 @@ pub(crate) fn begin(session: &Session, plan: &Plan, outputs: &[OutputSpec]) -> O
 }
 
 /// What the command line says in the end.
-pub(crate) struct Exported {
+pub(crate) struct ExportResult {
     /// The image's id; `None` where only files were written.
     pub(crate) id: Option<String>,
 }
 
 /// Writes every output.
 pub(crate) async fn export(
-    exporting: Exporting<'_>,
+    job: ExportJob<'_>,
     outputs: &[OutputSpec],
     mut early: Option<(usize, EarlyArchive)>,
     events: &dyn EventSink,
-) -> Result<Exported, Error> {
-    let names = names(&exporting.flags.tag)?;
+) -> Result<ExportResult, Error> {
+    let names = names(&job.flags.tag)?;
     let mut last = None;
     for (at, output) in outputs.iter().enumerate() {
         let mut names = names.clone();
@@ -68,19 +69,19 @@ pub(crate) async fn export(
         events.emit(Event::ExportStarted { output: label.clone() });
         let image = match output.is_files() || output.kind == OutputKind::Nothing {
             true => None,
-            false => Some(exporting.image(output)?),
+            false => Some(job.image(output)?),
         };
         let engine = engine(output)?;
         let early = early.take_if(|(of, _)| *of == at).map(|(_, early)| early);
-        let written = exporting.write(output, image.as_ref(), &names, engine.as_ref(), early)?;
+        let written = job.write(output, image.as_ref(), &names, engine.as_ref(), early)?;
         for text in written.notes {
             events.emit(Event::Note { text });
         }
         if let (Some(image), true) = (&image, output.push) {
-            exporting.push(output, image, &names, events).await?;
+            job.push(output, image, &names, events).await?;
         }
         let size = match &image {
-            Some(image) => exporting.size_of(image),
+            Some(image) => job.size_of(image),
             None => written.bytes.unwrap_or_default(),
         };
         events.emit(Event::ExportFinished {
@@ -89,17 +90,17 @@ pub(crate) async fn export(
             digest: image.as_ref().map(|image| image.digest),
             size,
             unpacked: match &image {
-                Some(_) => exporting.built.targets.iter().map(|target| target.unpacked).sum(),
+                Some(_) => job.built.targets.iter().map(|target| target.unpacked).sum(),
                 None => 0,
             },
         });
         last = image.or(last);
     }
-    exporting.result_files(last.as_ref(), &names)?;
-    Ok(Exported { id: last.map(|image| image_id(&image).to_string()) })
+    job.result_files(last.as_ref(), &names)?;
+    Ok(ExportResult { id: last.map(|image| image_id(&image).to_string()) })
 }
 
-impl Exporting<'_> {
+impl ExportJob<'_> {
     /// Config, manifest and (of several platforms) index.
     fn image(&self, output: &OutputSpec) -> Result<Image, Error> {
         let media_types = if output.docker_media_types { MediaTypes::Docker } else { MediaTypes::Oci };
@@ -134,8 +135,9 @@ impl Exporting<'_> {
         }
     }
 
-    /// The history with times, and the time of the image. Without SOURCE_DATE_EPOCH an entry has the time at which
-    /// its layer was first made, so that a build that finds everything in the cache gives the same image again.
+    /// The history with times, and the time of the image. Without SOURCE_DATE_EPOCH an entry has
+    /// the time at which its layer was first made, so that a build that finds everything in the
+    /// cache gives the same image again.
     fn history(
         &self,
         stage: &Stage,
@@ -177,12 +179,14 @@ impl Exporting<'_> {
             files: &files,
             multi_platform: multi_platform(self.flags)?,
             clamp_mtime: self.epoch.map(|seconds| i64::try_from(seconds).unwrap_or(i64::MAX)),
-            // Outside of a user namespace root can give files away; inside, most owners do not exist.
+            // Outside of a user namespace root can give files away; inside, most owners do not
+            // exist.
             owners: matches!(self.session.identity, dbuild_sandbox::rootless::Identity::Root),
             engine,
             waiting: self.waiting.clone(),
         };
-        // All that the image is made of has been looked up: what was used can be noted beside the writing, not after it.
+        // All that the image is made of has been looked up: what was used can be noted beside the
+        // writing, not after it.
         let store = self.session.store.clone();
         tokio::task::spawn_blocking(move || store.flush_uses());
         tokio::task::block_in_place(|| export.write(early)).map_err(Error::of_export)
@@ -260,8 +264,8 @@ pub(crate) fn check(flags: &BuildArgs, outputs: &[OutputSpec]) -> Result<(), Err
         .try_for_each(|path| writable_place(path))
 }
 
-/// Whether the result is an index, with a directory for each platform's files: for several platforms, and where
-/// `BUILDKIT_MULTI_PLATFORM` says so.
+/// Whether the result is an index, with a directory for each platform's files: for several
+/// platforms, and where `BUILDKIT_MULTI_PLATFORM` says so.
 fn multi_platform(flags: &BuildArgs) -> Result<bool, Error> {
     const ARG: &str = "BUILDKIT_MULTI_PLATFORM";
     let parsed = flags.source.platforms().map(crate::build::flags::platform);

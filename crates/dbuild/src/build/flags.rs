@@ -1,4 +1,5 @@
-//! What the flags of a build ask for, in the types of the libraries: outputs, secrets, agents, hosts.
+//! What the flags of a build ask for, in the types of the libraries: outputs, secrets, agents,
+//! hosts.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -92,7 +93,8 @@ pub(crate) fn outputs(flags: &BuildArgs) -> Result<Vec<OutputSpec>, Error> {
     Ok(outputs)
 }
 
-/// How layers are packed; `None` where every output takes files. [`outputs`] has seen to it that all want the same.
+/// How layers are packed; `None` where every output takes files. [`outputs`] has seen to it that
+/// all want the same.
 pub(crate) fn pack_options(outputs: &[OutputSpec], epoch: Option<u64>) -> Option<PackOptions> {
     let image = outputs.iter().find(|output| takes_image(output))?;
     let clamp_mtime = epoch.map(|seconds| i64::try_from(seconds).unwrap_or(i64::MAX));
@@ -123,8 +125,8 @@ pub(crate) fn cache_use(flags: &BuildArgs) -> CacheUse {
     CacheUse::Except(flags.no_cache_filter.iter().map(|stage| stage.to_ascii_lowercase()).collect())
 }
 
-/// Steps that wait (for a network, for a sleep) should not keep others from running, and steps that compute
-/// should not starve each other.
+/// Steps that wait (for a network, for a sleep) should not keep others from running, and steps that
+/// compute should not starve each other.
 pub(crate) fn default_jobs() -> NonZeroUsize {
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     NonZeroUsize::new((cores * 2).max(10)).unwrap_or(NonZeroUsize::MIN)
@@ -179,9 +181,8 @@ pub(crate) fn hosts(flags: &[String]) -> Result<Vec<HostEntry>, Error> {
 /// The elements of a flag's value that is a list.
 fn list(flag: &str, text: &str) -> Result<Vec<String>, Error> {
     let fields = csv_fields(text).map_err(|error| {
-        Error::usage(format!("`{flag} {text}`: {error}")).hint(
-            "a list is one line of CSV: an element that holds a comma stands in double quotes as a whole",
-        )
+        Error::usage(format!("`{flag} {text}`: {error}"))
+            .hint("a list is one line of CSV: put an element that contains a comma in double quotes")
     })?;
     Ok(fields.into_iter().map(|field| field.text).collect())
 }
@@ -231,7 +232,7 @@ fn secret(text: &str) -> Result<(String, Secret), Error> {
             }
             if !path.is_file() {
                 return Err(Error::failed(format!(
-                    "the secret `{id}` is not there: {} is no file",
+                    "the secret `{id}` is missing: {} is not a file",
                     path.display()
                 )));
             }
@@ -266,7 +267,7 @@ fn ssh(text: &str) -> Result<(String, PathBuf), Error> {
     // A key must never be mounted where the command expects a socket.
     if !std::os::unix::fs::FileTypeExt::is_socket(&kind.file_type()) {
         return Err(Error::usage(format!("`--ssh {text}`: {shown} is not the socket of an agent"))
-            .hint("files of keys are not taken: `ssh-agent` and `ssh-add FILE`, then `--ssh default`"));
+            .hint("key files are not supported: use `ssh-agent` and `ssh-add FILE`, then `--ssh default`"));
     }
     Ok((if id.is_empty() { "default" } else { id }.to_owned(), socket))
 }

@@ -1,4 +1,5 @@
-//! What a build reads from this machine before it begins: the Dockerfile, the ignore file, contexts, arguments, secrets.
+//! What a build reads from this machine before it begins: the Dockerfile, the ignore file,
+//! contexts, arguments, secrets.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ use dbuild_scheduler::{ContextDir, Secret};
 use super::dockerfile::{dockerfile, ignore_file};
 use super::error_text::render_all;
 use super::flags::{agents, hosts, network, platform, secrets};
-use super::remote_context::{self, Brought};
+use super::remote_context::{self, RemoteContext};
 use super::resolve_images::OCI_LAYOUT;
 use crate::cli::{BuildArgs, NamedContextArg, SourceArgs};
 use crate::error::Error;
@@ -31,16 +32,17 @@ pub(crate) struct Inputs {
     pub(crate) contexts: BTreeMap<Option<String>, ContextDir>,
     pub(crate) secrets: BTreeMap<String, Secret>,
     pub(crate) ssh: BTreeMap<String, PathBuf>,
-    /// `SOURCE_DATE_EPOCH`, from the arguments, the environment or an ARG; known where all inputs are read.
+    /// `SOURCE_DATE_EPOCH`, from the arguments, the environment or an ARG; known where all inputs
+    /// are read.
     pub(crate) epoch: Option<u64>,
-    /// A context that was brought from elsewhere, kept as long as this.
-    brought: Option<Brought>,
+    /// A context from elsewhere, kept as long as this.
+    remote: Option<RemoteContext>,
 }
 
-/// Reads them all; what is wrong with one of them is told before anything runs.
+/// Reads them all; an error in one of them is reported before anything runs.
 pub(crate) fn read(session: &Session, flags: &BuildArgs) -> Result<Inputs, Error> {
     let mut inputs = match remote_context::bring(session, flags)? {
-        Some(brought) => read_brought(brought, flags)?,
+        Some(remote) => read_brought(remote, flags)?,
         None => read_source(&flags.context, &flags.source)?,
     };
     let labels = flags.label.iter();
@@ -54,10 +56,11 @@ pub(crate) fn read(session: &Session, flags: &BuildArgs) -> Result<Inputs, Error
     Ok(inputs)
 }
 
-/// As [`read_source`], of a context from elsewhere: `-f` names a file in it, and nothing of it is ignored.
-fn read_brought(mut brought: Brought, flags: &BuildArgs) -> Result<Inputs, Error> {
-    let root = brought.root.clone();
-    let source = match (brought.dockerfile.take(), flags.source.file()) {
+/// As [`read_source`], of a context from elsewhere: `-f` names a file in it, and nothing of it is
+/// ignored.
+fn read_brought(mut remote: RemoteContext, flags: &BuildArgs) -> Result<Inputs, Error> {
+    let root = remote.root.clone();
+    let source = match (remote.dockerfile.take(), flags.source.file()) {
         (None, Some(file)) if file == Path::new("-") => dockerfile(&flags.context, &root, Some(file))?.0,
         (Some(source), _) => source,
         (None, file) => {
@@ -68,7 +71,7 @@ fn read_brought(mut brought: Brought, flags: &BuildArgs) -> Result<Inputs, Error
             let inside =
                 path.and_then(|path| path.canonicalize().ok()).is_some_and(|path| path.starts_with(&root));
             if !inside {
-                return Err(Error::failed("the Dockerfile of the context is a link that leads out of it"));
+                return Err(Error::failed("the Dockerfile of the context is a symlink that leads out of it"));
             }
             Source::from_bytes(
                 source.name.trim_start_matches(&*root.to_string_lossy()).trim_start_matches('/'),
@@ -77,7 +80,7 @@ fn read_brought(mut brought: Brought, flags: &BuildArgs) -> Result<Inputs, Error
         }
     };
     let mut inputs = assemble(source, ContextDir { root, ignore: Ignore::default() }, &flags.source)?;
-    inputs.brought = Some(brought);
+    inputs.remote = Some(remote);
     Ok(inputs)
 }
 
@@ -114,24 +117,24 @@ fn assemble(source: Source, context: ContextDir, flags: &SourceArgs) -> Result<I
         ..FrontendArgs::default()
     };
     let (secrets, ssh) = (BTreeMap::new(), BTreeMap::new());
-    Ok(Inputs { source, args, contexts, secrets, ssh, epoch: None, brought: None })
+    Ok(Inputs { source, args, contexts, secrets, ssh, epoch: None, remote: None })
 }
 
-/// A host name that the kernel refuses would fail the first RUN in the kernel's words; one with blanks or the like makes
-/// another `/etc/hosts`.
+/// A host name that the kernel refuses would fail the first RUN in the kernel's words; one with
+/// blanks or the like makes another `/etc/hosts`.
 fn check_hostname(args: &BTreeMap<String, String>) -> Result<(), Error> {
     const NAME: &str = "BUILDKIT_SANDBOX_HOSTNAME";
     let is_right =
         |name: &String| name.len() <= 64 && !name.contains(|c: char| c.is_whitespace() || c == '\0');
     match args.get(NAME).filter(|name| !is_right(name)) {
-        Some(name) => Err(Error::usage(format!("`--build-arg {NAME}={name}` is no host name"))
-            .hint("a host name has at most 64 bytes, and no blanks")),
+        Some(name) => Err(Error::usage(format!("`--build-arg {NAME}={name}` is not a valid host name"))
+            .hint("a host name has at most 64 bytes and no spaces")),
         None => Ok(()),
     }
 }
 
-/// What the ignore file leaves out of this context. A source with wildcards is compared as it is written, and nothing is said of
-/// one where lines bring things back.
+/// What the ignore file leaves out of this context. A source with wildcards is compared as it is
+/// written, and nothing is reported about one where lines bring things back.
 fn ignored(context: &ContextDir) -> Option<Ignored> {
     let ContextDir { root, ignore } = context.clone();
     if ignore.is_empty() {
@@ -155,10 +158,10 @@ fn context_dir(path: &Path) -> Result<PathBuf, Error> {
     let text = path.to_string_lossy();
     if text == "-" || text.contains("://") || text.starts_with("git@") {
         return Err(Error::usage(format!(
-            "this command takes a context of this machine, not `{}`",
+            "this command needs a context on this machine, not `{}`",
             shown_url(&text)
         ))
-        .hint("name a directory; `dbuild build`, `plan` and `graph` take others"));
+        .hint("name a directory; `dbuild build`, `plan` and `graph` take other contexts"));
     }
     match std::fs::metadata(path) {
         Ok(meta) if meta.is_dir() => path.canonicalize(),
@@ -220,8 +223,8 @@ fn named_contexts(flags: &[NamedContextArg]) -> Result<Named, Error> {
 
 const EPOCH: &str = "SOURCE_DATE_EPOCH";
 
-/// The time of the image that the command line, the environment or an ARG before the first FROM asks for. Stages see it as
-/// a number, wherever it comes from.
+/// The time of the image that the command line, the environment or an ARG before the first FROM
+/// asks for. Stages see it as a number, wherever it comes from.
 fn epoch(session: &Session, flags: &BuildArgs, inputs: &mut Inputs) -> Result<Option<u64>, Error> {
     let ast = parse(&inputs.source).ast;
     let bad = |errors: Diagnostics| render_all(&errors, &inputs.source, progress::color());
@@ -230,8 +233,8 @@ fn epoch(session: &Session, flags: &BuildArgs, inputs: &mut Inputs) -> Result<Op
         None => return Ok(None),
         Some(EpochSource::Time(time)) => return Ok(Some(time)),
         Some(EpochSource::Unknown) => None,
-        Some(EpochSource::Context) => match &inputs.brought {
-            Some(brought) => brought.time(session, flags)?,
+        Some(EpochSource::Context) => match &inputs.remote {
+            Some(remote) => remote.time(session, flags)?,
             None => None,
         },
         Some(EpochSource::Step(step)) => remote_context::time_of(session, flags, *step)?,

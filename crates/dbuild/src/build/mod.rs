@@ -1,4 +1,5 @@
-//! A build, from the flags to what was written and said. The commands call this; it names none of them.
+//! A build, from the flags to what was written and said. The commands call this; it names none of
+//! them.
 
 pub(crate) mod dockerfile;
 pub(crate) mod error_text;
@@ -27,7 +28,7 @@ use dbuild_scheduler::{
 };
 use dbuild_store::{BuildInfo, Store};
 use error_text::{render_step, shell_command};
-use export::{Exported, Exporting, export};
+use export::{ExportJob, ExportResult, export};
 use flags::{cache_use, default_jobs, outputs, pack_options, takes_image, ulimit, warn_of_ignored};
 use inputs::Inputs;
 use outcome::{Done, collect, explain, finish, write_report};
@@ -41,14 +42,14 @@ use crate::progress::{self, View};
 use crate::session::Session;
 use crate::signals::cancel_on_signal;
 
-/// After the signal, what can be waited for is waited for so long; the rest dies with the process.
+/// Longest wait for an orderly end after a signal; the rest dies with the process.
 const GRACE: Duration = Duration::from_millis(700);
 
 /// Opens a shell where a command of a build failed; gives the error that is left to end with.
 pub(crate) type AfterFailure = fn(&Session, &BuildId, &BuildArgs, Error) -> Error;
 
-/// Builds, and prints what there is to say about it. With `--on-failure shell` on a terminal a failure goes through
-/// `after_failure`.
+/// Builds, and prints what there is to say about it. With `--on-failure shell` on a terminal a
+/// failure goes through `after_failure`.
 pub(crate) fn run(global: &Global, flags: &BuildArgs, after_failure: AfterFailure) -> Result<(), Error> {
     check(flags)?;
     let session = Session::open(global)?;
@@ -74,7 +75,8 @@ fn placeless(warning: &Diagnostic) -> String {
     std::iter::once(warning.message.clone()).chain(notes).chain(help).collect()
 }
 
-/// Refuses a build with a RUN where the store's file system cannot hold what it writes: before anything is pulled.
+/// Refuses a build with a RUN where the store's file system cannot hold what it writes: before
+/// anything is pulled.
 fn can_run(store: &Store, plan: &Plan) -> Result<(), Error> {
     let has_run = plan.steps().any(|(_, step)| matches!(step.kind, StepKind::Run(_)));
     match dbuild_sandbox::unfit_for_overlay(store.root()).filter(|_| has_run) {
@@ -117,7 +119,7 @@ pub(crate) fn run_in(session: &Session, flags: &BuildArgs) -> (Option<BuildId>, 
         (Some(file), Some(id)) => write_report(&session.store, id, file),
         _ => Ok(()),
     };
-    // Of several errors that of the build is told.
+    // The build's own error goes before those of its report and explanation.
     let finished = done.and_then(|done| finish(flags, &done));
     let explained = match &id {
         Some(id) if flags.explain => explain(&session.store, id.as_str()),
@@ -191,14 +193,15 @@ impl Build<'_> {
         match result {
             Ok(exported) => {
                 let exported = exported?;
-                // A crash of the machine from here on costs nothing; one before costs what this build made.
+                // A crash of the machine from here on costs nothing; one before costs what this
+                // build made.
                 if let Err(error) = self.session.store.make_durable() {
                     events.emit(Event::warning(error.to_string()));
                 }
                 Ok(Done { summary: Summary::of(&kept.events()), id: exported.id })
             }
             Err(BuildError::Step(id, error)) => {
-                // Where the shell is opened at once, nobody needs to be told how.
+                // Where the shell opens at once, how to open it need not be said.
                 let opens = self.flags.on_failure.is_some() && is_interactive();
                 let step = lowered.plan.step(id);
                 let shell = (!opens).then(|| shell_command(self.session, self.flags, step));
@@ -216,7 +219,7 @@ impl Build<'_> {
         images: &Images,
         events: &Arc<dyn EventSink>,
         mut cancel: Cancel,
-    ) -> Result<Result<Exported, Error>, BuildError> {
+    ) -> Result<Result<ExportResult, Error>, BuildError> {
         let plan = Arc::new(lowered.plan.clone());
         let mut early = export::begin(self.session, &plan, &self.outputs);
         let layers = early.as_ref().map(|(_, early)| Arc::new(early.listener()) as LayerListener);
@@ -229,10 +232,10 @@ impl Build<'_> {
                 let store = self.session.store.clone();
                 let syncing = tokio::task::spawn_blocking(move || store.make_durable());
                 let Self { session, flags, .. } = self;
-                let told = Arc::clone(events);
+                let sink = Arc::clone(events);
                 let waiting =
-                    pipes::waiting_and(move |text| told.emit(Event::Note { text: text.to_owned() }));
-                let exporting = Exporting {
+                    pipes::waiting_and(move |text| sink.emit(Event::Note { text: text.to_owned() }));
+                let job = ExportJob {
                     session,
                     flags,
                     plan: &plan,
@@ -241,8 +244,8 @@ impl Build<'_> {
                     epoch: self.inputs.epoch,
                     waiting,
                 };
-                let exported = export(exporting, &self.outputs, early.take(), events).await;
-                // Should it have failed, it is tried again at the end, and told.
+                let exported = export(job, &self.outputs, early.take(), events).await;
+                // If it failed, it is tried again at the end, and reported.
                 let _ = syncing.await;
                 let damage = exported.as_ref().err().and_then(Error::damage);
                 if !damage.is_some_and(|damage| attempts.forget_damaged(damage)) {
@@ -280,7 +283,7 @@ impl Build<'_> {
             jobs: flags.jobs.unwrap_or_else(default_jobs),
             pack: pack_options(&self.outputs, inputs.epoch),
             layers,
-            // Who wants files gets them from the store.
+            // Outputs of files read them from the store.
             unwritten: (!self.outputs.iter().any(OutputSpec::is_files)).then(UnwrittenPolicy::default),
             repack_bases: self.outputs.iter().any(|output| output.force_compression),
             secrets: inputs.secrets.clone(),

@@ -1,4 +1,5 @@
-//! What follows a build: its summary, its report, why its steps ran, and the collection of the cache.
+//! What follows a build: its summary, its report, why its steps ran, and the collection of the
+//! cache.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -19,7 +20,7 @@ pub(super) fn collect(store: &Store, limits: &AfterBuildLimits, flags: &BuildArg
     match store.collect_after_build(limits) {
         Ok(Some(upkeep)) if !quiet => progress::say(&collected(&upkeep)),
         Ok(_) => {}
-        Err(error) => progress::say(&format!("warning: the cache is not collected: {error}")),
+        Err(error) => progress::say(&format!("warning: the cache cannot be cleaned up: {error}")),
     }
 }
 
@@ -55,8 +56,8 @@ fn collected(upkeep: &AfterBuildReport) -> String {
         removed.into_iter().filter_map(|(count, words)| (count > 0).then_some(words)).collect();
     let removed = removed.join(", ");
     let (freed, left, limit) = (Bytes(pruned.freed), Bytes(pruned.remaining), Bytes(*keep_size));
-    let rest = if *unfinished { "; the rest goes after the next build" } else { "" };
-    format!("cache: removed {removed} ({freed}); the store takes {left} of {limit}{rest}")
+    let rest = if *unfinished { "; the rest is removed after the next build" } else { "" };
+    format!("cache: removed {removed} ({freed}); the store uses {left} of {limit}{rest}")
 }
 
 /// The report of a build that has just ended.

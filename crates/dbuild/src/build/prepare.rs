@@ -17,7 +17,8 @@ use crate::error::Error;
 use crate::progress;
 use crate::session::Session;
 
-/// Reads the Dockerfile, finds the images that it names (of a registry's, manifests and configs alone), and lowers it.
+/// Reads the Dockerfile, finds the images that it names (of a registry's, manifests and configs
+/// alone), and lowers it.
 pub(crate) async fn prepare(
     session: &Session,
     flags: &BuildArgs,

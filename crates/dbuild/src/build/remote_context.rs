@@ -1,8 +1,9 @@
 //! Build contexts that are somewhere else: on standard input, at a URL, in a git repository.
 //!
-//! A context of this kind is brought by a small plan of its own, run by the same scheduler as a build: a repository whose
-//! branch has not moved and an archive that has not changed are found in the store. The Dockerfile is read from it, so it is
-//! brought before the build's own plan is made. As in BuildKit no `.dockerignore` applies to it.
+//! A context of this kind is fetched by a small plan of its own, run by the same scheduler as a
+//! build: a repository whose branch has not moved and an archive that has not changed are found in
+//! the store. The Dockerfile is read from it, so it is fetched before the build's own plan is made.
+//! As in BuildKit no `.dockerignore` applies to it.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -34,8 +35,8 @@ use crate::signals::cancel_on_signal;
 /// What a file of a context is called while it is not unpacked; BuildKit's word.
 const CONTEXT: &str = "context";
 
-/// A context that was brought.
-pub(crate) struct Brought {
+/// A context that was fetched.
+pub(crate) struct RemoteContext {
     /// Where it is now.
     pub(crate) root: PathBuf,
     /// The Dockerfile, where the context was nothing else.
@@ -48,8 +49,9 @@ pub(crate) struct Brought {
     _lease: Lease,
 }
 
-impl Brought {
-    /// When it was made, in seconds since 1970: the time of a commit, or what a server says of a file.
+impl RemoteContext {
+    /// When it was made, in seconds since 1970: the time of a commit, or what a server says of a
+    /// file.
     pub(crate) fn time(&self, session: &Session, flags: &BuildArgs) -> Result<Option<u64>, Error> {
         match &self.from {
             Some(step) => time_of(session, flags, step.clone()),
@@ -59,7 +61,7 @@ impl Brought {
 }
 
 /// Brings a context that is no directory of this machine; `None`: it is one.
-pub(crate) fn bring(session: &Session, flags: &BuildArgs) -> Result<Option<Brought>, Error> {
+pub(crate) fn bring(session: &Session, flags: &BuildArgs) -> Result<Option<RemoteContext>, Error> {
     let text = flags.context.to_string_lossy();
     let lease = || session.store.lease().map_err(Error::failed);
     if text == "-" {
@@ -75,7 +77,7 @@ pub(crate) fn bring(session: &Session, flags: &BuildArgs) -> Result<Option<Broug
         let lease = lease()?;
         let root = bring_by(session, flags, None, vec![StepKind::Git(git.clone())])?;
         let from = Some(StepKind::Git(git));
-        return Ok(Some(Brought { root, dockerfile: None, from, time: None, _lease: lease }));
+        return Ok(Some(RemoteContext { root, dockerfile: None, from, time: None, _lease: lease }));
     }
     if text.starts_with("http://") || text.starts_with("https://") {
         return from_url(session, flags, &text, lease()?).map(Some);
@@ -92,17 +94,18 @@ fn keeps_git_dir(flags: &BuildArgs) -> bool {
 }
 
 /// An archive or a Dockerfile.
-fn from_url(session: &Session, flags: &BuildArgs, url: &str, lease: Lease) -> Result<Brought, Error> {
+fn from_url(session: &Session, flags: &BuildArgs, url: &str, lease: Lease) -> Result<RemoteContext, Error> {
     let fetch = fetched_context(url);
     let dir = bring_by(session, flags, None, vec![StepKind::Fetch(fetch)])?;
     let time = newest(&dir);
-    let brought = from_file(session, flags, dir, &shown_url(url), lease)?;
+    let remote = from_file(session, flags, dir, &shown_url(url), lease)?;
     // A server that says nothing of an archive's time leaves that of its files.
-    let time = time.or_else(|| newest(&brought.root));
-    Ok(Brought { time, ..brought })
+    let time = time.or_else(|| newest(&remote.root));
+    Ok(RemoteContext { time, ..remote })
 }
 
-/// The time that the files of a step have which are a server's file or a commit's; `None` where the server says nothing.
+/// The time that the files of a step have which are a server's file or a commit's; `None` where the
+/// server says nothing.
 pub(crate) fn time_of(session: &Session, flags: &BuildArgs, step: StepKind) -> Result<Option<u64>, Error> {
     let StepKind::Git(git) = step else {
         let _lease = session.store.lease().map_err(Error::failed)?;
@@ -119,7 +122,8 @@ pub(crate) fn time_of(session: &Session, flags: &BuildArgs, step: StepKind) -> R
     time
 }
 
-/// The latest time of a file below a directory; `None` for 1970, which is no time that anything was made.
+/// The latest time of a file below a directory; `None` for 1970, which is no time that anything was
+/// made.
 fn newest(dir: &Path) -> Option<u64> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     let times = entries.filter_map(|entry| {
@@ -133,7 +137,7 @@ fn newest(dir: &Path) -> Option<u64> {
     times.filter(|time| *time > 0).max()
 }
 
-fn from_stdin(session: &Session, flags: &BuildArgs, lease: Lease) -> Result<Brought, Error> {
+fn from_stdin(session: &Session, flags: &BuildArgs, lease: Lease) -> Result<RemoteContext, Error> {
     if flags.source.file() == Some(Path::new("-")) {
         return Err(Error::usage("standard input cannot be both the context and the Dockerfile"));
     }
@@ -149,17 +153,17 @@ fn from_stdin(session: &Session, flags: &BuildArgs, lease: Lease) -> Result<Brou
         return Err(Error::usage("standard input is empty")
             .hint("`-` reads a Dockerfile or an archive of a context from it"));
     }
-    let mut brought = from_file(session, flags, dir, "-", lease)?;
-    if brought.dockerfile.is_some() {
+    let mut remote = from_file(session, flags, dir, "-", lease)?;
+    if remote.dockerfile.is_some() {
         if flags.source.file().is_some() {
             return Err(Error::usage("standard input is a Dockerfile, and `-f` names another one"));
         }
         // Unlike one at a URL, it is no part of its own context.
-        brought.root = session.store.scratch_path();
-        std::fs::create_dir(&brought.root)
-            .map_err(|error| Error::failed(format!("cannot make {}: {error}", brought.root.display())))?;
+        remote.root = session.store.scratch_path();
+        std::fs::create_dir(&remote.root)
+            .map_err(|error| Error::failed(format!("cannot make {}: {error}", remote.root.display())))?;
     }
-    Ok(brought)
+    Ok(remote)
 }
 
 /// Unpacks `dir/context` if it is an archive; else it is a Dockerfile.
@@ -169,7 +173,7 @@ fn from_file(
     dir: PathBuf,
     shown: &str,
     lease: Lease,
-) -> Result<Brought, Error> {
+) -> Result<RemoteContext, Error> {
     let cannot = |error: std::io::Error| Error::failed(format!("cannot read the context {shown}: {error}"));
     let path = dir.join(CONTEXT);
     let mut head = Vec::new();
@@ -177,7 +181,7 @@ fn from_file(
     if !is_archive(&head) {
         let bytes = dockerfile::read_small(&path).map_err(cannot)?;
         let dockerfile = Some(dockerfile::source_of(shown, &bytes)?);
-        return Ok(Brought { root: dir, dockerfile, from: None, time: None, _lease: lease });
+        return Ok(RemoteContext { root: dir, dockerfile, from: None, time: None, _lease: lease });
     }
     let file = ContextStep { name: None, wanted: Some(vec![CONTEXT.to_owned()]) };
     let copy = CopyStep {
@@ -192,10 +196,11 @@ fn from_file(
     };
     let steps = vec![StepKind::Scratch, StepKind::Context(file), StepKind::Copy(copy)];
     let root = bring_by(session, flags, Some(dir), steps)?;
-    Ok(Brought { root, dockerfile: None, from: None, time: None, _lease: lease })
+    Ok(RemoteContext { root, dockerfile: None, from: None, time: None, _lease: lease })
 }
 
-/// Runs steps, each of which is one of a stage of its own; the directory with what the last one made.
+/// Runs steps, each of which is one of a stage of its own; the directory with what the last one
+/// made.
 fn bring_by(
     session: &Session,
     flags: &BuildArgs,
@@ -243,8 +248,8 @@ fn bring_into(
     let built = built.map_err(|error| match error {
         BuildError::Canceled => Error::interrupted(),
         BuildError::Step(_, error) => {
-            let told = Error::failed(format!("the context {shown} cannot be had: {error}"));
-            told.maybe_hint(hint_of_step(&error))
+            let failed = Error::failed(format!("cannot fetch the context {shown}: {error}"));
+            failed.maybe_hint(hint_of_step(&error))
         }
     })?;
     let made = built.results().last().and_then(|output| output.files.own_layers().last());
@@ -280,7 +285,8 @@ fn is_archive(head: &[u8]) -> bool {
     compressed.iter().any(|magic| head.starts_with(magic)) || is_tar(head)
 }
 
-/// The first header of a tar holds its own checksum: the sum of its bytes with the checksum read as blanks.
+/// The first header of a tar holds its own checksum: the sum of its bytes with the checksum read as
+/// blanks.
 fn is_tar(head: &[u8]) -> bool {
     let Some(header) = head.get(..512) else { return false };
     let digits = String::from_utf8_lossy(&header[148..156]);
@@ -295,7 +301,7 @@ mod tests {
     use super::is_archive;
 
     #[test]
-    fn archives_are_told_from_dockerfiles() {
+    fn archives_are_distinguished_from_dockerfiles() {
         for head in
             [&b"BZh9"[..], &[0x1f, 0x8b, 8, 0], &[0x28, 0xb5, 0x2f, 0xfd], &[0xfd, 0x37, 0x7a, 0x58, 0x5a, 0]]
         {

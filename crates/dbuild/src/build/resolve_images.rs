@@ -1,4 +1,5 @@
-//! Finds the images that a Dockerfile names, all that are known at a time side by side, until nothing new is named.
+//! Finds the images that a Dockerfile names, all that are known at a time side by side, until
+//! nothing new is named.
 
 use std::collections::HashMap;
 
@@ -49,7 +50,7 @@ pub(crate) async fn resolve(
             });
         }
         let mut found = finding.join_all().await;
-        // The first that the Dockerfile names is told first, whoever answered first.
+        // Errors are reported in the order of the Dockerfile, not in that of the answers.
         found.sort_by_key(|(order, ..)| *order);
         let mut errors = Vec::new();
         for (_, request, image) in found {
@@ -78,17 +79,18 @@ pub(crate) async fn find(
     policy: PullPolicy,
 ) -> Result<(ResolvedImage, BaseImage), Diagnostic> {
     let failed = |error: RegistryError| {
-        let told = Diagnostic::error(request.span, error.to_string()).label("this image cannot be had");
+        let diagnostic =
+            Diagnostic::error(request.span, error.to_string()).label("this image is not available");
         match &request.near {
-            Some(stage) => told.help(format!("did you mean the stage `{stage}`?")),
-            None => told.maybe_help(error.hint()),
+            Some(stage) => diagnostic.help(format!("did you mean the stage `{stage}`?")),
+            None => diagnostic.maybe_help(error.hint()),
         }
     };
     let asked = &request.platform;
     let found = match request.reference.strip_prefix(OCI_LAYOUT) {
         Some(layout) => {
             let top = take_in(store, layout).await.map_err(|problem| {
-                Diagnostic::error(request.span, problem).label("this image cannot be had")
+                Diagnostic::error(request.span, problem).label("this image is not available")
             })?;
             registry.from_store(&request.reference, asked, top).await
         }

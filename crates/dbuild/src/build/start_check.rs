@@ -74,7 +74,8 @@ fn kind(found: &StackEntry<'_>) -> NodeKind {
 /// Topic of the remembered results; its number changes with the analysis.
 const TOPIC: &str = "starts 4";
 
-/// Tells of each image that a build made whether it will start. An image that was looked at before is not looked at again.
+/// Tells of each image that a build made whether it will start. An image that was looked at before
+/// is not looked at again.
 pub(crate) fn tell(store: &Store, plan: &Plan, built: &Built, events: &dyn EventSink) {
     for target in &built.targets {
         let stage = plan.stage(target.stage);
@@ -95,8 +96,8 @@ pub(crate) fn tell(store: &Store, plan: &Plan, built: &Built, events: &dyn Event
     }
 }
 
-/// Whether what a build made for a stage will start, with the stages that have what is missing. Nothing is pulled or
-/// unpacked for it: `None` where that would be needed.
+/// Whether what a build made for a stage will start, with the stages that have what is missing.
+/// Nothing is pulled or unpacked for it: `None` where that would be needed.
 fn of_build(plan: &Plan, built: &Built, target: StageId) -> Option<Start> {
     let stage = plan.stage(target);
     let files = StackFiles::new(built.stack_if_present(stage.last?)?);

@@ -8,12 +8,12 @@ use clap::{Args, ValueEnum};
 use super::{Call, KeyValue, MemorySize, NamedContextArg, Ulimit, go_bool};
 use crate::docker_compat::KnownFlags;
 
-/// `dbuild build`. Of a flag that is given twice and takes one value the last one counts, as in Docker.
+/// `dbuild build`. As in Docker, the last value counts of a flag that is given twice and takes one.
 #[derive(Debug, Args)]
 #[command(args_override_self = true)]
 pub(crate) struct BuildArgs {
-    /// The build context: a directory, a URL of an archive or a Dockerfile, a git repository, or `-`: an archive or a
-    /// Dockerfile on standard input
+    /// The build context: a directory, a URL of an archive or a Dockerfile, a git repository, or
+    /// `-`: an archive or a Dockerfile on standard input
     pub(crate) context: PathBuf,
     /// Name the image: NAME[:TAG]; may be given several times
     #[arg(long, short = 't', value_name = "NAME")]
@@ -26,11 +26,11 @@ pub(crate) struct BuildArgs {
     /// The socket of an ssh agent for RUN --mount=type=ssh: default|ID[=SOCKET]
     #[arg(long, value_name = "ID[=SOCKET]")]
     pub(crate) ssh: Vec<String>,
-    /// Run every step anew
+    /// Run every step again, without the cache
     #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true,
         default_value = "false", hide_default_value = true, default_missing_value = "true", value_parser = go_bool)]
     pub(crate) no_cache: bool,
-    /// Run the steps of these stages anew
+    /// Run the steps of these stages again, without the cache
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     pub(crate) no_cache_filter: Vec<String>,
     /// Set a label of the image
@@ -39,20 +39,22 @@ pub(crate) struct BuildArgs {
     /// Lines for /etc/hosts of RUN steps
     #[arg(long, value_name = "HOST:IP[,…]")]
     pub(crate) add_host: Vec<String>,
-    /// The network of RUN steps that do not say: default, host or none
+    /// The network of RUN steps that name none: default, host or none
     #[arg(long, value_name = "MODE", default_value = "default")]
     pub(crate) network: String,
-    /// What RUN may ask for beyond the sandbox: security.insecure (network.host needs no permission)
+    /// What RUN may ask for beyond the sandbox: security.insecure (network.host needs no
+    /// permission)
     #[arg(long, value_name = "ENTITLEMENT", value_delimiter = ',')]
     pub(crate) allow: Vec<String>,
-    /// Where the result goes: type=oci|docker|local|tar|image|registry,dest=PATH,…; a bare path is type=local
+    /// Where the result goes: type=oci|docker|local|tar|image|registry,dest=PATH,…; a bare path is
+    /// type=local
     #[arg(long, short = 'o', value_name = "SPEC")]
     pub(crate) output: Vec<String>,
     /// Hand the image to `docker load` or `podman load`
     #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true,
         default_value = "false", hide_default_value = true, default_missing_value = "true", value_parser = go_bool)]
     pub(crate) load: bool,
-    /// Push the image to the registries that its names say
+    /// Push the image to the registries in its names
     #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true,
         default_value = "false", hide_default_value = true, default_missing_value = "true", value_parser = go_bool)]
     pub(crate) push: bool,
@@ -69,10 +71,10 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "MODE", default_value = "auto", env = "BUILDKIT_PROGRESS", hide_env = true,
         value_parser = ProgressMode::named)]
     pub(crate) progress: ProgressMode,
-    /// Say at the end why each step ran
+    /// Explain at the end why each step ran
     #[arg(long)]
     pub(crate) explain: bool,
-    /// After a RUN has failed, on a terminal: open what `dbuild shell --failed` opens
+    /// After a RUN has failed, on a terminal, open the shell of `dbuild shell --failed`
     #[arg(long, value_name = "WHAT")]
     pub(crate) on_failure: Option<OnFailure>,
     /// Print only the image's id
@@ -93,7 +95,8 @@ pub(crate) struct BuildArgs {
     /// How many steps may run at the same time [default: 10, or twice the cores]
     #[arg(long, short = 'j', value_name = "N")]
     pub(crate) jobs: Option<std::num::NonZeroUsize>,
-    /// What is done with the Dockerfile: build, check, outline or targets [format=text|json, ignorestatus]
+    /// What to do with the Dockerfile: build, check, outline or targets [format=text|json,
+    /// ignorestatus]
     #[arg(long, value_name = "METHOD[,format=FORMAT]", default_value = "build", alias = "print")]
     pub(crate) call: Call,
     /// Short for --call=check
@@ -117,7 +120,8 @@ pub(crate) struct SourceArgs {
     /// Set a build argument; without a value it is taken from the environment
     #[arg(long, value_name = "NAME[=VALUE]")]
     pub(crate) build_arg: Vec<KeyValue>,
-    /// A further context: NAME=DIRECTORY, a URL, a git repository, docker-image://REFERENCE or oci-layout://DIR:TAG
+    /// An additional context: NAME=DIRECTORY, a URL, a git repository, docker-image://REFERENCE or
+    /// oci-layout://DIR:TAG
     #[arg(long, value_name = "NAME=SOURCE")]
     pub(crate) build_context: Vec<NamedContextArg>,
     /// Build for these platforms, such as linux/arm64
@@ -136,7 +140,8 @@ pub(crate) struct SourceArgs {
 }
 
 impl SourceArgs {
-    /// The Dockerfile that `-f` names. As in Docker an empty name, of a variable that is not set, is none.
+    /// The Dockerfile that `-f` names. As in Docker an empty name, of a variable that is not set,
+    /// is none.
     pub(crate) fn file(&self) -> Option<&Path> {
         self.file.as_deref().filter(|file| !file.is_empty()).map(Path::new)
     }

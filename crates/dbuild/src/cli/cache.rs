@@ -21,7 +21,7 @@ pub(crate) enum CacheCommand {
     },
     /// Show what the store takes on disk
     Du(ListArgs),
-    /// Read all of the store and compare it with its digests
+    /// Read the whole store and check it against its digests
     Verify(VerifyArgs),
     /// Remove what no image needs
     Prune(PruneArgs),
@@ -30,10 +30,10 @@ pub(crate) enum CacheCommand {
 /// `dbuild cache ls`.
 #[derive(Debug, Args)]
 pub(crate) struct CacheListArgs {
-    /// Only instructions with this text in them
+    /// Only results of instructions that contain this text
     #[arg(long, value_name = "TEXT")]
     pub(crate) filter: Option<String>,
-    /// By what they are sorted, the largest first
+    /// Sort by this, the largest first
     #[arg(long, value_name = "WHAT", default_value = "created")]
     pub(crate) sort: CacheSort,
     /// Print JSON
@@ -70,25 +70,25 @@ pub(crate) struct VerifyArgs {
 /// `dbuild cache prune`.
 #[derive(Debug, Args)]
 pub(crate) struct PruneArgs {
-    /// Remove also the layers of base images, the cache mounts and the journal
+    /// Also remove the layers of base images, the cache mounts and the journal
     #[arg(long, short = 'a')]
     pub(crate) all: bool,
-    /// Stop when no more than this is left, such as 10GB
+    /// Stop when this much or less is left, such as 10GB
     #[arg(long, value_name = "SIZE", visible_alias = "keep-storage")]
     pub(crate) keep_size: Option<ByteSize>,
-    /// Keep what was used this lately, such as 24h or 7d
+    /// Keep what was used within this time, such as 24h or 7d
     #[arg(long, value_name = "TIME", conflicts_with = "filter")]
     pub(crate) keep_for: Option<Age>,
     /// until=TIME: another spelling of --keep-for
     #[arg(long, value_name = "until=TIME")]
     pub(crate) filter: Option<PruneFilter>,
-    /// What goes first when a size must be kept: lru, lfu or gdsf
+    /// What is removed first to reach a size: lru, lfu or gdsf
     #[arg(long, value_name = "NAME", default_value_t = dbuild_cache::default_policy().name().to_owned())]
     pub(crate) policy: String,
-    /// Say what would go, and remove nothing
+    /// Show what would be removed, and remove nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// Accepted for habit: dbuild does not ask
+    /// Accepted for compatibility: dbuild never asks
     #[arg(long, short = 'f')]
     pub(crate) force: bool,
     /// Print JSON

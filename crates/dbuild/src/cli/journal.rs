@@ -9,7 +9,7 @@ use super::BuildArgs;
 /// `dbuild history`.
 #[derive(Debug, Args)]
 pub(crate) struct HistoryArgs {
-    /// Show at most so many builds, the latest first
+    /// Show at most this many builds, the latest first
     #[arg(long, short = 'n', value_name = "N", default_value_t = 20)]
     pub(crate) limit: usize,
     /// Print JSON
@@ -47,12 +47,13 @@ pub(crate) struct ReportArgs {
 pub(crate) struct CompareArgs {
     /// A Dockerfile, a directory with one, a build, an image or a stage
     pub(crate) a: String,
-    /// What it is compared with
+    /// What to compare it with
     pub(crate) b: String,
-    /// The build context of Dockerfiles and stages [default: the Dockerfile's directory, or this one]
+    /// The build context of Dockerfiles and stages [default: the Dockerfile's directory, or this
+    /// one]
     #[arg(long, value_name = "DIR")]
     pub(crate) context: Option<PathBuf>,
-    /// The Dockerfile that stages are of [default: CONTEXT/Dockerfile]
+    /// The Dockerfile that the stages belong to [default: CONTEXT/Dockerfile]
     #[arg(long, short = 'f', value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
     /// Print JSON
@@ -70,7 +71,7 @@ pub(crate) struct GraphArgs {
     /// A build of the journal (its id, the beginning of it, or `latest`) instead of a Dockerfile
     #[arg(long, value_name = "BUILD")]
     pub(crate) build: Option<String>,
-    /// Print all that is known of the steps as JSON
+    /// Print everything known about the steps as JSON
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]

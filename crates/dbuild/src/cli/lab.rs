@@ -42,13 +42,14 @@ pub(crate) struct ReplayArgs {
     /// Sizes of the cache, such as 500MB,2GB [default: parts of what is stored without a limit]
     #[arg(long, value_name = "SIZE,…", value_delimiter = ',')]
     pub(crate) size: Vec<ByteSize>,
-    /// Carry out no step: durations and sizes are those of --cost, of the store's records, or usual ones
+    /// Run no step: durations and sizes come from --cost, from the store's records, or are typical
+    /// ones
     #[arg(long)]
     pub(crate) simulate: bool,
     /// What simulated steps cost and read: see docs/guide/laboratory.md
     #[arg(long, value_name = "FILE", requires = "simulate")]
     pub(crate) cost: Option<PathBuf>,
-    /// Write a page with plots, or with a name that ends in .svg the plots alone
+    /// Write a page with plots; with a name that ends in .svg, only the plots
     #[arg(long, short = 'o', value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
     /// Print JSON

@@ -1,4 +1,4 @@
-//! The command line. Flags and their meaning are those of `docker buildx build`, so that hands and
+//! The command line. Flags and their meaning are those of `docker buildx build`, so that habits and
 //! scripts carry over; what dbuild adds is named in plain words.
 
 mod build;
@@ -63,15 +63,16 @@ pub(crate) enum Command {
     History(HistoryArgs),
     /// Show what the steps of a build wrote
     Logs(LogsArgs),
-    /// Read a Dockerfile and say what could be better
+    /// Check a Dockerfile for mistakes, or whether an image will start
     Check(Box<CheckArgs>),
-    /// Say what a build would do, step by step and why, and do nothing
+    /// Show what a build would do and why, step by step, without doing it
     Plan(Box<PlanArgs>),
-    /// Say why steps of a build ran again: what of them had changed, and what that goes back to
+    /// Explain why steps of a build ran again: what had changed, and where the change came from
     Why(WhyArgs),
     /// Run a command in an image of the store
     Run(RunArgs),
-    /// Open a shell in a stage of a Dockerfile, in a step of a build, where a RUN failed, or in an image
+    /// Open a shell in a stage of a Dockerfile, in a step of a build, where a RUN failed, or in an
+    /// image
     Shell(ShellArgs),
     /// List the images of the store
     #[command(visible_alias = "ls")]
@@ -112,7 +113,7 @@ pub(crate) enum Command {
         /// A name of the store, which is also where it goes
         image: String,
     },
-    /// Look at the cache, and remove from it
+    /// Inspect the cache and remove from it
     #[command(subcommand)]
     Cache(CacheCommand),
     /// Compare cache strategies and eviction policies on a history
@@ -129,7 +130,7 @@ pub(crate) enum Command {
     /// Make images without a Dockerfile
     #[command(subcommand)]
     Image(ImageCommand),
-    /// Say what this machine offers, what it lacks, and what to install
+    /// Show what this machine offers, what it lacks, and what to install
     Doctor(ListArgs),
 }
 
@@ -145,19 +146,20 @@ pub(crate) struct ListArgs {
 #[derive(Debug, Args)]
 #[command(args_override_self = true)]
 pub(crate) struct RunArgs {
-    /// A name or the first digits of a digest, then the command; without one the image's own is started
+    /// The image, by name or the first digits of its digest, and the command [default: the image's
+    /// own]
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_names = ["IMAGE", "COMMAND"])]
     pub(crate) image_and_command: Vec<String>,
     /// Replace the image's entrypoint
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) entrypoint: Option<String>,
-    /// Set a variable; without a value it is taken from here
+    /// Set a variable; without a value it is taken from the environment
     #[arg(long, short = 'e', value_name = "NAME[=VALUE]")]
     pub(crate) env: Vec<String>,
-    /// Where the command starts
+    /// The working directory of the command
     #[arg(long, short = 'w', value_name = "DIR")]
     pub(crate) workdir: Option<String>,
-    /// As whom it runs
+    /// The user to run as, and the group
     #[arg(long, short = 'u', value_name = "USER[:GROUP]")]
     pub(crate) user: Option<String>,
     /// host or none
@@ -172,7 +174,7 @@ pub(crate) struct RunArgs {
     /// Give the command a terminal
     #[arg(long, short = 't')]
     pub(crate) tty: bool,
-    /// Accepted for habit: what a container writes is always thrown away
+    /// Accepted for compatibility: what a container writes is always discarded
     #[arg(long)]
     pub(crate) rm: bool,
 }
@@ -180,8 +182,9 @@ pub(crate) struct RunArgs {
 /// `dbuild shell`.
 #[derive(Debug, Default, Args)]
 pub(crate) struct ShellArgs {
-    /// A stage of the Dockerfile, which is built if need be; the name of an image; or a stage or a step of a build that was:
-    /// `builder 3`, `builder:3`, `#7` (as progress shows it), `:12` (its line), the beginning of its instruction
+    /// A stage of the Dockerfile, built if necessary; the name of an image; or a stage or step of
+    /// an earlier build: `builder 3`, `builder:3`, `#7` (as progress shows it), `:12` (its line),
+    /// the beginning of its instruction
     #[arg(
         value_name = "STAGE|STEP|IMAGE",
         required_unless_present = "failed",
@@ -189,13 +192,15 @@ pub(crate) struct ShellArgs {
         hide_default_value = true
     )]
     pub(crate) subject: String,
-    /// Where the command of a RUN failed, with its mounts and what it had written: in the latest build that failed
+    /// Where the command of a RUN failed, with its mounts and what it had written: in the latest
+    /// build that failed
     #[arg(long, conflicts_with = "subject")]
     pub(crate) failed: bool,
-    /// The build that was, by its id or the beginning of it [default: the latest]
+    /// An earlier build, by its id or the beginning of it [default: the latest]
     #[arg(long = "build", value_name = "ID")]
     pub(crate) of: Option<String>,
-    /// With --failed: a secret that the RUN had; for a stage: one that its build needs. As for `dbuild build`
+    /// With --failed: a secret that the RUN had; for a stage: one that its build needs. As for
+    /// `dbuild build`
     #[arg(long, value_name = "id=ID,…")]
     pub(crate) secret: Vec<String>,
     /// An ssh agent, in the same cases
@@ -207,13 +212,13 @@ pub(crate) struct ShellArgs {
     /// For a stage: flags of `dbuild build`, and the context [default: the current directory]
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "BUILD FLAGS… CONTEXT")]
     pub(crate) build: Vec<String>,
-    /// Run this line in the shell and end
+    /// Run this line in the shell and exit
     #[arg(long, short = 'c', value_name = "LINE")]
     pub(crate) command: Option<String>,
-    /// Set a variable; without a value it is taken from here
+    /// Set a variable; without a value it is taken from the environment
     #[arg(long, short = 'e', value_name = "NAME[=VALUE]")]
     pub(crate) env: Vec<String>,
-    /// As whom it runs
+    /// The user to run as, and the group
     #[arg(long, short = 'u', value_name = "USER[:GROUP]")]
     pub(crate) user: Option<String>,
     /// Mount a directory or file of this machine

@@ -12,7 +12,7 @@ use super::BuildArgs;
 pub(crate) struct PlanArgs {
     #[command(flatten)]
     pub(crate) build: BuildArgs,
-    /// Say what would run if this file of a context changed; of a directory, all files in it
+    /// Show what would run if this file of a context changed; for a directory, all files in it
     #[arg(long, value_name = "FILE")]
     pub(crate) touch: Vec<PathBuf>,
     /// Print JSON
@@ -23,7 +23,8 @@ pub(crate) struct PlanArgs {
 /// `dbuild why`.
 #[derive(Debug, Args)]
 pub(crate) struct WhyArgs {
-    /// A step: its number, `:LINE`, its stage, `STAGE:N`, or words of its instruction; without it, every step that ran
+    /// A step: its number, `:LINE`, its stage, `STAGE:N`, or words of its instruction; without it,
+    /// every step that ran
     pub(crate) step: Option<String>,
     /// The id of a build or its beginning [default: the latest]
     #[arg(long, value_name = "ID")]

@@ -165,7 +165,7 @@ fn origin(store: &Store, origin: &Origin) -> String {
     match origin {
         Origin::Step(key) | Origin::Linked { key, .. } => {
             let text = store.record_kept(key).map(|record| record.text);
-            format!("{}  {}", key.short(), text.as_deref().unwrap_or("(not known any more)"))
+            format!("{}  {}", key.short(), text.as_deref().unwrap_or("(no longer known)"))
         }
         Origin::Image(image) => format!("FROM {} ({})", image.reference, image.digest),
         Origin::Scratch => "FROM scratch".to_owned(),
@@ -197,11 +197,11 @@ pub(crate) fn verify(global: &Global, args: &VerifyArgs) -> Result<(), Error> {
         (0, _) => Ok(()),
         (count, true) => {
             crate::progress::say(&format!(
-                "{count} damaged things were dropped: they are made or pulled again"
+                "{count} damaged entries were dropped: they will be made or pulled again"
             ));
             Ok(())
         }
-        (count, false) => Err(Error::failed(format!("{count} things of the store are damaged"))
-            .hint("`dbuild cache verify --repair` drops them: they are made or pulled again")),
+        (count, false) => Err(Error::failed(format!("{count} entries of the store are damaged"))
+            .hint("`dbuild cache verify --repair` drops them: they will be made or pulled again")),
     }
 }

@@ -1,4 +1,5 @@
-//! `dbuild build` and what `--call` asks for in its place: what can be said of a Dockerfile without building it.
+//! `dbuild build` and what `--call` asks for in its place: what can be said of a Dockerfile without
+//! building it.
 
 use dbuild_events::NoEvents;
 use dbuild_frontend::{Diagnostics, Outline, Source, TargetInfo, outline, parse, targets};

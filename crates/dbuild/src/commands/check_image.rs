@@ -20,7 +20,7 @@ use crate::error::{EXIT_FAILED, Error};
 use crate::past_build::stack_of;
 use crate::session::Session;
 
-/// So many builds are looked through for the one that made the image.
+/// Maximum number of builds searched for the one that made the image.
 const BUILDS: usize = 100;
 
 /// Looks into an image of the store, or of a registry; exit code 1 where it will not start.
@@ -29,7 +29,7 @@ pub(super) fn run(global: &Global, name: &str, format: FindingsFormat) -> Result
     let _lease = session.store.lease().map_err(Error::failed)?;
     let image = session.runtime.block_on(image_named(&session, name)).map_err(|error| {
         error.hint(format!(
-            "`{name}` is no directory either; a context is usually `.`, and `dbuild images` lists the images"
+            "`{name}` is not a directory either; a context is usually `.`, and `dbuild images` lists the images"
         ))
     })?;
     let (config, platform, digest, reference) =

@@ -1,7 +1,8 @@
-//! `dbuild compare`: two builds, two Dockerfiles, two stages or two images, and what is otherwise.
+//! `dbuild compare`: two builds, two Dockerfiles, two stages or two images, and how they differ.
 //!
-//! A word is the first of these that there is: a Dockerfile, a directory that has one, a build of the journal, an image of
-//! the store, a stage. Dockerfiles, directories and stages are built (which costs little when they were built before).
+//! A word is the first of these that there is: a Dockerfile, a directory that has one, a build of
+//! the journal, an image of the store, a stage. Dockerfiles, directories and stages are built
+//! (which costs little when they were built before).
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use crate::past_build::read_build;
 use crate::session::Session;
 
 /// One side: what is known of its build, and what its image holds.
-struct Known {
+struct Side {
     build: Build,
     inventory: Option<Inventory>,
 }
@@ -29,8 +30,8 @@ struct Known {
 pub(crate) fn run(global: &Global, args: &CompareArgs) -> Result<(), Error> {
     let session = Session::open(global)?;
     let _lease = session.store.lease().map_err(Error::failed)?;
-    let a = known(&session, args, &args.a)?;
-    let b = known(&session, args, &args.b)?;
+    let a = side(&session, args, &args.a)?;
+    let b = side(&session, args, &args.b)?;
     let mut comparison = compare_builds(&session.store, &a.build, &b.build);
     comparison.a.inventory = comparison.a.inventory.or(a.inventory);
     comparison.b.inventory = comparison.b.inventory.or(b.inventory);
@@ -50,7 +51,7 @@ pub(crate) fn compare_builds(store: &Store, a: &Build, b: &Build) -> Comparison 
     comparison
 }
 
-fn known(session: &Session, args: &CompareArgs, word: &str) -> Result<Known, Error> {
+fn side(session: &Session, args: &CompareArgs, word: &str) -> Result<Side, Error> {
     let path = Path::new(word);
     let context = args.context.as_deref().unwrap_or(Path::new("."));
     let file = args.file.as_deref().map(|file| vec!["-f".to_owned(), file.display().to_string()]);
@@ -68,7 +69,7 @@ fn known(session: &Session, args: &CompareArgs, word: &str) -> Result<Known, Err
     }
     if word == "latest" || session.store.build(Some(word)).is_ok() {
         let (_, build) = read_build(&session.store, Some(word))?;
-        return Ok(Known { build, inventory: None });
+        return Ok(Side { build, inventory: None });
     }
     if session.store.image(word).is_ok() {
         return image(session, word);
@@ -77,12 +78,12 @@ fn known(session: &Session, args: &CompareArgs, word: &str) -> Result<Known, Err
         let target = [file.unwrap_or_default(), words(&["--target", word])].concat();
         return built(session, &target);
     }
-    Err(Error::failed(format!("`{word}` is no build, image, Dockerfile or directory"))
+    Err(Error::failed(format!("`{word}` is not a build, image, Dockerfile or directory"))
         .hint("`dbuild history` lists builds, `dbuild images` images; a stage needs --context DIR"))
 }
 
 /// Builds with these words of `dbuild build`; the image gets no name.
-fn built(session: &Session, words: &[String]) -> Result<Known, Error> {
+fn built(session: &Session, words: &[String]) -> Result<Side, Error> {
     let words = ["dbuild", "build"].into_iter().map(str::to_owned).chain(words.iter().cloned());
     let cli = Cli::try_parse_from(words).map_err(Error::usage)?;
     let Command::Build(flags) = cli.command else { return Err(Error::usage("only builds are compared")) };
@@ -91,11 +92,11 @@ fn built(session: &Session, words: &[String]) -> Result<Known, Error> {
     done?;
     let id = id.ok_or_else(|| Error::failed("a build left no journal"))?;
     let (_, build) = read_build(&session.store, Some(id.as_str()))?;
-    Ok(Known { build, inventory: None })
+    Ok(Side { build, inventory: None })
 }
 
 /// An image of the store: what it holds, and nothing of how it was built.
-fn image(session: &Session, name: &str) -> Result<Known, Error> {
+fn image(session: &Session, name: &str) -> Result<Side, Error> {
     let image = session.runtime.block_on(image_named(session, name))?;
     let image_bytes = image.layers.iter().map(|layer| layer.size).sum();
     let (_canceller, cancel) = Canceller::new();
@@ -110,7 +111,7 @@ fn image(session: &Session, name: &str) -> Result<Known, Error> {
         unpacked: inventory.bytes,
     };
     let build = Build { id: "(image)".to_owned(), exports: vec![export], ..Build::default() };
-    Ok(Known { build, inventory: Some(inventory) })
+    Ok(Side { build, inventory: Some(inventory) })
 }
 
 async fn image_files_of(

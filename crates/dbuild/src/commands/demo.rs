@@ -33,8 +33,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) fn run(global: &Global, dir: &Path) -> Result<(), Error> {
     write_project(dir)?;
     say(&format!("wrote a sample project into {}", dir.display()));
-    // Each command is a dbuild of its own, as a user would start it: without root a process can become root of a
-    // user namespace only once, and before it has threads.
+    // Each command is a dbuild of its own, as a user would start it: without root a process can
+    // become root of a user namespace only once, and before it has threads.
     let context = dir.display().to_string();
     say("building it on the base `busybox`, if that can be pulled");
     if !pullable(global)? {
@@ -97,7 +97,7 @@ fn own(global: &Global, args: &[&str]) -> Result<(), Error> {
     }
 }
 
-/// Whether the sample's own base can be had.
+/// Whether the sample's own base can be pulled.
 fn pullable(global: &Global) -> Result<bool, Error> {
     let mut pull = command(global, &["pull", "busybox"])?;
     let child = pull.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
@@ -116,7 +116,7 @@ fn pullable(global: &Global) -> Result<bool, Error> {
 
 fn write_project(dir: &Path) -> Result<(), Error> {
     if dir.join("Dockerfile").exists() && !dir.join("render.sh").exists() {
-        return Err(Error::failed(format!("{} holds another project", dir.display()))
+        return Err(Error::failed(format!("{} contains another project", dir.display()))
             .hint("name another directory: dbuild demo DIR"));
     }
     for (name, text) in PROJECT {

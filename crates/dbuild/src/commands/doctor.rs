@@ -29,7 +29,8 @@ pub(crate) fn run(global: &Global, args: ListArgs) -> Result<(), Error> {
     Ok(())
 }
 
-/// What the store's file system offers; where there is no store yet, that of the directory that it would be made in.
+/// What the store's file system offers; where there is no store yet, that of the directory that it
+/// would be made in.
 fn store(dir: &Path) -> Vec<Capability> {
     let inside = dir.join("tmp");
     let place = inside.ancestors().find(|place| place.is_dir()).unwrap_or(Path::new("/"));

@@ -19,7 +19,7 @@ use crate::session::Session;
 
 /// An image as a listing shows it.
 #[derive(Serialize)]
-struct Listed {
+struct ListedImage {
     name: String,
     digest: String,
     id: String,
@@ -43,7 +43,7 @@ pub(crate) fn list(global: &Global, args: ListArgs) -> Result<(), Error> {
             format!("{}/{}", part("os"), part("architecture"))
         };
         let first = inspected.images.first();
-        listed.push(Listed {
+        listed.push(ListedImage {
             name: familiar(&entry.name),
             digest: inspected.digest.clone(),
             id: first.map(|image| image.id.clone()).unwrap_or_default(),

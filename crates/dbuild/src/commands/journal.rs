@@ -51,7 +51,7 @@ fn what(build: &BuildSummary) -> String {
 
 /// What a step wrote, for scripts.
 #[derive(Serialize)]
-struct Logged<'a> {
+struct StepOutput<'a> {
     step: u32,
     label: &'a str,
     text: &'a str,
@@ -74,7 +74,7 @@ pub(crate) fn logs(global: &Global, args: &LogsArgs) -> Result<(), Error> {
     };
     let wrote = |step: &&Step| !step.log.is_empty() || step.error.is_some();
     if args.json {
-        let logged = steps.iter().map(|step| Logged {
+        let logged = steps.iter().map(|step| StepOutput {
             step: step.id,
             label: &step.label,
             text: &step.text,
@@ -93,7 +93,7 @@ pub(crate) fn logs(global: &Global, args: &LogsArgs) -> Result<(), Error> {
             print(&format!("#{} ERROR: {error}", step.id))?;
         }
         if step.state == State::Cached && step.log.is_empty() {
-            print(&format!("#{} (cached: what it wrote is in the build that carried it out)", step.id))?;
+            print(&format!("#{} (cached: its output is in the build that ran it)", step.id))?;
         }
     }
     Ok(())

@@ -39,8 +39,12 @@ pub(crate) fn run(global: &Global, args: &ReplayArgs) -> Result<(), Error> {
             let (canceller, cancel) = Canceller::new();
             let signals = session.runtime.spawn(cancel_on_signal(canceller));
             let mut builds = Builds { session: &session, cancel, done: 0 };
-            let replayed =
-                replay(&repository, &options, &mut Found { session: &session }, Mode::Execute(&mut builds));
+            let replayed = replay(
+                &repository,
+                &options,
+                &mut BaseFinder { session: &session },
+                Mode::Execute(&mut builds),
+            );
             signals.abort();
             replayed
         }
@@ -119,36 +123,36 @@ fn once<T: Copy>(asked: &mut Vec<T>, name: impl Fn(T) -> &'static str) {
 
 /// The error with what to try.
 fn explained(error: &LabError, args: &ReplayArgs) -> Error {
-    let told = Error::failed(error);
+    let failed = Error::failed(error);
     let deepen = "its history is cut: `git fetch --unshallow` gets the rest";
     match error {
-        LabError::NotARepository { .. } => told.hint("name a directory that git has a history of"),
+        LabError::NotARepository { .. } => failed.hint("name a directory that git has a history of"),
         LabError::NoSuchRevision { shallow: true, .. } | LabError::NotBefore { shallow: true, .. } => {
-            told.hint(deepen)
+            failed.hint(deepen)
         }
-        LabError::NoSuchRevision { .. } => told.hint("`git log --oneline` lists the commits"),
+        LabError::NoSuchRevision { .. } => failed.hint("`git log --oneline` lists the commits"),
         LabError::NotBefore { .. } => {
-            told.hint("a replay follows first parents: `git log --first-parent` lists them")
+            failed.hint("a replay follows first parents: `git log --first-parent` lists them")
         }
-        LabError::NoDockerfile { .. } if args.file.is_none() => told.hint("name it with `-f FILE`"),
-        LabError::NoDockerfile { .. } => told.hint("the path of `-f` is relative to REPO"),
-        LabError::NothingReplayed { .. } => told.hint("`--json` lists why each commit is skipped"),
-        LabError::NoGit(_) => told.hint("install git"),
+        LabError::NoDockerfile { .. } if args.file.is_none() => failed.hint("name it with `-f FILE`"),
+        LabError::NoDockerfile { .. } => failed.hint("the path of `-f` is relative to REPO"),
+        LabError::NothingReplayed { .. } => failed.hint("`--json` lists why each commit is skipped"),
+        LabError::NoGit(_) => failed.hint("install git"),
         LabError::MissingObject(_) => {
-            told.hint("a partial clone lacks files: `git fetch --refetch --filter=blob:limit=1t` gets them")
+            failed.hint("a partial clone lacks files: `git fetch --refetch --filter=blob:limit=1t` gets them")
         }
         LabError::Costs { .. } | LabError::ReadCosts { .. } => Error::usage(error),
         LabError::Interrupted => Error::interrupted(),
-        LabError::Git { .. } | LabError::Checkout { .. } => told,
+        LabError::Git { .. } | LabError::Checkout { .. } => failed,
     }
 }
 
 /// Base images as a build finds them.
-struct Found<'a> {
+struct BaseFinder<'a> {
     session: &'a Session,
 }
 
-impl FindBase for Found<'_> {
+impl FindBase for BaseFinder<'_> {
     fn find(&mut self, request: &ImageRequest) -> Result<BaseImage, String> {
         find(self.session, request, PullPolicy::CheckTag)
     }
@@ -160,7 +164,8 @@ fn find(session: &Session, request: &ImageRequest, policy: PullPolicy) -> Result
     found.map(|(_, base)| base).map_err(|error| error.message)
 }
 
-/// Base images of a simulation: from the store where it knows the reference, else made up from the reference alone.
+/// Base images of a simulation: from the store where it knows the reference, else made up from the
+/// reference alone.
 struct Simulated<'a> {
     session: &'a Session,
 }

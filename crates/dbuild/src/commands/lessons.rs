@@ -38,7 +38,7 @@ pub(crate) fn write(number: usize, dir: Option<&Path>) -> Result<(), Error> {
     })?;
     let dir = dir.map_or_else(|| PathBuf::from(format!("dbuild-lesson-{number}")), Path::to_owned);
     if dir.read_dir().is_ok_and(|mut entries| entries.next().is_some()) && !dir.join(TEXT).exists() {
-        return Err(Error::failed(format!("{} holds another project", dir.display()))
+        return Err(Error::failed(format!("{} contains another project", dir.display()))
             .hint("name another directory: dbuild demo --lesson N DIR"));
     }
     for (name, bytes) in lesson.files {

@@ -73,7 +73,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Error> {
 /// A result, to standard output.
 pub(crate) fn print(text: &str) -> Result<(), Error> {
     match writeln!(std::io::stdout(), "{text}") {
-        // Whoever reads has seen enough: `dbuild images | head -1`.
+        // The reader has seen enough: `dbuild images | head -1`.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         other => other.map_err(|error| Error::failed(format!("cannot write the result: {error}"))),
     }

@@ -26,27 +26,27 @@ use crate::progress::Notes;
 use crate::session::Session;
 use crate::signals::cancel_on_signal;
 
-/// So many differences of a step are shown.
+/// Maximum number of differences shown per step.
 const MOST_REASONS: usize = 8;
-/// So many of the things that they go back to.
+/// Maximum number of causes shown per step.
 const MOST_CAUSES: usize = 3;
 
 /// What a build would do, for scripts.
 #[derive(Debug, Serialize)]
-struct Told {
+struct Outlook {
     strategy: &'static str,
-    steps: Vec<ToldStep>,
+    steps: Vec<StepOutlook>,
     hits: usize,
     misses: usize,
     unknown: usize,
     /// How long the build will take if no unknown step runs, and if all of them do.
     expected_ms: [u64; 2],
-    /// Steps that may run and were never carried out here: their time is a guess.
+    /// Steps that may run and have never run here: their time is a guess.
     guessed: usize,
 }
 
 #[derive(Debug, Serialize)]
-struct ToldStep {
+struct StepOutlook {
     id: u32,
     label: String,
     text: String,
@@ -112,9 +112,9 @@ pub(crate) fn run(global: &Global, args: &PlanArgs) -> Result<(), Error> {
     }
     let jobs = flags.jobs.unwrap_or_else(default_jobs);
     let expected = [false, true].map(|unknown| forecast.expected_ms(&lowered.plan, jobs, unknown));
-    let told =
-        Telling::new(&session.store, strategy, &lowered, &forecast, &inputs, cache.why_not()).all(expected);
-    if args.json { print_json(&told) } else { print(&told.to_string()) }
+    let outlook = OutlookWriter::new(&session.store, strategy, &lowered, &forecast, &inputs, cache.why_not())
+        .all(expected);
+    if args.json { print_json(&outlook) } else { print(&outlook.to_string()) }
 }
 
 /// A file of the command line as it stands below one of the contexts.
@@ -127,7 +127,7 @@ fn touched(file: &Path, inputs: &Inputs) -> Result<PathBuf, Error> {
     };
     let found = absolute(file).filter(|file| file.symlink_metadata().is_ok());
     let found = found.or_else(|| file.canonicalize().ok());
-    let found = found.ok_or_else(|| Error::failed(format!("--touch {}: it is not there", file.display())))?;
+    let found = found.ok_or_else(|| Error::failed(format!("--touch {}: no such file", file.display())))?;
     if inputs.contexts.values().any(|context| found.starts_with(&context.root)) {
         return Ok(found);
     }
@@ -135,7 +135,7 @@ fn touched(file: &Path, inputs: &Inputs) -> Result<PathBuf, Error> {
         .hint("name a file below the context, as it stands on this machine"))
 }
 
-struct Telling<'a> {
+struct OutlookWriter<'a> {
     store: &'a Store,
     strategy: &'static dyn Strategy,
     lowered: &'a Lowered,
@@ -145,11 +145,12 @@ struct Telling<'a> {
     labels: Labels,
     /// Why each step that has no result differs from its earlier version.
     missed: BTreeMap<StepId, Reasons>,
-    /// The build as it would be told, up to where it would run anything: so both are explained in the same words.
+    /// The build as its journal would have it, up to where it would run anything: so both are
+    /// explained in the same words.
     build: Build,
 }
 
-impl<'a> Telling<'a> {
+impl<'a> OutlookWriter<'a> {
     fn new(
         store: &'a Store,
         strategy: &'static dyn Strategy,
@@ -177,15 +178,15 @@ impl<'a> Telling<'a> {
         Self { store, strategy, lowered, forecast, not_allowed, labels, missed, build: Build::of(&events) }
     }
 
-    fn all(&self, expected_ms: [u64; 2]) -> Told {
+    fn all(&self, expected_ms: [u64; 2]) -> Outlook {
         let plan = &self.lowered.plan;
         let shown = plan.steps().filter(|(_, step)| !matches!(step.kind, StepKind::Scratch));
-        let steps: Vec<ToldStep> = shown.map(|(id, _)| self.step(id)).collect();
+        let steps: Vec<StepOutlook> = shown.map(|(id, _)| self.step(id)).collect();
         let count = |state| steps.iter().filter(|step| step.state == state).count();
-        let may_run = |step: &&ToldStep| matches!(step.state, State::Miss | State::Unknown);
+        let may_run = |step: &&StepOutlook| matches!(step.state, State::Miss | State::Unknown);
         let guessed =
             steps.iter().filter(may_run).filter(|step| !step.is_measured && step.expected_ms > 1).count();
-        Told {
+        Outlook {
             strategy: self.strategy.name(),
             hits: count(State::Hit),
             misses: count(State::Miss),
@@ -196,7 +197,7 @@ impl<'a> Telling<'a> {
         }
     }
 
-    fn step(&self, id: StepId) -> ToldStep {
+    fn step(&self, id: StepId) -> StepOutlook {
         let (step, labels) = (&self.forecast.steps[id.index()], &self.labels);
         let (mut on, mut causes) = (None, Vec::new());
         let (state, reasons) = match &step.verdict {
@@ -216,7 +217,7 @@ impl<'a> Telling<'a> {
             }
             Verdict::Fails(error) => (State::Fails, vec![error.to_string()]),
         };
-        ToldStep {
+        StepOutlook {
             id: id.0,
             label: labels.bracket(id.0),
             text: labels.text(id.0).to_owned(),
@@ -253,11 +254,12 @@ impl<'a> Telling<'a> {
         let own = Reasons { differences: own, ..why.clone() };
         let only_inputs = own.differences.is_empty() && !why.differences.is_empty();
         let words = if only_inputs { Vec::new() } else { own.words(MOST_REASONS) };
-        // What a step sees itself has just been told, and what several steps below see is told once.
+        // What a step sees itself has just been reported, and what several steps below see is
+        // reported once.
         let (here, below): (Vec<&Cause>, Vec<&Cause>) =
             causes.iter().partition(|cause| cause.way.len() == 1 && !only_inputs);
-        let mut told: HashSet<&str> = here.iter().map(|cause| cause.what.as_str()).collect();
-        let below = below.into_iter().filter(|cause| told.insert(cause.what.as_str()));
+        let mut reported: HashSet<&str> = here.iter().map(|cause| cause.what.as_str()).collect();
+        let below = below.into_iter().filter(|cause| reported.insert(cause.what.as_str()));
         let mut below: Vec<String> = below.map(|cause| self.build.clause(cause)).collect();
         let rest = below.len().saturating_sub(MOST_CAUSES);
         below.truncate(MOST_CAUSES);
@@ -338,7 +340,7 @@ fn foretold(
     }
 }
 
-impl std::fmt::Display for Told {
+impl std::fmt::Display for Outlook {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         for step in &self.steps {
             writeln!(f, "{:8} {} {}", step.state.word(), step.label, step.text)?;
@@ -361,8 +363,8 @@ impl std::fmt::Display for Told {
         }
         match self.guessed {
             0 => Ok(()),
-            1 => write!(f, "\n1 step was never carried out here: its time is a guess"),
-            count => write!(f, "\n{count} steps were never carried out here: their times are guesses"),
+            1 => write!(f, "\n1 step has never run here: its time is a guess"),
+            count => write!(f, "\n{count} steps have never run here: their times are guesses"),
         }
     }
 }

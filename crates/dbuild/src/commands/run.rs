@@ -127,7 +127,7 @@ fn command(
     };
     let argv = [entrypoint, rest].concat();
     match argv.is_empty() {
-        true => Err(Error::failed(format!("the image {} says no command", image))
+        true => Err(Error::failed(format!("the image {} has no command", image))
             .hint(format!("name one: dbuild run {} COMMAND", image))),
         false => Ok(argv),
     }
@@ -191,7 +191,8 @@ fn volume(text: &str) -> Result<Mount, Error> {
 /// Runs it to its end. Signals that dbuild gets end it.
 fn wait(session: &Session, spec: &Spec) -> Result<u8, Error> {
     let mut running = sandbox::spawn(spec).map_err(|error| match &error {
-        // As a shell and Docker have it: 127 for a program that is not there, 126 for one that cannot be run.
+        // As a shell and Docker have it: 127 for a program that is not there, 126 for one that
+        // cannot be run.
         sandbox::SandboxError::Exec(exec) => {
             Error::failed(&error).with_code(u8::try_from(exec.exit_code()).unwrap_or(126))
         }

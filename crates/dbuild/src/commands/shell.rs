@@ -1,5 +1,5 @@
-//! `dbuild shell`: a shell in what a stage, a step or an image contains. What is written in it is thrown away, and never
-//! enters the cache.
+//! `dbuild shell`: a shell in what a stage, a step or an image contains. What is written in it is
+//! thrown away, and never enters the cache.
 
 use std::path::Path;
 
@@ -32,8 +32,8 @@ const SHELLS: [&[&str]; 6] = [
     &["/busybox/sh"],
 ];
 
-/// A stage of the Dockerfile if there is one of that name, else an image of the store, else a step or a stage of the latest
-/// build, else an image. With `--build`, a step or a stage of that build.
+/// A stage of the Dockerfile if there is one of that name, else an image of the store, else a step
+/// or a stage of the latest build, else an image. With `--build`, a step or a stage of that build.
 pub(crate) fn run(global: &Global, args: &ShellArgs) -> Result<(), Error> {
     if args.failed {
         return failed(global, args);
@@ -79,7 +79,7 @@ fn nothing_to_give(args: &ShellArgs) -> Result<(), Error> {
         return Ok(());
     }
     Err(Error::usage("`--secret`, `--ssh` and `--allow` are for `--failed`, and for a stage that is built")
-        .hint("a file of this machine can be had with `-v HOST:CONTAINER`, a variable with `-e NAME=VALUE`"))
+        .hint("pass a file of this machine with `-v HOST:CONTAINER`, a variable with `-e NAME=VALUE`"))
 }
 
 fn in_image(session: &Session, name: &str, args: &ShellArgs) -> Result<(), Error> {
@@ -108,7 +108,7 @@ fn failed(global: &Global, args: &ShellArgs) -> Result<(), Error> {
         Some(id) => {
             let past = PastBuild::read(&session, Some(id))?;
             let kept = past.kept(None).ok_or_else(|| {
-                Error::failed(format!("build {} has no command that failed and is kept", past.build.id))
+                Error::failed(format!("build {} kept no command that failed", past.build.id))
                     .hint("`dbuild history` lists the builds")
             })?;
             (past, kept)
@@ -116,9 +116,8 @@ fn failed(global: &Global, args: &ShellArgs) -> Result<(), Error> {
         None => {
             let builds = store.builds(BUILDS).map_err(Error::failed)?;
             let found = builds.iter().find_map(|build| kept_of(&session, &build.id));
-            let (past, kept) = found.ok_or_else(|| {
-                Error::failed("no build of this store has a command that failed and is kept")
-            })?;
+            let (past, kept) =
+                found.ok_or_else(|| Error::failed("no build in this store kept a command that failed"))?;
             if builds.first().is_some_and(|latest| latest.id.as_str() != past.build.id) {
                 let when = local(past.build.started_ms);
                 progress::say(&format!(
@@ -137,8 +136,9 @@ fn kept_of(session: &Session, id: &BuildId) -> Option<(PastBuild, Kept)> {
     past.kept(None).map(|kept| (past, kept))
 }
 
-/// `build --on-failure shell`: the shell where a command of this build failed, with the secrets and agents of the build.
-/// Gives the error that is left to end with; an error that is not of a command stays as it is.
+/// `build --on-failure shell`: the shell where a command of this build failed, with the secrets and
+/// agents of the build. Gives the error that is left to end with; an error that is not of a command
+/// stays as it is.
 pub(super) fn after_failure(session: &Session, id: &BuildId, flags: &BuildArgs, error: Error) -> Error {
     let Ok(_lease) = session.store.lease() else { return error };
     let Some((past, kept)) = kept_of(session, id).filter(|_| error.code() == EXIT_FAILED) else {
@@ -197,8 +197,9 @@ fn enter_step(past: &PastBuild, session: &Session, place: Place, args: &ShellArg
 /// A shell in the files before the command, on them what it had written, and in them its mounts.
 fn enter_kept(past: &PastBuild, session: &Session, kept: &Kept, args: &ShellArgs) -> Result<(), Error> {
     let store = &session.store;
-    let gone =
-        || Error::failed("what the command had written was collected").hint("build again: it is kept anew");
+    let gone = || {
+        Error::failed("what the command had written is no longer in the store").hint("build again to keep it")
+    };
     let step = past.build.step(kept.step).ok_or_else(gone)?;
     let below = past.files(session, step.inputs.first().copied().ok_or_else(gone)?).ok_or_else(gone)?;
     let stack = below.with(store.snapshot(&kept.snapshot).ok_or_else(gone)?.layer());

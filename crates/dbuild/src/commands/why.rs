@@ -12,7 +12,7 @@ use crate::session::Session;
 
 /// An answer, for scripts.
 #[derive(Serialize)]
-struct Told<'a> {
+struct StepWhy<'a> {
     label: &'a str,
     text: &'a str,
     #[serde(flatten)]
@@ -29,8 +29,9 @@ pub(crate) fn run(global: &Global, args: &WhyArgs) -> Result<(), Error> {
     };
     if args.json {
         let steps = steps.iter().copied();
-        let told = steps.map(|step| Told { label: &step.label, text: &step.text, why: build.why(step) });
-        return print_json(&told.collect::<Vec<_>>());
+        let answers =
+            steps.map(|step| StepWhy { label: &step.label, text: &step.text, why: build.why(step) });
+        return print_json(&answers.collect::<Vec<_>>());
     }
     if let (Some(_), [step]) = (&args.step, steps.as_slice()) {
         return print(&build.why(step).text(&build));
@@ -42,9 +43,10 @@ pub(crate) fn run(global: &Global, args: &WhyArgs) -> Result<(), Error> {
         print(&format!("#{} {}", step.id, build.why(step).sentence))?;
     }
     match &args.step {
-        Some(step) => {
-            print(&format!("`{step}` names {} steps; a number tells more of one: dbuild why 3", steps.len()))
-        }
+        Some(step) => print(&format!(
+            "`{step}` names {} steps; name one by its number for details: dbuild why 3",
+            steps.len()
+        )),
         None => Ok(()),
     }
 }

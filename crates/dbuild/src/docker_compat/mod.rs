@@ -1,5 +1,6 @@
-//! What Docker, buildx and BuildKit know and dbuild does not do: each such word is refused or warned of by its name,
-//! from the rows of [`table`]. No word of theirs meets an error that speaks of another one.
+//! What Docker, buildx and BuildKit know and dbuild does not do: each such word is refused or
+//! warned of by its name, from the rows of [`table`]. No word of theirs meets an error that speaks
+//! of another one.
 
 mod table;
 
@@ -41,7 +42,7 @@ impl clap::FromArgMatches for KnownFlags {
 }
 
 impl KnownFlags {
-    /// What the user should be told, or an error where the image would not be what was asked for.
+    /// The warning for the user, or an error where the image would not be what was asked for.
     pub(crate) fn warnings(&self) -> Result<Vec<String>, Error> {
         let mut warnings = Vec::new();
         for (entry, values) in &self.given {
@@ -80,7 +81,8 @@ pub(crate) fn with_known_words(command: Command) -> Command {
     command
 }
 
-/// The error that names a word of Docker's which dbuild does not have, if the command line holds one.
+/// The error that names a word of Docker's which dbuild does not have, if the command line holds
+/// one.
 pub(crate) fn check(matches: &ArgMatches) -> Result<(), Error> {
     refuse_flags("", matches)?;
     let Some((name, below)) = matches.subcommand() else { return Ok(()) };
@@ -129,7 +131,8 @@ pub(crate) fn build_arguments(given: &[KeyValue]) -> Result<Vec<String>, Error> 
     Ok(warnings)
 }
 
-/// What is to be said of the keys of `--output`. What is no list, or no key at all, is the exporter's affair.
+/// What is to be said of the keys of `--output`. What is no list, or no key at all, is the
+/// exporter's affair.
 pub(crate) fn output_keys(text: &str) -> Result<Vec<String>, Error> {
     let mut warnings = Vec::new();
     for field in csv_fields(text).unwrap_or_default() {
@@ -192,7 +195,8 @@ fn refuse_flags(owner: &str, matches: &ArgMatches) -> Result<(), Error> {
     given.map_or(Ok(()), |(entry, _)| judged(entry).map(drop))
 }
 
-/// Whether a value of a word asks for nothing. One element of a list is enough: `type=sbom,disabled=true`.
+/// Whether a value of a word asks for nothing. One element of a list is enough:
+/// `type=sbom,disabled=true`.
 fn is_harmless(entry: &Entry, value: &str) -> bool {
     let fields = csv_fields(value).unwrap_or_default();
     entry.harmless.contains(&value)

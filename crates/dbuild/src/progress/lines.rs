@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use dbuild_events::LogStream;
 
-/// Puts lines together, apart for each step and stream. A line ends at `\n`; of what a `\r` overwrites only the
-/// last state is kept, as a terminal would show it.
+/// Puts lines together, apart for each step and stream. A line ends at `\n`; of what a `\r`
+/// overwrites only the last state is kept, as a terminal would show it.
 #[derive(Debug, Default)]
 pub(crate) struct Lines {
     open: HashMap<(u32, bool), String>,

@@ -1,5 +1,5 @@
-//! What is shown while a build runs. Each view is a sink of events and nothing else: it could be fed from
-//! the journal as well.
+//! What is shown while a build runs. Each view is a sink of events and nothing else: it could be
+//! fed from the journal as well.
 
 mod lines;
 mod plain;
@@ -47,7 +47,8 @@ pub(crate) fn color() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// Whether a warning is about a place in a Dockerfile, or of a check: it was drawn with a heading of its own.
+/// Whether a warning is about a place in a Dockerfile, or of a check: it was drawn with a heading
+/// of its own.
 pub(crate) fn brings_heading(rule: &Option<String>, line: Option<u32>) -> bool {
     rule.is_some() || line.is_some()
 }

@@ -1,5 +1,5 @@
-//! `--progress plain`: lines for logs. Each line names its step by a number, so that steps that run side by
-//! side can be told apart; nothing that a command wrote is clipped.
+//! `--progress plain`: lines for logs. Each line names its step by a number, so that steps that run
+//! side by side can be distinguished; nothing that a command wrote is clipped.
 
 use std::collections::HashMap;
 use std::io::Write;

@@ -1,5 +1,5 @@
-//! `--progress tty`: what is finished scrolls away above, what runs is redrawn below, each step with its
-//! stage, its time and the last lines that it wrote.
+//! `--progress tty`: what is finished scrolls away above, what runs is redrawn below, each step
+//! with its stage, its time and the last lines that it wrote.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Write as _;
@@ -209,7 +209,8 @@ impl Screen {
         if self.above.is_empty() && frame == self.drawn {
             return;
         }
-        // A line that was as wide as the terminal takes more rows after the terminal became narrower.
+        // A line that was as wide as the terminal takes more rows after the terminal became
+        // narrower.
         let width = self.width();
         let rows: usize = self.drawn.iter().map(|line| measure_text_width(line).div_ceil(width).max(1)).sum();
         let mut out = String::new();

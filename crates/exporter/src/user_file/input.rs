@@ -30,7 +30,8 @@ pub fn is_pipe(path: &Path) -> bool {
 }
 
 impl Input {
-    /// Opens a path; `-` is standard input. A FIFO is opened at once: its writer is waited for when it is read.
+    /// Opens a path; `-` is standard input. A FIFO is opened at once: its writer is waited for when
+    /// it is read.
     pub fn open(path: &Path, waiting: &Waiting) -> io::Result<Self> {
         if path == Path::new("-") {
             let file = File::from(io::stdin().as_fd().try_clone_to_owned()?);
@@ -77,7 +78,8 @@ impl Input {
         let Some(awaited) = &self.awaited else { return Ok(()) };
         let began = Instant::now();
         loop {
-            // A FIFO that was never opened for writing is not ready, although it would read as if it had ended.
+            // A FIFO that was never opened for writing is not ready, although it would read as if
+            // it had ended.
             let mut fds = [PollFd::new(&self.file, PollFlags::IN)];
             let turn = Timespec { tv_sec: 0, tv_nsec: TURN.subsec_nanos().into() };
             match poll(&mut fds, Some(&turn)) {

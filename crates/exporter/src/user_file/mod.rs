@@ -1,13 +1,13 @@
 //! Files that a user names on the command line: where a result goes, and what is read once.
 //!
-//! Such a path leads to anything: a regular file, a link, a pipe that the shell made (`<(command)`, `>(command)`), a FIFO,
-//! a device, one of dbuild's own descriptors (`/dev/stdin`, `/dev/fd/3`). Here is decided, once for all commands, what that
-//! means:
+//! Such a path leads to anything: a regular file, a link, a pipe that the shell made (`<(command)`,
+//! `>(command)`), a FIFO, a device, one of dbuild's own descriptors (`/dev/stdin`, `/dev/fd/3`).
+//! Here is decided, once for all commands, what that means:
 //!
-//! - a result takes the place of a *regular file* by a rename, goes *through* symbolic links, and is written *into* anything
-//!   else; nothing but a regular file is ever replaced ([`output`]);
-//! - what is read may come from a pipe, is bounded in size, and a pipe that stays silent is told, can be interrupted, and is
-//!   given up in the end ([`input`], [`Waiting`]).
+//! - a result takes the place of a *regular file* by a rename, goes *through* symbolic links, and
+//!   is written *into* anything else; nothing but a regular file is ever replaced ([`output`]);
+//! - what is read may come from a pipe, is bounded in size, and a pipe that stays silent is
+//!   reported, can be interrupted, and is given up in the end ([`input`], [`Waiting`]).
 
 mod descriptor;
 mod input;

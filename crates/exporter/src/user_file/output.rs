@@ -49,7 +49,8 @@ pub(crate) fn make_parent(file: &Path) -> Result<(), ExportError> {
     }
 }
 
-/// Finds out where a result goes that is to be written to `path`; for a FIFO, once somebody reads it.
+/// Finds out where a result goes that is to be written to `path`; for a FIFO, once somebody reads
+/// it.
 pub(crate) fn place(path: &Path, waiting: &Waiting) -> Result<Place, ExportError> {
     let mut at = path.to_owned();
     for _ in 0..KERNEL_MAX_LINKS {
@@ -72,8 +73,7 @@ pub(crate) fn place(path: &Path, waiting: &Waiting) -> Result<Place, ExportError
         return if kind.is_file() && !is_magic {
             Ok(Place::File(at))
         } else if kind.is_socket() {
-            let problem =
-                format!("{} is a socket, and nothing is written into one: name a file", path.display());
+            let problem = format!("{} is a socket, which cannot be written to: name a file", path.display());
             Err(ExportError::Unsupported(problem))
         } else if kind.is_dir() {
             Err(io::Error::from(io::ErrorKind::IsADirectory)).on("write the file", path)

@@ -23,8 +23,8 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    /// `tell` is called with what is waited for, again and again once that takes longer than a moment; when it returns false,
-    /// the waiting ends with an error.
+    /// `tell` is called with what is waited for, again and again once that takes longer than a
+    /// moment; when it returns false, the waiting ends with an error.
     pub fn new(tell: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
         Self { tell: Arc::new(tell), quiet: QUIET, limit: Some(LIMIT) }
     }

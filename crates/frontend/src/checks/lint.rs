@@ -9,7 +9,7 @@ use crate::lines::{Comment, directive_of};
 use crate::request::BuildArgs;
 use crate::source::{Span, Word};
 
-/// The build argument that stands in for the directive.
+/// The build argument that replaces the directive.
 const CONFIG_ARG: &str = "BUILDKIT_DOCKERFILE_CHECK";
 
 /// Which rules are applied: the value of `# check=skip=A,B;error=true;experimental=C`.
@@ -82,7 +82,8 @@ impl Lint {
         Ok(Self { config, found: Vec::new() })
     }
 
-    /// Reports a finding, unless the rule is skipped for the file or by a comment above the instruction.
+    /// Reports a finding, unless the rule is skipped for the file or by a comment above the
+    /// instruction.
     pub(crate) fn report(&mut self, rule: &'static Rule, comments: &[Comment], span: Span, message: String) {
         self.add(rule, comments, Diagnostic::check(rule.name, span, message));
     }

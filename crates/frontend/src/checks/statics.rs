@@ -94,7 +94,8 @@ fn stage_names(ast: &Dockerfile, lint: &mut Lint) {
     }
 }
 
-/// Keywords should all be written like most of them are. ARG before the first FROM does not count, as in BuildKit.
+/// Keywords should all be written like most of them are. ARG before the first FROM does not count,
+/// as in BuildKit.
 fn instruction_casing(ast: &Dockerfile, lint: &mut Lint) {
     let counted = || {
         ast.instructions

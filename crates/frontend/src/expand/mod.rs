@@ -6,8 +6,8 @@ use std::ops::Range;
 
 use pattern::Pattern;
 
-/// The longest text that an expansion may give, in bytes. Variables that hold variables double at each line, so a
-/// short Dockerfile could otherwise ask for all of the memory.
+/// The longest text that an expansion may give, in bytes. Variables that hold variables double at
+/// each line, so a short Dockerfile could otherwise ask for all of the memory.
 const LONGEST: usize = 1 << 20;
 /// How deep `${a:-${b:-…}}` may nest.
 const DEEPEST: usize = 64;
@@ -42,7 +42,7 @@ pub(crate) struct Expansion {
 pub(crate) struct Use {
     pub(crate) name: String,
     pub(crate) set: bool,
-    /// Where it stands in the text that was expanded.
+    /// Its range in the text that was expanded.
     pub(crate) range: Range<usize>,
 }
 
@@ -51,7 +51,7 @@ pub(crate) struct Use {
 pub(crate) struct ExpandError {
     pub(crate) message: String,
     pub(crate) help: Option<&'static str>,
-    /// Where it stands in the text that was expanded.
+    /// Its range in the text that was expanded.
     pub(crate) range: Range<usize>,
 }
 

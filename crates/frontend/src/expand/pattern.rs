@@ -68,8 +68,9 @@ impl Pattern {
         }
     }
 
-    /// Replaces the first match, or all of them. In a replacement of all, `$0` and `${0}` are the match and other
-    /// `$name` are empty, as BuildKit's use of Go's regular expressions has it. `None`: longer than `most` bytes.
+    /// Replaces the first match, or all of them. In a replacement of all, `$0` and `${0}` are the
+    /// match and other `$name` are empty, as BuildKit's use of Go's regular expressions has it.
+    /// `None`: longer than `most` bytes.
     pub(super) fn replace(&self, value: &str, with: &str, all: bool, most: usize) -> Option<String> {
         let chars: Vec<char> = value.chars().collect();
         let mut out = String::new();
@@ -107,8 +108,9 @@ impl Pattern {
         (out.len() <= most).then_some(out)
     }
 
-    /// Matches at one position. Linear: with only stars and characters of fixed width the earliest place of each
-    /// segment is as good as any other, and the last segment alone decides about the length.
+    /// Matches at one position. Linear: with only stars and characters of fixed width the earliest
+    /// place of each segment is as good as any other, and the last segment alone decides about the
+    /// length.
     fn match_at(&self, chars: &[char], start: usize, longest: bool) -> Found {
         let fits = |segment: &[Token], at: usize| {
             chars
@@ -150,7 +152,8 @@ enum Found {
     End(usize),
     /// Not here.
     No,
-    /// Not here, and not at a later position of this line: what follows the first segment is not to be found.
+    /// Not here, and not at a later position of this line: what follows the first segment is not to
+    /// be found.
     NoneHereOrLater,
 }
 

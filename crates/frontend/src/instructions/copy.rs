@@ -53,7 +53,8 @@ pub(super) fn meaning(
     Some(if is_add { InstructionKind::Add(copy) } else { InstructionKind::Copy(copy) })
 }
 
-/// Tells paths from here-documents. Of two documents with one name the last one's body counts for both.
+/// Separates paths from here-documents. Where two documents have one name, the body of the last
+/// counts for both.
 fn sort_out(words: Vec<Word>, heredocs: &[Heredoc]) -> (Vec<Word>, Vec<Heredoc>) {
     let mut sources = Vec::new();
     let mut documents = Vec::new();

@@ -1,7 +1,7 @@
 //! From a logical line to an instruction.
 //!
-//! As in BuildKit there are two phases: the arguments are cut as the keyword asks for (this alone is done for what
-//! follows ONBUILD), then they are given their meaning.
+//! As in BuildKit there are two phases: the arguments are cut as the keyword asks for (this alone
+//! is done for what follows ONBUILD), then they are given their meaning.
 
 mod copy;
 mod flags;
@@ -120,7 +120,8 @@ pub(crate) fn cut(line: &LogicalLine, command: &Command, escape: char) -> Result
     Ok(Some(args))
 }
 
-/// What follows ONBUILD only has to be cut. It is a loop, since `ONBUILD ONBUILD …` could nest without end.
+/// What follows ONBUILD only has to be cut. It is a loop, since `ONBUILD ONBUILD …` could nest
+/// without end.
 fn cut_nested(line: &LogicalLine, command: &Command, escape: char) -> Result<(), Diagnostic> {
     if command.keyword.text.eq_ignore_ascii_case("ONBUILD") {
         return Ok(());
@@ -134,7 +135,8 @@ fn mixed_json(span: Span) -> Diagnostic {
         .help("put each element into double quotes, or drop the brackets to use the shell form")
 }
 
-/// The second phase: what the arguments mean. Faults go to `errors`; an instruction is given back only without them.
+/// The second phase: what the arguments mean. Faults go to `errors`; an instruction is given back
+/// only without them.
 pub(crate) fn meaning(request: Request<'_>, errors: &mut Vec<Diagnostic>) -> Option<InstructionKind> {
     let keyword = request.command.keyword.text.to_ascii_uppercase();
     let before = errors.len();

@@ -7,8 +7,8 @@ use crate::lines::LogicalLine;
 use crate::source::Word;
 use crate::words::{self, Command};
 
-/// Cuts the arguments of ENV and LABEL. If the first word has no `=`, the old form is meant: one name, and the rest of
-/// the line is its value.
+/// Cuts the arguments of ENV and LABEL. If the first word has no `=`, the old form is meant: one
+/// name, and the rest of the line is its value.
 pub(super) fn cut(line: &LogicalLine, command: &Command, escape: char) -> Result<Vec<Pair>, Diagnostic> {
     let keyword = command.keyword.text.to_ascii_uppercase();
     let range = command.args.clone();

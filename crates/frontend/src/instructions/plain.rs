@@ -109,7 +109,7 @@ pub(super) fn onbuild(request: Request<'_>, errors: &mut Vec<Diagnostic>) -> Opt
     if matches!(keyword.as_str(), "ONBUILD" | "FROM" | "MAINTAINER") {
         let span = word.part(0..first.len());
         errors.push(
-            Diagnostic::error(span, format!("{keyword} cannot be what ONBUILD triggers"))
+            Diagnostic::error(span, format!("ONBUILD cannot trigger {keyword}"))
                 .help("a trigger is any other instruction, such as RUN or COPY"),
         );
     }

@@ -162,7 +162,7 @@ impl StageLowering<'_> {
         let words = self.with_shell(command);
         self.record(format!("CMD {}", gotext::quoted_list(&words)), false);
         self.config.cmd = Some(words).filter(|words| !words.is_empty());
-        // Deprecated, but BuildKit writes it, and so does whoever compares configs expect it.
+        // Deprecated, but BuildKit writes it, and comparisons of configs expect it.
         self.config.other.insert("ArgsEscaped".to_owned(), true.into());
         Ok(())
     }

@@ -92,7 +92,8 @@ impl StageLowering<'_> {
             sources,
             dest: paths::destination(&self.workdir, &words.dest),
             chown: given(&words.chown),
-            // A layer that does not know its parent cannot be told its modes: BuildKit copies the ordinary way then.
+            // A layer that does not know its parent cannot be given its modes: BuildKit copies the
+            // ordinary way then.
             link: copy.link && chmod.is_none(),
             chmod,
             parents: copy.parents,

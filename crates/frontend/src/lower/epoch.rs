@@ -25,8 +25,9 @@ pub enum EpochSource {
     Unknown,
 }
 
-/// The value of SOURCE_DATE_EPOCH: the build argument, else the default of an ARG before the first FROM. It is a number,
-/// `context`, a named context, or a stage that is FROM scratch and one ADD of a URL or a git repository.
+/// The value of SOURCE_DATE_EPOCH: the build argument, else the default of an ARG before the first
+/// FROM. It is a number, `context`, a named context, or a stage that is FROM scratch and one ADD of
+/// a URL or a git repository.
 pub fn source_date_epoch(ast: &Dockerfile, args: &BuildArgs) -> Result<Option<EpochSource>, Diagnostics> {
     let Some((value, span)) = value(ast, args)? else { return Ok(None) };
     if value.bytes().all(|byte| byte.is_ascii_digit())

@@ -14,8 +14,8 @@ use crate::expand::{Expansion, Lexer, Variables};
 use crate::request::BuildArgs;
 use crate::source::Word;
 
-/// Finds base images that have no name unless `--build-arg` gives them one. It needs no graph: what it finds is often why there
-/// is none.
+/// Finds base images that have no name unless `--build-arg` gives them one. It needs no graph: what
+/// it finds is often why there is none.
 pub(crate) fn defaults(ast: &Dockerfile, args: &BuildArgs, platform: &Platform, lint: &mut Lint) {
     let Ok(defaults) = globals::default_globals(ast, args, platform) else { return };
     for view in ast.stages() {
@@ -75,9 +75,9 @@ fn undeclared(
     known: &BTreeSet<&str>,
     mut report: impl FnMut(Diagnostic),
 ) {
-    let mut told = BTreeSet::new();
+    let mut reported = BTreeSet::new();
     let unset = expansion.used.iter().filter(|used| !used.set && !known.contains(used.name.as_str()));
-    for used in unset.filter(|used| told.insert(used.name.as_str())) {
+    for used in unset.filter(|used| reported.insert(used.name.as_str())) {
         let message = format!("`{}` is not declared before the first FROM", used.name);
         let finding =
             Diagnostic::check(rules::UNDEFINED_ARG_IN_FROM.name, word.part(used.range.clone()), message);

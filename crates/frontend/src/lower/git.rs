@@ -47,8 +47,8 @@ pub(crate) fn is_http(source: &str) -> bool {
     source.starts_with("http://") || source.starts_with("https://")
 }
 
-/// Reads a build context that is a git repository; `None`: it is something else. For a context, though not in a
-/// Dockerfile, `github.com/user/name` is one too.
+/// Reads a build context that is a git repository; `None`: it is something else. For a context,
+/// though not in a Dockerfile, `github.com/user/name` is one too.
 pub fn git_context(text: &str) -> Option<Result<GitStep, String>> {
     let source = match text.strip_prefix("github.com/") {
         Some(rest) => read(&format!("https://github.com/{rest}"), true),
@@ -57,7 +57,8 @@ pub fn git_context(text: &str) -> Option<Result<GitStep, String>> {
     source.map(|source| source.map(GitSource::into_step))
 }
 
-/// Reads a git source: `git@host:path`, `ssh://`, `git://`, and `https://….git`. `None`: it is something else.
+/// Reads a git source: `git@host:path`, `ssh://`, `git://`, and `https://….git`. `None`: it is
+/// something else.
 pub(crate) fn git_source(source: &str) -> Option<Result<GitSource, String>> {
     read(source, false)
 }
@@ -145,7 +146,7 @@ fn with_query(mut found: GitSource, query: &str) -> Result<GitSource, String> {
 /// What git would take for an option, and what can be no commit.
 fn check_ids(found: &GitSource) -> Result<(), String> {
     if let Some(reference) = found.reference.as_ref().filter(|reference| reference.starts_with('-')) {
-        return Err(format!("`{reference}` is no reference"));
+        return Err(format!("`{reference}` is not a valid reference"));
     }
     check_commit(found.checksum.as_deref().unwrap_or("0"))?;
     let whole = |id: &Option<String>| id.as_deref().is_some_and(is_commit_id);
@@ -158,7 +159,11 @@ fn check_ids(found: &GitSource) -> Result<(), String> {
 /// A commit's id, or the beginning of one.
 pub(crate) fn check_commit(text: &str) -> Result<(), String> {
     let right = !text.is_empty() && text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if right { Ok(()) } else { Err(format!("`{}` is no commit", text.chars().take(80).collect::<String>())) }
+    if right {
+        Ok(())
+    } else {
+        Err(format!("`{}` is not a commit", text.chars().take(80).collect::<String>()))
+    }
 }
 
 /// As Go reads a truth; a name without a value is true.

@@ -56,8 +56,8 @@ fn declared<'a>(
     Ok(env)
 }
 
-/// The arguments before the first FROM that are used, by name or through another one. The last of one name counts, and
-/// what an earlier one used is used by it.
+/// The arguments before the first FROM that are used, by name or through another one. The last of
+/// one name counts, and what an earlier one used is used by it.
 pub(crate) fn used(
     ast: &Dockerfile,
     args: &BuildArgs,

@@ -1,8 +1,9 @@
 //! Which stage needs what: names are looked up, nothing is lowered yet.
 //!
-//! All of BuildKit's rules for names are here. FROM sees the stages before it and does not fold case; `COPY --from`
-//! and mounts see all stages and do; of two stages with one name the last that is seen counts. A number is a stage's
-//! index for COPY alone. Then come `scratch`, named contexts and images.
+//! All of BuildKit's rules for names are here. FROM sees the stages before it and does not fold
+//! case; `COPY --from` and mounts see all stages and do; of two stages with one name the last that
+//! is seen counts. A number is a stage's index for COPY alone. Then come `scratch`, named contexts
+//! and images.
 
 use std::collections::BTreeMap;
 
@@ -45,7 +46,7 @@ pub(crate) struct Node<'a> {
     /// FROM's image, expanded.
     pub(crate) base_text: String,
     pub(crate) base: Origin,
-    /// A named context stands in for the stage: none of its instructions counts.
+    /// A named context replaces the stage: none of its instructions counts.
     pub(crate) replaced: bool,
     pub(crate) platform: Platform,
     /// What the base's ONBUILD asks for.
@@ -82,7 +83,8 @@ pub(crate) struct Graph<'a> {
 }
 
 impl<'a> Graph<'a> {
-    /// Looks all names up. What is wrong in a stage that is not needed is harmless where it is so in BuildKit.
+    /// Looks all names up. What is wrong in a stage that is not needed is harmless where it is so
+    /// in BuildKit.
     pub(crate) fn new(
         ast: &'a Dockerfile,
         args: &'a BuildArgs,
@@ -282,7 +284,7 @@ impl<'a> Graph<'a> {
             NamedContext::Image(image) if image.starts_with("oci-layout:") => Ok(request(image.clone())),
             NamedContext::Image(image) => {
                 let reference: Reference = image.parse().map_err(|error: dbuild_oci::ReferenceError| {
-                    Diagnostic::error(span, format!("the context `{name}` is no image: {error}"))
+                    Diagnostic::error(span, format!("the context `{name}` is not an image: {error}"))
                 })?;
                 Ok(request(reference.to_string()))
             }
@@ -338,8 +340,8 @@ impl<'a> Graph<'a> {
         }
     }
 
-    /// `--from` may hold variables where it is sure what they are before any stage is lowered: those of the global
-    /// scope which the stage does not set itself. (BuildKit refuses all.)
+    /// `--from` may hold variables where it is sure what they are before any stage is lowered:
+    /// those of the global scope which the stage does not set itself. (BuildKit refuses all.)
     fn text_of_from(&self, from: &Word, stage: usize) -> Result<String, Diagnostic> {
         if !from.text.contains('$') {
             return Ok(from.text.clone());
@@ -427,7 +429,8 @@ impl<'a> Graph<'a> {
         }
     }
 
-    /// A stage can only take from stages before it. A circle is told from a stage that merely comes too late.
+    /// A stage can only take from stages before it. A cycle is distinguished from a stage that
+    /// merely comes too late.
     fn check_order(&self) -> Result<(), Diagnostics> {
         let mut errors = Vec::new();
         for node in &self.nodes {
@@ -437,7 +440,8 @@ impl<'a> Graph<'a> {
                     let Ok(Origin::Stage(source)) = origin else {
                         continue;
                     };
-                    // In a stage that is not needed BuildKit looks only for circles, and only of sources.
+                    // In a stage that is not needed BuildKit looks only for cycles, and only of
+                    // sources.
                     let counts =
                         || self.reached[stage] || stage == source || self.way(source, stage, false).is_some();
                     if source >= stage && counts() {
@@ -496,7 +500,8 @@ impl<'a> Graph<'a> {
         None
     }
 
-    /// The names of the build's arguments: what ARG declares, in all stages and triggers, and what every build has.
+    /// The names of the build's arguments: what ARG declares, in all stages and triggers, and what
+    /// every build has.
     pub(crate) fn declared(&self) -> impl Iterator<Item = String> {
         let of_stages = self.nodes.iter().flat_map(|node| node.triggers.iter().chain(node.view.instructions));
         let declared = of_stages.flat_map(|instruction| match &instruction.kind {

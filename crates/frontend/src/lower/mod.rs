@@ -37,8 +37,9 @@ use crate::checks::{Lint, statics};
 use crate::diagnostics::{Diagnostic, Diagnostics, Severity};
 use crate::request::{BuildArgs, Findings, ImageRequest, Lowered, Resolved};
 
-/// The images that must still be found before [`lower`] can be called. Ask again with the answers until there is
-/// nothing more: the ONBUILD of a base can name others. Only what the target reaches is asked for.
+/// The images that must still be found before [`lower`] can be called. Ask again with the answers
+/// until there is nothing more: the ONBUILD of a base can name others. Only what the target reaches
+/// is asked for.
 pub fn needed(
     ast: &Dockerfile,
     args: &BuildArgs,
@@ -58,7 +59,8 @@ pub fn needed(
     Ok(found)
 }
 
-/// Makes the plan: words are expanded, sources found, and what the target does not reach is dropped.
+/// Makes the plan: words are expanded, sources found, and what the target does not reach is
+/// dropped.
 pub fn lower(ast: &Dockerfile, args: &BuildArgs, resolved: &Resolved) -> Result<Lowered, Diagnostics> {
     let mut shared = Shared::new(Lint::of(ast, args)?);
     statics::run(ast, &mut shared.lint);
@@ -75,7 +77,8 @@ pub fn lower(ast: &Dockerfile, args: &BuildArgs, resolved: &Resolved) -> Result<
     Ok(Lowered { plan, sources, settings, warnings })
 }
 
-/// What can be said of a Dockerfile without building it. `all_stages` of `args` counts here as everywhere.
+/// What can be said of a Dockerfile without building it. `all_stages` of `args` counts here as
+/// everywhere.
 pub fn examine(ast: &Dockerfile, args: &BuildArgs, resolved: &Resolved) -> Findings {
     let lint = match Lint::of(ast, args) {
         Ok(lint) => lint,
@@ -183,8 +186,8 @@ fn lower_platform(
     Ok(())
 }
 
-/// The platform that the image says it is for: the one that was asked for, whatever its last stage is built on. Where none was, an
-/// image keeps the label of its base.
+/// The platform that the image says it is for: the one that was asked for, whatever its last stage
+/// is built on. Where none was, an image keeps the label of its base.
 fn label(graph: &Graph<'_>, args: &BuildArgs, resolved: &Resolved) -> Platform {
     let mut node = &graph.nodes[graph.target];
     while let graph::Origin::Stage(base) = node.base {

@@ -1,6 +1,7 @@
 //! Paths of Dockerfiles: pure text, as BuildKit's frontend treats them.
 
-/// Lexically clean, as Go's `path.Clean`: no doubled slashes, `.` or `..` that can be resolved; never empty.
+/// Lexically clean, as Go's `path.Clean`: no doubled slashes, `.` or `..` that can be resolved;
+/// never empty.
 pub(crate) fn clean(path: &str) -> String {
     let rooted = path.starts_with('/');
     let mut parts: Vec<&str> = Vec::new();
@@ -34,8 +35,8 @@ pub(crate) fn workdir(present: &str, new: &str) -> String {
     }
 }
 
-/// A destination of COPY: absolute, and clean before any symlink is looked at; a trailing slash or `/.` says that it is a
-/// directory.
+/// A destination of COPY: absolute, and clean before any symlink is looked at; a trailing slash or
+/// `/.` says that it is a directory.
 pub(crate) fn destination(workdir: &str, dest: &str) -> String {
     let dest = if matches!(dest, "" | ".") { "./" } else { dest };
     let joined = match dest.starts_with('/') {

@@ -55,8 +55,8 @@ impl StageLowering<'_> {
         Ok(())
     }
 
-    /// The command, with the shell where the form asks for it. A lone here-document is the shell's text, or a file if it
-    /// begins with `#!`; others are handed to the shell as they are.
+    /// The command, with the shell where the form asks for it. A lone here-document is the shell's
+    /// text, or a file if it begins with `#!`; others are handed to the shell as they are.
     fn argv(
         &self,
         instruction: &Instruction,

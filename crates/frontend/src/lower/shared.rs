@@ -53,7 +53,8 @@ impl Shared {
         }
     }
 
-    /// The step that reads a context; `path` is what is needed of it, clean and relative, empty for all.
+    /// The step that reads a context; `path` is what is needed of it, clean and relative, empty for
+    /// all.
     pub(crate) fn context(&mut self, name: Option<&str>, path: &str, stage: StageId, span: Span) -> StepId {
         let key = name.map(str::to_owned);
         if !self.contexts.contains_key(&key) {
@@ -73,7 +74,7 @@ impl Shared {
         *id
     }
 
-    /// The step that is an image; that of a FROM stands in its own stage, others are shared.
+    /// The step that is an image; that of a FROM belongs to its own stage, others are shared.
     pub(crate) fn image(
         &mut self,
         request: &ImageRequest,

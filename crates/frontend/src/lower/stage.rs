@@ -134,7 +134,7 @@ impl<'s> StageLowering<'s> {
         let (wanted, found): (&Platform, &Platform) = (&request.platform, &image.platform);
         if wanted.os != found.os || wanted.architecture != found.architecture {
             let message =
-                format!("the image `{}` is for {found}, and {wanted} was asked for", request.written);
+                format!("the image `{}` is for {found}, but {wanted} was requested", request.written);
             let comments = &self.node.view.opening.comments;
             self.shared.lint.report(&rules::INVALID_BASE_IMAGE_PLATFORM, comments, request.span, message);
         }
@@ -268,8 +268,8 @@ impl<'s> StageLowering<'s> {
         });
     }
 
-    /// The layer of files that are no image has no instruction. BuildKit gives the entry that is missing the name of the
-    /// last step, and so do we.
+    /// The layer of files that are no image has no instruction. BuildKit gives the entry that is
+    /// missing the name of the last step, and so do we.
     fn record_files(&mut self) {
         let made = |instruction: &&Instruction| {
             matches!(
@@ -311,8 +311,8 @@ impl<'s> StageLowering<'s> {
     }
 
     pub(super) fn check_variables(&mut self, instruction: &Instruction, word: &Word, expansion: &Expansion) {
-        let mut told = BTreeSet::new();
-        for used in expansion.used.iter().filter(|used| !used.set && told.insert(used.name.as_str())) {
+        let mut reported = BTreeSet::new();
+        for used in expansion.used.iter().filter(|used| !used.set && reported.insert(used.name.as_str())) {
             let declared = self.args.iter().any(|(name, _)| *name == used.name);
             if declared || is_sbom_arg(&used.name) {
                 continue;
@@ -393,7 +393,8 @@ fn base(
     }
 }
 
-/// A base's history with as many entries of layers as it has layers: not every tool writes them all.
+/// A base's history with as many entries of layers as it has layers: not every tool writes them
+/// all.
 fn whole_history(history: &[HistoryEntry], layers: usize) -> Vec<HistoryEntry> {
     let mut history = history.to_vec();
     let described = history.iter().filter(|entry| !entry.empty_layer).count();

@@ -1,4 +1,5 @@
-//! Windows, whose images have another shell, another PATH and other paths: they are refused, not built wrongly.
+//! Windows, whose images have another shell, another PATH and other paths: they are refused, not
+//! built wrongly.
 
 use dbuild_oci::Platform;
 
@@ -12,6 +13,6 @@ pub(super) fn refuse(platform: &Platform, span: Span) -> Result<(), Diagnostic> 
     }
     let error = Diagnostic::error(span, format!("the platform `{platform}` is not supported"));
     Err(error
-        .note("the shell form, PATH and paths of Windows are others, and dbuild builds images of Linux alone")
+        .note("Windows has its own shell form, PATH and paths, and dbuild builds Linux images only")
         .help("cross-compile in a stage of `$BUILDPLATFORM`, and take the files with `--output type=local`"))
 }

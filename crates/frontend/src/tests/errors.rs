@@ -205,7 +205,7 @@ fn files_need_a_stage() {
       = help: begin with `FROM image`
     ");
     assert_snapshot!(errors("ARG A=1\nRUN x\nFROM a\n", &args()), @"
-    error: RUN stands before the first FROM
+    error: RUN comes before the first FROM
      --> Dockerfile:2:1
       |
     2 | RUN x
@@ -533,7 +533,7 @@ fn triggers_of_bases_point_at_from() {
       = help: give it a value with ARG, ENV or --build-arg
     ");
     assert_snapshot!(errors("FROM scratch\nONBUILD ONBUILD RUN x\nONBUILD ENV x\n", &args()), @"
-    error: ONBUILD cannot be what ONBUILD triggers
+    error: ONBUILD cannot trigger ONBUILD
      --> Dockerfile:2:9
       |
     2 | ONBUILD ONBUILD RUN x

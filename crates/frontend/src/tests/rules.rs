@@ -1,4 +1,5 @@
-//! Each rule, where it speaks and where it must be silent. What each means is as in BuildKit's own tests of it.
+//! Each rule, where it speaks and where it must be silent. What each means is as in BuildKit's own
+//! tests of it.
 
 use std::sync::Arc;
 
@@ -6,7 +7,8 @@ use super::checking::findings;
 use super::{args, with_args};
 use crate::{BuildArgs, Ignored, RULES};
 
-/// A rule, files in which it finds something (with the lines), and files in which nothing is found at all.
+/// A rule, files in which it finds something (with the lines), and files in which nothing is found
+/// at all.
 struct Case {
     rule: &'static str,
     found: &'static [(&'static str, &'static [u32])],

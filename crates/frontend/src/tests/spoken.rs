@@ -56,7 +56,7 @@ const ERRORS: &[(&str, &str)] = &[
     ),
     (
         "ADD --checksum=xyz https://github.com/a/b.git /",
-        "2 «xyz» `xyz` is no commit (the checksum of a git repository is the id of a commit, or its beginning)",
+        "2 «xyz» `xyz` is not a commit (the checksum of a git repository is the id of a commit, or its beginning)",
     ),
     ("EXPOSE 0-65535 0-65535 0-65535 0-65535", "2 «0-65535» too many ports are exposed at once"),
     (
@@ -102,11 +102,11 @@ const ERRORS: &[(&str, &str)] = &[
     ),
     (
         "ONBUILD ONBUILD RUN x",
-        "2 «ONBUILD» ONBUILD cannot be what ONBUILD triggers (a trigger is any other instruction, such as RUN or COPY)",
+        "2 «ONBUILD» ONBUILD cannot trigger ONBUILD (a trigger is any other instruction, such as RUN or COPY)",
     ),
     (
         "ONBUILD FROM x",
-        "2 «FROM» FROM cannot be what ONBUILD triggers (a trigger is any other instruction, such as RUN or COPY)",
+        "2 «FROM» ONBUILD cannot trigger FROM (a trigger is any other instruction, such as RUN or COPY)",
     ),
     ("STOPSIGNAL SIGTREM", "2 «SIGTREM» `SIGTREM` is not a signal (did you mean `SIGTERM`?)"),
     ("RUN --security=insecur x", "2 «insecur» `--security` cannot be `insecur` (did you mean `insecure`?)"),
@@ -134,6 +134,6 @@ fn a_context_that_is_no_image_is_told_where_it_is_used() {
     let found = told("COPY --from=tools /a /", &args);
     assert_eq!(
         found,
-        "2 «tools» the context `tools` is no image: `A b` is not the name of an image: a repository is written in lower case"
+        "2 «tools» the context `tools` is not an image: `A b` is not the name of an image: a repository is written in lower case"
     );
 }

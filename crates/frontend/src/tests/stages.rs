@@ -143,7 +143,8 @@ fn circles_are_errors_even_where_they_are_not_needed() {
     assert!(errors(text, &args()).contains("need each other"));
 }
 
-/// A step is told with what holds there, not with what comes after it; a stage begins with what its base ends with.
+/// A step is told with what holds there, not with what comes after it; a stage begins with what its
+/// base ends with.
 #[test]
 fn what_holds_at_a_step_is_known() {
     let text = "FROM scratch AS a\nCOPY a /\nARG V=1\nENV E=$V\nWORKDIR /w\nUSER 7\nSHELL [\"/s\", \"-c\"]\nCOPY b /\nENV L=2\n\

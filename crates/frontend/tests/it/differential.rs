@@ -1,5 +1,6 @@
-//! Our parser beside the crate `parse-dockerfile`, over the corpus and over files put together from it: kinds, lines and
-//! words of the instructions. What differs stands in `differences.txt` with its reason, and nothing else may.
+//! Our parser beside the crate `parse-dockerfile`, over the corpus and over files put together from
+//! it: kinds, lines and words of the instructions. What differs stands in `differences.txt` with
+//! its reason, and nothing else may.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,5 +1,5 @@
-//! A fuzzer without coverage: it needs no nightly compiler, runs in every test, and as long as `DBUILD_FUZZ_SECONDS` says.
-//! The seed is said where something fails; `DBUILD_FUZZ_SEED` sets it.
+//! A fuzzer without coverage: it needs no nightly compiler, runs in every test, and as long as
+//! `DBUILD_FUZZ_SECONDS` says. The seed is said where something fails; `DBUILD_FUZZ_SEED` sets it.
 
 use std::cell::Cell;
 use std::io::Write as _;

@@ -1,4 +1,5 @@
-//! The parser and the lowering on many files: mutated ones, and all of the corpus beside another parser.
+//! The parser and the lowering on many files: mutated ones, and all of the corpus beside another
+//! parser.
 
 mod differential;
 mod fuzz;

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::points::MadePoint;
 use crate::SandboxError;
 
-/// What the child reports to the helper, right before it becomes the user's process. Closing the socket by
-/// exec means success.
+/// What the child reports to the helper, right before it becomes the user's process. Closing the
+/// socket by exec means success.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum ChildReport {

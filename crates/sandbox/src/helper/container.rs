@@ -21,7 +21,7 @@ use crate::cgroup::StepCgroup;
 use crate::spec::{Network, Output, Rootfs, Security, Spec};
 use crate::{SandboxError, rootless, sys, wire};
 
-/// Never returns: either the program runs, or the helper is told why not.
+/// Never returns: either the program runs, or the reason is reported to the helper.
 pub(super) fn become_process(
     spec: &Spec,
     stdin: Option<OwnedFd>,
@@ -31,7 +31,8 @@ pub(super) fn become_process(
 ) -> ! {
     let keep: Vec<_> = stdin.iter().chain([&report]).map(|fd| fd.as_fd()).collect();
     let mut child = Child { spec, made: Vec::new(), notes };
-    // The helper's own descriptors: its socket would hide dbuild's death, its directories are the host's.
+    // The helper's own descriptors: its socket would hide dbuild's death, its directories are the
+    // host's.
     if sys::close_all_but(&keep).is_err() {
         sys::exit_now(1);
     }
@@ -156,12 +157,12 @@ impl Child<'_> {
     }
 }
 
-/// Makes the current directory, which is the container's root, the root of this process, and lets go of the
-/// host's file system.
+/// Makes the current directory, which is the container's root, the root of this process, and lets
+/// go of the host's file system.
 fn enter_root() -> Result<(), SandboxError> {
     let enter = || -> rustix::io::Result<bool> {
-        // The host's root then lies over the new one, and the staging over that: two mounts to take away, each
-        // the topmost at ".". A lookup of ".." would find them.
+        // The host's root then lies over the new one, and the staging over that: two mounts to take
+        // away, each the topmost at ".". A lookup of ".." would find them.
         rustix::process::pivot_root(".", ".")?;
         rustix::mount::unmount(".", UnmountFlags::DETACH)?;
         rustix::mount::unmount(".", UnmountFlags::DETACH)?;
@@ -214,8 +215,8 @@ fn connect_stdio(
     Ok(None)
 }
 
-/// Asks the kernel to kill this process with the helper. The request is lost whenever credentials change,
-/// and does not see a helper that is gone already.
+/// Asks the kernel to kill this process with the helper. The request is lost whenever credentials
+/// change, and does not see a helper that is gone already.
 fn die_with_parent(report: &OwnedFd) -> Result<(), SandboxError> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .map_err(|error| SandboxError::setup("tie its life to dbuild's", error))?;

@@ -32,7 +32,8 @@ pub(super) struct Terminal {
 
 /// Fills a fresh `/dev` that is already mounted on its place. `dev` is that file system's root.
 pub(super) fn fill(dev: &OwnedFd, spec: &Spec, staging: &mut Staging) -> Result<(), SandboxError> {
-    // The file system itself is mounted `nodev`: with CAP_MKNOD the process can make any node, and open none.
+    // The file system itself is mounted `nodev`: with CAP_MKNOD the process can make any node, and
+    // open none.
     for (name, major, minor) in DEVICES {
         let failed = |error| SandboxError::setup(format!("make /dev/{name}"), error);
         let node = staging.device(name, major, minor).map_err(failed)?;

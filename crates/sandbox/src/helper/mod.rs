@@ -1,9 +1,10 @@
-//! The helper process: one thread, a socket to dbuild as descriptor 0, and one child that becomes the
-//! user's process.
+//! The helper process: one thread, a socket to dbuild as descriptor 0, and one child that becomes
+//! the user's process.
 //!
-//! It stays in dbuild's own mount namespace. The child makes the container's file system in a namespace of
-//! its own, so the kernel takes that down with the last process of the container, before the child can be
-//! waited for; then the helper removes from the upper directory what was made as mount points.
+//! It stays in dbuild's own mount namespace. The child makes the container's file system in a
+//! namespace of its own, so the kernel takes that down with the last process of the container,
+//! before the child can be waited for; then the helper removes from the upper directory what was
+//! made as mount points.
 
 mod child_report;
 mod container;
@@ -27,8 +28,8 @@ use supervisor::Supervisor;
 use crate::protocol::{HELPER_NAME, Reply, Request};
 use crate::{sys, wire};
 
-/// Must be the first thing in `main` of a program that calls [`crate::spawn`]: if this process is such a
-/// helper, it does its work and never returns. Costs nothing otherwise.
+/// Must be the first thing in `main` of a program that calls [`crate::spawn`]: if this process is
+/// such a helper, it does its work and never returns. Costs nothing otherwise.
 pub fn dispatch_helper() {
     if std::env::args_os().next().is_some_and(|name| name == HELPER_NAME) {
         sys::exit_now(serve().map_or(1, |()| 0));

@@ -16,7 +16,8 @@ use super::staging::{
 use crate::SandboxError;
 use crate::spec::{Mount, MountSource, OverlayDirs, Security, Spec};
 
-/// Makes those of `/etc`, then them in order: what the spec asks for may hide what every container has.
+/// Makes those of `/etc`, then them in order: what the spec asks for may hide what every container
+/// has.
 pub(super) fn mount(
     spec: &Spec,
     points: &mut MountPoints,

@@ -5,8 +5,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-/// Opens a path as a place (`O_PATH`), links followed but never out of `root`, and never through the magic
-/// links of /proc.
+/// Opens a path as a place (`O_PATH`), links followed but never out of `root`, and never through
+/// the magic links of /proc.
 pub(super) fn open_in(root: impl AsFd, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
     open_file_in(root, path, flags | OFlags::PATH)
 }

@@ -64,7 +64,8 @@ impl MountPoints {
         }
     }
 
-    /// Follows the path name by name, so that what a dangling link points to is made where the link leads.
+    /// Follows the path name by name, so that what a dangling link points to is made where the link
+    /// leads.
     fn open_or_make(&mut self, path: &[u8], directory: bool) -> Result<OwnedFd, String> {
         let mut to_go: VecDeque<Vec<u8>> = parts(path).map(<[u8]>::to_vec).collect();
         let mut here: Vec<Vec<u8>> = Vec::new();
@@ -112,7 +113,7 @@ impl MountPoints {
             let mode = Mode::from_raw_mode(0o644);
             rustix::fs::mknodat(parent, name, FileType::RegularFile, mode, 0).map_err(failed)?;
         }
-        // The parent looks as before: whether the process changes it can then be told afterwards.
+        // The parent looks as before: whether the process changes it can then be seen afterwards.
         set_modified(parent, times).map_err(failed)?;
         // What is made in another mount (a cache directory, say) is gone with it, or belongs to it.
         if mount_id(parent).map_err(failed)? == self.root_mount {
@@ -122,11 +123,12 @@ impl MountPoints {
     }
 }
 
-/// Removes what was made, last first, where it is still what it was: empty. Directories in which something
-/// is left stay. Works on the upper directory of the overlay, after the overlay is gone.
+/// Removes what was made, last first, where it is still what it was: empty. Directories in which
+/// something is left stay. Works on the upper directory of the overlay, after the overlay is gone.
 pub(super) fn remove_made(root: &OwnedFd, made: &[MadePoint]) {
     for point in made.iter().rev() {
-        // What cannot be removed is left to the layer: it is an empty file, and no reason to fail a step.
+        // What cannot be removed is left to the layer: it is an empty file, and no reason to fail a
+        // step.
         let _ = remove(root, point);
     }
 }
@@ -187,7 +189,7 @@ fn error_text(error: Errno) -> String {
     match error {
         Errno::ROFS => "the file system there is read-only".to_owned(),
         Errno::NOTDIR => "a file is on the way to it".to_owned(),
-        Errno::LOOP => "its links go in a circle, or through /proc".to_owned(),
+        Errno::LOOP => "its links form a cycle, or go through /proc".to_owned(),
         other => crate::error::message(other.raw_os_error()),
     }
 }

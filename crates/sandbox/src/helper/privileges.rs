@@ -7,8 +7,8 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 use crate::spec::{Security, Spec, Ulimit};
 use crate::{SandboxError, rootless, seccomp, sys};
 
-/// Docker's 14: CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, SETPCAP, NET_BIND_SERVICE,
-/// NET_RAW, SYS_CHROOT, MKNOD, AUDIT_WRITE, SETFCAP.
+/// Docker's 14: CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, SETPCAP,
+/// NET_BIND_SERVICE, NET_RAW, SYS_CHROOT, MKNOD, AUDIT_WRITE, SETFCAP.
 pub(crate) const DEFAULT_CAPABILITIES: u64 = 0xa804_25fb;
 
 /// What `select` can handle; programs that need more raise it up to the other.
@@ -127,9 +127,9 @@ fn no_such_id(who: String) -> SandboxError {
     SandboxError::NoSuchId { who, last_id: rootless::id_count().saturating_sub(1) }
 }
 
-/// The keys of whoever started dbuild are not for the container.
+/// The keys of dbuild's user are not for the container.
 pub(super) fn leave_keyring() {
-    // Where keys do not exist, or their quota is used up, there is also nothing to leave behind: the filter
-    // denies the calls that read keys.
+    // Where keys do not exist, or their quota is used up, there is also nothing to leave behind:
+    // the filter denies the calls that read keys.
     let _ = sys::join_new_session_keyring();
 }

@@ -105,8 +105,8 @@ fn try_overlay() -> Result<(), SandboxError> {
     Overlay { lower: &[lower], dirs: Some((&upper, &work)) }.mount(&mut staging).map(drop)
 }
 
-/// Whether an overlay on directories of this one can be mounted and written to, also to delete what is below; for a process in
-/// a mount namespace of its own.
+/// Whether an overlay on directories of this one can be mounted and written to, also to delete what
+/// is below; for a process in a mount namespace of its own.
 fn try_overlay_in(dir: &Path) -> Result<(), SandboxError> {
     let made = |error: io::Error| SandboxError::setup(format!("write to {}", dir.display()), error);
     let [lower, upper, work] = ["lower", "upper", "work"].map(|name| dir.join(name));

@@ -11,8 +11,8 @@ use crate::error::{ExecError, ExecErrorKind, SandboxError};
 use crate::spec::Spec;
 use crate::sys;
 
-/// Returns only when it cannot. Called inside the container, as the user: what may be executed is for the
-/// kernel to say.
+/// Returns only when it cannot. Called inside the container, as the user: what may be executed is
+/// for the kernel to say.
 pub(super) fn become_program(spec: &Spec) -> SandboxError {
     let program = &spec.argv[0];
     let (argv, env) = match strings(spec) {
@@ -102,7 +102,8 @@ fn elf_interpreter(file: &File, head: &[u8]) -> io::Result<Option<String>> {
     let number = |bytes: &[u8], at: usize, size: usize| -> u64 {
         bytes[at..at + size].iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte))
     };
-    // Offsets of: the headers' place, size and count; in each header: offset and size of its part of the file.
+    // Offsets of: the headers' place, size and count; in each header: offset and size of its part
+    // of the file.
     let (place, entry, count, offset, size, word) = match head[4] {
         2 => (number(head, 32, 8), number(head, 54, 2), number(head, 56, 2), 8, 32, 8),
         _ => (number(head, 28, 4), number(head, 42, 2), number(head, 44, 2), 4, 16, 4),

@@ -100,7 +100,8 @@ impl Overlay<'_> {
         })
     }
 
-    /// What the stack needs below its own directories: overlayfs wants two of them, or one and an upper.
+    /// What the stack needs below its own directories: overlayfs wants two of them, or one and an
+    /// upper.
     fn padding(&self, staging: &Staging) -> Option<String> {
         (self.lower.is_empty() || (self.lower.len() == 1 && self.dirs.is_none()))
             .then(|| staging.empty_path())
@@ -143,7 +144,8 @@ impl Overlay<'_> {
         rustix::mount::fsconfig_create(context)
     }
 
-    /// One string of options, with short names of open directories: no escapes, and room for some 200 layers.
+    /// One string of options, with short names of open directories: no escapes, and room for some
+    /// 200 layers.
     fn mount_classic(&self, staging: &mut Staging) -> rustix::io::Result<OwnedFd> {
         let mut open = Vec::new();
         let mut name = |path: &Path| -> rustix::io::Result<String> {
@@ -178,15 +180,16 @@ impl Overlay<'_> {
     }
 }
 
-/// Renames, hard links and metadata as in a layer: no redirects, no half-copied files, whatever the kernel's
-/// defaults are.
+/// Renames, hard links and metadata as in a layer: no redirects, no half-copied files, whatever the
+/// kernel's defaults are.
 fn options() -> impl Iterator<Item = (&'static str, &'static str)> {
     let trusted = [("redirect_dir", "nofollow"), ("metacopy", "off"), ("index", "off")];
     // With `userxattr` these are fixed to the same.
     trusted.into_iter().filter(|_| !rootless::in_user_namespace())
 }
 
-/// `volatile`: fsync inside the container does nothing, as nothing of a step counts before it is published.
+/// `volatile`: fsync inside the container does nothing, as nothing of a step counts before it is
+/// published.
 fn flags(writable: bool) -> impl Iterator<Item = &'static str> {
     let user = rootless::in_user_namespace().then_some("userxattr");
     user.into_iter().chain(writable.then_some("volatile"))

@@ -1,5 +1,6 @@
-//! A file system in memory that the container is assembled from: where the root is mounted, files that are
-//! only in memory, device nodes, an empty directory. The container never sees it as a whole.
+//! A file system in memory that the container is assembled from: where the root is mounted, files
+//! that are only in memory, device nodes, an empty directory. The container never sees it as a
+//! whole.
 
 use std::ffi::CString;
 use std::io::Write as _;
@@ -103,8 +104,8 @@ impl Staging {
     }
 }
 
-/// A new file system, mounted nowhere. Options with an empty value are flags; those that the kernel does not
-/// know are left out.
+/// A new file system, mounted nowhere. Options with an empty value are flags; those that the kernel
+/// does not know are left out.
 pub(super) fn new_filesystem(
     kind: &str,
     options: &[(&str, &str)],

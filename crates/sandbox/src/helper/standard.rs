@@ -105,7 +105,8 @@ fn sysfs(spec: &Spec) -> Result<OwnedFd, SandboxError> {
     let attributes = read_only_by_default(spec);
     new_filesystem("sysfs", &[], attributes)
         .or_else(|_| {
-            // Without root, the network that it shows must be our own. The host's can at least be looked at.
+            // Without root, the network that it shows must be our own. The host's can at least be
+            // looked at.
             let mount = clone_mounts_below(CWD, b"/sys")?;
             set_attributes_below(&mount, ALL_OFF | MountAttrFlags::MOUNT_ATTR_RDONLY)?;
             Ok(mount)

@@ -97,7 +97,8 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// Until every process is gone; then cleans up. Kills at once when asked to, or when dbuild goes away.
+    /// Until every process is gone; then cleans up. Kills at once when asked to, or when dbuild
+    /// goes away.
     fn follow_to_the_end(
         mut self,
         kill_now: bool,
@@ -117,8 +118,8 @@ impl<'a> Supervisor<'a> {
         (exit, cgroup)
     }
 
-    /// Waits until there is something to read (or the end) on the descriptor; true when dbuild went away, or
-    /// wants the process gone, first.
+    /// Waits until there is something to read (or the end) on the descriptor; true when dbuild went
+    /// away, or wants the process gone, first.
     fn wait_for(&self, fd: &OwnedFd) -> Result<bool, SandboxError> {
         loop {
             let mut polled = [PollFd::new(self.socket, PollFlags::IN), PollFd::new(fd, PollFlags::IN)];

@@ -12,7 +12,8 @@ const RETURN: u16 = 0x06;
 /// Offsets in `seccomp_data`.
 const NUMBER: u32 = 0;
 const ARCH: u32 = 4;
-/// The low half of the first argument: of all architectures here, the least significant bytes come first.
+/// The low half of the first argument: of all architectures here, the least significant bytes come
+/// first.
 const FIRST_ARGUMENT: u32 = 16;
 
 /// What a segment looks at.
@@ -42,7 +43,8 @@ pub(super) enum Answer {
     ByFirstArgument(Vec<Segment>),
 }
 
-/// A program that finds the segment of a value. Segments are in order, and the first one starts at 0.
+/// A program that finds the segment of a value. Segments are in order, and the first one starts at
+/// 0.
 pub(super) fn search(what: Block, mut segments: Vec<Segment>) -> Vec<sock_filter> {
     segments.dedup_by(|next, before| next.answer == before.answer);
     let offset = match what {

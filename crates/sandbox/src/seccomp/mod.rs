@@ -1,9 +1,9 @@
-//! The system call filter: what Docker's default profile allows to a process with its 14 capabilities, for
-//! every architecture that this machine's kernel runs.
+//! The system call filter: what Docker's default profile allows to a process with its 14
+//! capabilities, for every architecture that this machine's kernel runs.
 //!
-//! The filter is a search tree over runs of system call numbers with the same answer, a few comparisons deep.
-//! The kernel walks every filter once for each number when it is loaded, and for each call that looks at
-//! arguments, so a tree is quicker in both than a list of comparisons.
+//! The filter is a search tree over runs of system call numbers with the same answer, a few
+//! comparisons deep. The kernel walks every filter once for each number when it is loaded, and for
+//! each call that looks at arguments, so a tree is quicker in both than a list of comparisons.
 
 mod bpf;
 mod table;
@@ -65,8 +65,9 @@ fn block(arch: &Arch) -> Vec<sock_filter> {
             .filter(|(number, _)| *number != u32::MAX)
             .collect();
         answers.sort_unstable_by_key(|(number, _)| *number);
-        // A call that this list is too old for is "not implemented", so that programs fall back; a call that
-        // the profile leaves out is "not permitted". The private calls of arm lie far above the rest.
+        // A call that this list is too old for is "not implemented", so that programs fall back; a
+        // call that the profile leaves out is "not permitted". The private calls of arm lie far
+        // above the rest.
         let newest = answers.iter().map(|(number, _)| *number).filter(|number| *number < 0xf0000).max();
         let mut next = 0;
         for (number, answer) in answers {
@@ -91,8 +92,8 @@ fn special(name: &str) -> Answer {
         "clone" => Answer::IfNoneOf(namespace_flags()),
         // Its flags lie in memory that a filter cannot read; programs fall back to clone.
         "clone3" => Answer::Errno(libc::ENOSYS),
-        // Linux as it is, 32-bit, under a name of old (UNAME26), both, and the question which it is. Not: with
-        // addresses that are not randomised.
+        // Linux as it is, 32-bit, under a name of old (UNAME26), both, and the question which it
+        // is. Not: with addresses that are not randomised.
         "personality" => Answer::ByFirstArgument(vec![
             allow(0),
             refuse(1),
@@ -162,8 +163,8 @@ mod tests {
     #[test]
     fn dangerous_calls_are_refused() {
         let program = program(X86);
-        // mount, umount2, unshare, setns, keyctl, bpf, reboot, init_module, kexec_load, open_by_handle_at,
-        // perf_event_open, userfaultfd, io_uring_setup, pivot_root.
+        // mount, umount2, unshare, setns, keyctl, bpf, reboot, init_module, kexec_load,
+        // open_by_handle_at, perf_event_open, userfaultfd, io_uring_setup, pivot_root.
         for number in [165, 166, 272, 308, 250, 321, 169, 175, 246, 304, 298, 323, 425, 155] {
             assert_eq!(interpret(&program, AUDIT_ARCH_X86_64, number, [0; 6]), EPERM, "{number}");
             assert_eq!(interpret(&program, AUDIT_ARCH_X86_64, X32_BIT + number, [0; 6]), EPERM, "{number}");

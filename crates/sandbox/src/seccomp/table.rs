@@ -1,5 +1,6 @@
-//! Numbers of the system calls that Docker's default profile allows to a process with its 14 capabilities,
-//! whatever their arguments. Facts of the profile of June 2026 and of the kernel's tables (7.1).
+//! Numbers of the system calls that Docker's default profile allows to a process with its 14
+//! capabilities, whatever their arguments. Facts of the profile of June 2026 and of the kernel's
+//! tables (7.1).
 
 use super::Syscall;
 

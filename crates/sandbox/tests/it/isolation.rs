@@ -134,7 +134,8 @@ fn system_calls() {
 pub(crate) fn make_calls() {
     let null = std::ptr::null::<libc::c_void>();
     let call = |name: &str, number: libc::c_long, arguments: [libc::c_long; 3]| {
-        // SAFETY: the calls are refused, or harmless with these arguments: null pointers and small numbers.
+        // SAFETY: the calls are refused, or harmless with these arguments: null pointers and small
+        // numbers.
         let result = unsafe { libc::syscall(number, arguments[0], arguments[1], arguments[2], null, 0) };
         let errno = if result < 0 { std::io::Error::last_os_error().raw_os_error().unwrap() } else { 0 };
         say(&format!("{name} {errno}"));
@@ -158,7 +159,8 @@ pub(crate) fn make_calls() {
     #[cfg(target_arch = "x86_64")]
     for (name, number) in [("mount_x86", 21_i64), ("getpid_x86", 20)] {
         let result: i64;
-        // SAFETY: a call by the 32-bit table, without pointers; rbx, which compilers reserve, is kept.
+        // SAFETY: a call by the 32-bit table, without pointers; rbx, which compilers reserve, is
+        // kept.
         unsafe {
             std::arch::asm!(
                 "push rbx", "xor ebx, ebx", "int 0x80", "pop rbx",
@@ -271,7 +273,8 @@ fn resource_limits() {
     assert_eq!(output, "1024\n0\nbounded");
 }
 
-/// The Rust runtime ignores SIGPIPE, and the helper blocks everything: nothing of that may be inherited.
+/// The Rust runtime ignores SIGPIPE, and the helper blocks everything: nothing of that may be
+/// inherited.
 fn signals() {
     let status = status(&Scene::program(&["cat", "/proc/self/status"]));
     for name in ["SigBlk", "SigIgn", "SigCgt", "SigPnd"] {

@@ -1,6 +1,8 @@
-//! Runs real processes in real sandboxes: as root, and as an ordinary user with and without sub-ids.
+//! Runs real processes in real sandboxes: as root, and as an ordinary user with and without
+//! sub-ids.
 //!
-//! The helper is `/proc/self/exe`, so this program dispatches it like dbuild does, and has its own `main`.
+//! The helper is `/proc/self/exe`, so this program dispatches it like dbuild does, and has its own
+//! `main`.
 
 mod errors;
 mod files;

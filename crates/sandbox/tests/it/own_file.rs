@@ -1,4 +1,5 @@
-//! The file that dbuild itself is executed from cannot be written to from inside (as in CVE-2019-5736).
+//! The file that dbuild itself is executed from cannot be written to from inside (as in
+//! CVE-2019-5736).
 #![allow(unsafe_code)]
 
 use std::fs::{self, File, OpenOptions};
@@ -68,7 +69,8 @@ fn with_all_capabilities() {
 /// The inside: what root in the sandbox can do with the file that it was executed from.
 pub(crate) fn attack() {
     say(&format!("opened: {}", OpenOptions::new().write(true).open(SELF).is_ok()));
-    // A program that runs is protected by that alone (ETXTBSY): the file must be when nothing of it runs any more, too.
+    // A program that runs is protected by that alone (ETXTBSY): the file must be when nothing of it
+    // runs any more, too.
     let reopened = || {
         let path = rustix::fs::open(SELF, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
         let mut file =

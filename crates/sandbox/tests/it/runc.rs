@@ -43,7 +43,8 @@ fn like_runc() {
     let theirs_dev: BTreeSet<String> =
         lines(&theirs, "dev").into_iter().filter(|line| !line.ends_with("kcore")).collect();
     assert_eq!(lines(&ours, "dev"), theirs_dev);
-    // Where, whether read-only, without set-user-id, without programs. Our devices are mounts, theirs nodes.
+    // Where, whether read-only, without set-user-id, without programs. Our devices are mounts,
+    // theirs nodes.
     let mounts = |text: &str| -> BTreeMap<String, String> {
         lines(text, "mount ")
             .into_iter()

@@ -79,7 +79,9 @@ impl Scene {
             work: dir.path().join("work"),
         };
         fs::create_dir(dir.path().join("upper")).unwrap();
-        Scene { spec: Spec::new(rootfs, argv.iter().map(|word| (*word).to_owned()).collect()), dir }
+        let mut spec = Spec::new(rootfs, argv.iter().map(|word| (*word).to_owned()).collect());
+        spec.env.push(("PATH".into(), "/usr/sbin:/usr/bin:/sbin:/bin".into()));
+        Scene { spec, dir }
     }
 
     pub(crate) fn with(mut self, change: impl FnOnce(&mut Spec)) -> Scene {

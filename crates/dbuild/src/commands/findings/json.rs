@@ -1,5 +1,6 @@
-//! The shape of `docker buildx build --call=check,format=json`. Lines count from 1, characters from 0; the end of a
-//! range is the first character that does not belong to it. (Docker names lines alone.)
+//! The shape of `docker buildx build --call=check,format=json`. Lines count from 1, characters from
+//! 0; the end of a range is the first character that does not belong to it. (Docker names lines
+//! alone.)
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;

@@ -13,8 +13,8 @@ use crate::progress;
 
 pub(super) use sarif::{sarif_log, uri};
 
-/// Writes the findings to standard output. Warnings that belong to no rule are remarks: they go to standard error,
-/// and do not count.
+/// Writes the findings to standard output. Warnings that belong to no rule are remarks: they go to
+/// standard error, and do not count.
 pub(crate) fn write(findings: &Findings, source: &Source, format: FindingsFormat) -> Result<(), Error> {
     for remark in findings.warnings.iter().filter(|warning| warning.rule.is_none()) {
         progress::say(&render(remark, source, progress::color()));

@@ -43,20 +43,14 @@ pub(super) const FLAGS: &[Entry] = &[
     )
     .says("NAME, or NAME::PLATFORM"),
     silent("--builder", "there is one builder").value().example(&["--builder", "default"]),
-    warned(
-        "--cache-from",
-        "has no effect yet: no cache of elsewhere is read, and the build goes on without it",
-    )
-    .value()
-    .unless(&[""])
-    .example(&["--cache-from", "type=registry,ref=a"]),
-    warned(
-        "--cache-to",
-        "has no effect yet: the cache is written nowhere else, and the build goes on without that",
-    )
-    .value()
-    .unless(&[""])
-    .example(&["--cache-to", "type=inline"]),
+    warned("--cache-from", "has no effect yet: no external cache is read, and the build goes on without it")
+        .value()
+        .unless(&[""])
+        .example(&["--cache-from", "type=registry,ref=a"]),
+    warned("--cache-to", "has no effect yet: the cache is not exported, and the build goes on without that")
+        .value()
+        .unless(&[""])
+        .example(&["--cache-to", "type=inline"]),
     done("--call", &["--call", "targets"], "check.rs: check_and_call_are_flags_of_build"),
     refused(
         "--cgroup-parent",
@@ -148,7 +142,7 @@ pub(super) const FLAGS: &[Entry] = &[
     done("--shm-size", &["--shm-size", "8m"], "flags.rs: limits_of_steps"),
     refused(
         "--squash",
-        "is not supported: a build of several stages ships no more than its last",
+        "is not supported: a multi-stage build ships only its last stage",
         "copy what is wanted into \
              a last stage: `COPY --from=… / /`",
     )
@@ -165,7 +159,7 @@ const fn of(owner: &'static str, word: &'static str, sentence: &'static str, hin
     Entry::new(Kind::Flag, Verdict::Refused, DOCKER, word).of(owner).says(sentence).hint(hint)
 }
 
-const NOT_HERE: &str = "is not there";
+const NOT_HERE: &str = "is not supported";
 const JSON: &str = "`--json`, for scripts";
 
 pub(super) const FLAGS_OF_OTHERS: &[Entry] = &[
@@ -293,7 +287,7 @@ pub(super) const FLAGS_OF_OTHERS: &[Entry] = &[
         .example(&["logs", "--until", "1h"]),
     Entry {
         known_to: BUILDX,
-        ..of("history", "--builder", "is not there: there is one builder", "").value()
+        ..of("history", "--builder", "is not supported: there is one builder", "").value()
     }
     .example(&["history", "--builder", "x"]),
 ];

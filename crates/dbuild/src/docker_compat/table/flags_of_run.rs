@@ -5,7 +5,7 @@ use super::{DOCKER, Entry, Kind, Verdict};
 const fn switch(word: &'static str, example: &'static [&'static str]) -> Entry {
     Entry::new(Kind::Flag, Verdict::Refused, DOCKER, word)
         .of("run")
-        .says("is not there: `dbuild run` starts one command to look at what was built")
+        .says("is not supported: `dbuild run` starts one command to look at what was built")
         .hint("hand the image to an engine: `dbuild build --load`, and `docker run` or `podman run`")
         .example(example)
 }

@@ -1,7 +1,9 @@
-//! What Docker, buildx and BuildKit know, and what dbuild makes of it: plain data, one row for each word.
+//! What Docker, buildx and BuildKit know, and what dbuild makes of it: plain data, one row for each
+//! word.
 //!
-//! The command line refuses and warns from these rows (`docker_compat.rs`), the lists of `docs/reference/compatibility.md` are
-//! written from them, and `integration-tests/tests/it/docker_compat.rs`, which includes this very module, tries each of
+//! The command line refuses and warns from these rows (`docker_compat.rs`), the lists of
+//! `docs/reference/compatibility.md` are written from them, and
+//! `integration-tests/tests/it/docker_compat.rs`, which includes this very module, tries each of
 //! them with the program. So the module knows nothing but the standard library.
 
 mod commands;
@@ -36,7 +38,7 @@ pub(crate) enum Verdict {
     Warned,
     /// Nothing is said, since nothing is lost.
     Silent,
-    /// It is carried out.
+    /// It has its effect.
     Done,
 }
 
@@ -54,7 +56,8 @@ pub(crate) struct Entry {
     /// Which of Docker, buildx and BuildKit know it.
     pub(crate) known_to: &'static str,
     pub(crate) verdict: Verdict,
-    /// Goes on after the word: what the user is told. Of what is done or silent: what the document says.
+    /// Completes a sentence that begins with the word: the warning or error. For what is done or
+    /// silent, the text of the document.
     pub(crate) sentence: &'static str,
     /// What to use instead.
     pub(crate) hint: &'static str,
@@ -62,7 +65,8 @@ pub(crate) struct Entry {
     pub(crate) takes_value: bool,
     /// Values that ask for nothing, and need no word.
     pub(crate) harmless: &'static [&'static str],
-    /// How the test gives it: words of the command line, or the value of a variable or a build argument.
+    /// How the test gives it: words of the command line, or the value of a variable or a build
+    /// argument.
     pub(crate) example: &'static [&'static str],
     /// The same of what a Dockerfile says: a Dockerfile.
     pub(crate) text: &'static str,

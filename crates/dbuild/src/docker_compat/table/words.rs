@@ -56,9 +56,9 @@ pub(super) const KEYS: &[Entry] = &[
         .says("there are no attestations"),
     silent(OUTPUT, "attestation-prefix", &["-o", "type=local,dest=o,attestation-prefix=x"])
         .says("there are no attestations"),
-    silent(OUTPUT, "buildinfo", &["-o", "type=image,buildinfo=true"]).says("BuildKit has it no more"),
+    silent(OUTPUT, "buildinfo", &["-o", "type=image,buildinfo=true"]).says("BuildKit no longer has it"),
     silent(OUTPUT, "buildinfo-attrs", &["-o", "type=image,buildinfo-attrs=true"])
-        .says("BuildKit has it no more"),
+        .says("BuildKit no longer has it"),
     done(
         OUTPUT,
         "compression",
@@ -203,7 +203,7 @@ pub(super) const KEYS: &[Entry] = &[
         .hint("default, host or none: a step has the host's network, or none"),
     done("--platform", "local", &["--platform", "local"], "flags.rs: platforms_of_the_environment"),
     refused("--platform", "windows/ARCH", &["--platform", "windows/amd64"])
-        .says("is not supported: dbuild builds images of Linux alone"),
+        .says("is not supported: dbuild builds Linux images only"),
 ];
 
 const fn argument(verdict: Verdict, word: &'static str, example: &'static [&'static str]) -> Entry {
@@ -234,14 +234,14 @@ pub(super) const BUILD_ARGUMENTS: &[Entry] = &[
     ),
     argument(Verdict::Refused, "BUILDKIT_DISABLE_FILEOP", &["1"])
         .unless(OFF)
-        .says("is not supported, and BuildKit has it no more")
+        .says("is not supported, and BuildKit no longer has it")
         .hint("leave it out"),
     argument_done(
         "BUILDKIT_DOCKERFILE_CHECK",
         &["skip=all"],
         "check.rs: a_build_argument_says_which_rules_apply",
     ),
-    argument(Verdict::Silent, "BUILDKIT_INLINE_BUILDINFO_ATTRS", &["1"]).says("BuildKit has it no more"),
+    argument(Verdict::Silent, "BUILDKIT_INLINE_BUILDINFO_ATTRS", &["1"]).says("BuildKit no longer has it"),
     argument(Verdict::Warned, "BUILDKIT_INLINE_CACHE", &["1"])
         .unless(OFF)
         .says("has no effect yet: the cache is not written into images"),
