@@ -3,11 +3,12 @@
 use std::fmt::Write as _;
 
 use dbuild_support::escape;
+use dbuild_support::units::Bytes;
 
 use crate::plot;
 use crate::result::{Cause, CommitResult, Replay, Row};
 use crate::table::short;
-use crate::units::{bytes, limit, percent, seconds};
+use crate::units::{limit, percent, seconds};
 
 const HEAD: &str = "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
 <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
@@ -89,7 +90,7 @@ fn rows(out: &mut String, rows: &[Row]) {
             row.misses.to_string(),
             count(row.again),
             count(row.evictions),
-            row.stored.map_or_else(|| "–".to_owned(), bytes),
+            row.stored.map_or_else(|| "–".to_owned(), |size| Bytes(size).to_string()),
         ];
         cells.iter().for_each(|cell| put!(out, "<td class=\"n\">{cell}"));
         put!(out, "</tr>");

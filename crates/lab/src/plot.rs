@@ -3,8 +3,10 @@
 
 use std::fmt::Write as _;
 
+use dbuild_support::units::Bytes;
+
 use crate::result::{BELADY, BOUND, Replay, Row};
-use crate::units::{bytes, limit, percent, seconds};
+use crate::units::{limit, percent, seconds};
 
 const PANEL_WIDTH: f64 = 250.0;
 const PANEL_HEIGHT: f64 = 130.0;
@@ -41,7 +43,7 @@ const MEASURES: [Measure; 3] = [
     Measure {
         name: "bytes stored at the end",
         of: |row| row.stored.map(|stored| stored as f64),
-        text: |value| bytes(value.round() as u64),
+        text: |value| Bytes(value.round() as u64).to_string(),
     },
 ];
 

@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use dbuild_support::units::Bytes;
+
 use crate::result::{BELADY, BOUND, Replay, Row, UNLIMITED};
-use crate::units::{bytes, limit, percent, seconds};
+use crate::units::{limit, percent, seconds};
 
 /// More skipped commits than this are only counted.
 const MOST_SKIPPED: usize = 5;
@@ -56,7 +58,7 @@ fn line(f: &mut fmt::Formatter<'_>, row: &Row) -> fmt::Result {
         row.misses,
         count(row.again),
         count(row.evictions),
-        row.stored.map_or_else(|| "-".to_owned(), bytes),
+        row.stored.map_or_else(|| "-".to_owned(), |size| Bytes(size).to_string()),
     )
 }
 

@@ -7,10 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
+use dbuild_support::units::{Bytes, Seconds};
 use serde::Serialize;
 
 use crate::columns::columns;
-use crate::{Build, Bytes, Change, Contents, Inventory, Operation, Seconds, State, Step};
+use crate::{Build, Change, Contents, Inventory, Operation, State, Step};
 
 /// Two builds.
 #[derive(Clone, Debug, Serialize)]

@@ -16,7 +16,6 @@ mod reader;
 mod summary;
 mod timeline;
 mod trace;
-mod units;
 mod why;
 
 pub use compare::{Comparison, Difference, Pair, Side, StepSide};
@@ -30,5 +29,4 @@ pub use model::{
 pub use page::{compare_page, page};
 pub use summary::Summary;
 pub use trace::{Trace, TraceContext};
-pub use units::{Bytes, Seconds};
 pub use why::{Cause, Why};

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use dbuild_digest::BlobDigest;
 use dbuild_events::{Event, StartSeverity};
+use dbuild_support::units::{Bytes, Seconds};
 
+use crate::Labels;
 use crate::columns::{columns, fit};
-use crate::{Bytes, Labels, Seconds};
 
 /// Reads events and tells their sum. Its Display is the text.
 #[derive(Debug, Default, Clone)]

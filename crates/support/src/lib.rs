@@ -7,3 +7,4 @@ pub mod csv;
 pub mod edit_distance;
 pub mod escape;
 pub mod time;
+pub mod units;

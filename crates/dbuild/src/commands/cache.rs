@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use dbuild_events::Origin;
-use dbuild_report::{Bytes, Seconds};
 use dbuild_store::{PruneOptions, Pruned, RecordEntry, Store, Upkeep};
 use dbuild_support::time::local;
+use dbuild_support::units::{Bytes, Seconds};
 use serde_json::json;
 
 use super::{print, print_json};

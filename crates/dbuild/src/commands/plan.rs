@@ -8,12 +8,13 @@ use dbuild_cache::{IngredientKind, Strategy};
 use dbuild_events::{Event, Stamped};
 use dbuild_frontend::Lowered;
 use dbuild_plan::{Plan, StepId, StepKind};
-use dbuild_report::{Build, Bytes, Cause, Labels, Seconds};
+use dbuild_report::{Build, Cause, Labels};
 use dbuild_scheduler::{
     Canceller, Explainer, Fate, Forecast, Hit, InStore, Miss, Missed, Reasons, StepForecast, Verdict,
     forecast, outdated_words, pinned_images,
 };
 use dbuild_store::Store;
+use dbuild_support::units::{Bytes, Seconds};
 use serde::Serialize;
 
 use super::planning::{announce, cache_use, cancel_on_signal, default_jobs, prepare};

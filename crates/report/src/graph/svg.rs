@@ -3,11 +3,12 @@
 use std::fmt::Write as _;
 
 use dbuild_support::escape;
+use dbuild_support::units::Bytes;
 
 use super::layout::{Lane, Layout, Placed};
 use super::note;
 use crate::columns::fit;
-use crate::{Build, Bytes, Step};
+use crate::{Build, Step};
 
 /// The style of the drawing; it knows light and dark.
 pub(crate) const STYLE: &str = include_str!("../html/graph.css");
