@@ -56,7 +56,7 @@ pub fn svg(replay: &Replay) -> String {
         "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"lab\" role=\"img\" aria-labelledby=\"lab-title lab-desc\" \
          viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\">\n<title id=\"lab-title\">Cache strategies \
          and eviction policies</title>\n<desc id=\"lab-desc\">For each strategy and cache size: seconds rebuilt, hit rate and \
-         bytes stored, a line for each policy. The same figures stand in the table.</desc>\n<style>{STYLE}</style>\n"
+         bytes stored, a line for each policy. The same figures are in the table.</desc>\n<style>{STYLE}</style>\n"
     );
     legend(&mut out, &policies);
     for (row, measure) in MEASURES.iter().enumerate() {

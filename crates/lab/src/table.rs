@@ -13,7 +13,7 @@ const MOST_SKIPPED: usize = 5;
 impl fmt::Display for Replay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let replayed = self.replayed().count();
-        let how = if self.executed { "every distinct step carried out once" } else { "simulated" };
+        let how = if self.executed { "every distinct step executed once" } else { "simulated" };
         writeln!(f, "{}: {replayed} of {} commits replayed, {how}", self.repository, self.commits.len())?;
         for note in &self.notes {
             writeln!(f, "note: {note}")?;

@@ -11,7 +11,7 @@ use dbuild_support::units::{Bytes, Seconds};
 use crate::Labels;
 use crate::columns::{columns, fit};
 
-/// Reads events and tells their sum. Its Display is the text.
+/// The totals of a build, read from its events. Its Display is the text.
 #[derive(Debug, Default, Clone)]
 pub struct Summary {
     labels: Labels,
