@@ -199,14 +199,14 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_cost_file_is_told() {
-        let told = |text: &str| Costs::parse(text).unwrap_err();
-        has(&told("[[step]]\nsecond = 3\n"), &["unknown field `second`", "line 2"]);
-        has(&told("[[step]]\nseconds = 3\n"), &["rule 1: it fits every step"]);
-        has(&told("[[step]]\ntext = \"x\"\nseconds = -1\n"), &["`seconds` is not a number"]);
-        has(&told("[[step]]\ntext = \"x\"\ncomments = [\"#\"]\n"), &["rule 1: `comments`"]);
+    fn a_wrong_cost_file_is_refused() {
+        let error = |text: &str| Costs::parse(text).unwrap_err();
+        has(&error("[[step]]\nsecond = 3\n"), &["unknown field `second`", "line 2"]);
+        has(&error("[[step]]\nseconds = 3\n"), &["rule 1: it fits every step"]);
+        has(&error("[[step]]\ntext = \"x\"\nseconds = -1\n"), &["`seconds` is not a number"]);
+        has(&error("[[step]]\ntext = \"x\"\ncomments = [\"#\"]\n"), &["rule 1: `comments`"]);
         let both = "[[step]]\ntext = \"x\"\nreads = []\nsame-output = true\n";
-        has(&told(both), &["`same-output` says that nothing is read"]);
+        has(&error(both), &["`same-output` says that nothing is read"]);
         assert!(Costs::parse("").is_ok());
     }
 

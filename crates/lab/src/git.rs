@@ -84,7 +84,7 @@ impl Repository {
         self.is_shallow
     }
 
-    /// Whether the work tree has changes that are in no commit. What cannot be told is not.
+    /// Whether the work tree has changes that are in no commit. Where that cannot be found out, it has none.
     pub fn is_dirty(&self) -> bool {
         if self.is_bare {
             return false;

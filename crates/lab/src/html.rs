@@ -3,11 +3,12 @@
 use std::fmt::Write as _;
 
 use dbuild_support::escape;
+use dbuild_support::units::Bytes;
 
 use crate::plot;
 use crate::result::{Cause, CommitResult, Replay, Row};
 use crate::table::short;
-use crate::units::{bytes, limit, percent, seconds};
+use crate::units::{limit, percent, seconds};
 
 const HEAD: &str = "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
 <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
@@ -24,7 +25,7 @@ td.n,th.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
 .bar{display:block;height:.4rem;background:var(--bar);margin-top:.2rem}.soft{color:var(--soft)}\
 details>ul{margin:.2rem 0;padding-left:1.2rem}summary{cursor:pointer}";
 
-/// So many differences of a step are shown; the rest is counted.
+/// Maximum number of differences shown for a step; the rest is counted.
 const MOST_REASONS: usize = 3;
 
 /// Writing to a text cannot fail.
@@ -40,9 +41,9 @@ pub fn html(replay: &Replay) -> String {
     put!(out, "<h1>Laboratory: {name}</h1>");
     let replayed = replay.replayed().count();
     let how = if replay.executed {
-        "Every distinct step was carried out once."
+        "Every distinct step was executed once."
     } else {
-        "Simulated: no step was carried out."
+        "Simulated: no step was executed."
     };
     put!(out, "<p>{replayed} of {} commits replayed. {how}</p>", replay.commits.len());
     if !replay.notes.is_empty() {
@@ -89,7 +90,7 @@ fn rows(out: &mut String, rows: &[Row]) {
             row.misses.to_string(),
             count(row.again),
             count(row.evictions),
-            row.stored.map_or_else(|| "–".to_owned(), bytes),
+            row.stored.map_or_else(|| "–".to_owned(), |size| Bytes(size).to_string()),
         ];
         cells.iter().for_each(|cell| put!(out, "<td class=\"n\">{cell}"));
         put!(out, "</tr>");

@@ -3,8 +3,10 @@
 
 use std::fmt::Write as _;
 
+use dbuild_support::units::Bytes;
+
 use crate::result::{BELADY, BOUND, Replay, Row};
-use crate::units::{bytes, limit, percent, seconds};
+use crate::units::{limit, percent, seconds};
 
 const PANEL_WIDTH: f64 = 250.0;
 const PANEL_HEIGHT: f64 = 130.0;
@@ -41,7 +43,7 @@ const MEASURES: [Measure; 3] = [
     Measure {
         name: "bytes stored at the end",
         of: |row| row.stored.map(|stored| stored as f64),
-        text: |value| bytes(value.round() as u64),
+        text: |value| Bytes(value.round() as u64).to_string(),
     },
 ];
 
@@ -54,7 +56,7 @@ pub fn svg(replay: &Replay) -> String {
         "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"lab\" role=\"img\" aria-labelledby=\"lab-title lab-desc\" \
          viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\">\n<title id=\"lab-title\">Cache strategies \
          and eviction policies</title>\n<desc id=\"lab-desc\">For each strategy and cache size: seconds rebuilt, hit rate and \
-         bytes stored, a line for each policy. The same figures stand in the table.</desc>\n<style>{STYLE}</style>\n"
+         bytes stored, a line for each policy. The same figures are in the table.</desc>\n<style>{STYLE}</style>\n"
     );
     legend(&mut out, &policies);
     for (row, measure) in MEASURES.iter().enumerate() {

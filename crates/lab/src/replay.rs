@@ -45,9 +45,9 @@ pub struct Options {
 
 /// How it becomes known what a step gives.
 pub enum Mode<'a> {
-    /// No step is carried out.
+    /// No step is executed.
     Simulate(&'a Costs),
-    /// Every distinct step is carried out once.
+    /// Every distinct step is executed once.
     Execute(&'a mut dyn Execute),
 }
 

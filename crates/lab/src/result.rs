@@ -7,7 +7,7 @@ use serde::Serialize;
 pub struct Replay {
     /// The repository, as it was named.
     pub repository: String,
-    /// Whether steps were carried out; else they were simulated.
+    /// Whether steps were executed; else they were simulated.
     pub executed: bool,
     /// The commits, the oldest first, those that were skipped included.
     pub commits: Vec<CommitResult>,

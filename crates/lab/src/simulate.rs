@@ -1,4 +1,4 @@
-//! Steps that are not carried out: what each would give is a digest of what it would have read.
+//! Steps that are not executed: the result of each is a digest of what it would have read.
 //!
 //! The context is real: a COPY selects paths and contents as a build does. Of everything else a file system is known as a
 //! list of [`Layer`]s, each with the digest of what made it. A RUN reads all of them, and writes anywhere; a rule of the
@@ -64,7 +64,7 @@ struct Copied {
     path: TreePath,
     /// All of it that is not a time.
     line: String,
-    /// Of a file.
+    /// The content of a file.
     content: Option<ContentDigest>,
 }
 

@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use dbuild_support::units::Bytes;
+
 use crate::result::{BELADY, BOUND, Replay, Row, UNLIMITED};
-use crate::units::{bytes, limit, percent, seconds};
+use crate::units::{limit, percent, seconds};
 
 /// More skipped commits than this are only counted.
 const MOST_SKIPPED: usize = 5;
@@ -11,7 +13,7 @@ const MOST_SKIPPED: usize = 5;
 impl fmt::Display for Replay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let replayed = self.replayed().count();
-        let how = if self.executed { "every distinct step carried out once" } else { "simulated" };
+        let how = if self.executed { "every distinct step executed once" } else { "simulated" };
         writeln!(f, "{}: {replayed} of {} commits replayed, {how}", self.repository, self.commits.len())?;
         for note in &self.notes {
             writeln!(f, "note: {note}")?;
@@ -56,7 +58,7 @@ fn line(f: &mut fmt::Formatter<'_>, row: &Row) -> fmt::Result {
         row.misses,
         count(row.again),
         count(row.evictions),
-        row.stored.map_or_else(|| "-".to_owned(), bytes),
+        row.stored.map_or_else(|| "-".to_owned(), |size| Bytes(size).to_string()),
     )
 }
 

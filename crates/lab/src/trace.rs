@@ -82,7 +82,7 @@ impl Tracer {
             if let (true, Some(given)) = (is_kept, given[id.index()]) {
                 let next = self.keys.len();
                 let key_number = *self.keys.entry(key).or_insert(next);
-                // Of two steps with one key one is carried out; the other is not looked up.
+                // Only one of two steps with the same key is executed; the other is not looked up.
                 if met.insert(key) {
                     uses.push(self.used(key_number, (definition(step), given.layer), given));
                 }

@@ -13,7 +13,7 @@ use dbuild_scheduler::{
 use crate::result::Rebuilt;
 use crate::trace::{Given, Tracer};
 
-/// Knows what the steps of a commit give: by simulation, or because they were carried out.
+/// The results of a commit's steps, by simulation or because they were executed.
 pub(crate) trait World: Knowledge {
     /// The bytes of the layer that a step gave.
     fn bytes(&self, gave: &KnownResult<Self::Files>) -> u64;
@@ -53,8 +53,8 @@ pub(crate) fn trace_commit<W: World>(
         })
         .collect();
     let rebuilt = tracers.iter_mut().map(|tracer| {
-        let mut told = Answering { world: &mut world, answers: Answers::Known(&gave) };
-        let known = forecast(plan, tracer.strategy, &CacheUse::All, &mut told);
+        let mut answering = Answering { world: &mut world, answers: Answers::Known(&gave) };
+        let known = forecast(plan, tracer.strategy, &CacheUse::All, &mut answering);
         Rebuilt { strategy: tracer.strategy.name(), steps: tracer.add(plan, known, &given) }
     });
     Ok(rebuilt.collect())

@@ -1,4 +1,4 @@
-//! Two builds side by side: their figures, and step by step what is otherwise.
+//! Two builds side by side: their figures, and step by step what is different.
 //!
 //! Steps are matched within stages of the same name (the two target stages match whatever their names are): first those
 //! with the same words, in order; then, between those, steps of the same kind, as one that was edited.
@@ -7,10 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
+use dbuild_support::units::{Bytes, Seconds};
 use serde::Serialize;
 
 use crate::columns::columns;
-use crate::{Build, Bytes, Change, Contents, Inventory, Operation, Seconds, State, Step};
+use crate::{Build, Change, Contents, Inventory, Operation, State, Step};
 
 /// Two builds.
 #[derive(Clone, Debug, Serialize)]
@@ -38,7 +39,7 @@ pub struct Side {
     pub duration_ms: u64,
     /// Steps that were cached.
     pub cached: usize,
-    /// Steps that were cached or carried out.
+    /// Steps that were cached or executed.
     pub steps: usize,
     /// The size of what was written.
     pub image_bytes: u64,
@@ -61,9 +62,9 @@ pub struct Pair {
     pub a: Option<StepSide>,
     /// In the second.
     pub b: Option<StepSide>,
-    /// What their layers have otherwise, where both are known.
+    /// The differences of their layers, where both are known.
     pub files: Option<Difference>,
-    /// Both have the same key, so nothing can be otherwise.
+    /// Both have the same key, so nothing can be different.
     pub same: bool,
 }
 
@@ -82,7 +83,7 @@ pub struct StepSide {
     pub duration_ms: u64,
     /// The unpacked size of its layer.
     pub layer_bytes: u64,
-    /// Why it was carried out.
+    /// Why it was executed.
     pub reasons: Vec<String>,
 }
 
@@ -93,13 +94,13 @@ pub struct Difference {
     pub only_b: usize,
     /// How many paths only the first has.
     pub only_a: usize,
-    /// How many are otherwise.
+    /// Number of paths that are different.
     pub differ: usize,
-    /// Some of them, each with its sign: `+` only the second, `-` only the first, `~` otherwise.
+    /// Some of them, each with its sign: `+` only the second, `-` only the first, `~` different.
     pub examples: Vec<String>,
 }
 
-/// So many paths are named.
+/// Maximum number of paths named.
 const EXAMPLES: usize = 20;
 
 impl Comparison {
@@ -302,10 +303,10 @@ impl Comparison {
             rows.push(text("cached", &cached(a), &cached(b)));
         }
         let mut sizes = |name: &str, of: fn(&Side) -> u64, unknown: fn(&Side) -> Option<&'static str>| {
-            let told = |side| unknown(side).map_or_else(|| Bytes(of(side)).to_string(), str::to_owned);
+            let shown = |side| unknown(side).map_or_else(|| Bytes(of(side)).to_string(), str::to_owned);
             let known = unknown(a).is_none() && unknown(b).is_none();
             let change = if known { change(of(a), of(b)) } else { String::new() };
-            rows.push([name.to_owned(), told(a), told(b), change]);
+            rows.push([name.to_owned(), shown(a), shown(b), change]);
         };
         // A build that did not come to its end has no image, and nobody has added up its bytes.
         let none = |side: &Side| (side.image_bytes == 0).then_some("none");

@@ -71,7 +71,7 @@ pub struct StepContents {
 pub enum Operation {
     /// It was not there before.
     Added,
-    /// It was there, otherwise.
+    /// It was there, with another content or other attributes.
     Changed,
     /// It is gone.
     Removed,
@@ -114,7 +114,7 @@ pub struct PathBytes {
     pub shipped: bool,
 }
 
-/// The bytes of a whole build. What stands in several places is counted once: `base + made = shipped + left`.
+/// The bytes of a whole build. What is in several places is counted once: `base + made = shipped + left`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Totals {
     /// What the images that it begins with hold.
@@ -278,7 +278,7 @@ fn content(entry: &Entry) -> Option<(ContentDigest, u64)> {
 impl StepContents {
     fn of(layers: &[Arc<Tree>], mut below: Stack, shipped: &Shipped, stage: Option<u32>) -> Self {
         let mut contents = Self::default();
-        // The layers of an image are told as one: what it begins with.
+        // The layers of an image are shown as one: what it begins with.
         let mut changes: BTreeMap<TreePath, Change> = BTreeMap::new();
         for tree in layers {
             for entry in tree.entries() {
@@ -313,7 +313,7 @@ impl StepContents {
         self.shipped += if holds { size } else { 0 };
         let old = below.lookup(&entry.path);
         let is_new = !changes.contains_key(&entry.path);
-        // A directory stands in a layer because something in it changed.
+        // A directory is in a layer because something in it changed.
         let stays = |old: &Entry| entry.is_dir() && entry.same_but_path_and_time(old);
         let opaque = matches!(entry.kind, EntryKind::Dir { opaque: true });
         if old.is_some_and(|old| old.entry.is_dir() && (opaque || !entry.is_dir())) {

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use dbuild_layer::{EntryKind, Stack, StackEntry, TreePath};
 use dbuild_store::Store;
+use dbuild_support::units::Bytes;
 use serde::Serialize;
 
-use crate::{Build, Bytes};
+use crate::Build;
 
 /// What is in an image.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]

@@ -1,4 +1,4 @@
-//! What a build was, told from its events: listings, graphs, and the report, which is one HTML file.
+//! Views of a build, made from its events: listings, graphs, comparisons, traces, and the report, which is one HTML file.
 //!
 //! [`Build`] is a function of events and knows nothing of where they come from: a build that is running, the journal, or a
 //! test. What the layers contain is asked of [`Trees`], which the store implements. Everything else is made of these two.
@@ -16,7 +16,6 @@ mod reader;
 mod summary;
 mod timeline;
 mod trace;
-mod units;
 mod why;
 
 pub use compare::{Comparison, Difference, Pair, Side, StepSide};
@@ -30,5 +29,4 @@ pub use model::{
 pub use page::{compare_page, page};
 pub use summary::Summary;
 pub use trace::{Trace, TraceContext};
-pub use units::{Bytes, Seconds};
 pub use why::{Cause, Why};

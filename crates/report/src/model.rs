@@ -93,7 +93,7 @@ pub enum State {
     Running,
     /// Its result was known.
     Cached,
-    /// It was carried out.
+    /// It was executed.
     Done,
     /// It was not needed after all.
     Skipped,
@@ -117,7 +117,7 @@ impl State {
         }
     }
 
-    /// One sign for it, so that states can be told apart without colour.
+    /// One sign for it, so that states can be distinguished without colour.
     pub fn sign(self) -> char {
         match self {
             Self::Waiting => '·',
@@ -154,7 +154,7 @@ pub struct Step {
     pub started_ms: Option<u64>,
     /// When it ended, or when its result was found.
     pub ended_ms: Option<u64>,
-    /// How long it took, if it was carried out.
+    /// How long it took, if it was executed.
     pub duration_ms: u64,
     /// The unpacked size of its layer.
     pub layer_bytes: u64,
@@ -163,11 +163,11 @@ pub struct Step {
     /// Its layer in the store.
     #[serde(skip)]
     pub snapshot: Option<SnapshotId>,
-    /// Of an image: its digest and layers.
+    /// The digest and layers of an image step.
     pub image: Option<Pinned>,
     /// Its key.
     pub key: Option<String>,
-    /// Why it was carried out, or why it was skipped.
+    /// Why it was executed, or why it was skipped.
     pub reasons: Vec<String>,
     /// What of its key differs from its earlier version.
     #[serde(skip)]
@@ -181,11 +181,11 @@ pub struct Step {
     pub log: Vec<LogLine>,
     /// The input that was done last, and so kept it from beginning earlier.
     pub waited_for: Option<u32>,
-    /// How long it waited for a free place after its inputs were done.
+    /// How long it waited for a free slot after its inputs were done.
     pub queued_ms: u64,
-    /// What it waited for after its inputs: the step that ended last and so left it a place, or one that did the same work.
+    /// What it waited for after its inputs: the step that ended last and so freed a slot, or one that did the same work.
     pub held_by: Option<u32>,
-    /// On the longest way: the steps that the length of the build depends on.
+    /// On the critical path: the steps that the duration of the build depends on.
     pub critical: bool,
 }
 
@@ -271,7 +271,7 @@ impl Build {
             .or_else(|| self.steps.iter().find(|step| step.id == id))
     }
 
-    /// The steps that are told of: FROM scratch is nothing that could be seen to happen.
+    /// The steps that are shown: nothing happens for FROM scratch.
     pub fn visible(&self) -> impl Iterator<Item = &Step> {
         self.steps.iter().filter(|step| step.kind != "scratch")
     }
@@ -293,7 +293,7 @@ impl Build {
         steps
     }
 
-    /// How many steps were cached, and how many were cached or carried out. Contexts are read every time and do not count.
+    /// How many steps were cached, and how many were cached or executed. Contexts are read every time and do not count.
     pub fn cached(&self) -> (usize, usize) {
         let counted = |state| self.visible().filter(|s| s.state == state && s.kind != "context").count();
         let cached = counted(State::Cached);

@@ -126,7 +126,7 @@ impl Reader {
             Event::StepFinished { key, duration_ms, layer_bytes, files, snapshot, .. } => {
                 step.end(State::Done, at);
                 step.key = Some(key.to_string());
-                // An image can be told twice: it is downloaded, and it is unpacked.
+                // An image step can finish twice: it is downloaded, and it is unpacked.
                 step.duration_ms += *duration_ms;
                 (step.layer_bytes, step.files) = (*layer_bytes, *files);
                 step.snapshot.clone_from(snapshot);

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use dbuild_digest::BlobDigest;
 use dbuild_events::{Event, StartSeverity};
+use dbuild_support::units::{Bytes, Seconds};
 
+use crate::Labels;
 use crate::columns::{columns, fit};
-use crate::{Bytes, Labels, Seconds};
 
-/// Reads events and tells their sum. Its Display is the text.
+/// The totals of a build, read from its events. Its Display is the text.
 #[derive(Debug, Default, Clone)]
 pub struct Summary {
     labels: Labels,

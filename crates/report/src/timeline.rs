@@ -2,9 +2,9 @@
 
 use crate::{Build, State, Step};
 
-/// So many milliseconds between the end of the last input and the beginning are the work of looking a step up, and no
-/// waiting for a place.
-const LOOKED_UP: u64 = 20;
+/// Maximum time, in milliseconds, that looking a step up takes: a longer gap between its last input and its start is waiting for
+/// a slot.
+const LOOKUP: u64 = 20;
 
 /// Fills in what follows from the times of a build's steps.
 pub(crate) fn complete(build: &mut Build) {
@@ -16,7 +16,7 @@ pub(crate) fn complete(build: &mut Build) {
         // An image is brought when a step needs it, so an input can end after its user began.
         let last = ends.map(|(end, input)| (end.min(began), input)).max();
         let ready = last.map_or(0, |(end, _)| end);
-        let is_held = began - ready > LOOKED_UP;
+        let is_held = began - ready > LOOKUP;
         let held_by = if is_held { held_by(build, step, ready, began) } else { None };
         let step = &mut build.steps[index];
         step.waited_for = last.map(|(_, input)| input);
@@ -25,11 +25,11 @@ pub(crate) fn complete(build: &mut Build) {
             step.queued_ms = began - ready;
         }
     }
-    mark_longest_way(build);
+    mark_critical_path(build);
 }
 
-/// An image of which nothing had to be brought is told of when somebody looks, at the latest at the end of the build. It was
-/// there when the first of its users was done, and comes before that one.
+/// Places images that did not have to be pulled: their event comes when they are first looked up, at the latest at the end of
+/// the build. Such an image was there when the first of its users was done, and comes before that one.
 fn place_known_images(build: &mut Build) {
     for index in 0..build.steps.len() {
         let step = &build.steps[index];
@@ -43,13 +43,13 @@ fn place_known_images(build: &mut Build) {
     }
 }
 
-/// What a step waited for between two moments. One that was carried out waited for a place, which the step that ended
+/// What a step waited for between two moments. One that was executed waited for a slot, which the step that ended
 /// last gave up; one whose result was known waited for the step that made it, which has its key.
 fn held_by(build: &Build, step: &Step, ready: u64, began: u64) -> Option<u32> {
     let is_cached = step.started_ms.is_none();
     let others = build.steps.iter().filter(|other| other.id != step.id && other.started_ms.is_some());
     let fit = others.filter(|other| match step.kind.as_str() {
-        // An image begins when a step needs it, whatever places there are: one that stands on it.
+        // An image begins when a step needs it, whatever slots are free: one that stands on it.
         "image" => build.chain(other.id).iter().any(|below| below.id == step.id),
         _ => !is_cached || (other.key.is_some() && other.key == step.key),
     });
@@ -57,8 +57,8 @@ fn held_by(build: &Build, step: &Step, ready: u64, began: u64) -> Option<u32> {
     ends.filter(|(end, _)| (ready + 1..=began).contains(end)).max().map(|(_, id)| id)
 }
 
-/// From the step that was done last back to what it waited for: a place, or else its last input.
-fn mark_longest_way(build: &mut Build) {
+/// From the step that was done last back to what it waited for: a slot, or else its last input.
+fn mark_critical_path(build: &mut Build) {
     let ended = |state| matches!(state, State::Done | State::Cached | State::Failed);
     let last = build.steps.iter().filter(|step| ended(step.state));
     let mut next = last.max_by_key(|step| (step.ended_ms, step.id)).map(|step| step.id);

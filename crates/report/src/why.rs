@@ -18,7 +18,7 @@ use crate::{Build, State, Step};
 pub struct Why {
     /// The step.
     pub step: u32,
-    /// It was carried out; else there is nothing to explain.
+    /// It was executed; else there is nothing to explain.
     pub ran: bool,
     /// All of it in one sentence.
     pub sentence: String,
@@ -35,12 +35,12 @@ pub struct Cause {
     pub what: String,
     /// The steps from the asked one to the one that sees the change.
     pub way: Vec<u32>,
-    /// Of an image in the place of another: both, with their full digests.
+    /// Both digests in full, where an image took the place of another.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<ImageChange>,
 }
 
-/// So many causes are told in one sentence.
+/// Maximum number of causes named in one sentence.
 const MOST_CAUSES: usize = 3;
 
 impl Build {
@@ -71,16 +71,16 @@ impl Build {
 
     /// The causes as one clause. What several steps see is said once.
     fn all_in_one(&self, causes: &[Cause]) -> String {
-        let mut told: Vec<&Cause> = Vec::new();
+        let mut named: Vec<&Cause> = Vec::new();
         for cause in causes {
-            if told.iter().all(|other| other.what != cause.what) {
-                told.push(cause);
+            if named.iter().all(|other| other.what != cause.what) {
+                named.push(cause);
             }
         }
-        let clauses: Vec<String> = told.iter().take(MOST_CAUSES).map(|cause| self.clause(cause)).collect();
+        let clauses: Vec<String> = named.iter().take(MOST_CAUSES).map(|cause| self.clause(cause)).collect();
         let mut words = clauses.join(", and because ");
-        if told.len() > MOST_CAUSES {
-            let _ = write!(words, ", and for {} more reasons", told.len() - MOST_CAUSES);
+        if named.len() > MOST_CAUSES {
+            let _ = write!(words, ", and for {} more reasons", named.len() - MOST_CAUSES);
         }
         words
     }
@@ -142,11 +142,11 @@ impl<'a> Causes<'a> {
                 self.push(clause(difference), way);
             }
         }
-        let is_told = !of_sources.is_empty();
+        let is_explained = !of_sources.is_empty();
         let from_outside = of_sources.iter().any(|change| change.cause == InputCause::Outside);
         let from_stage = self.build.stage_source(at).filter(|_| !self.build.takes_from_outside(at));
         if let Some(first) = paths.first()
-            && (from_outside || (!is_told && from_stage.is_none()))
+            && (from_outside || (!is_explained && from_stage.is_none()))
         {
             let what = match paths.len() {
                 1 => clause(first),
@@ -156,14 +156,14 @@ impl<'a> Causes<'a> {
         }
         match of_parent.first() {
             Some(change) => self.input(root, at, change, way),
-            None if of_kind(IngredientKind::Parent) => self.untold(at, parent, way),
+            None if of_kind(IngredientKind::Parent) => self.unexplained(at, parent, way),
             None => {}
         }
         for change in of_sources.iter().filter(|change| change.cause != InputCause::Outside) {
             self.input(root, at, change, way);
         }
-        if !is_told && (of_kind(IngredientKind::Input) || (!paths.is_empty() && from_stage.is_some())) {
-            self.untold(at, from_stage.or(self.build.stage_source(at)), way);
+        if !is_explained && (of_kind(IngredientKind::Input) || (!paths.is_empty() && from_stage.is_some())) {
+            self.unexplained(at, from_stage.or(self.build.stage_source(at)), way);
         }
     }
 
@@ -212,8 +212,8 @@ impl<'a> Causes<'a> {
         way.pop();
     }
 
-    /// Goes on with an input that nothing is told of, as in journals of earlier versions.
-    fn untold(&mut self, at: &'a Step, input: Option<u32>, way: &mut Vec<u32>) {
+    /// Goes on with an input of which nothing is recorded, as in journals of earlier versions.
+    fn unexplained(&mut self, at: &'a Step, input: Option<u32>, way: &mut Vec<u32>) {
         let Some(input) = input.and_then(|id| self.build.step(id)).filter(|input| !way.contains(&input.id))
         else {
             return self.push("what it stands on is another".to_owned(), way);

@@ -9,7 +9,7 @@ use crate::view::View;
 pub(crate) enum AccountError {
     User(String),
     Group(String),
-    /// The file's bytes are not at hand.
+    /// The file's content is not available.
     Unread(&'static str),
 }
 

@@ -23,7 +23,7 @@ pub(crate) struct Scope {
     pub(crate) path: String,
     /// What is missing here is no worse than this.
     pub(crate) worst: StartSeverity,
-    /// Who starts it, for the sentence: `the shebang of /app/run`.
+    /// The file that starts it, for the sentence: `the shebang of /app/run`.
     pub(crate) by: Option<String>,
     /// A shell starts it: it runs files without a shebang itself.
     pub(crate) by_shell: bool,

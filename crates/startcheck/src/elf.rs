@@ -18,7 +18,7 @@ const PT_LOAD: u32 = 1;
 const PT_DYNAMIC: u32 = 2;
 const PT_INTERP: u32 = 3;
 
-/// Reads at most so many bytes from an offset on; `None` where the bytes are not at hand.
+/// Reads at most so many bytes from an offset on; `None` where the content is not available.
 pub(crate) type ReadAt<'a> = dyn Fn(u64, usize) -> Option<Vec<u8>> + 'a;
 
 /// A program or library.
@@ -26,7 +26,7 @@ pub(crate) type ReadAt<'a> = dyn Fn(u64, usize) -> Option<Vec<u8>> + 'a;
 pub struct Elf {
     /// The machine that it is built for.
     pub machine: Machine,
-    /// Of a program or library, not of an object file or a core.
+    /// True for a program or library, false for an object file or a core.
     pub loadable: bool,
     /// The dynamic loader that the kernel starts for it.
     pub interpreter: Option<String>,
@@ -62,7 +62,7 @@ pub enum ElfError {
     NotElf,
     /// It begins like one, and does not go on like one.
     Damaged,
-    /// Its bytes are not at hand.
+    /// Its content is not available.
     Unread,
 }
 

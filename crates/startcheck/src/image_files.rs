@@ -1,6 +1,6 @@
 //! The files of an image as the analysis is given them.
 
-/// The files of an image. Whoever implements it follows no links: that is done here.
+/// The files of an image. An implementation follows no links: that is done here.
 pub trait Files {
     /// What stands at exactly this absolute path; `/` is the root.
     fn lookup(&self, path: &str) -> Option<Node>;
@@ -8,7 +8,7 @@ pub trait Files {
     /// The names in a directory, sorted.
     fn names(&self, dir: &str) -> Vec<String>;
 
-    /// At most `len` bytes of a regular file from `offset` on; fewer at its end. `None` where its bytes are not at hand:
+    /// At most `len` bytes of a regular file from `offset` on; fewer at its end. `None` where its content is not available:
     /// then what depends on them is unknown.
     fn read(&self, path: &str, offset: u64, len: usize) -> Option<Vec<u8>>;
 }

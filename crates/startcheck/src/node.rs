@@ -96,8 +96,8 @@ impl Analysis<'_> {
 
     /// NODE_PATH, and what node searches of itself.
     fn node_global(&self, program: &str, scope: &Scope) -> Vec<String> {
-        let told = self.env.get("NODE_PATH").cloned().unwrap_or_default();
-        let told = told.split(':').filter(|dir| !dir.is_empty()).map(|dir| join(&scope.cwd, dir));
+        let named = self.env.get("NODE_PATH").cloned().unwrap_or_default();
+        let named = named.split(':').filter(|dir| !dir.is_empty()).map(|dir| join(&scope.cwd, dir));
         let home = self.env.get("HOME").map_or("/", String::as_str);
         let own = [
             join(home, ".node_modules"),
@@ -108,7 +108,7 @@ impl Analysis<'_> {
         let debian = ["/usr/share/nodejs", "/usr/lib/nodejs"].map(str::to_owned);
         let multiarch = self.view.names("/usr/lib").into_iter().filter(|name| name.contains("-linux-gnu"));
         let multiarch = multiarch.map(|name| format!("/usr/lib/{name}/nodejs"));
-        told.chain(own).chain(debian).chain(multiarch).collect()
+        named.chain(own).chain(debian).chain(multiarch).collect()
     }
 
     fn run_node_script(&mut self, script: &str, words: &[String], resolution: &Resolution, scope: &Scope) {
@@ -130,9 +130,9 @@ impl Analysis<'_> {
         let plain: Vec<&str> =
             words.iter().map(String::as_str).filter(|word| !word.starts_with('-')).collect();
         let elsewhere = ["--prefix", "-C", "--cwd", "--dir", "-w", "--workspace", "--workspaces", "-ws"];
-        let told = words.iter().any(|word| elsewhere.contains(&word.split('=').next().unwrap_or_default()));
+        let named = words.iter().any(|word| elsewhere.contains(&word.split('=').next().unwrap_or_default()));
         let settings = ["npm_config_prefix", "npm_config_local_prefix", "npm_config_workspace"];
-        if told || self.env.keys().any(|key| settings.contains(&key.to_ascii_lowercase().as_str())) {
+        if named || self.env.keys().any(|key| settings.contains(&key.to_ascii_lowercase().as_str())) {
             return self.unknown(format!("what {manager} starts in another directory"));
         }
         let is_optional = words.iter().any(|word| word == "--if-present");
@@ -347,7 +347,7 @@ struct Statement {
     is_governed: bool,
 }
 
-/// The statements at the margin, without comments; what stands in braces is left out, but for those of a declaration.
+/// The statements at the margin, without comments; what is in braces is left out, but for those of a declaration.
 fn margin(text: &str) -> Vec<Statement> {
     let mut all: Vec<Statement> = Vec::new();
     let (mut statement, mut depth) = (Statement::default(), 0_usize);

@@ -1,4 +1,4 @@
-//! What is missing in the image and stands in another stage: the COPY that would bring it.
+//! The COPY that would bring what is missing in the image and present in another stage.
 
 use std::collections::BTreeSet;
 
@@ -11,9 +11,9 @@ use crate::user::User;
 use crate::verdict::{Finding, Need, Start};
 use crate::view::View;
 
-/// More lines than this are no remedy.
+/// Maximum number of lines in a remedy.
 const MOST_LINES: usize = 6;
-/// So many findings are looked for in other stages.
+/// Maximum number of findings that are looked for in other stages.
 const MOST_FINDINGS: usize = 8;
 
 /// A stage of the build, as COPY can name it.

@@ -63,9 +63,11 @@ impl Analysis<'_> {
                 worst,
                 format!("{path} leads through {at}, which is no directory{by}"),
             ),
-            Err(PathError::Loop(_)) => {
-                Finding::new("program-missing", worst, format!("{path} is a link in a circle{by}"))
-            }
+            Err(PathError::Loop(_)) => Finding::new(
+                "program-missing",
+                worst,
+                format!("{path} leads into a cycle of symbolic links{by}"),
+            ),
         };
         self.find(finding.at(path));
         None

@@ -130,7 +130,7 @@ pub fn line(start: &Start) -> String {
         StartVerdict::WillNotStart => format!("will not start: {worst}"),
         StartVerdict::Unknown => {
             let why = start.unknown.first().map(|unknown| unknown.text.as_str()).unwrap_or_default();
-            format!("starts: {}, as far as can be told (not known: {why})", quoted(&start.command))
+            format!("starts: {}, as far as files show (not known: {why})", quoted(&start.command))
         }
         StartVerdict::NoCommand => "starts: nothing, there is no ENTRYPOINT and no CMD".to_owned(),
     }
@@ -163,7 +163,7 @@ impl fmt::Display for Start {
             StartVerdict::Starts => write!(f, "starts: {command}")?,
             StartVerdict::MayFail => write!(f, "may not start: {command}")?,
             StartVerdict::WillNotStart => write!(f, "will not start: {command}")?,
-            StartVerdict::Unknown => write!(f, "starts, as far as can be told: {command}")?,
+            StartVerdict::Unknown => write!(f, "starts, as far as files show: {command}")?,
             StartVerdict::NoCommand => write!(f, "starts nothing: the image has no ENTRYPOINT and no CMD")?,
         }
         for finding in &self.findings {

@@ -9,7 +9,7 @@ use dbuild_support::resolve_links::KERNEL_MAX_LINKS;
 use crate::image_files::{Files, Node, NodeKind};
 use crate::user::User;
 
-/// No file is read further than this at once.
+/// Maximum number of bytes read at once.
 const MAX_READ: usize = 1 << 20;
 
 /// The files as somebody sees them: links followed, permissions heeded, each path looked up once.
@@ -38,7 +38,7 @@ pub(crate) enum PathError {
     NotADirectory(String),
     /// It is below a directory that is filled when the image runs: `/proc`, `/dev`, `/sys`.
     AtRunTime(String),
-    /// Links in a circle.
+    /// A cycle of links.
     Loop(String),
     /// A directory that the user may not enter.
     Denied(String),
@@ -135,7 +135,7 @@ impl<'a> View<'a> {
         self.files.read(path, offset, len.min(MAX_READ))
     }
 
-    /// The first `limit` bytes of the file that a path leads to, as text; `None` where there is none or it is not at hand.
+    /// The first `limit` bytes of the file that a path leads to, as text; `None` where there is none or its content is not available.
     pub(crate) fn text(&self, path: &str, limit: usize) -> Option<String> {
         let bytes = self.read_at(&self.file(path)?.path, 0, limit)?;
         Some(String::from_utf8_lossy(&bytes).into_owned())

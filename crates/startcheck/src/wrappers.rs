@@ -9,7 +9,7 @@ pub(crate) struct Wrapper {
     pub(crate) name: &'static str,
     /// Options that take the next word.
     with_value: &'static [&'static str],
-    /// So many words come before the program: a user, a duration.
+    /// Number of words before the program: a user, a duration.
     pub(crate) skips: usize,
 }
 

@@ -10,3 +10,4 @@ pub mod io_context;
 pub mod lock;
 pub mod resolve_links;
 pub mod time;
+pub mod units;

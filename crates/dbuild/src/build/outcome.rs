@@ -6,8 +6,9 @@ use std::path::Path;
 
 use dbuild_events::BuildId;
 use dbuild_exporter::ExportError;
-use dbuild_report::{Build, Bytes, Contents, Step, Summary, page};
+use dbuild_report::{Build, Contents, Step, Summary, page};
 use dbuild_store::{AfterBuildLimits, AfterBuildReport, Store};
+use dbuild_support::units::Bytes;
 
 use crate::cli::{BuildArgs, ProgressMode};
 use crate::error::Error;

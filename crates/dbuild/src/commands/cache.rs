@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use dbuild_events::Origin;
-use dbuild_report::{Bytes, Seconds};
 use dbuild_store::{PruneOptions, PruneReport, RecordEntry, Store};
 use dbuild_support::time::local;
+use dbuild_support::units::{Bytes, Seconds};
 use serde_json::json;
 
 use super::{print, print_json};

@@ -6,9 +6,9 @@ use std::path::Path;
 use dbuild_exporter::{Destination, Image, save as write_archive};
 use dbuild_oci::{Platform, Reference};
 use dbuild_registry::PullPolicy;
-use dbuild_report::Bytes;
 use dbuild_scheduler::BlobSource as _;
 use dbuild_store::ImageEntry;
+use dbuild_support::units::Bytes;
 use serde::Serialize;
 
 use super::{print, print_json};

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use dbuild_events::Outcome;
-use dbuild_report::{Seconds, State, Step};
+use dbuild_report::{State, Step};
 use dbuild_store::BuildSummary;
 use dbuild_support::time::local;
+use dbuild_support::units::Seconds;
 use serde::Serialize;
 
 use super::{print, print_json};

@@ -8,12 +8,13 @@ use dbuild_cache::{IngredientKind, Strategy};
 use dbuild_events::{Event, Stamped};
 use dbuild_frontend::Lowered;
 use dbuild_plan::{Plan, StepId, StepKind};
-use dbuild_report::{Build, Bytes, Cause, Labels, Seconds};
+use dbuild_report::{Build, Cause, Labels};
 use dbuild_scheduler::{
     CacheMiss, Canceller, Explainer, Forecast, Hit, InStore, Miss, Reasons, StepForecast, StepOutcome,
     Verdict, forecast, outdated_words, pinned_images,
 };
 use dbuild_store::Store;
+use dbuild_support::units::{Bytes, Seconds};
 use serde::Serialize;
 
 use super::{print, print_json};

@@ -7,7 +7,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use dbuild_events::{Event, EventSink};
-use dbuild_report::{Bytes, Labels, Seconds};
+use dbuild_report::Labels;
+use dbuild_support::units::{Bytes, Seconds};
 
 use super::lines::Lines;
 use super::{View, brings_heading};

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use console::{Style, Term, measure_text_width, strip_ansi_codes, truncate_str};
 use dbuild_events::{Event, EventSink};
-use dbuild_report::{Bytes, Labels, Seconds};
+use dbuild_report::Labels;
+use dbuild_support::units::{Bytes, Seconds};
 
 use super::lines::Lines;
 use super::{View, brings_heading};

@@ -8,7 +8,9 @@ mod text;
 
 use std::time::Duration;
 
-use crate::{Build, Bytes, Seconds, State, Step};
+use dbuild_support::units::{Bytes, Seconds};
+
+use crate::{Build, State, Step};
 
 pub use dot::dot;
 pub use mermaid::mermaid;

@@ -3,11 +3,12 @@
 use std::fmt::Write as _;
 
 use dbuild_support::escape;
+use dbuild_support::units::Bytes;
 
 use super::layout::{Lane, Layout, Placed};
 use super::note;
 use crate::columns::fit;
-use crate::{Build, Bytes, Step};
+use crate::{Build, Step};
 
 /// The style of the drawing; it knows light and dark.
 pub(crate) const STYLE: &str = include_str!("../html/graph.css");
@@ -34,7 +35,7 @@ pub fn svg(build: &Build) -> String {
     )
 }
 
-/// The drawing, styled by whatever page it stands in. Every text is escaped.
+/// The drawing, styled by whatever page it is in. Every text is escaped.
 pub(crate) fn figure(build: &Build) -> String {
     let layout = Layout::of(build);
     let places = Places::of(&layout);
@@ -180,7 +181,7 @@ fn draw_box(out: &mut String, placed: &Placed<'_>, places: &Places) {
     let note = note(step);
     let (sign, word) = (step.state.sign(), step.state.word());
     // What is written in the box first, as it stands there; then the word, unless that was it.
-    let told = match note.as_str() {
+    let note = match note.as_str() {
         "" => word.to_owned(),
         note if note.starts_with(word) => note.to_owned(),
         note => format!("{note}, {word}"),
@@ -193,7 +194,7 @@ fn draw_box(out: &mut String, placed: &Placed<'_>, places: &Places) {
          <text class=\"what\" aria-hidden=\"true\" x=\"{tx}\" y=\"{ty}\">{what}</text>\
          <text class=\"how\" aria-hidden=\"true\" x=\"{tx}\" y=\"{hy}\">{sign} {how}</text></g>",
         id = step.id,
-        label = escape::html(&format!("{} {}, {told}", step.label, step.text)),
+        label = escape::html(&format!("{} {}, {note}", step.label, step.text)),
         title = escape::html(&format!("{} {}", step.label, step.text)),
         tx = x + 13,
         ty = y + 19,

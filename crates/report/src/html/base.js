@@ -78,7 +78,7 @@ function table(caption, heads, rows) {
     h("tbody", {}, rows.map((row) => (row instanceof Node ? row : tableRow(heads, row)))));
 }
 
-/** A bar of parts, each [class, share of the whole]. The numbers stand in the table beside it. */
+/** A bar of parts, each [class, share of the whole]. The numbers are in the table beside it. */
 function bar(parts, whole, offset) {
   const element = h("div", { class: "bar", "aria-hidden": "true" });
   if (offset) element.append(size(h("i", { class: "none" }), offset, whole));

@@ -6,8 +6,8 @@ const STAGE_HEADS = [["Stage"], ["Shipped, left behind", "lane-of"], ["Base", "n
 function showCascade() {
   const sums = DATA.totals;
   const whole = sums ? sums.base + sums.made : 0;
-  if (BUILD.outcome !== "done") return fill($("cascade"), h("p", { class: "soft" }, "The build shipped nothing: it did not come to its end."));
-  if (!whole) return fill($("cascade"), h("p", { class: "soft" }, "Not all layers of this build are known (any more), so its bytes cannot be added up as a whole."));
+  if (BUILD.outcome !== "done") return fill($("cascade"), h("p", { class: "soft" }, "The build shipped nothing: it did not finish."));
+  if (!whole) return fill($("cascade"), h("p", { class: "soft" }, "Not all layers of this build are known (any more), so a total cannot be given."));
   const share = (value) => `${((100 * value) / whole).toFixed(value && value < whole / 100 ? 2 : 0)} %`;
   const step = (name, style, value, offset) => [name, bar([[style, value]], whole, offset), bytes(value), share(value)];
   const rows = [
@@ -18,8 +18,8 @@ function showCascade() {
   ];
   const element = table("Bytes of the whole build", [["What"], BARS, ["Bytes", "num"], ["Share", "num small"]], rows);
   element.classList.add("cascade");
-  fill($("cascade"), h("p", { class: "soft small-note" }, "The whole build; what stands in several places is counted once."), element,
-    h("p", { class: "soft small-note" }, "By stage; here every stage counts what it holds, so the same bytes can be in several."));
+  fill($("cascade"), h("p", { class: "soft small-note" }, "The whole build; content that is in several places is counted once."), element,
+    h("p", { class: "soft small-note" }, "By stage; here every stage counts what it contains, so the same bytes can be counted in several."));
 }
 
 function stageRows(stage, most) {
@@ -71,7 +71,7 @@ function showLargest() {
     return [h("span", { class: "path" }, file.path), bar([[file.shipped ? "shipped" : "left", file.size]], most),
       bytes(file.size), file.shipped ? "shipped" : "left behind", step ? h("button", { type: "button", class: "plain", onclick: () => choose(step.id) }, step.label) : ""];
   });
-  fill($("largest"), table("The largest files of all steps", [["File"], BARS, ["Size", "num"], ["Where it is", "small"], ["Made by", "small by"]], rows));
+  fill($("largest"), table("The largest files of all steps", [["File"], BARS, ["Size", "num"], ["Status", "small"], ["Made by", "small by"]], rows));
 }
 
 function showImage() {

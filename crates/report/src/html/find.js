@@ -1,6 +1,6 @@
 // Steps and paths by a part of their names.
 
-/** So many of each are listed. */
+/** Maximum number of results of each kind. */
 const FOUND = 30;
 let index = null;
 

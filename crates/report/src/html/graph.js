@@ -1,4 +1,4 @@
-// The graph was drawn before; here its boxes learn to be chosen. Of a large graph only what is in sight stands in the
+// The graph was drawn before; here its boxes become selectable. Only the visible part of a large graph is kept in the
 // page: its boxes, and the edges that end there.
 
 const LARGE_GRAPH = $("whole-graph");
@@ -50,7 +50,7 @@ function neighbour(id, dx, dy) {
   return best;
 }
 
-/** From a box to what is told of it, and back. */
+/** From a box to the details of its step, and back. */
 function toStep() {
   $("walk").scrollIntoView();
   $("detail").focus({ preventScroll: true });
@@ -88,8 +88,8 @@ function wireGraph() {
     if (next !== null) choose(next, { focus: true });
   });
   const states = ["done", "cached", "failed", "canceled", "running", "waiting", "skipped"].filter((state) => BUILD.steps.some((step) => step.state === state && step.kind !== "scratch"));
-  fill($("legend"), states.map((state) => h("li", {}, badge(state))), h("li", { class: "soft" }, "━ longest way"),
-    BUILD.stages.some((stage) => !stage.reached) ? h("li", { class: "soft" }, "┄ stage that is not needed") : null);
+  fill($("legend"), states.map((state) => h("li", {}, badge(state))), h("li", { class: "soft" }, "━ critical path"),
+    BUILD.stages.some((stage) => !stage.reached) ? h("li", { class: "soft" }, "┄ stage that the target does not need") : null);
 }
 
 

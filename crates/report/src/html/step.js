@@ -15,23 +15,23 @@ function linesOf(step) {
 
 function reasonOf(step) {
   if (step.reasons.length) return h("ul", { class: "reasons" }, step.reasons.map((reason) => h("li", {}, reason)));
-  if (step.state === "cached") return h("p", {}, "Its inputs are those of an earlier build, so its result was taken from the cache.");
-  if (step.kind === "context") return h("p", {}, "A context is looked at in every build.");
-  if (step.state === "done") return h("p", {}, "It had to be carried out; this journal does not say what differed.");
-  if (step.state === "canceled") return h("p", {}, "It was stopped, or never began, because the build ended.");
+  if (step.state === "cached") return h("p", {}, "Its inputs are the same as in an earlier build, so its result was taken from the cache.");
+  if (step.kind === "context") return h("p", {}, "The context is read in every build.");
+  if (step.state === "done") return h("p", {}, "It was executed; this journal does not say what was different.");
+  if (step.state === "canceled") return h("p", {}, "It was stopped, or never started, because the build ended.");
   return null;
 }
 
 function factsOf(step, contents) {
   const facts = [];
-  if (step.started_ms !== null) facts.push(["Began", `${seconds(step.started_ms)} after the start`]);
+  if (step.started_ms !== null) facts.push(["Started", `${seconds(step.started_ms)} after the build started`]);
   if (step.duration_ms || step.state === "done") facts.push(["Took", seconds(step.duration_ms)]);
   const last = STEPS.get(step.waited_for);
   if (last && last.kind !== "scratch") facts.push(["Waited for", link(last)]);
   const held = STEPS.get(step.held_by);
-  if (held && step.state === "cached") facts.push(["Done by", link(held)]);
-  else if (held && step.kind === "image") facts.push(["Was needed after", link(held)]);
-  else if (held) facts.push(["Then, for a free place", [`${seconds(step.queued_ms)}, until the end of `, link(held)]]);
+  if (held && step.state === "cached") facts.push(["Executed by", link(held)]);
+  else if (held && step.kind === "image") facts.push(["Needed after", link(held)]);
+  else if (held) facts.push(["Then, for a free slot", [`${seconds(step.queued_ms)}, until this step ended: `, link(held)]]);
   if (step.layer_bytes || (contents && contents.made)) facts.push(["Layer", bytes(step.layer_bytes || contents.made)]);
   if (contents && step.stage !== null) facts.push(["Shipped", `${bytes(contents.shipped)} of it`]);
   if (contents && contents.hidden) facts.push(["Hidden in layers below", bytes(contents.hidden)]);
@@ -54,7 +54,7 @@ function logOf(step, limit) {
   if (left) lines.splice(left[0], 0, h("span", { class: "soft" }, `        … ${count(left[1], "line")} left out: dbuild logs ${BUILD.id} ${step.id}\n`));
   const shown = lines.slice(-limit);
   const first = lines.slice(0, lines.length - shown.length);
-  const pre = h("pre", { class: "log", tabindex: "0", role: "group", "aria-label": "What the step wrote" }, shown);
+  const pre = h("pre", { class: "log", tabindex: "0", role: "group", "aria-label": "Output of the step" }, shown);
   const more = first.length
     ? h("button", { type: "button", class: "more", onclick: () => { more.remove(); pre.prepend(...first); } }, `Show ${count(first.length, "earlier line")}`)
     : null;
@@ -90,7 +90,7 @@ function about(step, limits) {
   const changes = contents && step.kind !== "image" ? changesList(contents, limits.paths) : null;
   return [
     h("h3", {}, badge(step.state), " ", h("span", { class: "mono" }, step.label)),
-    step.critical ? h("p", { class: "on-path" }, "◆ on the longest way") : null,
+    step.critical ? h("p", { class: "on-path" }, "◆ on the critical path") : null,
     linesOf(step) || h("pre", { class: "code" }, step.text),
     step.error ? h("p", { class: "error", role: "note" }, step.error) : null,
     reasonOf(step),

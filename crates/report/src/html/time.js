@@ -30,7 +30,7 @@ function track(step, total) {
 /** How long a step took, or why it has no time. */
 function tookOf(step) {
   if (step.state === "cached") return "cached";
-  if (step.started_ms === null && step.state !== "done") return step.state === "canceled" ? "never began" : WORDS[step.state];
+  if (step.started_ms === null && step.state !== "done") return step.state === "canceled" ? "never started" : WORDS[step.state];
   const time = seconds(step.duration_ms);
   return step.state === "done" ? time : `${WORDS[step.state]} after ${time}`;
 }
@@ -50,13 +50,13 @@ function showTime() {
   const total = Math.max(1, BUILD.duration_ms, ...BUILD.steps.map((step) => step.ended_ms || 0));
   const timed = DATA.order.map((id) => STEPS.get(id)).filter((step) => step.ended_ms !== null || step.started_ms !== null);
   timed.sort((a, b) => (a.started_ms ?? a.ended_ms) - (b.started_ms ?? b.ended_ms) || a.id - b.id);
-  const way = timed.filter((step) => step.critical);
-  const spent = way.reduce((sum, step) => sum + step.duration_ms, 0);
-  const longest = way.reduce((most, step) => (step.duration_ms > most.duration_ms ? step : most), { duration_ms: 0 });
+  const path = timed.filter((step) => step.critical);
+  const spent = path.reduce((sum, step) => sum + step.duration_ms, 0);
+  const longest = path.reduce((most, step) => (step.duration_ms > most.duration_ms ? step : most), { duration_ms: 0 });
   const work = timed.reduce((sum, step) => sum + step.duration_ms, 0);
-  fill($("time-story"), way.length
-    ? `The build took ${seconds(BUILD.duration_ms)} and did ${seconds(work)} of work. The longest way (◆) has ${count(way.length, "step")} that took ${seconds(spent)}` +
-      (longest.duration_ms ? `, most of it ${short(nameOf(longest), 90)} with ${seconds(longest.duration_ms)}.` : ".")
+  fill($("time-story"), path.length
+    ? `The build took ${seconds(BUILD.duration_ms)} and did ${seconds(work)} of work. The critical path (◆) has ${count(path.length, "step")} that took ${seconds(spent)}` +
+      (longest.duration_ms ? `, the longest of them ${short(nameOf(longest), 90)} with ${seconds(longest.duration_ms)}.` : ".")
     : "No step was timed.");
   const axis = h("div", { class: "axis", "aria-hidden": "true" }, ticks(total).map((at) => {
     const tick = h("span", {}, seconds(at));

@@ -7,7 +7,7 @@ const STAGES = new Map(BUILD.stages.map((stage) => [stage.id, stage]));
 const OPERATIONS = { "+": ["added", "+"], "~": ["changed", "~"], "-": ["removed", "−"] };
 /** Entries of a directory that are shown at once. */
 const PAGE_OF_ENTRIES = 200;
-/** So many rows are opened without being asked. */
+/** Maximum number of rows that are open at first. */
 const OPENED = 40;
 
 const row = (list) => ({

@@ -114,7 +114,7 @@ fn assemble(template: &str, parts: &Parts<'_>, data: &impl Serialize) -> String 
     out
 }
 
-/// JSON that cannot end the element that it stands in.
+/// JSON that cannot end the element that it is in.
 fn json(data: &impl Serialize) -> String {
     // Of texts, numbers and lists alone: cannot fail.
     let text = serde_json::to_string(data).unwrap_or_default();

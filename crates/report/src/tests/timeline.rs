@@ -4,16 +4,16 @@ use crate::reader::tests::{Made, journal};
 use crate::{Build, State};
 
 /// A table: each step with its inputs, and when it began and ended.
-fn check(steps: &[Made<'_>], longest_way: &[u32], held: &[(u32, u32)]) {
+fn check(steps: &[Made<'_>], critical_path: &[u32], held: &[(u32, u32)]) {
     let build = Build::of(&journal(steps));
     let way: Vec<u32> = build.steps.iter().filter(|step| step.critical).map(|step| step.id).collect();
-    assert_eq!(way, longest_way, "the longest way of {steps:?}");
+    assert_eq!(way, critical_path, "the critical path of {steps:?}");
     let all = build.steps.iter().filter_map(|step| Some((step.id, step.held_by?)));
     assert_eq!(all.collect::<Vec<_>>(), held, "what was held by what in {steps:?}");
 }
 
 #[test]
-fn the_longest_way_goes_over_inputs() {
+fn the_critical_path_goes_over_inputs() {
     // Two lanes and a step that takes from both: the slower lane decides.
     check(&[("a", &[], 0, 100), ("b", &[], 0, 300), ("c", &[0, 1], 301, 310)], &[1, 2], &[]);
     // A diamond whose arms are equally long: one of them is named.
@@ -28,7 +28,7 @@ fn the_longest_way_goes_over_inputs() {
 }
 
 #[test]
-fn the_longest_way_goes_over_places_too() {
+fn the_critical_path_goes_over_slots_too() {
     // One place: b could begin when a was done, though it takes nothing from it.
     check(&[("a", &[], 0, 1000), ("b", &[], 1001, 1100), ("c", &[0, 1], 1101, 1110)], &[0, 1, 2], &[(1, 0)]);
     // Two places: d gets that of b, which ended first; a is not in the way.
@@ -148,10 +148,10 @@ fn plans() -> impl Strategy<Value = Vec<(Vec<u32>, u64)>> {
 }
 
 proptest! {
-    /// From the beginning to the end of the build, whatever the number of places, some step of the longest way runs.
+    /// From the beginning to the end of the build, whatever the number of slots, some step of the critical path runs.
     #[test]
-    fn the_longest_way_has_no_gap(steps in plans(), places in 1usize..4) {
-        let times = run(&steps, places);
+    fn the_critical_path_has_no_gap(steps in plans(), slots in 1usize..4) {
+        let times = run(&steps, slots);
         let build = build_of(&steps, &times);
         let mut way: Vec<(u64, u64)> =
             build.steps.iter().filter(|step| step.critical).map(|step| times[step.id as usize]).collect();
@@ -161,9 +161,9 @@ proptest! {
         prop_assert_eq!(way.last().map(|(_, end)| *end), times.iter().map(|(_, end)| *end).max());
     }
 
-    /// With a place for each step, a step beside the longest way could have taken no time, and the build as long as before.
+    /// With a slot for each step, a step beside the critical path could have taken no time, and the build as long as before.
     #[test]
-    fn what_is_beside_the_longest_way_does_not_matter(steps in plans()) {
+    fn what_is_beside_the_critical_path_does_not_matter(steps in plans()) {
         let length = |steps: &[(Vec<u32>, u64)]| run(steps, usize::MAX).iter().map(|(_, end)| *end).max();
         let build = build_of(&steps, &run(&steps, usize::MAX));
         for beside in build.steps.iter().filter(|step| !step.critical) {

@@ -14,9 +14,9 @@ use dbuild_events::{Outcome, Stamped};
 
 use crate::{Build, State, Step};
 
-/// Names are cut to so many characters.
+/// Maximum length of a name, in characters.
 const LONGEST_NAME: usize = 200;
-/// So many reasons of a step are told.
+/// Maximum number of reasons given for a step.
 const MOST_REASONS: usize = 20;
 
 /// What a trace belongs to.
@@ -212,8 +212,9 @@ fn words(build: &Build, step: &Step) -> String {
     match step.kind.as_str() {
         "fetch" => "fetch a file".to_owned(),
         "git" => "check a repository out".to_owned(),
-        "image" if !step.text.starts_with("FROM ") => "load an image".to_owned(),
-        _ if step.text.starts_with("FROM ") => {
+        // The image that a stage begins with belongs to it; others are only copied from or mounted.
+        "image" if step.stage.is_none() => "load an image".to_owned(),
+        "image" | "scratch" => {
             let written = line().map(str::trim).filter(|line| !line.contains("://"));
             written.map_or("FROM".to_owned(), str::to_owned)
         }
@@ -227,7 +228,7 @@ fn reasons(step: &Step) -> Vec<String> {
     if step.differences.is_empty() {
         return step.reasons.iter().take(MOST_REASONS).cloned().collect();
     }
-    let mut told: Vec<String> = Vec::new();
+    let mut shown: Vec<String> = Vec::new();
     for difference in &step.differences {
         let kind = serde_json::to_value(difference.kind).ok();
         let kind = kind.as_ref().and_then(serde_json::Value::as_str).unwrap_or("input").replace('_', " ");
@@ -235,11 +236,11 @@ fn reasons(step: &Step) -> Vec<String> {
             Argument | Variable | Flag => format!("{kind} {}", difference.name),
             _ => kind,
         };
-        if !told.contains(&text) && told.len() < MOST_REASONS {
-            told.push(text);
+        if !shown.contains(&text) && shown.len() < MOST_REASONS {
+            shown.push(text);
         }
     }
-    told
+    shown
 }
 
 /// How a step ended. Errors of others than commands can hold words that build arguments were put into.

@@ -1,4 +1,4 @@
-//! The two C libraries, told apart by their loaders.
+//! The two C libraries, distinguished by their loaders.
 
 use crate::image_files::base_name;
 use crate::view::View;

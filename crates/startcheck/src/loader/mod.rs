@@ -1,7 +1,7 @@
 //! Which libraries a program gets, as the dynamic loaders of glibc and musl look for them.
 //!
 //! Modelled: preloaded libraries, RPATH of an object and of those that needed it, LD_LIBRARY_PATH, RUNPATH, the cache, the
-//! directories that the loader at hand was built with, directories for kinds of processors, names that are known because of
+//! directories that the image's loader was built with, directories for kinds of processors, names that are known because of
 //! a library's SONAME. Not modelled: what a program loads itself later (`dlopen`).
 
 mod libc;
@@ -31,7 +31,7 @@ pub(crate) struct LoadResult {
     pub(crate) perhaps: Vec<(String, String)>,
     /// Versions that a library does not have.
     pub(crate) versions: Vec<MissingVersion>,
-    /// Files whose bytes are not at hand, or that cannot be understood.
+    /// Files whose content is not available, or that cannot be understood.
     pub(crate) unknown: Vec<String>,
     /// Found: path by name.
     pub(crate) found: BTreeMap<String, String>,
@@ -65,7 +65,7 @@ pub(crate) fn load(
         0
     });
     if let Some(above) = above {
-        // What the host itself lacks was told of the host.
+        // What the host itself lacks was reported for the host.
         loading.go(above);
         let LoadResult { found, .. } = std::mem::take(&mut loading.loaded);
         loading.loaded.found = found;

@@ -10,7 +10,7 @@ use crate::view::View;
 
 /// Caches and configurations of the loader are read so far.
 const MAX_CONFIG: usize = 1 << 20;
-/// Where glibc looks without being told, where the loader at hand does not say: that differs between distributions.
+/// Where glibc looks by default, where the image's loader does not say: that differs between distributions.
 const GLIBC_DIRS: [&str; 4] = ["/lib64", "/usr/lib64", "/lib", "/usr/lib"];
 const MUSL_DIRS: [&str; 3] = ["/lib", "/usr/local/lib", "/usr/lib"];
 /// What `$LIB` can mean.
@@ -71,13 +71,13 @@ pub(crate) struct Search<'a> {
     libc: Libc,
     machine: Machine,
     cwd: String,
-    told: Vec<String>,
+    library_path: Vec<String>,
     preload: String,
     /// glibc's cache: paths by name. `None` where it cannot be read.
     cache: Option<BTreeMap<String, Vec<String>>>,
     configured: Vec<String>,
     defaults: Vec<String>,
-    /// A file that says where libraries are looked for, and whose bytes are not at hand.
+    /// A file that says where libraries are looked for, and whose content is not available.
     pub(crate) unread: Option<String>,
 }
 
@@ -94,7 +94,7 @@ impl<'a> Search<'a> {
             libc,
             machine,
             cwd: if around.cwd.is_empty() { "/".to_owned() } else { around.cwd.clone() },
-            told: Vec::new(),
+            library_path: Vec::new(),
             preload: around.preload.clone(),
             cache: Some(BTreeMap::new()),
             configured: Vec::new(),
@@ -104,8 +104,8 @@ impl<'a> Search<'a> {
         if !around.library_path.is_empty() {
             let origin = parent(around.host.as_deref().unwrap_or(program));
             // An empty directory is the working directory.
-            let told = around.library_path.split([':', ';']).map(str::to_owned).collect::<Vec<_>>();
-            search.told = search.expand(&told, origin);
+            let library_path = around.library_path.split([':', ';']).map(str::to_owned).collect::<Vec<_>>();
+            search.library_path = search.expand(&library_path, origin);
         }
         let loader = around.loader.as_deref();
         match libc {
@@ -230,14 +230,14 @@ impl<'a> Search<'a> {
                 let has_runpath = chain.first().is_some_and(|(elf, _)| !elf.runpath.is_empty());
                 let inherited = chain.iter().filter(|(elf, _)| !has_runpath && elf.runpath.is_empty());
                 let inherited = inherited.flat_map(|(elf, dir)| self.expand(&elf.rpath, dir));
-                inherited.chain(self.told.iter().cloned()).chain(own).collect()
+                inherited.chain(self.library_path.iter().cloned()).chain(own).collect()
             }
             Libc::Musl => {
                 let inherited = chain.iter().flat_map(|(elf, dir)| {
                     let list = if elf.runpath.is_empty() { &elf.rpath } else { &elf.runpath };
                     self.expand(list, dir)
                 });
-                self.told.iter().cloned().chain(inherited).collect()
+                self.library_path.iter().cloned().chain(inherited).collect()
             }
         }
     }

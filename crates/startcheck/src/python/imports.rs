@@ -45,7 +45,7 @@ pub(crate) fn is_moving(line: &str) -> bool {
         || moves.iter().any(|start| line.starts_with(start))
 }
 
-/// Reads them. What stands in strings, or deeper than the margin (in `try`, `if`, functions), is none; nor is what comes after the
+/// Reads them. What is in strings, or deeper than the margin (in `try`, `if`, functions), is none; nor is what comes after the
 /// program has ended.
 pub(crate) fn imports(text: &str) -> Vec<Import> {
     let mut all = Vec::new();
@@ -60,7 +60,7 @@ pub(crate) fn imports(text: &str) -> Vec<Import> {
     all
 }
 
-/// The statements at the margin, each on a line, without comments and without what stands in strings.
+/// The statements at the margin, each on a line, without comments and without what is in strings.
 pub(crate) fn margin(text: &str) -> Vec<String> {
     let mut all = Vec::new();
     let mut line = String::new();

@@ -82,12 +82,12 @@ impl Interpreter {
             (None, Some(Environment { home: Some(home), .. })) => SearchStart::Up(home.clone()),
             _ => SearchStart::Up(parent(&real).to_owned()),
         };
-        let told: Vec<String> = variable("PYTHONPATH")
+        let python_path: Vec<String> = variable("PYTHONPATH")
             .map(|dirs| {
                 dirs.split(':').filter(|dir| !dir.is_empty()).map(|dir| join(&call.cwd, dir)).collect()
             })
             .unwrap_or_default();
-        let library = match program.library(view, &starts, &told) {
+        let library = match program.library(view, &starts, &python_path) {
             Library::At(library) => library,
             Library::InArchive(archive) => {
                 return InterpreterSearch::Unknown(format!(
@@ -109,7 +109,7 @@ impl Interpreter {
             version: base_name(&library.real).strip_prefix("python").unwrap_or(&library.version).to_owned(),
             program: real,
             environment: environment.as_ref().map(|environment| environment.dir.clone()),
-            search: told,
+            search: python_path,
             sites: Vec::new(),
             opaque: None,
             finders: false,

@@ -104,7 +104,7 @@ impl Program {
     }
 
     /// Searches as far as it takes.
-    pub(crate) fn library(&self, view: &View<'_>, starts: &SearchStart, told: &[String]) -> Library {
+    pub(crate) fn library(&self, view: &View<'_>, starts: &SearchStart, python_path: &[String]) -> Library {
         let prefixes: Vec<&str> = match starts {
             SearchStart::Only(home) => vec![home],
             SearchStart::Up(dir) => {
@@ -127,12 +127,12 @@ impl Program {
             }
         }
         // PYTHONPATH is searched before: it can hold the library, too.
-        if let Some(dir) = told.iter().find(|dir| view.file(&join(dir, "os.py")).is_some()) {
+        if let Some(dir) = python_path.iter().find(|dir| view.file(&join(dir, "os.py")).is_some()) {
             let (path, real) = (dir.clone(), view.dir(dir).unwrap_or_else(|| dir.clone()));
             let version = self.versions.first().cloned().unwrap_or_default();
             return Library::At(LibraryDir { version, path, real });
         }
-        let archives = told.iter().find(|dir| view.file(dir).is_some()).cloned();
+        let archives = python_path.iter().find(|dir| view.file(dir).is_some()).cloned();
         let archives = archives.or_else(|| all.iter().find_map(|prefix| archive(view, prefix)));
         archives.map_or(Library::Nowhere, Library::InArchive)
     }

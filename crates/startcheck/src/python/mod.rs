@@ -158,15 +158,16 @@ impl Analysis<'_> {
         self.run_server(python, base_name(&path), words, scope);
     }
 
-    /// The module that a server is told to serve.
+    /// The module that a server is asked to serve.
     fn run_server(&mut self, python: &Interpreter, name: &str, words: &[String], scope: &Scope) {
         let elsewhere = ["--chdir", "--app-dir", "--pythonpath", "-c", "--config"];
-        let told = words.iter().any(|word| elsewhere.iter().any(|flag| word.starts_with(flag)));
+        let is_configured = words.iter().any(|word| elsewhere.iter().any(|flag| word.starts_with(flag)));
         // The same in variables, and in files that are read unasked.
         let prefix = format!("{}_", name.to_ascii_uppercase());
-        let told = told || self.env.keys().any(|key| key.starts_with(&prefix) && key != "FLASK_APP");
+        let is_configured =
+            is_configured || self.env.keys().any(|key| key.starts_with(&prefix) && key != "FLASK_APP");
         let files = ["gunicorn.conf.py", ".flaskenv", ".env"].map(|file| join(&scope.cwd, file));
-        if told || files.iter().any(|file| self.view.file(file).is_some()) {
+        if is_configured || files.iter().any(|file| self.view.file(file).is_some()) {
             return;
         }
         let identifier = |text: &str| text.starts_with(|c: char| c.is_alphabetic() || c == '_');

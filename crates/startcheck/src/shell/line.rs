@@ -113,7 +113,7 @@ impl Analysis<'_> {
         }
     }
 
-    /// Whether what comes after it can still be told. Where the command `decides`, the image does not start without it.
+    /// Whether what comes after it can still be known. Where the command `decides`, the image does not start without it.
     fn run_simple(&mut self, simple: &Simple, decides: bool, shell: &mut Shell) -> bool {
         shell.succeeded = true;
         shell.env.extend(simple.sets.iter().filter(|_| simple.words.is_empty()).cloned());
@@ -288,7 +288,7 @@ fn decides(simple: &Simple, after: &[Simple]) -> bool {
     matches!(then, Then::End | Then::And | Then::Next)
 }
 
-/// A line as it stands in a sentence.
+/// A line, shortened for a sentence.
 pub(crate) fn shorten(line: &str) -> String {
     let first = line.trim().lines().next().unwrap_or_default();
     match first.char_indices().nth(48) {

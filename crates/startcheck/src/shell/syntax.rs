@@ -65,7 +65,7 @@ pub(crate) fn parse(text: &str, env: &BTreeMap<String, String>) -> Script {
     }
 }
 
-/// What a shell is told by its words.
+/// The options and operands of a shell.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Options<'w> {
     /// `word` is a line; else it is a file.
