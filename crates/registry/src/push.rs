@@ -66,8 +66,13 @@ struct Push<'a> {
     /// Repositories of the same registry that may have layers of the image.
     sources: Vec<String>,
     progress: Progress<'a>,
-    /// The client for the authorization that was last accepted.
-    client: tokio::sync::Mutex<Option<Arc<RepositoryClient>>>,
+    client: tokio::sync::Mutex<Option<KeptClient>>,
+}
+
+/// The client for the authorization that was last accepted, or that there is none.
+struct KeptClient {
+    authorization: Option<String>,
+    client: Option<Arc<RepositoryClient>>,
 }
 
 impl Registry {
@@ -167,12 +172,13 @@ impl Push<'_> {
         let hosts = &self.registry.transport.hosts;
         let scope = Request::push(Method::HEAD, self.endpoint, String::new()).scopes;
         let authorization = hosts.get(&self.endpoint.host)?.tokens.get(&scope);
-        let mut client = self.client.lock().await;
-        if let Some(client) = client.as_ref().filter(|client| client.authorization == authorization) {
-            return Ok(Some(client.clone()));
+        let mut kept = self.client.lock().await;
+        if let Some(kept) = kept.as_ref().filter(|kept| kept.authorization == authorization) {
+            return Ok(kept.client.clone());
         }
-        *client = RepositoryClient::new(hosts, self.endpoint, authorization).await?.map(Arc::new);
-        Ok(client.clone())
+        let client = RepositoryClient::new(hosts, self.endpoint, authorization.clone()).await?.map(Arc::new);
+        *kept = Some(KeptClient { authorization, client: client.clone() });
+        Ok(client)
     }
 
     /// The bytes that were sent: 0 if the registry has the blob already. `known` is whether it

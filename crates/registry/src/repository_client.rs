@@ -63,8 +63,6 @@ pub(crate) struct RepositoryClient {
     /// Host and port that are connected to.
     registry: String,
     repository: String,
-    /// The header that requests carry; another one needs another client.
-    pub authorization: Option<String>,
     permits: Arc<Semaphore>,
     limits: Limits,
 }
@@ -98,16 +96,17 @@ impl RepositoryClient {
             client,
             registry: registry.to_owned(),
             repository: endpoint.repository.clone(),
-            authorization,
             permits: host.permits.clone(),
             limits: hosts.limits.clone(),
         };
-        Ok(this.authorize().await.map(|()| this))
+        Ok(match authorization {
+            None => Some(this),
+            Some(header) => this.authorize(&header).await.map(|()| this),
+        })
     }
 
     /// Hands over the authorization; `None` if it cannot be.
-    async fn authorize(&self) -> Option<()> {
-        let Some(header) = &self.authorization else { return Some(()) };
+    async fn authorize(&self, header: &str) -> Option<()> {
         HeaderValue::from_str(header).ok()?;
         let (auth, basic) = match header.split_once(' ')? {
             ("Bearer", token) => (RegistryAuth::Bearer(token.to_owned()), None),
