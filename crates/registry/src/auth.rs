@@ -19,7 +19,7 @@ use crate::http::{answer_of, parse_url, retry_after, send_once};
 #[derive(Clone, Default)]
 pub(crate) struct Fresh {
     pub header: Option<String>,
-    pub place: Option<String>,
+    pub source: Option<String>,
     pub trouble: Option<String>,
 }
 
@@ -36,7 +36,7 @@ pub(crate) async fn authorize(
     let found = tokio::task::spawn_blocking(move || credentials.lookup(&host, &repository))
         .await
         .map_err(|error| Problem::Local(error.to_string()))?;
-    let fresh = Fresh { header: None, place: found.place.clone(), trouble: found.trouble.clone() };
+    let fresh = Fresh { header: None, source: found.source.clone(), trouble: found.trouble.clone() };
     let tokens = &hosts.get(&endpoint.host)?.tokens;
     let (header, until) = match (challenge, &found.credential) {
         (Some(Challenge::Basic), Some(Credential::Basic { user, password })) => {
@@ -46,7 +46,7 @@ pub(crate) async fn authorize(
             let (token, lifetime) = token(hosts, endpoint, &realm, service, scopes, &found).await?;
             (format!("Bearer {token}"), Some(Instant::now() + lifetime))
         }
-        _ => return Err(Problem::Unauthorized { used: fresh.place, unreadable: fresh.trouble }),
+        _ => return Err(Problem::Unauthorized { used: fresh.source, unreadable: fresh.trouble }),
     };
     tokens.keep(scopes, header.clone(), until);
     Ok(Fresh { header: Some(header), ..fresh })
@@ -95,8 +95,9 @@ async fn token(
     let mut url = parse_url(realm)?;
     let host = url.host_str().unwrap_or_default().to_owned();
     let secret = found.credential.is_some();
-    // Where the registry is asked under TLS, its token server is too. (A token server on another host is part of
-    // the protocol: Docker's own is one. The registry that names it is the one that the credentials are for.)
+    // Where the registry is asked under TLS, its token server is too. (A token server on another
+    // host is part of the protocol: Docker's own is one. The registry that names it is the one that
+    // the credentials are for.)
     let plain_allowed = endpoint.origin.starts_with("http://") || is_loopback(&host);
     if !(url.scheme() == "https" || url.scheme() == "http" && (plain_allowed || !secret)) {
         return Err(Problem::Malformed(format!("it asks to send credentials in the clear, to {host}")));
@@ -136,7 +137,7 @@ async fn token(
         200 => {}
         400 | 401 | 403 => {
             return Err(Problem::Unauthorized {
-                used: found.place.clone(),
+                used: found.source.clone(),
                 unreadable: found.trouble.clone(),
             });
         }

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-/// The `[registry."…"]` tables of the configuration, by `host` or `host:port`, with the meaning that they
-/// have in BuildKit's `buildkitd.toml`.
+/// The `[registry."…"]` tables of the configuration, by `host` or `host:port`, with the meaning
+/// that they have in BuildKit's `buildkitd.toml`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Config {
@@ -20,8 +20,8 @@ pub struct Config {
 pub struct HostConfig {
     /// `host:port`, `host:port/prefix`: asked in this order, before the registry itself.
     pub mirrors: Vec<String>,
-    /// Speak plain http. Unset: only with this machine itself (`localhost`, `127.…`, `[::1]`), unless certificates are
-    /// set.
+    /// Speak plain http. Unset: only with this machine itself (`localhost`, `127.…`, `[::1]`),
+    /// unless certificates are set.
     pub http: Option<bool>,
     /// Accept any certificate.
     pub insecure: bool,

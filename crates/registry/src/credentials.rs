@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use docker_credential::{CredentialRetrievalError as Trouble, DockerCredential};
 
-/// Where credentials are looked up. Read at every lookup, so that a `docker login` during a build counts.
+/// Where credentials are looked up. Read at every lookup, so that a `docker login` during a build
+/// counts.
 #[derive(Clone, Default)]
 pub struct Credentials {
     /// The text of `DOCKER_AUTH_CONFIG`: a file without a file. It goes first.
@@ -27,11 +28,12 @@ pub(crate) enum Credential {
     IdentityToken(String),
 }
 
-/// The result of a lookup: a credential and its place, or why one that seems to be there is of no use.
+/// The result of a lookup: a credential and the file that it is from, or why one that seems to be
+/// there is of no use.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Found {
     pub credential: Option<Credential>,
-    pub place: Option<String>,
+    pub source: Option<String>,
     pub trouble: Option<String>,
 }
 
@@ -63,10 +65,10 @@ impl Credentials {
         Self { variable: None, files }
     }
 
-    /// The places where Docker and podman keep them: what `$DOCKER_AUTH_CONFIG` holds, and then the files in podman's
-    /// order: `$REGISTRY_AUTH_FILE` (alone, if it is set),
-    /// `$XDG_RUNTIME_DIR/containers/auth.json`, `~/.config/containers/auth.json`, `$DOCKER_CONFIG/config.json` or
-    /// `~/.docker/config.json`.
+    /// The files in which Docker and podman keep them: what `$DOCKER_AUTH_CONFIG` holds, and then
+    /// the files in podman's order: `$REGISTRY_AUTH_FILE` (alone, if it is set),
+    /// `$XDG_RUNTIME_DIR/containers/auth.json`, `~/.config/containers/auth.json`,
+    /// `$DOCKER_CONFIG/config.json` or `~/.docker/config.json`.
     pub fn from_environment() -> Self {
         Self::from_variables(|name| {
             std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
@@ -89,8 +91,8 @@ impl Credentials {
         Self { variable: given, files: files.into_iter().flatten().collect() }
     }
 
-    /// What is known for a repository of a host (`host` or `host:port`, exactly). May start a credential
-    /// helper: call it where blocking is allowed.
+    /// What is known for a repository of a host (`host` or `host:port`, exactly). May start a
+    /// credential helper: call it where blocking is allowed.
     pub(crate) fn lookup(&self, host: &str, repository: &str) -> Found {
         let mut trouble = None;
         let variable = self.variable.iter().map(|text| {
@@ -100,18 +102,18 @@ impl Credentials {
         });
         let files =
             self.files.iter().map(|file| (file.display().to_string(), lookup_in(file, host, repository)));
-        for (place, found) in variable.chain(files) {
+        for (source, found) in variable.chain(files) {
             match found {
                 Ok(Some(credential)) => {
-                    return Found { credential: Some(credential), place: Some(place), trouble: None };
+                    return Found { credential: Some(credential), source: Some(source), trouble: None };
                 }
                 Ok(None) => {}
                 Err(problem) => {
-                    trouble.get_or_insert(format!("{place}: {problem}"));
+                    trouble.get_or_insert(format!("{source}: {problem}"));
                 }
             }
         }
-        Found { credential: None, place: None, trouble }
+        Found { credential: None, source: None, trouble }
     }
 }
 
@@ -124,7 +126,8 @@ fn lookup_in(file: &Path, host: &str, repository: &str) -> Result<Option<Credent
     lookup_text(&bytes, host, repository)
 }
 
-/// Podman's files may name repositories (`quay.io/team`), most specific first; Docker's name hosts only.
+/// Podman's files may name repositories (`quay.io/team`), most specific first; Docker's name hosts
+/// only.
 fn lookup_text(bytes: &[u8], host: &str, repository: &str) -> Result<Option<Credential>, String> {
     let host = if host == "docker.io" { "https://index.docker.io/v1/" } else { host };
     let mut path = format!("{host}/{repository}");
@@ -136,7 +139,8 @@ fn lookup_text(bytes: &[u8], host: &str, repository: &str) -> Result<Option<Cred
         names.push(path.clone());
         path = shorter.to_owned();
     }
-    // Helpers may know hosts only; they are asked once, at the end, by the name that Docker gives them.
+    // Helpers may know hosts only; they are asked once, at the end, by the name that Docker gives
+    // them.
     let without_helpers = without_helpers(bytes)?;
     for name in &names {
         if let Some(found) = lookup_name(&without_helpers, name)? {
@@ -233,11 +237,11 @@ mod tests {
             let credentials = Credentials::from_variables(variables);
             assert!(!format!("{credentials:?}").contains("Ym9iOnR3bw"), "it is in no log");
             let found = credentials.lookup(host, "app");
-            match (found.credential, found.place, found.trouble) {
-                (Some(Credential::Basic { user, password }), Some(place), _) => {
+            match (found.credential, found.source, found.trouble) {
+                (Some(Credential::Basic { user, password }), Some(source), _) => {
                     format!(
                         "{user}:{password} of {}",
-                        place.replace(&dir.path().display().to_string(), "DIR")
+                        source.replace(&dir.path().display().to_string(), "DIR")
                     )
                 }
                 (_, _, trouble) => trouble.unwrap_or_default(),

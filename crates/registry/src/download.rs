@@ -1,7 +1,8 @@
 //! Files of HTTP servers: what `ADD https://…` and contexts at URLs name.
 //!
-//! Other than with registries there are no tokens and no mirrors. Proxies come from the environment, as everywhere;
-//! this machine itself is never asked through one. A password in the URL goes to its own host and to no other.
+//! Other than with registries there are no tokens and no mirrors. Proxies come from the
+//! environment, as everywhere; this machine itself is never asked through one. A password in the
+//! URL goes to its own host and to no other.
 
 use std::fs::File;
 use std::io::{Seek as _, SeekFrom, Write as _};
@@ -24,11 +25,12 @@ use crate::limits::Limits;
 /// As many as Go's client follows, and so BuildKit.
 const MAX_REDIRECTS: usize = 10;
 
-/// `Last-Modified` counts seconds: a file that was changed less than this before it was sent may have been changed again
-/// in the same second.
+/// `Last-Modified` counts seconds: a file that was changed less than this before it was sent may
+/// have been changed again in the same second.
 const OLD_ENOUGH: Duration = Duration::from_secs(60);
 
-/// The clients, made when they are first needed: reading the system's certificates takes milliseconds.
+/// The clients, made when they are first needed: reading the system's certificates takes
+/// milliseconds.
 #[derive(Debug, Default)]
 pub(crate) struct Downloads {
     proxied: OnceLock<Client>,
@@ -86,7 +88,7 @@ impl Downloads {
         Ok(Downloaded::Bytes { digest, modified, validators })
     }
 
-    /// Asks, and asks again where it is told to.
+    /// Sends the request, and again to where it is redirected.
     async fn follow(&self, limits: &Limits, what: &Download<'_>) -> Result<Response, Problem> {
         let home = parse_url(what.url)?;
         let mut url = home.clone();
@@ -186,7 +188,8 @@ async fn receive(
     }
 }
 
-/// What an answer means that is not the file. Pages of errors are for browsers: the status says enough.
+/// What an answer means that is not the file. Pages of errors are for browsers: the status says
+/// enough.
 async fn refusal(response: Response, limits: &Limits) -> Problem {
     let retry_after = http::retry_after(response.headers());
     match response.status().as_u16() {

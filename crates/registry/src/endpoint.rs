@@ -4,7 +4,7 @@ use dbuild_oci::Reference;
 
 use crate::config::Config;
 
-/// One place that may have a repository.
+/// One host that may have a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Endpoint {
     /// The name that the user knows it by, which is also that of its settings and credentials.
@@ -13,7 +13,7 @@ pub(crate) struct Endpoint {
     pub origin: String,
     /// The repository there, with the mirror's prefix.
     pub repository: String,
-    /// For a mirror: the registry that it stands for.
+    /// For a mirror: the registry that it mirrors.
     pub mirror_of: Option<String>,
 }
 

@@ -16,7 +16,7 @@ pub enum RegistryError {
     /// The text names no image.
     #[error(transparent)]
     Reference(#[from] ReferenceError),
-    /// Every place that could have it failed.
+    /// Every host that was asked failed.
     #[error(transparent)]
     Failed(Box<Failed>),
 }
@@ -34,7 +34,7 @@ pub struct Failed {
     pub advice: Option<String>,
 }
 
-/// A file or a repository could not be had. The text names it without a password.
+/// A file or a repository could not be fetched. The text names it without a password.
 #[derive(Debug, thiserror::Error)]
 pub enum RemoteError {
     /// A file.
@@ -201,12 +201,12 @@ impl From<io::Error> for Problem {
 }
 
 impl Problem {
-    /// Our own side failed: nobody else needs to be asked.
+    /// Whether our own side failed, so that no other host needs to be asked.
     pub(crate) fn is_local(&self) -> bool {
         matches!(self, Self::Local(_) | Self::NoSpace(_))
     }
 
-    /// Another try with the same host may help.
+    /// Whether another try with the same host may help.
     pub(crate) fn is_transient(&self) -> bool {
         matches!(
             self,
@@ -220,7 +220,7 @@ impl Problem {
         )
     }
 
-    /// The host did not say anything about the image.
+    /// Whether the host did not say anything about the image.
     pub(crate) fn is_absence_of_answer(&self) -> bool {
         self.is_transient()
     }
@@ -310,15 +310,17 @@ impl fmt::Display for Failed {
         write!(f, "cannot {} {}", self.action, self.reference)?;
         match self.attempts.as_slice() {
             [] => Ok(()),
-            [(host, problem)] => write!(f, ": {}", told(host, problem)),
-            many => many.iter().try_for_each(|(host, problem)| write!(f, "\n  {}", told(host, problem))),
+            [(host, problem)] => write!(f, ": {}", attempt_words(host, problem)),
+            many => {
+                many.iter().try_for_each(|(host, problem)| write!(f, "\n  {}", attempt_words(host, problem)))
+            }
         }
     }
 }
 
 impl std::error::Error for Failed {}
 
-fn told(host: &str, problem: &Problem) -> String {
+fn attempt_words(host: &str, problem: &Problem) -> String {
     match problem {
         Problem::Local(text) | Problem::NoSpace(text) => text.clone(),
         problem => format!("{host}: {problem}"),

@@ -1,7 +1,8 @@
-//! Blobs into the store: the registry's side of the store's `BlobSource`.
+//! Blobs into the store: the scheduler's `BlobSource`.
 //!
-//! A download that ends early goes on where it ended, at the same server or the next: its bytes are named by their digest. Only
-//! where a server cannot do that, or where bytes of two attempts do not make the blob, it begins anew.
+//! A download that ends early goes on where it ended, at the same server or the next: its bytes are
+//! named by their digest. Only where a server cannot do that, or where bytes of two attempts do not
+//! make the blob, it begins anew.
 
 use std::io::Write;
 use std::sync::{Mutex, PoisonError};
@@ -30,19 +31,20 @@ type Progress<'a> = &'a (dyn Fn(u64) + Send + Sync);
 /// Pieces of a body that wait for the disk. The network stops when this many do.
 const WAITING_PIECES: usize = 32;
 
-/// What is fetched, and who watches.
+/// A blob that is fetched, with the receivers of its bytes and its progress.
 #[derive(Clone, Copy)]
-struct Wanted<'a> {
+struct BlobRequest<'a> {
     blob: &'a Descriptor,
     incoming: Option<&'a Incoming>,
     progress: Progress<'a>,
-    /// What an attempt that ended early has written, for the next.
-    begun: &'a Mutex<Option<BlobWriter>>,
+    /// Bytes that an attempt that ended early has written, for the next.
+    partial: &'a Mutex<Option<BlobWriter>>,
 }
 
 #[async_trait]
 impl BlobSource for Registry {
-    /// `progress` is told the bytes of this blob that have come so far; an attempt that begins anew starts again from 0.
+    /// `progress` gets the bytes of this blob that have come so far; an attempt that begins anew
+    /// starts again from 0.
     async fn fetch(
         &self,
         reference: &str,
@@ -58,8 +60,8 @@ impl BlobSource for Registry {
 }
 
 impl Registry {
-    /// Pulls a whole image: resolves it, fetches its layers side by side, and tags it in the store. `progress` is told of each layer's index
-    /// and of its bytes so far.
+    /// Pulls a whole image: resolves it, fetches its layers side by side, and tags it in the store.
+    /// `progress` gets each layer's index and its bytes so far.
     pub async fn pull(
         &self,
         reference: &str,
@@ -101,7 +103,7 @@ impl Registry {
             progress(blob.size);
             return Ok(());
         }
-        let wanted = &Wanted { blob, incoming, progress, begun: &Mutex::default() };
+        let wanted = &BlobRequest { blob, incoming, progress, partial: &Mutex::default() };
         let fetched = self
             .everywhere(&reference, &self.transport.hosts.limits, |endpoint| {
                 Box::pin(async move { self.fetch_from(&endpoint, wanted).await })
@@ -114,10 +116,10 @@ impl Registry {
     }
 
     /// One attempt with one endpoint. `Ok` means that the blob is whole and verified in the store.
-    async fn fetch_from(&self, endpoint: &Endpoint, wanted: &Wanted<'_>) -> Result<(), Problem> {
-        let begun = wanted.begun.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(begun) = begun else { return self.fetch_rest(endpoint, wanted, None).await };
-        match self.fetch_rest(endpoint, wanted, Some(begun)).await {
+    async fn fetch_from(&self, endpoint: &Endpoint, wanted: &BlobRequest<'_>) -> Result<(), Problem> {
+        let partial = wanted.partial.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(partial) = partial else { return self.fetch_rest(endpoint, wanted, None).await };
+        match self.fetch_rest(endpoint, wanted, Some(partial)).await {
             // What was there was wrong, or cannot be asked for: all of it once more.
             Err(
                 Problem::WrongDigest { .. } | Problem::Malformed(_) | Problem::Unexpected { status: 416, .. },
@@ -126,29 +128,29 @@ impl Registry {
         }
     }
 
-    /// The rest of a blob that was begun, or all of it.
+    /// The rest of a blob that was begun, or the whole blob.
     async fn fetch_rest(
         &self,
         endpoint: &Endpoint,
-        wanted: &Wanted<'_>,
-        begun: Option<BlobWriter>,
+        wanted: &BlobRequest<'_>,
+        partial: Option<BlobWriter>,
     ) -> Result<(), Problem> {
         let blob = wanted.blob;
         let mut request = Request::pull(Method::GET, endpoint, &format!("blobs/{}", blob.digest));
-        let range = begun.as_ref().map(|begun| format!("bytes={}-", begun.size()));
+        let range = partial.as_ref().map(|partial| format!("bytes={}-", partial.size()));
         if let Some(range) = range.and_then(|range| HeaderValue::try_from(range).ok()) {
             request.headers.insert(RANGE, range);
         }
         let mut answer = match self.transport.send(endpoint, &request).await {
             Ok(answer) => answer,
             Err(problem) => {
-                wanted.keep(begun, &problem);
+                wanted.keep(partial, &problem);
                 return Err(problem);
             }
         };
         // A server that cannot do this sends all of it.
-        let begun = begun.filter(|begun| is_rest(&answer, begun.size()));
-        let there = begun.as_ref().map_or(0, BlobWriter::size);
+        let partial = partial.filter(|partial| is_rest(&answer, partial.size()));
+        let there = partial.as_ref().map_or(0, BlobWriter::size);
         if there == 0 && answer.response.status() == StatusCode::PARTIAL_CONTENT {
             return Err(Problem::Malformed("it sends another part than was asked for".to_owned()));
         }
@@ -165,8 +167,8 @@ impl Registry {
         let (store, incoming) = (self.local.store.clone(), wanted.incoming.cloned());
         let expected = (blob.digest, blob.size);
         let writing = tokio::task::spawn_blocking(move || {
-            let writer = match begun {
-                Some(begun) => begun,
+            let writer = match partial {
+                Some(partial) => partial,
                 None => new_writer(&store, incoming.as_ref())?,
             };
             write(writer, pieces, &expected)
@@ -181,12 +183,12 @@ impl Registry {
     }
 }
 
-impl Wanted<'_> {
+impl BlobRequest<'_> {
     /// Keeps what was written for the next attempt, if there will be one that can use it.
     fn keep(&self, unfinished: Option<BlobWriter>, problem: &Problem) {
         let of_use = |writer: &BlobWriter| (1..self.blob.size).contains(&writer.size());
         let unfinished = unfinished.filter(|writer| problem.is_transient() && of_use(writer));
-        *self.begun.lock().unwrap_or_else(PoisonError::into_inner) = unfinished;
+        *self.partial.lock().unwrap_or_else(PoisonError::into_inner) = unfinished;
     }
 }
 
@@ -244,7 +246,7 @@ fn refused(expected: &BlobDigest, error: StoreError) -> Problem {
 /// Reads a body that begins after so many bytes of the blob.
 async fn read(
     answer: &mut Answer,
-    wanted: &Wanted<'_>,
+    wanted: &BlobRequest<'_>,
     there: u64,
     sender: &mpsc::Sender<Piece>,
 ) -> Result<(), Problem> {

@@ -1,4 +1,5 @@
-//! The hosts that are spoken to: of each a client, the slots for its requests, and the tokens that it accepted.
+//! The hosts that are spoken to: of each a client, the slots for its requests, and the tokens that
+//! it accepted.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,8 +36,8 @@ impl Hosts {
         Self { config, credentials, limits, known: Mutex::default() }
     }
 
-    /// The client of a host, made when it is first needed: reading the system's certificates takes milliseconds
-    /// that a cached build does not have.
+    /// The client of a host, made when it is first needed: reading the system's certificates takes
+    /// milliseconds that a cached build does not have.
     pub(crate) fn get(&self, name: &str) -> Result<Arc<Host>, Problem> {
         let mut hosts = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(host) = hosts.get(name) {

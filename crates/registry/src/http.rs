@@ -1,5 +1,5 @@
-//! The parts of HTTP that every server is spoken to with: clients, bounded answers, addresses, dates, and
-//! the words for a missing answer. Knows nothing of registries.
+//! The parts of HTTP that every server is spoken to with: clients, bounded answers, addresses,
+//! dates, and the words for a missing answer. Knows nothing of registries.
 
 use std::error::Error as _;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,7 +16,10 @@ use crate::error::Problem;
 use crate::limits::Limits;
 use crate::unreachable::{Resolver, Unreachable, cause};
 
-/// What is read of an error page.
+/// The name that every request gives.
+pub(crate) const USER_AGENT: &str = concat!("dbuild/", env!("CARGO_PKG_VERSION"));
+
+/// Bytes that are read of an error page.
 pub(crate) const MAX_ERROR_BYTES: u64 = 16 << 10;
 
 /// A clock that a moving body resets.
@@ -33,8 +36,8 @@ impl Activity {
     }
 }
 
-/// Measures how fast a body comes, in windows of the time that is spent waiting for it: a slow disk of ours is no fault of the
-/// other side.
+/// Measures how fast a body comes, in windows of the time that is spent waiting for it: a slow disk
+/// of ours is no fault of the other side.
 #[derive(Debug)]
 struct Pace {
     floor: u64,
@@ -48,7 +51,7 @@ impl Pace {
         Self { floor: limits.floor, window: limits.window, waited: Duration::ZERO, got: 0 }
     }
 
-    /// So many bytes came after so long.
+    /// Counts bytes and the time that was spent waiting for them.
     fn check(&mut self, waited: Duration, got: usize) -> Result<(), Problem> {
         self.waited += waited;
         self.got += got as u64;
@@ -68,16 +71,17 @@ pub(crate) struct Answer {
     pub response: Response,
     stall: Duration,
     pace: Pace,
-    /// Token servers are not counted: to wait for a slot of the host that waits for the token would be a deadlock.
+    /// Token servers are not counted: to wait for a slot of the host that waits for the token would
+    /// be a deadlock.
     _permit: Option<OwnedSemaphorePermit>,
 }
 
-/// What all clients have in common.
+/// The settings that all clients have in common.
 pub(crate) fn client_builder(connect: Duration) -> ClientBuilder {
     // Process-wide in rustls; a provider that is there already is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     Client::builder()
-        .user_agent(concat!("dbuild/", env!("CARGO_PKG_VERSION")))
+        .user_agent(USER_AGENT)
         .connect_timeout(connect)
         .dns_resolver(Resolver)
         // Redirects are followed by hand, so that credentials stay where they belong.
@@ -97,8 +101,9 @@ pub(crate) fn no_client(error: &reqwest::Error) -> Problem {
     })
 }
 
-/// Whether a client cannot be made because the system has no certificates. The verifier has no error of
-/// its own for it, but reports a general one, which nothing else does while a client is made.
+/// Whether a client cannot be made because the system has no certificates. The verifier has no
+/// error of its own for it, but reports a general one, which nothing else does while a client is
+/// made.
 fn lacks_authorities(error: &reqwest::Error) -> bool {
     let mut next = error.source();
     while let Some(error) = next {
@@ -116,14 +121,22 @@ pub(crate) async fn send_once(
     builder: RequestBuilder,
     activity: Option<&Activity>,
 ) -> Result<Response, Problem> {
-    let sending = builder.send();
+    watch(stall, activity, builder.send()).await?.map_err(|error| no_answer(&error))
+}
+
+/// Waits for the answer to a request, as long as it does not stall.
+pub(crate) async fn watch<T>(
+    stall: Duration,
+    activity: Option<&Activity>,
+    sending: impl Future<Output = T>,
+) -> Result<T, Problem> {
     tokio::pin!(sending);
     if let Some(activity) = activity {
         activity.touch();
     }
     loop {
         match timeout(stall, &mut sending).await {
-            Ok(result) => return result.map_err(|error| no_answer(&error)),
+            Ok(answer) => return Ok(answer),
             // A long upload is no stall as long as its bytes move.
             Err(_) if activity.is_some_and(|activity| activity.idle() < stall) => {}
             Err(_) => return Err(Problem::Stalled(stall)),
@@ -201,8 +214,8 @@ pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     }
 }
 
-/// A date in any of the three forms that HTTP knows: `Sun, 06 Nov 1994 08:49:37 GMT`, that of RFC 850 (`Sunday, 06-Nov-94
-/// 08:49:37 GMT`), and that of C's `asctime` (`Sun Nov  6 08:49:37 1994`).
+/// A date in any of the three forms that HTTP knows: `Sun, 06 Nov 1994 08:49:37 GMT`, that of RFC
+/// 850 (`Sunday, 06-Nov-94 08:49:37 GMT`), and that of C's `asctime` (`Sun Nov 6 08:49:37 1994`).
 pub(crate) fn http_date(text: &str) -> Option<SystemTime> {
     let words: Vec<&str> = text.split_ascii_whitespace().collect();
     let (day, month, year, clock) = match words.as_slice() {
@@ -224,7 +237,8 @@ pub(crate) fn http_date(text: &str) -> Option<SystemTime> {
     };
     let day = digits(day, 2)?;
     let year = match (year.len(), digits(year, 4)?) {
-        // Two digits: RFC 9110 takes them for the past where they are more than 50 years ahead, and Go for 1969 to 2068.
+        // Two digits: RFC 9110 takes them for the past where they are more than 50 years ahead, and
+        // Go for 1969 to 2068.
         (2, year @ 69..) => 1900 + year,
         (2, year) => 2000 + year,
         (_, year) => year,
@@ -269,7 +283,7 @@ pub(crate) async fn error_message(response: Response, limits: &Limits) -> String
             let words = |e: &Entry| if e.message.is_empty() { e.code.clone() } else { e.message.clone() };
             one_line(&errors.iter().map(words).collect::<Vec<_>>().join("; "))
         }
-        // A proxy's HTML page helps nobody.
+        // A proxy's HTML page does not help.
         Err(_) if body.starts_with(b"<") || body.starts_with(b"{") => String::new(),
         Err(_) => one_line(&String::from_utf8_lossy(&body)),
     }

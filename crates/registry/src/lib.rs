@@ -1,25 +1,32 @@
-//! Pulls and pushes images; the only crate of dbuild that opens a connection.
+//! Everything of dbuild that opens a connection: registries, file servers, git repositories, and
+//! the collector of traces.
 //!
-//! A [`Registry`] turns a reference into an image that is pinned by digest ([`Registry::resolve`]), fetches blobs into
-//! the store when somebody asks for them (it is the store's `BlobSource`), and pushes what the store holds
-//! ([`Registry::push`]). It knows nothing of Dockerfiles, plans or how layers are unpacked.
+//! A [`Registry`] turns a reference into an image that is pinned by digest ([`Registry::resolve`]),
+//! fetches blobs into the store when a step needs them (it is the scheduler's `BlobSource`), and
+//! pushes what the store holds ([`Registry::push`]). It knows nothing of Dockerfiles, plans or how
+//! layers are unpacked.
 //!
-//! What a Dockerfile or the command line names elsewhere, files of servers and git repositories, comes through
-//! [`Remotes`] (the store's `RemoteSource`).
+//! What a Dockerfile or the command line names elsewhere, files of servers and git repositories,
+//! comes through [`Remotes`] (the scheduler's `RemoteSource`).
 //!
-//! [`send`] hands a document to a server that the user names: the trace of a build to a collector. It is here because it opens a
-//! connection, and shares nothing with the rest but the HTTP client.
+//! [`send`] hands a document to a server that the user names: the trace of a build to a collector.
+//! It is here because it opens a connection, and shares nothing with the rest but the HTTP client.
+//!
+//! Requests to registries are sent by our own `transport`; those of a push by `oci-client` where it
+//! can carry them (`repository_client`, whose head says what is not left to it).
 //!
 //! What holds for every request to a registry, tested against a server that misbehaves:
 //!
 //! - Mirrors are asked first, in the order of the configuration, then the registry itself.
-//! - No bytes are trusted: manifests, configs and layers are accepted only with the digest and size that named them.
-//! - Everything is bounded ([`Limits`]): attempts, waits, silence, manifests, tokens, error pages, connections; a body
-//!   is read no further than its descriptor's size.
+//! - No bytes are trusted: manifests, configs and layers are accepted only with the digest and size
+//!   that named them.
+//! - Everything is bounded ([`Limits`]): attempts, waits, silence, manifests, tokens, error pages
+//!   (in a push by time, elsewhere by size), connections; a body is read no further than its
+//!   descriptor's size.
 //! - `Retry-After` is honoured, and a token that has run out is renewed.
-//! - Credentials go to the scheme, host and port that they are for, and to the token server that this host names;
-//!   never along a redirect or an upload address to another one.
-//! - An error names the image, each host and what it answered, and says what to try.
+//! - Credentials go to the scheme, host and port that they are for, and to the token server that
+//!   this host names; never along a redirect or an upload address to another one.
+//! - An error names the image, each host and its answer, and says what to try.
 
 mod auth;
 mod config;
@@ -36,6 +43,7 @@ mod local;
 mod manifest;
 mod push;
 mod remotes;
+mod repository_client;
 mod resolve;
 mod resolved_image;
 mod send;
@@ -62,7 +70,8 @@ pub use resolved_image::ResolvedImage;
 pub use send::{Post, SendError, send};
 pub use unreachable::Unreachable;
 
-/// All registries, as the configuration describes them. Cheap to clone; clones share connections and tokens.
+/// All registries, as the configuration describes them. Cheap to clone; clones share connections
+/// and tokens.
 #[derive(Clone, Debug)]
 pub struct Registry {
     transport: Arc<transport::Transport>,
@@ -72,7 +81,8 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Registries as configured, with a store to keep in what is pulled. Opens no connection and reads no file.
+    /// Registries as configured, with a store to keep in what is pulled. Opens no connection and
+    /// reads no file.
     pub fn new(config: Config, credentials: Credentials, store: Store) -> Self {
         Self::with_limits(config, credentials, store, Limits::default())
     }

@@ -7,7 +7,8 @@ use std::time::Duration;
 pub struct Limits {
     /// How often a request is tried with one host.
     pub attempts: u32,
-    /// How often, where nothing listens at all: enough for a restart, not for a train without a network.
+    /// How often, where nothing listens at all: enough for a restart, not for a train without a
+    /// network.
     pub connect_attempts: u32,
     /// The wait before the second attempt; it doubles from there.
     pub first_delay: Duration,
@@ -17,9 +18,11 @@ pub struct Limits {
     pub connect: Duration,
     /// Without a byte in either direction.
     pub stall: Duration,
-    /// Bytes a second that a body must bring on average over [`Limits::window`]; less is a stall, too.
+    /// Bytes a second that a body must bring on average over [`Limits::window`]; less is a stall,
+    /// too.
     pub floor: u64,
-    /// The time over which the rate of a body is taken. Only time in which we wait for the other side counts.
+    /// The time over which the rate of a body is taken. Only time in which we wait for the other
+    /// side counts.
     pub window: Duration,
     /// Requests at a time to one host.
     pub connections: usize,
@@ -51,7 +54,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The wait after so many failed attempts, or `None` when it is time to give up.
+    /// The wait after a number of failed attempts, or `None` when it is time to give up.
     pub(crate) fn delay(&self, failed: u32, problem: &crate::Problem) -> Option<Duration> {
         let attempts = match problem {
             crate::Problem::Unreachable { .. } => self.connect_attempts,

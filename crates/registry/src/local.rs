@@ -12,8 +12,8 @@ use crate::limits::Limits;
 use crate::manifest::select;
 use crate::resolved_image::{ResolvedImage, image};
 
-/// On the descriptor of an image that was pulled: the name that it was pulled under. There the same name may mean something
-/// newer by now; other names that people give the image are their own.
+/// On the descriptor of an image that was pulled: the name that it was pulled under. There the same
+/// name may mean something newer by now; other names that people give the image are their own.
 const PULLED_AS: &str = "dbuild.pulled-as";
 
 #[derive(Clone, Debug)]
@@ -38,8 +38,8 @@ impl Local {
         Self { store }
     }
 
-    /// What a registry said last of a reference, if manifest and config are still there. A reference that is pinned needs
-    /// nobody's word: what has the digest is it.
+    /// What a registry said last of a reference, if manifest and config are still there. A
+    /// reference that is pinned needs no confirmation: what has the digest is the image.
     pub(crate) async fn remembered(
         &self,
         reference: &Reference,
@@ -150,7 +150,8 @@ impl Local {
     }
 }
 
-/// An image from the blobs of the store. Anything that is missing or damaged makes it a miss: it is then pulled again.
+/// An image from the blobs of the store. Anything that is missing or damaged makes it a miss: it is
+/// then pulled again.
 fn read_image(
     store: &Store,
     reference: &Reference,

@@ -13,8 +13,8 @@ pub(crate) const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, applic
 /// The longest list of platforms in an error.
 const SHOWN_PLATFORMS: usize = 40;
 
-/// Refuses a layer whose media type nobody here knows: what it means for the files is not known either.
-/// Layers that are not to be distributed are layers like any other.
+/// Refuses a layer whose media type nobody here knows: what it means for the files is not known
+/// either. Layers that are not to be distributed are layers like any other.
 pub(crate) fn known_layer(layer: &Descriptor) -> Result<(), Problem> {
     if layer_compression(&layer.media_type).is_some() {
         return Ok(());

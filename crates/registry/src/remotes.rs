@@ -12,8 +12,8 @@ use dbuild_scheduler::{
 use crate::download::Downloads;
 use crate::{Limits, git};
 
-/// All servers that are no registries. Cheap to clone; clones share connections. Nothing is opened or read before the
-/// first request.
+/// All servers that are no registries. Cheap to clone; clones share connections. Nothing is opened
+/// or read before the first request.
 #[derive(Clone, Debug)]
 pub struct Remotes {
     downloads: Arc<Downloads>,
@@ -22,7 +22,8 @@ pub struct Remotes {
 }
 
 impl Remotes {
-    /// With these bounds. `git` is the program for repositories: a name to be found by PATH, or a path.
+    /// With these bounds. `git` is the program for repositories: a name to be found by PATH, or a
+    /// path.
     pub fn new(limits: Limits, git: impl Into<PathBuf>) -> Self {
         Self { downloads: Arc::default(), limits, git: git.into() }
     }

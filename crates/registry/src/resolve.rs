@@ -1,6 +1,6 @@
 //! From a reference to an image that is pinned by digest.
 //!
-//! # Who is asked
+//! # Order of sources
 //!
 //! | | first | then | if no registry answers |
 //! |---|---|---|---|
@@ -10,10 +10,10 @@
 //! | [`PullPolicy::CheckTag`] | one HEAD; unchanged: what is remembered | the registry | what is remembered, with a note |
 //! | [`PullPolicy::Always`] | one HEAD or GET | | an error, even where something is remembered |
 //!
-//! A name that was built here (`dbuild build -t base .`, then `FROM base`) is used as it is, as people expect it of
-//! `docker build`: only [`PullPolicy::Always`] asks the registry first, and takes the local image where the
-//! registry does not have one, with a note. A name that [`Registry::pull`] gave is not built here; it is checked like
-//! any other.
+//! A name that was built here (`dbuild build -t base .`, then `FROM base`) is used as it is, as
+//! people expect it of `docker build`: only [`PullPolicy::Always`] asks the registry first, and
+//! takes the local image where the registry does not have one, with a note. A name that
+//! [`Registry::pull`] gave is not built here; it is checked like any other.
 
 use std::sync::Arc;
 
@@ -35,9 +35,9 @@ use crate::transport::Request;
 /// When a registry is asked for an image that the store has already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PullPolicy {
-    /// `--pull`: ask, and fail if nobody answers.
+    /// `--pull`: ask, and fail if no host answers.
     Always,
-    /// Ask whether the tag still means the same; use what is there if nobody answers.
+    /// Ask whether the tag still means the same; use what is there if no host answers.
     #[default]
     CheckTag,
     /// `--pull=false`: ask only for what is not there.
@@ -45,8 +45,8 @@ pub enum PullPolicy {
 }
 
 impl Registry {
-    /// Finds an image and its variant for a platform. Manifest and config are kept in the store and remembered under
-    /// the reference; layers are not fetched.
+    /// Finds an image and its variant for a platform. Manifest and config are kept in the store and
+    /// remembered under the reference; layers are not fetched.
     ///
     /// The head of this module's file says in which order the store and the registries are asked.
     pub async fn resolve(
@@ -98,8 +98,8 @@ impl Registry {
         }
     }
 
-    /// The variant for a platform of an image that the store has, manifest and config, under a name that no registry knows.
-    /// Nobody is asked.
+    /// The variant for a platform of an image that the store has, manifest and config, under a name
+    /// that no registry knows. No host is asked.
     pub async fn from_store(
         &self,
         name: &str,
@@ -164,7 +164,7 @@ impl Registry {
         Ok(image)
     }
 
-    /// What a tag stands for, if the endpoint says so without sending it.
+    /// The digest that a tag names, if the endpoint says so without sending it.
     async fn head(&self, endpoint: &Endpoint, reference: &Reference) -> Result<Option<BlobDigest>, Problem> {
         let mut request =
             Request::pull(Method::HEAD, endpoint, &format!("manifests/{}", reference.tag_or_digest()));
@@ -173,8 +173,9 @@ impl Registry {
         Ok(answer.header("docker-content-digest").and_then(|digest| digest.parse().ok()))
     }
 
-    /// A manifest or index, verified against the digest that is expected, or else the one in the answer's head. A page that
-    /// something on the way gives for everything is none: the next endpoint is asked.
+    /// A manifest or index, verified against the digest that is expected, or else the one in the
+    /// answer's head. A page that something on the way gives for everything is none: the next
+    /// endpoint is asked.
     async fn get_manifest(
         &self,
         endpoint: &Endpoint,
@@ -274,7 +275,7 @@ impl Registry {
     }
 }
 
-/// A manifest or index, and who gave it.
+/// A manifest or index, and the host that gave it.
 struct Served {
     host: String,
     bytes: Vec<u8>,
@@ -286,7 +287,8 @@ fn at(host: &str, problem: Problem) -> Vec<(String, Problem)> {
     vec![(host.to_owned(), problem)]
 }
 
-/// A download that came so much farther than ever before has got somewhere, and its attempts are counted anew.
+/// A download that came so much farther than ever before has got somewhere, and its attempts are
+/// counted anew.
 const PROGRESS: u64 = 1 << 20;
 
 /// Tries until it works, or until the limits say that it will not.

@@ -6,7 +6,8 @@ use dbuild_oci::{ConfigFacts, Descriptor, Manifest, Platform};
 use crate::error::Problem;
 use crate::manifest::known_layer;
 
-/// An image, pinned. Its manifest and config are in the store; its layers are fetched when somebody needs them.
+/// An image, pinned. Its manifest and config are in the store; its layers are fetched when a step
+/// needs them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResolvedImage {
     /// The reference in full: `docker.io/library/debian:12`. Blobs are fetched under this name.
@@ -15,9 +16,10 @@ pub struct ResolvedImage {
     pub digest: BlobDigest,
     /// The media type of the manifest.
     pub media_type: String,
-    /// The digest that the tag stands for: of the index, or of the manifest where there is none.
+    /// The digest that the tag names: of the index, or of the manifest where there is none.
     pub top: BlobDigest,
-    /// What the config says that the image is for. Differs from what was asked for where an image has one variant only.
+    /// What the config says that the image is for. Differs from what was asked for where an image
+    /// has one variant only.
     pub platform: Platform,
     /// The descriptor of the config.
     pub config_descriptor: Descriptor,
@@ -27,7 +29,8 @@ pub struct ResolvedImage {
     pub layers: Vec<Descriptor>,
     /// The digests of the uncompressed layers, in the same order and number.
     pub diff_ids: Vec<BlobDigest>,
-    /// A line for the user, if the image is not what a registry has just confirmed although one should have been asked.
+    /// A line for the user, if the image is not what a registry has just confirmed although one
+    /// should have been asked.
     pub from_cache: Option<String>,
 }
 

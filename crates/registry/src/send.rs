@@ -1,9 +1,10 @@
 //! Sends a document to a server of the user's choice: the trace of a build to a collector.
 //!
-//! Nothing of a build depends on it, so it has little time and little patience: a server that cannot be reached is asked once,
-//! and one that says that it is busy is asked again only as long as there is time. Redirects are not followed: the headers can
-//! hold credentials, which are for the server that was named. Proxies come from the environment; this machine itself is never
-//! asked through one.
+//! Nothing of a build depends on it, so it has little time and little patience: a server that
+//! cannot be reached is asked once, and one that says that it is busy is asked again only as long
+//! as there is time. Redirects are not followed: the headers can hold credentials, which are for
+//! the server that was named. Proxies come from the environment; this machine itself is never asked
+//! through one.
 
 use std::path::PathBuf;
 use std::time::Duration;

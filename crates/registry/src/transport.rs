@@ -1,9 +1,7 @@
-//! HTTP with a registry: one client for each host, authorization, redirects, and bounds on everything.
+//! Requests to registries: authorization, redirects, and the problems that answers stand for.
 //!
-//! It knows nothing of images. `oci-client` is not used below it, because what is promised here cannot be built on
-//! top of it: it reads manifests, tokens and error pages whole whatever their size, hides the headers of its answers
-//! (`Retry-After`), asks `/v2/` again before every anonymous request, has no refresh tokens, and takes no HTTP client
-//! of ours.
+//! Everything of a pull goes through here, and of a push what `oci-client` does not carry (see
+//! `repository_client`). It knows nothing of images.
 
 use reqwest::header::{AUTHORIZATION, HeaderMap, LOCATION};
 use reqwest::{Body, Client, Method, Response, StatusCode};
@@ -59,8 +57,8 @@ impl Transport {
         Self { hosts: Hosts::new(config, credentials, limits) }
     }
 
-    /// Sends a request to an endpoint, authorized as far as the endpoint asks for it, and follows redirects. `Ok` is
-    /// an answer with a status of success.
+    /// Sends a request to an endpoint, authorized as far as the endpoint asks for it, and follows
+    /// redirects. `Ok` is an answer with a status of success.
     pub(crate) async fn send(&self, endpoint: &Endpoint, request: &Request<'_>) -> Result<Answer, Problem> {
         let host = self.hosts.get(&endpoint.host)?;
         let permit = host.permits.clone().acquire_owned().await.map_err(|e| Problem::Local(e.to_string()))?;
@@ -136,7 +134,7 @@ impl Transport {
         match status.as_u16() {
             401 => {
                 let fresh = renewed.unwrap_or_default();
-                Problem::Unauthorized { used: fresh.place, unreadable: fresh.trouble }
+                Problem::Unauthorized { used: fresh.source, unreadable: fresh.trouble }
             }
             403 => Problem::Forbidden { message },
             404 => Problem::NotFound(what(&request.url)),

@@ -1,4 +1,5 @@
-//! Why there is no answer, found out from the errors themselves and not from their words, and what to try then.
+//! Why there is no answer, found out from the errors themselves and not from their words, and what
+//! to try then.
 
 use std::error::Error;
 use std::fmt;

@@ -1,8 +1,9 @@
 //! The git command in an environment of our own.
 //!
-//! Nothing of the machine counts: no system or user configuration, no hooks, filters, helpers or prompts. Repositories
-//! (submodules included) are reached by http, https, ssh and git alone. What configuration there is, is in the environment,
-//! so that git's own helpers have it too, and no password is among the arguments that others can see.
+//! Nothing of the machine counts: no system or user configuration, no hooks, filters, helpers or
+//! prompts. Repositories (submodules included) are reached by http, https, ssh and git alone. What
+//! configuration there is, is in the environment, so that git's own helpers have it too, and no
+//! password is among the arguments that others can see.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -83,7 +84,8 @@ impl<'a> Git<'a> {
         Self { git_dir: self.git_dir.clone(), work_tree: Some(work_tree.to_owned()), ..*self }
     }
 
-    /// Runs git and gives what it printed. Dropped while it runs, git and all that it started are killed.
+    /// Runs git and gives what it printed. Dropped while it runs, git and all that it started are
+    /// killed.
     pub(crate) async fn run(&self, args: &[&str]) -> Result<String, Failed> {
         let mut command = Command::new(self.program);
         if let Some(git_dir) = &self.git_dir {
@@ -166,8 +168,8 @@ impl<'a> Git<'a> {
     }
 }
 
-/// ssh without the user's configuration, and with keys from the agent alone. A host whose key is known must have that key;
-/// another one is taken as it is, and not written down.
+/// ssh without the user's configuration, and with keys from the agent alone. A host whose key is
+/// known must have that key; another one is taken as it is, and not written down.
 fn ssh_command(home: Option<OsString>, agent: bool) -> OsString {
     let mut command = OsString::from(
         "ssh -F /dev/null -o BatchMode=yes -o IdentityFile=none -o StrictHostKeyChecking=accept-new \
@@ -187,7 +189,8 @@ fn ssh_command(home: Option<OsString>, agent: bool) -> OsString {
     command
 }
 
-/// Where a token is good for: the remote, and all of GitHub if it is there, since submodules are too.
+/// Where a token is good for: the remote, and all of GitHub if it is there, since submodules are
+/// too.
 fn token_scope(remote: &str) -> &str {
     let github = ["https://github.com/", "https://www.github.com/"];
     github.into_iter().find(|prefix| remote.starts_with(prefix)).unwrap_or(remote)

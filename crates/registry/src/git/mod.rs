@@ -1,4 +1,5 @@
-//! Checkouts of git repositories, by the git command: what a reference names now, and the files of a commit.
+//! Checkouts of git repositories, by the git command: what a reference names now, and the files of
+//! a commit.
 
 mod command;
 mod tree;
@@ -13,7 +14,8 @@ use crate::error::RemoteError;
 
 type Log<'a> = &'a (dyn Fn(&str) + Send + Sync);
 
-/// What a reference names, with the rules of `git checkout`: a branch goes before a tag of the same name.
+/// What a reference names, with the rules of `git checkout`: a branch goes before a tag of the same
+/// name.
 pub(crate) async fn find_commit(program: &Path, what: &Repository<'_>) -> Result<FoundCommit, RemoteError> {
     let git = Git::new(program, *what, &|_| ());
     let failed = |failed| explain(what, "read", failed);
@@ -128,7 +130,8 @@ async fn write(program: &Path, what: &Checkout<'_>, into: &Path, log: Log<'_>) -
     tree::normalize(into, what.keep_git_dir, time).map_err(Failed::Local)
 }
 
-/// Brings the commit: with nothing but itself where the server gives that, else with all that it has.
+/// Brings the commit: with nothing but itself where the server gives that, else with all that it
+/// has.
 async fn fetch(git: &Git<'_>, what: &Checkout<'_>) -> Result<(), Failed> {
     let commit = what.commit;
     let is_here = format!("{commit}^{{commit}}");

@@ -24,8 +24,9 @@ pub(super) fn take_subdir(tree: &Path, subdir: &str, into: &Path) -> io::Result<
     Ok(())
 }
 
-/// Gives everything the mode that it has under a umask of 022, whatever ours is, and the time, if there is one. Without the
-/// repository's own `.git` those of submodules are removed: what they point at is gone.
+/// Gives everything the mode that it has under a umask of 022, whatever ours is, and the time, if
+/// there is one. Without the repository's own `.git` those of submodules are removed: what they
+/// point at is gone.
 pub(super) fn normalize(root: &Path, keep_git: bool, time: Option<i64>) -> io::Result<()> {
     let entries: Vec<fs::DirEntry> = fs::read_dir(root)?.collect::<io::Result<_>>()?;
     for entry in entries {

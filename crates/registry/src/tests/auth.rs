@@ -1,4 +1,4 @@
-//! Who gets which credentials, and who does not.
+//! Which hosts get which credentials.
 
 use super::fake::{Content, Fake, Reply, Seen};
 use super::{Bench, amd64, words};

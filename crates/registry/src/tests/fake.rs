@@ -26,9 +26,10 @@ pub(super) struct Reply {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
-    /// The connection ends after so many bytes of the body.
+    /// The connection ends after this many bytes of the body.
     pub cut: Option<usize>,
-    /// Nothing more comes after the head and so many bytes of the body, and the connection stays open.
+    /// Nothing more comes after the head and this many bytes of the body, and the connection stays
+    /// open.
     pub stall: Option<usize>,
     /// No `Content-Length`.
     pub chunked: bool,
@@ -69,7 +70,8 @@ impl Drop for Fake {
 }
 
 impl Fake {
-    /// A well-behaved registry, but for the requests that `handler` answers. It is told how often the same was asked before.
+    /// A well-behaved registry, but for the requests that `handler` answers. Its number counts
+    /// equal requests before.
     pub(super) async fn new(
         content: Content,
         handler: impl Fn(&Seen, usize) -> Option<Reply> + Send + Sync + 'static,
@@ -127,7 +129,8 @@ impl Content {
         content
     }
 
-    /// `app:latest` as an index of several architectures, each with a layer of its own, in Docker's media types.
+    /// `app:latest` as an index of several architectures, each with a layer of its own, in Docker's
+    /// media types.
     pub(super) fn several(architectures: &[&str]) -> Self {
         let mut content = Self::default();
         let mut entries = Vec::new();
@@ -241,7 +244,7 @@ async fn read(connection: &mut TcpStream) -> Option<Seen> {
         if connection.read_buf(&mut bytes).await.ok()? == 0 {
             return None;
         }
-        // What a server without TLS says to somebody who begins with it.
+        // What a server without TLS says to a client that begins with it.
         if bytes[0] == 0x16 {
             let _ = connection.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
             return None;

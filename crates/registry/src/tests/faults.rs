@@ -14,7 +14,8 @@ use crate::PullPolicy::CheckTag;
 use crate::resolve::with_retries;
 use crate::{Config, Credentials, HostConfig, Limits, Problem, Unreachable};
 
-/// Pulls `app` from a registry that answers some requests in its own way; gives the error's words, if there is one.
+/// Pulls `app` from a registry that answers some requests in its own way; gives the error's words,
+/// if there is one.
 async fn pull(
     content: Content,
     handler: impl Fn(&Seen, usize) -> Option<Reply> + Send + Sync + 'static,
@@ -110,7 +111,8 @@ async fn a_torn_body_is_asked_for_again() {
     ");
 }
 
-/// A registry that gives `first` bytes of the layer, and then what `rest` answers to who asks for more.
+/// A registry that gives `first` bytes of the layer, and then what `rest` answers to a request for
+/// more.
 async fn torn(
     first: usize,
     rest: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
@@ -134,7 +136,7 @@ async fn torn(
     if let Some(mut reader) = incoming.next(0).filter(|_| fetched.is_ok()) {
         let mut bytes = Vec::new();
         reader.read_to_end(&mut bytes).unwrap();
-        assert_eq!(bytes, LAYER, "who follows sees the blob, however often it was asked for");
+        assert_eq!(bytes, LAYER, "a follower sees the blob, however often it was asked for");
     }
     let ranges = fake.seen().iter().map(|seen| seen.headers.get("range").cloned()).collect();
     (fetched.map_err(|error| error.to_string()), ranges)
@@ -253,7 +255,7 @@ async fn manifests_are_bounded_and_must_be_manifests() {
 }
 
 #[tokio::test]
-async fn redirects_are_followed_but_not_in_circles() {
+async fn redirects_are_followed_but_not_in_cycles() {
     let elsewhere = Fake::good(app()).await;
     let target = elsewhere.host.clone();
     let redirect = move |seen: &Seen, _| {
@@ -261,8 +263,8 @@ async fn redirects_are_followed_but_not_in_circles() {
     };
     assert_eq!(pull(app(), redirect).await, Ok(3));
     assert_eq!(elsewhere.requests().len(), 1);
-    let circle = |seen: &Seen, _| is_layer(seen).then(|| Reply::new(302, "").with("Location", &seen.path));
-    insta::assert_snapshot!(pull(app(), circle).await.unwrap_err(), @r"
+    let cycle = |seen: &Seen, _| is_layer(seen).then(|| Reply::new(302, "").with("Location", &seen.path));
+    insta::assert_snapshot!(pull(app(), cycle).await.unwrap_err(), @r"
     cannot pull a layer (286aab53bbc3) of HOST/app:latest: HOST: it redirects more than 5 times
       help: the registry or something on the way to it is broken or lies; nothing of this was kept
     ");

@@ -1,4 +1,5 @@
-//! Tests against a registry that misbehaves on demand ([`fake`]), and against Debian's docker-registry ([`real`]).
+//! Tests against a registry that misbehaves on demand ([`fake`]), and against Debian's
+//! docker-registry ([`real`]).
 
 mod auth;
 mod download;

@@ -191,7 +191,7 @@ async fn a_lying_mirror_costs_nothing_but_time() {
 }
 
 #[tokio::test]
-async fn one_blob_is_fetched_once_whoever_wants_it() {
+async fn one_blob_is_fetched_once_for_all_that_want_it() {
     let fake = Fake::good(Content::app(b"layer")).await;
     let bench = Bench::new();
     let digest = BlobDigest::of(b"layer");

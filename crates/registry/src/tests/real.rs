@@ -1,4 +1,4 @@
-//! Against Debian's docker-registry.
+//! Against Debian's docker-registry, with `oci-client` as a second opinion.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -88,4 +88,50 @@ async fn what_is_pushed_comes_back() {
     let error =
         to.registry.resolve(&format!("{}/team/none:1", real.host), &amd64(), CheckTag).await.unwrap_err();
     assert!(error.to_string().contains("it does not have `1`"), "{error}");
+}
+
+#[tokio::test]
+async fn what_dbuild_pushes_oci_client_pulls_and_the_other_way_round() {
+    use oci_client::client::{Client, ClientConfig, ClientProtocol, Config, ImageLayer};
+    use oci_client::secrets::RegistryAuth::Anonymous;
+
+    let real = RealRegistry::start();
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let config = ClientConfig { protocol: ClientProtocol::Http, ..ClientConfig::default() };
+    let client = Client::try_from(config).unwrap();
+    let named = |tag: &str| {
+        let tag = tag.to_owned();
+        oci_client::Reference::with_tag(real.host.clone(), "team/app".to_owned(), tag)
+    };
+    let bench = Bench::new();
+    let image = super::push::image(&bench, b"our layer");
+    let ours = format!("{}/team/app:ours", real.host);
+    bench.registry.push(&image, &ours, &[], &|_, _| {}).await.unwrap();
+    let media_types = vec!["application/vnd.oci.image.layer.v1.tar"];
+    let pulled = client.pull(&named("ours"), &Anonymous, media_types).await.unwrap();
+    assert_eq!(pulled.digest, Some(image.digest.to_string()));
+    assert_eq!(pulled.layers.iter().map(|layer| &layer.data[..]).collect::<Vec<_>>(), [b"our layer"]);
+
+    let diff_id = BlobDigest::of(b"their layer");
+    let text = format!(
+        r#"{{"os":"linux","architecture":"amd64","rootfs":{{"type":"layers","diff_ids":["{diff_id}"]}}}}"#
+    );
+    let layers = [ImageLayer::oci_v1(&b"their layer"[..], None)];
+    let config = Config::oci_v1(text.into_bytes(), None);
+    client.push(&named("theirs"), &layers, config, &Anonymous, None).await.unwrap();
+    let theirs = format!("{}/team/app:theirs", real.host);
+    let pulled = bench.registry.pull(&theirs, &amd64(), CheckTag, &|_, _| {}).await.unwrap();
+    assert_eq!(pulled.diff_ids, [diff_id]);
+    assert_eq!(bench.store.read_blob(&diff_id, u64::MAX).unwrap(), b"their layer");
+
+    let mut tags = client.list_tags(&named("ours"), &Anonymous, None, None).await.unwrap().tags;
+    tags.sort();
+    assert_eq!(tags, ["ours", "theirs"]);
+    let by_digest = oci_client::Reference::with_digest(
+        real.host.clone(),
+        "team/app".to_owned(),
+        image.digest.to_string(),
+    );
+    client.store_auth_if_needed(&real.host, &Anonymous).await;
+    assert!(client.pull_referrers(&by_digest, None).await.unwrap().manifests.is_empty());
 }

@@ -1,5 +1,6 @@
-//! A host that speaks TLS, with a certificate of an authority that no machine knows. Files in `tls/` are good for tests and nothing
-//! else; they were made with `openssl req -x509` and `openssl x509 -req` for a hundred years.
+//! A host that speaks TLS, with a certificate of an authority that no machine knows. Files in
+//! `tls/` are good for tests and nothing else; they were made with `openssl req -x509` and
+//! `openssl x509 -req` for a hundred years.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -10,6 +11,8 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, Stream};
 
+use super::fake::{Content, Fake};
+use super::push::image;
 use super::{Bench, amd64};
 use crate::PullPolicy::CheckTag;
 use crate::{Config, Credentials, HostConfig, Problem, RegistryError, Unreachable};
@@ -20,6 +23,11 @@ fn file(name: &str) -> PathBuf {
 
 /// Answers 404 to one connection after the other, under TLS.
 fn serve() -> String {
+    serve_answers(|_| "404 X\r\n".to_owned())
+}
+
+/// Answers each request's first line with a status and headers, under TLS.
+fn serve_answers(answer: impl Fn(&str) -> String + Send + 'static) -> String {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let chain = vec![CertificateDer::from_pem_file(file("cert.pem")).unwrap()];
     let key = PrivateKeyDer::from_pem_file(file("key.pem")).unwrap();
@@ -31,8 +39,12 @@ fn serve() -> String {
         while let Ok((mut socket, _)) = listener.accept() {
             let mut connection = ServerConnection::new(Arc::clone(&config)).unwrap();
             let mut stream = Stream::new(&mut connection, &mut socket);
-            if stream.read(&mut [0; 4096]).is_ok() {
-                let _ = stream.write_all(b"HTTP/1.1 404 X\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+            let mut asked = [0; 4096];
+            if let Ok(length) = stream.read(&mut asked) {
+                let asked = String::from_utf8_lossy(&asked[..length]).into_owned();
+                let head = answer(asked.lines().next().unwrap_or_default());
+                let rest = "Connection: close\r\nContent-Length: 0\r\n\r\n";
+                let _ = stream.write_all(format!("HTTP/1.1 {head}{rest}").as_bytes());
             }
         }
     });
@@ -64,4 +76,20 @@ async fn with_certificates_tls_is_spoken_to_this_machine_too() {
         matches!(problem, Problem::NotFound(_)),
         "it was reached, and its authority is known: {problem:?}"
     );
+}
+
+#[tokio::test]
+async fn a_push_under_tls_does_not_go_on_without() {
+    let plain = Fake::good(Content::default()).await;
+    let target = plain.host.clone();
+    let host = serve_answers(move |asked| match asked.split(' ').next() {
+        Some("POST") => format!("202 X\r\nLocation: http://{target}/upload/1\r\n"),
+        _ => "404 X\r\n".to_owned(),
+    });
+    let settings = HostConfig { ca: vec![file("ca.pem")], ..HostConfig::default() };
+    let bench = Bench::with(Config { registry: [(host.clone(), settings)].into() }, Credentials::none());
+    let image = image(&bench, b"layer");
+    let error = bench.registry.push(&image, &format!("{host}/app"), &[], &|_, _| {}).await.unwrap_err();
+    assert!(error.to_string().ends_with("its upload address leaves TLS"), "{error}");
+    assert_eq!(plain.requests(), [""; 0], "and nothing of the image was sent there");
 }
