@@ -2,7 +2,7 @@
 
 use insta::assert_snapshot;
 
-use dbuild_plan::{StepId, StepKind};
+use dbuild_plan::{CopySource, StepId, StepKind, Unpack};
 
 use super::{args, build, built, config, history, steps, with_args};
 use crate::{BuildArgs, NamedContext};
@@ -125,6 +125,26 @@ fn the_context_is_read_as_far_as_it_is_needed() {
     3 [0] COPY . /y
        copy on 2 1:"" to /y chown None chmod None link false parents false exclude [] unpack Some(false)
     "#);
+}
+
+#[test]
+fn each_source_says_what_becomes_of_an_archive() {
+    let unpacks = |instruction: &str| {
+        let plan = built(&format!("FROM scratch\n{instruction}\n"), &args()).plan;
+        let copy = plan.steps().find_map(|(_, step)| match &step.kind {
+            StepKind::Copy(copy) => Some(copy.clone()),
+            _ => None,
+        });
+        let sources = copy.unwrap().sources.into_iter().map(|source| match source {
+            CopySource::Path { unpack, .. } => unpack,
+            CopySource::Inline(_) => panic!("a file of the Dockerfile is no archive"),
+        });
+        sources.collect::<Vec<_>>()
+    };
+    assert_eq!(unpacks("ADD a.tar https://h/b.tar /"), [Unpack::ByDefault, Unpack::Never]);
+    assert_eq!(unpacks("ADD --unpack a.tar https://h/b.tar /"), [Unpack::Always, Unpack::Always]);
+    assert_eq!(unpacks("ADD --unpack=false a.tar https://h/b.tar /"), [Unpack::Never, Unpack::Never]);
+    assert_eq!(unpacks("COPY a.tar /"), [Unpack::Never]);
 }
 
 #[test]
