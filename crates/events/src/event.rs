@@ -219,7 +219,7 @@ pub enum Event {
         what: String,
         /// So much is done.
         current: u64,
-        /// Of so much, where that is known.
+        /// The whole amount, where that is known.
         total: Option<u64>,
     },
     /// A command wrote something. Not necessarily whole lines; bytes that are not UTF-8 are

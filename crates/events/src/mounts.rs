@@ -38,7 +38,7 @@ pub enum MountType {
         id: String,
         /// As the store names it.
         name: String,
-        /// Who may use it at the same time.
+        /// How builds share it at the same time.
         sharing: CacheSharing,
         /// The step whose files it holds when it is new.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -90,7 +90,7 @@ pub enum MountType {
         /// Its text.
         content: String,
     },
-    /// Of a newer dbuild. It is read, never written.
+    /// A type that a newer dbuild wrote. It is read, never written.
     #[serde(other)]
     Unknown,
 }

@@ -98,7 +98,7 @@ pub enum ArchiveError {
     TooLarge {
         /// The limit.
         limit: u64,
-        /// Of what.
+        /// Its unit: `bytes`, `entries`.
         unit: &'static str,
     },
     /// It could not be read or decompressed.

@@ -74,7 +74,7 @@ pub struct HistoryEntry {
     /// either.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub author: Option<String>,
-    /// Who made it.
+    /// The person that made it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
     /// The instruction made no layer.
@@ -92,7 +92,7 @@ pub struct Healthcheck {
     /// Between two checks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interval: Option<i64>,
-    /// Of one check.
+    /// Time limit of one check.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<i64>,
     /// During which failures do not count.

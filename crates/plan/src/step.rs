@@ -251,7 +251,7 @@ pub enum MountKind {
     Cache {
         /// Names the directory.
         id: String,
-        /// Who may use it at the same time.
+        /// How builds share it at the same time.
         sharing: CacheSharing,
         /// What the directory holds when it is new.
         from: Option<StepId>,
@@ -301,7 +301,7 @@ pub enum MountKind {
     },
 }
 
-/// Who may use a cache mount at the same time.
+/// How builds share a cache mount at the same time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CacheSharing {

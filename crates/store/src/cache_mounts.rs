@@ -199,7 +199,7 @@ impl Store {
         path: &Path,
         in_time: &dyn Fn() -> bool,
     ) -> Result<bool, StoreError> {
-        let lock = lock::open(&path.join("lock")).on("lock", &path.join("lock"))?;
+        let lock = lock::open(&path.join("lock")).on("lock", path.join("lock"))?;
         if !lock::try_lock(&lock).on("lock", path)? {
             return Ok(false);
         }

@@ -231,7 +231,7 @@ struct Entries<'a> {
 }
 
 impl<'a> Entries<'a> {
-    /// Of the bytes of a file that is whole.
+    /// Reads the bytes of a file that is whole.
     fn of(bytes: &'a [u8]) -> Self {
         let body = bytes.split_last_chunk::<CHECKSUM>().map_or(&[][..], |(body, _)| body);
         let counted = body.strip_prefix(MAGIC).and_then(|rest| rest.split_first_chunk::<8>());

@@ -34,9 +34,9 @@ pub(crate) struct Db {
 
 struct PoolState {
     idle: Vec<Connection>,
-    /// So many are at work.
+    /// Number of connections in use.
     taken: usize,
-    /// So many threads wait for one of these.
+    /// Number of threads that wait for one of these.
     waiting: usize,
     /// Grows when the database is replaced, so that connections to the old one are let go of.
     generation: u64,

@@ -170,7 +170,7 @@ impl WriteBehind {
     /// From this size on room is reserved, so much at a time.
     const RESERVE: u64 = 16 << 20;
 
-    /// So many bytes were appended to the file.
+    /// Notes that this number of bytes was appended to the file.
     pub(crate) fn wrote(&mut self, file: &File, count: usize) {
         self.written += count as u64;
         let new = self.written - self.begun;

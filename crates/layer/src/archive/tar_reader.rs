@@ -9,7 +9,7 @@ use std::io::Read;
 use crate::{ArchiveError, Mtime, Xattrs};
 
 const BLOCK: usize = 512;
-/// Of one extended header or long name, in bytes.
+/// Maximum size of one extended header or long name, in bytes.
 const MAX_EXTENSION: u64 = 1 << 20;
 
 /// One member.

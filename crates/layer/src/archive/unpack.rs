@@ -17,7 +17,8 @@ use crate::{Entry, LayerError, OverlayFormat, Stack, Tree, TreePath, WrittenLaye
 /// may symlinks on the way to an entry.
 #[derive(Debug)]
 pub struct UnpackedLayer {
-    /// Of the uncompressed archive. The caller compares it with what the image's config says.
+    /// Digest of the uncompressed archive. The caller compares it with what the image's config
+    /// says.
     pub diff_id: BlobDigest,
     archive: Archive,
     out: PathBuf,
@@ -92,7 +93,7 @@ fn feed(mut reader: impl Read, full: &mpsc::SyncSender<std::io::Result<Vec<u8>>>
             return hasher;
         }
         if let Some(error) = fault {
-            // Whoever listens fails with it; if nobody does, it failed before.
+            // The reader fails with it; if nobody does, it failed before.
             let _ = full.send(Err(error));
             return hasher;
         }

@@ -215,7 +215,7 @@ fn link_groups(walked: &mut WalkResult) {
     }
 }
 
-/// So many files are read before what was read of them is noted.
+/// Number of files that are read before what was read of them is noted.
 const ROUND: usize = 4096;
 
 fn hash(root: &Root, walked: &mut WalkResult, index: &dyn ContentIndex) -> Result<(), LayerError> {

@@ -132,7 +132,7 @@ pub(crate) struct SelectedEntry<'a> {
     pub(crate) rel: &'a TreePath,
     /// As the source has it.
     pub(crate) entry: &'a Entry,
-    /// Of the entry; a hardlink has the kind of its file.
+    /// Kind of the entry; a hardlink has the kind of its file.
     pub(crate) kind: &'a EntryKind,
     /// Which file of the source it is, if it is one: its layer and its first path there.
     pub(crate) file: Option<(usize, &'a TreePath)>,

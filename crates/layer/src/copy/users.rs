@@ -5,7 +5,7 @@ use crate::{LayerError, Stack};
 /// passwd and group files of more bytes are not read.
 const LIMIT: u64 = 16 << 20;
 
-/// Who runs a command.
+/// The user that runs a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
     /// User id.

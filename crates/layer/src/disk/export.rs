@@ -175,7 +175,7 @@ impl Writer<'_> {
     }
 }
 
-/// Whoever is not root keeps what is not his to give.
+/// Owners that only root could give are left as they are.
 const FORM: OverlayFormat =
     OverlayFormat { flavor: OverlayFlavor::Trusted, ownership: Ownership::BestEffort };
 

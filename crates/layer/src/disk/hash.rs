@@ -122,7 +122,8 @@ fn hash_part(
     Ok(Some(ContentPart::of(number as u64, chunk)))
 }
 
-/// Fills a buffer as far as there is something. The reader is told how much there is already.
+/// Fills a buffer as far as there is something. The reader gets the number of bytes that are there
+/// already.
 fn fill(buffer: &mut [u8], mut read: impl FnMut(&mut [u8], usize) -> io::Result<usize>) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {

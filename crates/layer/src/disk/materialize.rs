@@ -54,7 +54,7 @@ struct NodeChanges {
 }
 
 impl NodeChanges {
-    /// Of most files there is nothing to be said, and there are many.
+    /// `None` for the many files that became what they should be.
     fn if_any(self) -> Option<Box<Self>> {
         (self.changed.is_some() || self.note.is_some()).then(|| Box::new(self))
     }

@@ -33,7 +33,7 @@ const BLOCK: usize = 512;
 /// What the descriptor of an eStargz layer says of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TocInfo {
-    /// Of the table of contents: its JSON.
+    /// Digest of the table of contents: its JSON.
     pub digest: BlobDigest,
     /// Bytes of the uncompressed tar, with the table.
     pub uncompressed_size: u64,
@@ -190,7 +190,7 @@ impl TarCopier<'_> {
         Ok(())
     }
 
-    /// So many bytes of an entry; their digest.
+    /// Passes this number of bytes of an entry on; their digest.
     fn chunk<R: Read>(
         &mut self,
         reader: &mut tar_reader::Reader<R>,
@@ -222,7 +222,7 @@ impl TarCopier<'_> {
     }
 }
 
-/// Keeps what is read through it, while it is told to.
+/// Keeps what is read through it, while it is switched on.
 struct RecordingReader<R> {
     inner: R,
     recorded: Vec<u8>,

@@ -61,7 +61,7 @@ struct TocEntry<'a> {
     /// Values in base64.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     xattrs: BTreeMap<Cow<'a, str>, String>,
-    /// Of the whole file.
+    /// Digest of the whole file.
     #[serde(skip_serializing_if = "Option::is_none")]
     digest: Option<BlobDigest>,
     #[serde(skip_serializing_if = "is_zero")]

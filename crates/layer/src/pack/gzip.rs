@@ -195,7 +195,7 @@ impl Feeder {
         &mut self.current[self.filled..end]
     }
 
-    /// So many bytes were put there.
+    /// Notes that this number of bytes was put there.
     fn fill(&mut self, count: usize) -> io::Result<()> {
         self.filled += count;
         if self.filled == self.block { self.send() } else { Ok(()) }

@@ -20,7 +20,7 @@ pub trait GzipBlocks: Sync {
 /// A member of a layer that was packed.
 #[derive(Clone, Copy, Debug)]
 pub struct WrittenGzipBlock<'a> {
-    /// Of the bytes that it holds.
+    /// Digest of the bytes that it holds.
     pub content: ContentDigest,
     /// The level that they were compressed at.
     pub level: u32,

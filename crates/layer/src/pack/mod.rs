@@ -55,15 +55,15 @@ pub struct PackOptions {
 /// A layer that was packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PackedTar {
-    /// Of the tar.
+    /// Digest of the tar.
     pub diff_id: BlobDigest,
-    /// Of the tar that was packed. It is `diff_id`, but for eStargz, which adds entries.
+    /// Digest of the tar that was packed. It is `diff_id`, but for eStargz, which adds entries.
     pub source: BlobDigest,
-    /// Of what was written.
+    /// Digest of what was written.
     pub digest: BlobDigest,
     /// Bytes that were written.
     pub size: u64,
-    /// Of eStargz.
+    /// Table of contents of an eStargz layer.
     pub toc: Option<TocInfo>,
 }
 
@@ -250,7 +250,7 @@ fn write_tree(
 pub(crate) struct Blocks<'a> {
     out: &'a mut dyn Sink,
     pub(crate) buffer: Vec<u8>,
-    /// So many bytes were passed on since the last cut.
+    /// Number of bytes passed on since the last cut.
     passed: usize,
 }
 
@@ -293,7 +293,7 @@ impl<'a> Blocks<'a> {
         Ok(())
     }
 
-    /// So many bytes, which go where they are needed at once.
+    /// Copies this number of bytes directly to where they are needed.
     fn large(&mut self, size: u64, fill: &mut Fill<'_>) -> Result<(), LayerError> {
         self.pass(true)?;
         let mut left = size;

@@ -53,7 +53,7 @@ pub enum EntryKind {
     File {
         /// In bytes.
         size: u64,
-        /// Of its bytes.
+        /// Digest of its bytes.
         content: ContentDigest,
     },
     /// One more name of something in the same layer that is no directory. Its mode, owner, time and

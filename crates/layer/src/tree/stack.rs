@@ -208,7 +208,7 @@ pub struct StackFile<'a> {
     pub entry: &'a Entry,
     /// In bytes.
     pub size: u64,
-    /// Of its bytes.
+    /// Digest of its bytes.
     pub content: ContentDigest,
 }
 

@@ -41,7 +41,7 @@ struct IncomingState {
     file: Option<Arc<File>>,
     written: u64,
     stage: IncomingStage,
-    /// Of the blob, once it is whole.
+    /// Digest of the blob, once it is whole.
     digest: Option<BlobDigest>,
     /// There will be no other attempt.
     closed: bool,

@@ -32,7 +32,7 @@ pub struct BlobWriter {
     hasher: Option<BlobHasher>,
     size: u64,
     behind: WriteBehind,
-    /// Who reads what is written.
+    /// The readers of what is written.
     shown: Option<Incoming>,
     done: bool,
 }

@@ -1,7 +1,7 @@
 //! What was found out about something that does not change, so that nobody has to find it out
 //! again.
 //!
-//! Memos are worth their time and nothing else: one that is lost is found out again, and trouble
+//! Analyses are worth their time and nothing else: one that is lost is found out again, and trouble
 //! with them is no error.
 
 use dbuild_digest::BlobDigest;
@@ -11,7 +11,7 @@ use rusqlite::OptionalExtension as _;
 use crate::Store;
 use crate::db::int;
 
-/// So many memos are kept, the latest.
+/// Maximum number of analyses kept; the latest stay.
 const MOST: usize = 1000;
 
 impl Store {
@@ -38,7 +38,7 @@ impl Store {
             )
         });
         if let Err(error) = written {
-            tracing::debug!("a memo is not kept: {error}");
+            tracing::debug!("an analysis is not kept: {error}");
         }
     }
 }

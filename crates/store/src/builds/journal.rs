@@ -73,7 +73,7 @@ struct EventQueue {
 #[derive(Debug, Default)]
 struct PendingEvents {
     events: Vec<Stamped>,
-    /// So many were ever gathered, and so many written (or could not be).
+    /// Number of events ever gathered, and of those written (or given up).
     emitted: u64,
     written: u64,
     /// Somebody waits until what has gathered is written.

@@ -19,7 +19,7 @@ use crate::{PruneOptions, PruneReport, Store, StoreError};
 
 /// A build's user waits for a second at most; some of it is left for what cannot be cut short.
 const PATIENCE: Duration = Duration::from_millis(800);
-/// Of it, cache mounts are measured for so long.
+/// Part of that time in which cache mounts are measured.
 const MEASURING: Duration = Duration::from_millis(200);
 /// The default limit is not less than this.
 const LEAST: u64 = 10_000_000_000;

@@ -76,7 +76,7 @@ pub(crate) struct SnapshotRow {
     pub(crate) text: String,
 }
 
-/// Of a snapshot that no record leads to.
+/// Text shown for a snapshot that no record leads to.
 const NO_RESULT: &str = "no step's result: what a failed step left, or layers that were put together";
 
 impl Store {

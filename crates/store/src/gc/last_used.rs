@@ -35,7 +35,7 @@ pub(crate) type Window = Arc<File>;
 #[derive(Debug, Default)]
 pub(crate) struct LastUsed {
     gathered: Mutex<PendingUses>,
-    /// Who waits for a flush waits for one that is under way, too.
+    /// Waiting for a flush means waiting for one that is under way, too.
     flushing: Mutex<()>,
     /// The leases of this store: when each began, in milliseconds since 1970, and its file.
     leases: Mutex<Vec<(u64, PathBuf)>>,

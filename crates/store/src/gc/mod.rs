@@ -84,7 +84,7 @@ struct Candidate {
     valued: bool,
 }
 
-/// So many things go in one transaction.
+/// Number of things that are removed in one transaction.
 const BATCH: usize = 64;
 /// How fast an image is pulled and unpacked, where nobody measured it: 20 MB a second.
 pub const PULL_BYTES_PER_MS: u64 = 20_000;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::db::{int, read_back, seal};
 use crate::{Store, StoreError};
 
-/// So many URLs are remembered; the rest was not asked for in a long time.
+/// Maximum number of URLs remembered; the rest was not asked for in a long time.
 const KEPT: u32 = 10_000;
 
 /// A download that is remembered.

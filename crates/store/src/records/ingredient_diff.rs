@@ -28,7 +28,7 @@ pub(crate) struct Outline {
 pub(crate) struct Rest {
     pub(crate) before: Vec<Ingredient>,
     pub(crate) after: Vec<Ingredient>,
-    /// So many paths were left out, which both have alike.
+    /// Number of paths left out because both have them alike.
     pub(crate) same: u64,
 }
 
@@ -132,7 +132,7 @@ fn name_of(kind: IngredientKind, name: &str) -> u64 {
 
 struct OutlineBuilder {
     cutter: Cutter,
-    /// Of the piece that is being walked.
+    /// Length of the piece that is being walked.
     length: usize,
     outline: Outline,
 }

@@ -17,7 +17,7 @@ use crate::records::ingredient_diff::{Outline, Rest};
 use crate::records::{COLUMNS, StoredRecord, stored};
 use crate::{Record, Store};
 
-/// What a nearest record is looked for with.
+/// A step for which the nearest record is looked up.
 #[derive(Clone, Copy, Debug)]
 pub struct RecordQuery<'a> {
     /// Not this one.
@@ -67,11 +67,11 @@ struct Text {
     records: Vec<(StepKey, StepKey)>,
 }
 
-/// So many of the latest records are compared by their texts.
+/// Maximum number of the latest records that are compared by their texts.
 const RECENT: u64 = 1000;
 /// Instructions that share fewer words, in thousandths, are no versions of each other.
 const LEAST_SIMILARITY: u32 = 500;
-/// So many records with the step's own words are opened, …
+/// Maximum number of records with the step's own words that are opened, …
 const MOST_SAME: usize = 4;
 /// … so many of those with one text, …
 const MOST_OF_A_TEXT: usize = 2;
@@ -141,7 +141,7 @@ impl Store {
         keys
     }
 
-    /// Of these records the nearest that a reader would call an earlier version.
+    /// The nearest of these records that a reader would call an earlier version.
     fn nearest_of(
         &self,
         keys: &[StepKey],
