@@ -88,12 +88,12 @@ fn the_default_policy_is_the_one_that_the_rule_picks() {
     let best = names.iter().copied().min_by(|a, b| of(a).total_cmp(&of(b))).unwrap();
     assert_eq!(best, default_policy().name(), "the documentation of the default must be changed, too");
 
-    let text = std::fs::read_to_string(docs().join("laboratory.md")).unwrap();
+    let text = std::fs::read_to_string(docs().join("guide/laboratory.md")).unwrap();
     for policy in names.into_iter().chain([BELADY]) {
         let line = line(policy, &all);
         assert!(text.contains(&line), "docs/guide/laboratory.md lacks {line}");
     }
-    let place = docs().join("plots/lab-policies.svg");
+    let place = docs().join("images/plots/lab-policies.svg");
     let drawn = draw(&all);
     if std::env::var_os("DBUILD_DRAW").is_some() {
         std::fs::write(&place, &drawn).unwrap();

@@ -121,13 +121,13 @@ fn the_documentation_shows_what_comes_out() {
     only.strategies.retain(|strategy| strategy.name() == "output");
     let table = Replay { repository: "node".into(), ..simulate(&repository, &only, &costs("node")).unwrap() };
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
-    let text = std::fs::read_to_string(docs.join("laboratory.md")).unwrap();
+    let text = std::fs::read_to_string(docs.join("guide/laboratory.md")).unwrap();
     for line in table.to_string().lines() {
         assert!(text.contains(line), "{line}");
     }
     for (name, megabytes) in [("node", [400, 600, 800, 1200]), ("reverts", [60, 80, 100, 120])] {
         let drawn = crate::svg(&replayed(name, &megabytes.map(|size| size * MB)));
-        let shown = std::fs::read_to_string(docs.join(format!("plots/lab-{name}.svg"))).unwrap();
+        let shown = std::fs::read_to_string(docs.join(format!("images/plots/lab-{name}.svg"))).unwrap();
         let again = format!(
             "dbuild lab replay {name} --simulate --cost … --size {megabytes:?} (MB) -o docs/images/plots/lab-{name}.svg"
         );
