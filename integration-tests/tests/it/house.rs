@@ -22,7 +22,7 @@ const TABLE: [(&str, &[&str]); 17] = [
     ("scheduler", &["support", "digest", "oci", "plan", "cache", "layer", "events", "store", "sandbox"]),
     ("registry", &["support", "digest", "oci", "store", "scheduler"]),
     ("exporter", &["support", "digest", "oci", "layer", "store", "registry"]),
-    ("startcheck", &["oci", "events"]),
+    ("startcheck", &["support", "oci", "events"]),
     ("report", &["support", "digest", "oci", "cache", "layer", "events", "store"]),
     ("lab", &["support", "digest", "oci", "plan", "frontend", "cache", "layer", "store", "scheduler"]),
     (

@@ -10,6 +10,7 @@ mod cli;
 mod compare;
 mod contexts;
 mod copies_alone;
+mod cycles;
 mod damage;
 mod docker_compat;
 mod errors;
