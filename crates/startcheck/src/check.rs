@@ -67,7 +67,7 @@ fn account_findings(analysis: &mut Analysis<'_>, error: Option<AccountError>) {
 }
 
 fn workdir_findings(analysis: &mut Analysis<'_>, path: &str) {
-    let finding = match analysis.view.walk(&path) {
+    let finding = match analysis.view.walk(path) {
         Ok(place) if !place.node.is_dir() => {
             Finding::new("workdir", StartSeverity::WillNotStart, format!("WORKDIR {path} is no directory"))
         }

@@ -66,7 +66,7 @@ fn where_a_command_failed() {
         .dbuild(["shell", "--failed"])
         .run()
         .expect_code(1)
-        .stderr_has(&["no build of this store has a command that failed"]);
+        .stderr_has(&["no build in this store kept a command that failed"]);
     let dockerfile = "FROM busybox\nARG LEVEL=5\nENV A=b\nWORKDIR /work\nUSER 7\nRUN echo before > /tmp/before\n\
                       RUN --mount=type=secret,id=s,env=SECRET --mount=type=cache,target=/c echo half > /tmp/half; exit 3\n";
     space.write("secret", "hidden-value");
@@ -270,7 +270,7 @@ fn where_an_older_build_failed() {
     let shell = |id: &str| space.dbuild(["shell", "--failed", "--build", id, "-c", "cat /word"]).run();
     assert_eq!(shell(id(2)).expect_ok().stdout, "older\n");
     assert_eq!(shell(id(1)).expect_ok().stdout, "newer\n");
-    let words = format!("build {} has no command that failed", id(0));
+    let words = format!("build {} kept no command that failed", id(0));
     shell(id(0)).expect_code(1).stderr_has(&[&words, "dbuild history"]);
     shell("zzz").expect_code(1).stderr_has(&["no build `zzz`"]);
 }

@@ -365,7 +365,7 @@ impl<'c, 'v> ImportWalk<'c, 'v> {
         let Some(libc) = self.python.libc else { return };
         let elf = match read_elf(&self.check.view, path) {
             Ok(elf) => elf,
-            Err(ElfError::Unread) => return self.check.unread(&path),
+            Err(ElfError::Unread) => return self.check.unread(path),
             Err(_) => {
                 let text = format!("{by} imports {path}, which is damaged or no library");
                 return self.check.find(Finding::new("damaged", self.scope.worst, text).at(path));
