@@ -26,6 +26,7 @@ pub(crate) use values::{Age, ByteSize, Call, KeyValue, Method, NamedContextArg, 
 /// Builds container images from Dockerfiles: no daemon, no root, one binary.
 #[derive(Debug, Parser)]
 #[command(name = "dbuild", version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(arg_required_else_help = true)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,

@@ -157,12 +157,17 @@ impl StepCache {
     pub(crate) fn lock(&self, key: &StepKey, step: &Step, cancel: &Cancel) -> Result<WorkLock, StepError> {
         let asked_ms = now_ms();
         let store = self.context.store();
-        let first_here = self.wanted_here.lock().unwrap_or_else(PoisonError::into_inner).insert(*key);
-        let lock = match self.or_warn_once(store.try_lock_key(key)) {
+        // Both at once: else a step of this build that comes second could get the lock first, and the
+        // first one would blame another build.
+        let (first_here, lock) = {
+            let mut wanted_here = self.wanted_here.lock().unwrap_or_else(PoisonError::into_inner);
+            (wanted_here.insert(*key), self.or_warn_once(store.try_lock_key(key)))
+        };
+        let lock = match lock {
             Some(lock) => Some(lock),
             None => {
                 if first_here {
-                    let text = format!("waiting for another build that is at it: {}", step.text);
+                    let text = format!("waiting for another build that runs this step: {}", step.text);
                     self.context.emit(Event::Note { text });
                 }
                 self.or_warn_once(store.lock_key_unless(key, &|| cancel.is_canceled()))

@@ -14,11 +14,11 @@ const fn of_buildx(word: &'static str, sentence: &'static str, hint: &'static st
     Entry { known_to: BUILDX, ..refused(word, sentence, hint) }
 }
 
-const NO_CONTAINERS: &str = "speaks of containers, and dbuild keeps none";
+const NO_CONTAINERS: &str = "is about containers, and dbuild keeps none";
 const RUN_ELSEWHERE: &str = "`dbuild run IMAGE` runs a command and keeps nothing; for containers, hand the image to an \
                              engine: `dbuild build --load`";
-const NO_DAEMON: &str = "speaks to a daemon, and dbuild has none";
-const NO_CLUSTER: &str = "speaks to a cluster, and dbuild builds images";
+const NO_DAEMON: &str = "talks to a daemon, and dbuild has none";
+const NO_CLUSTER: &str = "talks to a cluster, and dbuild builds images";
 const NO_BUILDERS: &str = "manages builders, and dbuild is the only one it knows";
 const OF_DESKTOP: &str = "is of Docker Desktop";
 const JUST_BUILD: &str = "`dbuild build` needs none";

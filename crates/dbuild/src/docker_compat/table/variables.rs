@@ -32,7 +32,7 @@ const OFF: &[&str] = &["", "0", "f", "F", "false", "FALSE", "False"];
 const NO_DAEMON: &str = "there is no daemon";
 const BAKE: &str = "it is read by `docker buildx bake` alone";
 const COMPOSE: &str = "it is read by `docker compose` alone";
-const FOR_LOAD: &str = "handed on to the docker command of `--load`; nothing else speaks to a daemon";
+const FOR_LOAD: &str = "handed on to the docker command of `--load`; nothing else talks to a daemon";
 
 pub(super) const VARIABLES: &[Entry] = &[
     warned(BUILDKIT, "BUILDKIT_COLORS", &["run=green"])
