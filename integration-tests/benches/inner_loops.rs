@@ -1,7 +1,8 @@
 //! The inner loops of a build, each alone: parse, lower, key, walk, hash, tar, gzip, unpack.
 //!
-//! Inputs are made here and are always the same: a Dockerfile in memory and a directory of small files that is gone afterwards. Whole builds are
-//! timed by `scripts/bench.py`; this tells which of their parts became slower. What each measures stands in `docs/internals/performance.md`.
+//! Inputs are made here and are always the same: a Dockerfile in memory and a directory of small
+//! files that is gone afterwards. Whole builds are timed by `scripts/bench.py`; this tells which of
+//! their parts became slower. What each measures stands in `docs/internals/performance.md`.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -157,7 +158,8 @@ fn layers(criterion: &mut Criterion, context: &Context) {
     group.finish();
 }
 
-/// Rates are of bytes of the tar. An iteration takes long, so each sample has as many as the others.
+/// Rates are of bytes of the tar. An iteration takes long, so each sample has as many as the
+/// others.
 fn layer_group<'a>(criterion: &'a mut Criterion, name: &str, tar: &[u8]) -> BenchmarkGroup<'a, WallTime> {
     let mut group = criterion.benchmark_group(name);
     group.throughput(Throughput::Bytes(tar.len() as u64)).sampling_mode(SamplingMode::Flat);
@@ -297,7 +299,8 @@ impl ContentIndex for Remembered {
     }
 }
 
-/// Words in an order that has no period worth mentioning (xorshift): it shrinks as text does, not as zeros or noise.
+/// Words in an order that has no period worth mentioning (xorshift): it shrinks as text does, not
+/// as zeros or noise.
 struct Text {
     state: u64,
     words: Vec<String>,

@@ -120,7 +120,8 @@ impl Page {
         self.ask("POST", "actions", Some(&actions));
     }
 
-    /// Gives the page what a person's system would say: `("prefers-color-scheme", "dark")`, or for paper `("media", "print")`.
+    /// Gives the page what a person's system would say: `("prefers-color-scheme", "dark")`, or for
+    /// paper `("media", "print")`.
     #[track_caller]
     pub fn emulate(&self, feature: &str, value: &str) {
         let params = match feature {
@@ -205,7 +206,8 @@ fn exchange(port: u16, method: &str, path: &str, body: Option<&Value>) -> std::i
          Connection: close\r\n\r\n{body}",
         body.len()
     )?;
-    // The driver keeps the connection, whatever it is asked: the length tells where the answer ends.
+    // The driver keeps the connection, whatever it is asked: the length tells where the answer
+    // ends.
     let mut reader = BufReader::new(stream);
     let mut length = 0;
     loop {

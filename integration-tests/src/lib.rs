@@ -1,8 +1,8 @@
-//! What the tests through the binary share: a place of their own for each test, the program itself, a
-//! registry with base images, and other people's tools to judge the results with.
+//! What the tests through the binary share: a place of their own for each test, the program itself,
+//! a registry with base images, and other people's tools to judge the results with.
 //!
-//! A test never touches the machine's own stores, configuration or registries. What is costly to make
-//! (base images) lies in `target/fixtures` and is made once, by `scripts/bases.sh`.
+//! A test never touches the machine's own stores, configuration or registries. What is costly to
+//! make (base images) lies in `target/fixtures` and is made once, by `scripts/bases.sh`.
 
 mod background;
 mod browser;

@@ -39,8 +39,8 @@ pub(crate) fn describe(command: &Command) -> String {
     words
 }
 
-/// A command without the environment of whoever runs the tests, but for what programs need to be found
-/// and to reach the network.
+/// A command without the environment of whoever runs the tests, but for what programs need to be
+/// found and to reach the network.
 pub(crate) fn bare_command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(program);
     command.env_clear().stdin(Stdio::null());

@@ -26,8 +26,8 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// The registry of this test process. Its storage is `target/fixtures/registry`, so that base images are pushed
-    /// once and not by each run; tests push nothing to it.
+    /// The registry of this test process. Its storage is `target/fixtures/registry`, so that base
+    /// images are pushed once and not by each run; tests push nothing to it.
     ///
     /// # Panics
     /// When the base images cannot be made or the registry does not start.
@@ -39,7 +39,8 @@ impl Registry {
             Bases::Small => SMALL.get_or_init(|| make_bases("small")),
             Bases::All => ALL.get_or_init(|| make_bases("all")),
         };
-        // Never dropped: the registry dies with the thread that waits for it, that is, with this process.
+        // Never dropped: the registry dies with the thread that waits for it, that is, with this
+        // process.
         SHARED.get_or_init(|| Self::start_for_process(&fixtures().join("registry")))
     }
 
@@ -61,7 +62,8 @@ impl Registry {
     fn start_for_process(storage: &Path) -> Self {
         let (sender, receiver) = mpsc::channel();
         let storage = storage.to_owned();
-        // The parent-death signal follows the thread that spawned, and the threads of tests end early.
+        // The parent-death signal follows the thread that spawned, and the threads of tests end
+        // early.
         std::thread::spawn(move || {
             let mut child = spawn(&storage, true);
             let address = address_of(&mut child);
@@ -130,7 +132,8 @@ fn configuration() -> PathBuf {
     path
 }
 
-/// Waits for the line of the log that tells the address, then reads the log to its end in the background.
+/// Waits for the line of the log that tells the address, then reads the log to its end in the
+/// background.
 fn address_of(child: &mut Child) -> String {
     let mut log = BufReader::new(child.stderr.take().expect("standard error is a pipe"));
     let mut all = String::new();

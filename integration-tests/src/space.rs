@@ -110,8 +110,9 @@ impl TestSpace {
         Dbuild { command, stdin: None }
     }
 
-    /// What a line of shell prints, started in a directory below [`Self::root`]: both outputs together, as standard
-    /// output. `dbuild` is the program under test, with this space's store and configuration.
+    /// What a line of shell prints, started in a directory below [`Self::root`]: both outputs
+    /// together, as standard output. `dbuild` is the program under test, with this space's store
+    /// and configuration.
     #[track_caller]
     pub fn shell(&self, dir: impl AsRef<Path>, line: &str) -> Outcome {
         let mut command = self.command("sh");
@@ -131,7 +132,8 @@ impl TestSpace {
         command
     }
 
-    /// Writes `context/Dockerfile`, and is the call that builds it under the name `app` with these further words.
+    /// Writes `context/Dockerfile`, and is the call that builds it under the name `app` with these
+    /// further words.
     pub fn build<S: AsRef<OsStr>>(&self, dockerfile: &str, args: impl IntoIterator<Item = S>) -> Dbuild {
         self.write("context/Dockerfile", dockerfile);
         self.dbuild(["build", "--progress", "plain", "-t", "app"]).args(args).args(["context"])

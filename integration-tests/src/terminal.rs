@@ -1,4 +1,5 @@
-//! A terminal that tests look at: a pseudo-terminal with a program in it, and the screen that it draws.
+//! A terminal that tests look at: a pseudo-terminal with a program in it, and the screen that it
+//! draws.
 
 use std::fs::File;
 use std::io::Read as _;

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use crate::outcome::bare_command;
 use crate::{TestSpace, run};
 
-/// An image that `dbuild save` wrote, `skopeo` read and `umoci` unpacked: a root file system and the image's
-/// configuration.
+/// An image that `dbuild save` wrote, `skopeo` read and `umoci` unpacked: a root file system and
+/// the image's configuration.
 #[derive(Debug)]
 pub struct Unpacked {
     /// The root file system.

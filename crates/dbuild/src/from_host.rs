@@ -150,7 +150,8 @@ impl Taker {
         if let Some(interpreter) = shebang(&bytes) {
             return Ok(vec![interpreter]);
         }
-        // A script without a shebang, or a library of another kind, needs nothing that we could know.
+        // A script without a shebang, or a library of another kind, needs nothing that we could
+        // know.
         let Ok(elf) = Elf::parse(&bytes) else { return Ok(Vec::new()) };
         let mut needed: Vec<PathBuf> = elf.interpreter.map(PathBuf::from).into_iter().collect();
         let origin = program.parent().unwrap_or(Path::new("/")).to_string_lossy().into_owned();
@@ -159,7 +160,8 @@ impl Taker {
             .map(|dir| PathBuf::from(dir.replace("$ORIGIN", &origin).replace("${ORIGIN}", &origin)))
             .collect();
         for library in elf.needed {
-            // The dynamic loader is also named as a library by some; it stands where the header says.
+            // The dynamic loader is also named as a library by some; it stands where the header
+            // says.
             if needed.first().and_then(|path| path.file_name()) == Some(OsStr::new(&library)) {
                 continue;
             }

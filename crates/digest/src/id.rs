@@ -1,4 +1,5 @@
-//! The four digest types. Debug names the type, Display is what people and files see, parsing validates.
+//! The four digest types. Debug names the type, Display is what people and files see, parsing
+//! validates.
 
 use std::fmt;
 use std::io::IoSlice;
@@ -121,7 +122,8 @@ impl ContentDigest {
         Self(*blake3::hash(bytes).as_bytes())
     }
 
-    /// The digest of the bytes of which these are all the parts, in order. `None` for fewer than two, which are no tree.
+    /// The digest of the bytes of which these are all the parts, in order. `None` for fewer than
+    /// two, which are no tree.
     pub fn of_parts(parts: &[ContentPart]) -> Option<Self> {
         let (left, right) = (parts.len() > 1).then(|| ContentPart::split(parts))?;
         let root = merge_subtrees_root(&ContentPart::subtree(left), &ContentPart::subtree(right), Mode::Hash);

@@ -9,8 +9,8 @@ use crate::ParseDigestError;
 
 const LONGEST: usize = 64;
 
-/// Names a snapshot (an unpacked layer) in one store: up to 64 letters and digits, so that it can be a
-/// file's name.
+/// Names a snapshot (an unpacked layer) in one store: up to 64 letters and digits, so that it can
+/// be a file's name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SnapshotId(String);

@@ -1,20 +1,24 @@
 //! What no policy can beat.
 //!
-//! Where all results have one size and one cost, Belady's rule (what is needed last goes first) is the optimum. Here they differ, and
-//! then the optimum is NP-hard to find: choosing what to keep is a knapsack at every commit. So the laboratory gives two figures.
-//! `belady` is the rule itself ([`crate::caches::Keeper::Foresight`]): a cache that knows the future, which a real policy can in odd
-//! cases even beat. `bound` is here: a true bound, which nothing beats and perhaps nothing reaches.
+//! Where all results have one size and one cost, Belady's rule (what is needed last goes first) is
+//! the optimum. Here they differ, and then the optimum is NP-hard to find: choosing what to keep is
+//! a knapsack at every commit. So the laboratory gives two figures. `belady` is the rule itself
+//! ([`crate::caches::Keeper::Foresight`]): a cache that knows the future, which a real policy can
+//! in odd cases even beat. `bound` is here: a true bound, which nothing beats and perhaps nothing
+//! reaches.
 //!
-//! Between two uses of a result lies a *gap*: who keeps the result all through it saves its cost at the second use. After every
-//! commit the gaps that are kept must fit into the cache. Lagrange's relaxation puts a price on a byte after each commit
-//! instead; then every gap decides for itself, and for any prices whatever
+//! Between two uses of a result lies a *gap*: who keeps the result all through it saves its cost at
+//! the second use. After every commit the gaps that are kept must fit into the cache. Lagrange's
+//! relaxation puts a price on a byte after each commit instead; then every gap decides for itself,
+//! and for any prices whatever
 //!
 //! ```text
 //! saved ≤ size · Σ price + Σ over gaps of max(0, cost − bytes · Σ of the prices along the gap)
 //! ```
 //!
-//! Some prices are searched that make the right side small. A gap whose result is larger than the cache is never kept.
-//! Where two keys lead to one result, the gap is that between two uses of the result by any key, which only loosens the bound.
+//! Some prices are searched that make the right side small. A gap whose result is larger than the
+//! cache is never kept. Where two keys lead to one result, the gap is that between two uses of the
+//! result by any key, which only loosens the bound.
 
 use std::collections::BTreeMap;
 
@@ -41,7 +45,8 @@ struct Gap {
 /// Rounds of the search. More make the bound a little better.
 const ROUNDS: usize = 150;
 
-/// The most that a cache of this size can save. `reached` is what one is known to save: it guides the search, and nothing else.
+/// The most that a cache of this size can save. `reached` is what one is known to save: it guides
+/// the search, and nothing else.
 pub(crate) fn most_saved(trace: &Trace, size: u64, value: Value, reached: f64) -> f64 {
     let mut free = 0.0;
     let mut gaps = gaps(trace, value);

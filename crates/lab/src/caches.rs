@@ -1,8 +1,9 @@
 //! Virtual caches: a trace, a policy and a size, and what comes of them.
 //!
-//! The model is dbuild's store. Every step of a commit is looked up by its key. What a commit uses is leased, so nothing goes while
-//! it is built; after it, results go until the size is kept. A result that goes takes all keys with it that lead to it.
-//! The bytes of base images, contexts and packed layers are not counted.
+//! The model is dbuild's store. Every step of a commit is looked up by its key. What a commit uses
+//! is leased, so nothing goes while it is built; after it, results go until the size is kept. A
+//! result that goes takes all keys with it that lead to it. The bytes of base images, contexts and
+//! packed layers are not counted.
 
 use dbuild_cache::{EntryStats, Policy, victims};
 

@@ -63,7 +63,8 @@ impl Blobs {
         self.objects.read(oid)
     }
 
-    /// The context of a commit below `prefix`, and in it the Dockerfile (`None`: by its usual names).
+    /// The context of a commit below `prefix`, and in it the Dockerfile (`None`: by its usual
+    /// names).
     pub(crate) fn context(
         &mut self,
         commit: &Commit,
@@ -107,7 +108,8 @@ impl Blobs {
         self.contents.get(self.blobs.get(content)?).map(|(_, size)| *size)
     }
 
-    /// The digest of a file's lines, without empty ones and those that begin with one of these marks.
+    /// The digest of a file's lines, without empty ones and those that begin with one of these
+    /// marks.
     pub(crate) fn code(&mut self, content: ContentDigest, marks: &[String]) -> ContentDigest {
         if marks.is_empty() {
             return content;
@@ -193,7 +195,8 @@ impl Blobs {
         Ok(target)
     }
 
-    /// As `dbuild_layer::walk_context` walks a directory: an ignored one appears if something in it is not ignored.
+    /// As `dbuild_layer::walk_context` walks a directory: an ignored one appears if something in it
+    /// is not ignored.
     fn walk(
         &mut self,
         dir: Oid,

@@ -1,4 +1,5 @@
-//! What a simulated step costs and gives: the rules of a cost file, what a store remembers, and defaults.
+//! What a simulated step costs and gives: the rules of a cost file, what a store remembers, and
+//! defaults.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -95,8 +96,8 @@ impl Costs {
         self.rules.iter().find(|rule| rule.fits(plan, step))
     }
 
-    /// How many milliseconds a step takes, and how many bytes it gives. `copied` are those that a COPY takes, as far as
-    /// that is known.
+    /// How many milliseconds a step takes, and how many bytes it gives. `copied` are those that a
+    /// COPY takes, as far as that is known.
     pub(crate) fn of(&self, plan: &Plan, step: &Step, copied: Option<u64>) -> (u64, u64) {
         let rule = self.rule(plan, step);
         let known = self.known.get(&definition(step));

@@ -1,5 +1,6 @@
-//! Steps that are executed: each commit is built once into a store, under the strategy `output`, and what its steps gave
-//! is read from there. A step whose result the store has is not executed again, whichever commit it belongs to.
+//! Steps that are executed: each commit is built once into a store, under the strategy `output`,
+//! and what its steps gave is read from there. A step whose result the store has is not executed
+//! again, whichever commit it belongs to.
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, OpenOptions};

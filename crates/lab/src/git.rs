@@ -1,7 +1,9 @@
-//! A git repository, read by the git command alone. No work tree, index or reference is touched, nothing is fetched, and
-//! what the user's or the repository's configuration says of output is switched off.
+//! A git repository, read by the git command alone. No work tree, index or reference is touched,
+//! nothing is fetched, and what the user's or the repository's configuration says of output is
+//! switched off.
 //!
-//! A replay takes two processes: `git log` for the history, and one `git cat-file --batch` for every object.
+//! A replay takes two processes: `git log` for the history, and one `git cat-file --batch` for
+//! every object.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -84,7 +86,8 @@ impl Repository {
         self.is_shallow
     }
 
-    /// Whether the work tree has changes that are in no commit. Where that cannot be found out, it has none.
+    /// Whether the work tree has changes that are in no commit. Where that cannot be found out, it
+    /// has none.
     pub fn is_dirty(&self) -> bool {
         if self.is_bare {
             return false;
@@ -103,7 +106,8 @@ impl Repository {
         &self.dir
     }
 
-    /// The commits from `from` (the first one without it) to `to`, both taken, along first parents, the oldest first.
+    /// The commits from `from` (the first one without it) to `to`, both taken, along first parents,
+    /// the oldest first.
     pub(crate) fn history(&self, from: Option<&str>, to: &str) -> Result<Vec<Commit>, LabError> {
         let last = self.commit_id(to)?;
         let first = from.map(|from| self.commit_id(from)).transpose()?;

@@ -1,8 +1,9 @@
 //! Replays git histories under cache strategies and eviction policies.
 //!
-//! [`replay`] walks a history, finds out what each step of each commit gives (by simulation, or by carrying out every distinct
-//! step once), and makes the keys under each strategy. What a step gives does not depend on what a cache holds, so this is done
-//! once; then virtual caches of every policy and size look the keys up. The model is described in `docs/guide/laboratory.md`.
+//! [`replay`] walks a history, finds out what each step of each commit gives (by simulation, or by
+//! carrying out every distinct step once), and makes the keys under each strategy. What a step
+//! gives does not depend on what a cache holds, so this is done once; then virtual caches of every
+//! policy and size look the keys up. The model is described in `docs/guide/laboratory.md`.
 //!
 //! Read `replay.rs` first, then `trace.rs` and `caches.rs`.
 

@@ -1,5 +1,6 @@
-//! The figures as one SVG: a row for each measure, a column for each strategy, the sizes from left to right, a line for each
-//! policy. Lines differ by shape of their points and by dashes, not by colour alone; every point has its value as a title.
+//! The figures as one SVG: a row for each measure, a column for each strategy, the sizes from left
+//! to right, a line for each policy. Lines differ by shape of their points and by dashes, not by
+//! colour alone; every point has its value as a title.
 
 use std::fmt::Write as _;
 

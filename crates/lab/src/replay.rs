@@ -1,4 +1,5 @@
-//! A history, commit by commit: context, plan, what each step gives, and the keys under each strategy. Then the caches.
+//! A history, commit by commit: context, plan, what each step gives, and the keys under each
+//! strategy. Then the caches.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -38,8 +39,8 @@ pub struct Options {
     pub strategies: Vec<&'static dyn Strategy>,
     /// With which policies.
     pub policies: Vec<&'static dyn Policy>,
-    /// In caches of how many bytes. One without a limit is there in any case. Empty: a quarter, a half and three quarters
-    /// of what is stored without one.
+    /// In caches of how many bytes. One without a limit is there in any case. Empty: a quarter, a
+    /// half and three quarters of what is stored without one.
     pub sizes: Vec<u64>,
 }
 

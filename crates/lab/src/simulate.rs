@@ -1,8 +1,9 @@
 //! Steps that are not executed: the result of each is a digest of what it would have read.
 //!
-//! The context is real: a COPY selects paths and contents as a build does. Of everything else a file system is known as a
-//! list of [`Layer`]s, each with the digest of what made it. A RUN reads all of them, and writes anywhere; a rule of the
-//! cost file can say less. A base image and a download never change under one name.
+//! The context is real: a COPY selects paths and contents as a build does. Of everything else a
+//! file system is known as a list of [`Layer`]s, each with the digest of what made it. A RUN reads
+//! all of them, and writes anywhere; a rule of the cost file can say less. A base image and a
+//! download never change under one name.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -123,8 +124,8 @@ fn in_context(error: CopyError, source: &Source<'_>) -> StepError {
     StepError::Copy { error, from: Some(name) }
 }
 
-/// A path of a simulated file system: the digest of all layers that may have something to do with it, and its bytes, where
-/// one step is known to have written it.
+/// A path of a simulated file system: the digest of all layers that may have something to do with
+/// it, and its bytes, where one step is known to have written it.
 fn from_layers(layers: &[Layer], written: &str) -> Result<(SelectedPath, Option<u64>), StepError> {
     // A pattern means what is below the directory that it begins in.
     let literal: Vec<&str> =
@@ -322,7 +323,8 @@ fn into(path: &str) -> Writes {
     TreePath::clean(path.as_bytes()).map_or(Writes::Anywhere, Writes::Into)
 }
 
-/// The ingredients of each source of a COPY: the strategy `output` counts them and then names them, one source after the other.
+/// The ingredients of each source of a COPY: the strategy `output` counts them and then names them,
+/// one source after the other.
 fn groups<'a>(copy: &CopyStep, list: &'a [Ingredient]) -> Vec<(StepId, Vec<&'a Ingredient>)> {
     let sources = copy.sources.iter().filter_map(|source| match source {
         CopySource::Path { from, .. } => Some(*from),

@@ -1,7 +1,7 @@
 //! What a history asks of a cache under one strategy: for each commit the keys that are looked up.
 //!
-//! What a step gives does not depend on what a cache holds, so the keys do not either. A history is planned once for each
-//! strategy, and every virtual cache replays the same trace.
+//! What a step gives does not depend on what a cache holds, so the keys do not either. A history is
+//! planned once for each strategy, and every virtual cache replays the same trace.
 
 use std::collections::{HashMap, HashSet};
 

@@ -1,4 +1,5 @@
-//! The steps of one commit: what each gives, found out once, and then their keys under every strategy.
+//! The steps of one commit: what each gives, found out once, and then their keys under every
+//! strategy.
 
 use std::borrow::Cow;
 use std::collections::HashMap;

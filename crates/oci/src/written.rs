@@ -1,5 +1,5 @@
-//! Manifests and indexes as they are written: members in a fixed order, and those that are empty left out, so that the same
-//! parts give the same bytes everywhere.
+//! Manifests and indexes as they are written: members in a fixed order, and those that are empty
+//! left out, so that the same parts give the same bytes everywhere.
 
 use std::collections::BTreeMap;
 

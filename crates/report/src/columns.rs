@@ -25,7 +25,8 @@ pub(crate) fn columns(text: &str) -> usize {
     text.chars().map(column).sum()
 }
 
-/// Wide characters take two columns and marks none; close enough for drawing, without the tables of Unicode.
+/// Wide characters take two columns and marks none; close enough for drawing, without the tables of
+/// Unicode.
 fn column(c: char) -> usize {
     match u32::from(c) {
         0..0x20 | 0x7f..0xa0 | 0x300..0x370 | 0x200b..0x2010 | 0xfe00..0xfe10 | 0xfe20..0xfe30 => 0,

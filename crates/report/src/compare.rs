@@ -1,7 +1,8 @@
 //! Two builds side by side: their figures, and step by step what is different.
 //!
-//! Steps are matched within stages of the same name (the two target stages match whatever their names are): first those
-//! with the same words, in order; then, between those, steps of the same kind, as one that was edited.
+//! Steps are matched within stages of the same name (the two target stages match whatever their
+//! names are): first those with the same words, in order; then, between those, steps of the same
+//! kind, as one that was edited.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -221,7 +222,8 @@ fn stages<'a>(a: &'a Build, b: &'a Build) -> Vec<StagePair<'a>> {
         .map(|stage| (stage.name.clone(), a.targets.contains(&stage.name), steps(a, Some(stage.id))))
         .collect();
     let mut pairs = vec![("shared".to_owned(), steps(a, None), steps(b, None))];
-    // A stage without steps was not needed: of two targets of one Dockerfile each side has stages that the other has not.
+    // A stage without steps was not needed: of two targets of one Dockerfile each side has stages
+    // that the other has not.
     for stage in &b.stages {
         let in_b = steps(b, Some(stage.id));
         if in_b.is_empty() {

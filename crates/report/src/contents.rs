@@ -1,8 +1,9 @@
 //! What the steps of a build did to their file systems, from the indexes of their layers.
 //!
-//! The journal says which snapshot a step led to; the store has its index for as long as it is kept. A step whose layer was
-//! collected has no contents, and the readers say so. A file counts as shipped when the image holds its bytes,
-//! wherever they stand there; this is the rule by which the scheduler sums up the stages.
+//! The journal says which snapshot a step led to; the store has its index for as long as it is
+//! kept. A step whose layer was collected has no contents, and the readers say so. A file counts as
+//! shipped when the image holds its bytes, wherever they stand there; this is the rule by which the
+//! scheduler sums up the stages.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -114,7 +115,8 @@ pub struct PathBytes {
     pub shipped: bool,
 }
 
-/// The bytes of a whole build. What is in several places is counted once: `base + made = shipped + left`.
+/// The bytes of a whole build. What is in several places is counted once:
+/// `base + made = shipped + left`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Totals {
     /// What the images that it begins with hold.

@@ -20,9 +20,9 @@ impl std::fmt::Display for NoSuchStep {
 impl std::error::Error for NoSuchStep {}
 
 impl Build {
-    /// The steps that a text names: `7` or `#7` is a step's number, `:12` the line of its instruction, `builder` all steps of a
-    /// stage, `builder 2`, `builder:2` or `builder 2/5` one step of a stage, and `RUN make` the steps whose instruction begins
-    /// so, or else has it in it.
+    /// The steps that a text names: `7` or `#7` is a step's number, `:12` the line of its
+    /// instruction, `builder` all steps of a stage, `builder 2`, `builder:2` or `builder 2/5` one
+    /// step of a stage, and `RUN make` the steps whose instruction begins so, or else has it in it.
     pub fn find(&self, wanted: &str) -> Result<Vec<&Step>, NoSuchStep> {
         let none = match self.named(wanted) {
             Ok(found) => return Ok(found),
@@ -41,7 +41,8 @@ impl Build {
         if found.is_empty() { Err(none) } else { Ok(found) }
     }
 
-    /// As [`Build::find`], by number, line, stage and place alone: what an instruction says does not count.
+    /// As [`Build::find`], by number, line, stage and place alone: what an instruction says does
+    /// not count.
     pub fn named(&self, wanted: &str) -> Result<Vec<&Step>, NoSuchStep> {
         let text = bare(wanted);
         let found: Vec<&Step> = if let Some(id) = number(text) {

@@ -39,7 +39,8 @@ impl Labels {
         self.bracket_within(step, usize::MAX)
     }
 
-    /// The bracket in at most so many columns, as far as that can be done by cutting the name of the stage.
+    /// The bracket in at most so many columns, as far as that can be done by cutting the name of
+    /// the stage.
     fn bracket_within(&self, step: u32, width: usize) -> String {
         let Some(info) = self.steps.get(&step) else { return format!("[step {step}]") };
         let Some((place, count)) = self.places.get(&step) else {
@@ -75,7 +76,8 @@ impl Labels {
         format!("{} {}", self.bracket(step), self.text(step))
     }
 
-    /// Bracket and instruction in at most so many columns. A long name of a stage leaves half of them to the instruction.
+    /// Bracket and instruction in at most so many columns. A long name of a stage leaves half of
+    /// them to the instruction.
     pub fn within(&self, step: u32, width: usize) -> String {
         let full = self.full(step);
         if columns(&full) <= width {
@@ -101,8 +103,8 @@ impl Labels {
     }
 }
 
-/// Contexts, downloads and images that only a COPY names are shared by stages. The image that a stage
-/// begins with counts as its first step.
+/// Contexts, downloads and images that only a COPY names are shared by stages. The image that a
+/// stage begins with counts as its first step.
 fn is_of_stage(step: &StepInfo) -> bool {
     match step.kind.as_str() {
         "image" => step.text.starts_with("FROM"),

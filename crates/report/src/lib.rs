@@ -1,7 +1,9 @@
-//! Views of a build, made from its events: listings, graphs, comparisons, traces, and the report, which is one HTML file.
+//! Views of a build, made from its events: listings, graphs, comparisons, traces, and the report,
+//! which is one HTML file.
 //!
-//! [`Build`] is a function of events and knows nothing of where they come from: a build that is running, the journal, or a
-//! test. What the layers contain is asked of [`Trees`], which the store implements. Everything else is made of these two.
+//! [`Build`] is a function of events and knows nothing of where they come from: a build that is
+//! running, the journal, or a test. What the layers contain is asked of [`Trees`], which the store
+//! implements. Everything else is made of these two.
 
 mod columns;
 mod compare;

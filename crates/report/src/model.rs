@@ -1,7 +1,8 @@
 //! One build as its readers see it: the graph, the page and the listings are made of this.
 //!
-//! A [`Build`] is a function of the events of one build, in order. An event that is missing (the process was killed, an
-//! older dbuild wrote the journal) leaves a gap and nothing else. Times are milliseconds since the build began.
+//! A [`Build`] is a function of the events of one build, in order. An event that is missing (the
+//! process was killed, an older dbuild wrote the journal) leaves a gap and nothing else. Times are
+//! milliseconds since the build began.
 
 use std::collections::BTreeMap;
 
@@ -136,7 +137,8 @@ impl State {
 pub struct Step {
     /// Its number in the plan.
     pub id: u32,
-    /// Its stage; `None` for what belongs to no stage alone (contexts, images that only a COPY names).
+    /// Its stage; `None` for what belongs to no stage alone (contexts, images that only a COPY
+    /// names).
     pub stage: Option<u32>,
     /// `[build 2/5]`.
     pub label: String,
@@ -172,7 +174,8 @@ pub struct Step {
     /// What of its key differs from its earlier version.
     #[serde(skip)]
     pub differences: Vec<Difference>,
-    /// Its inputs that are other ones than those of its earlier version, and what that goes back to.
+    /// Its inputs that are other ones than those of its earlier version, and what that goes back
+    /// to.
     #[serde(skip)]
     pub changes: Vec<InputChange>,
     /// Why it failed.
@@ -183,7 +186,8 @@ pub struct Step {
     pub waited_for: Option<u32>,
     /// How long it waited for a free slot after its inputs were done.
     pub queued_ms: u64,
-    /// What it waited for after its inputs: the step that ended last and so freed a slot, or one that did the same work.
+    /// What it waited for after its inputs: the step that ended last and so freed a slot, or one
+    /// that did the same work.
     pub held_by: Option<u32>,
     /// On the critical path: the steps that the duration of the build depends on.
     pub critical: bool,
@@ -276,8 +280,9 @@ impl Build {
         self.steps.iter().filter(|step| step.kind != "scratch")
     }
 
-    /// The steps in the order in which they were done; what was not done comes last, in the order of the plan. No step
-    /// comes before its inputs: an image that was brought late stands before the first of its users.
+    /// The steps in the order in which they were done; what was not done comes last, in the order
+    /// of the plan. No step comes before its inputs: an image that was brought late stands before
+    /// the first of its users.
     pub fn in_order(&self) -> Vec<&Step> {
         let mut ends: BTreeMap<u32, u64> = BTreeMap::new();
         for step in self.steps.iter().rev() {
@@ -293,7 +298,8 @@ impl Build {
         steps
     }
 
-    /// How many steps were cached, and how many were cached or executed. Contexts are read every time and do not count.
+    /// How many steps were cached, and how many were cached or executed. Contexts are read every
+    /// time and do not count.
     pub fn cached(&self) -> (usize, usize) {
         let counted = |state| self.visible().filter(|s| s.state == state && s.kind != "context").count();
         let cached = counted(State::Cached);
@@ -310,7 +316,8 @@ impl Build {
         }
     }
 
-    /// The layers of a step's file system that its build knows, from the step down to what it begins with.
+    /// The layers of a step's file system that its build knows, from the step down to what it
+    /// begins with.
     pub fn chain(&self, id: u32) -> Vec<&Step> {
         let mut chain = Vec::new();
         let mut next = self.step(id);

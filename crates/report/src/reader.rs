@@ -256,7 +256,8 @@ pub(crate) fn plain(text: &str) -> String {
     out
 }
 
-/// Drops what follows an escape character: a control sequence, a string (the title of a window), or one character.
+/// Drops what follows an escape character: a control sequence, a string (the title of a window), or
+/// one character.
 fn skip_escape(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) {
     match chars.next() {
         Some('[') => while chars.next().is_some_and(|c| !('\u{40}'..='\u{7e}').contains(&c)) {},

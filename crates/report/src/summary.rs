@@ -135,9 +135,9 @@ impl fmt::Display for Summary {
 }
 
 impl Summary {
-    /// The text for a terminal of so many columns. Where a name and its figures do not fit into one line, every stage takes
-    /// two lines, or three; names of stages are only cut where they are longer than a line. Digests and names of images
-    /// are never cut.
+    /// The text for a terminal of so many columns. Where a name and its figures do not fit into one
+    /// line, every stage takes two lines, or three; names of stages are only cut where they are
+    /// longer than a line. Digests and names of images are never cut.
     pub fn within(&self, width: usize) -> String {
         let mut lines = Vec::new();
         let longest = self.labels.stages().map(|stage| columns(&stage.name)).max().unwrap_or(0);

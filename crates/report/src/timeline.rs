@@ -2,8 +2,8 @@
 
 use crate::{Build, State, Step};
 
-/// Maximum time, in milliseconds, that looking a step up takes: a longer gap between its last input and its start is waiting for
-/// a slot.
+/// Maximum time, in milliseconds, that looking a step up takes: a longer gap between its last input
+/// and its start is waiting for a slot.
 const LOOKUP: u64 = 20;
 
 /// Fills in what follows from the times of a build's steps.
@@ -28,8 +28,9 @@ pub(crate) fn complete(build: &mut Build) {
     mark_critical_path(build);
 }
 
-/// Places images that did not have to be pulled: their event comes when they are first looked up, at the latest at the end of
-/// the build. Such an image was there when the first of its users was done, and comes before that one.
+/// Places images that did not have to be pulled: their event comes when they are first looked up,
+/// at the latest at the end of the build. Such an image was there when the first of its users was
+/// done, and comes before that one.
 fn place_known_images(build: &mut Build) {
     for index in 0..build.steps.len() {
         let step = &build.steps[index];
@@ -43,8 +44,9 @@ fn place_known_images(build: &mut Build) {
     }
 }
 
-/// What a step waited for between two moments. One that was executed waited for a slot, which the step that ended
-/// last gave up; one whose result was known waited for the step that made it, which has its key.
+/// What a step waited for between two moments. One that was executed waited for a slot, which the
+/// step that ended last gave up; one whose result was known waited for the step that made it, which
+/// has its key.
 fn held_by(build: &Build, step: &Step, ready: u64, began: u64) -> Option<u32> {
     let is_cached = step.started_ms.is_none();
     let others = build.steps.iter().filter(|other| other.id != step.id && other.started_ms.is_some());

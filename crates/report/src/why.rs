@@ -1,9 +1,10 @@
 //! Why a step of a build ran: what of its key was new, and what that goes back to.
 //!
-//! A step that ran because its parent, or a stage that it copies from, was another one is not explained by saying so. The
-//! causes are followed down to what changed outside: a file, a word of the Dockerfile, an argument, an image. Steps that ran
-//! say themselves what was new of them. Of steps that were cached, and were still other results than before, the explained
-//! step says it (`inputs` of its event). What neither says is not known, and is not guessed.
+//! A step that ran because its parent, or a stage that it copies from, was another one is not
+//! explained by saying so. The causes are followed down to what changed outside: a file, a word of
+//! the Dockerfile, an argument, an image. Steps that ran say themselves what was new of them. Of
+//! steps that were cached, and were still other results than before, the explained step says it
+//! (`inputs` of its event). What neither says is not known, and is not guessed.
 
 use std::fmt::Write as _;
 

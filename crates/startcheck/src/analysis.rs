@@ -1,7 +1,8 @@
 //! The state of an analysis, and what every part of it asks of the image.
 //!
-//! Shells, wrappers and package managers start programs, and a program may be a shell: they meet here. What starts a program
-//! calls [`Analysis::run`], which the root of the analysis fills in, so that no interpreter depends on another.
+//! Shells, wrappers and package managers start programs, and a program may be a shell: they meet
+//! here. What starts a program calls [`Analysis::run`], which the root of the analysis fills in, so
+//! that no interpreter depends on another.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,7 +1,7 @@
 //! What an ELF file says of itself, read in a few small pieces however large it is.
 //!
-//! The bytes are a stranger's: every offset and count is checked, every size has a bound, and what does not add up is
-//! [`ElfError::Damaged`].
+//! The bytes are a stranger's: every offset and count is checked, every size has a bound, and what
+//! does not add up is [`ElfError::Damaged`].
 
 use crate::view::View;
 
@@ -254,7 +254,8 @@ impl Reader<'_> {
         Ok(found)
     }
 
-    /// `Elf_Verneed` and its `Elf_Vernaux`: the layout is the same for both widths. What may be missing (weak) is left out.
+    /// `Elf_Verneed` and its `Elf_Vernaux`: the layout is the same for both widths. What may be
+    /// missing (weak) is left out.
     fn version_needs(
         &self,
         table: &Bytes<'_>,

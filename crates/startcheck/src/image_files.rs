@@ -8,8 +8,8 @@ pub trait Files {
     /// The names in a directory, sorted.
     fn names(&self, dir: &str) -> Vec<String>;
 
-    /// At most `len` bytes of a regular file from `offset` on; fewer at its end. `None` where its content is not available:
-    /// then what depends on them is unknown.
+    /// At most `len` bytes of a regular file from `offset` on; fewer at its end. `None` where its
+    /// content is not available: then what depends on them is unknown.
     fn read(&self, path: &str, offset: u64, len: usize) -> Option<Vec<u8>>;
 }
 

@@ -1,9 +1,9 @@
-//! Whether an image will start. Its files are followed as the kernel, the dynamic loader, the shell and the interpreter
-//! of its command would follow them; nothing is run.
+//! Whether an image will start. Its files are followed as the kernel, the dynamic loader, the shell
+//! and the interpreter of its command would follow them; nothing is run.
 //!
-//! What is known to be wrong is reported with the reason. What can only be known by running it is reported as unknown, and
-//! never guessed. The files come through [`Files`]: this crate knows neither stores nor directories, and reads only the parts
-//! of large files that matter.
+//! What is known to be wrong is reported with the reason. What can only be known by running it is
+//! reported as unknown, and never guessed. The files come through [`Files`]: this crate knows
+//! neither stores nor directories, and reads only the parts of large files that matter.
 
 mod accounts;
 mod analysis;

@@ -1,4 +1,5 @@
-//! Node.js: the file that it is to run, npm's scripts, and the packages that are loaded whatever happens.
+//! Node.js: the file that it is to run, npm's scripts, and the packages that are loaded whatever
+//! happens.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -347,7 +348,8 @@ struct Statement {
     is_governed: bool,
 }
 
-/// The statements at the margin, without comments; what is in braces is left out, but for those of a declaration.
+/// The statements at the margin, without comments; what is in braces is left out, but for those of
+/// a declaration.
 fn margin(text: &str) -> Vec<Statement> {
     let mut all: Vec<Statement> = Vec::new();
     let (mut statement, mut depth) = (Statement::default(), 0_usize);

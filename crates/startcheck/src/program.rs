@@ -37,7 +37,8 @@ pub(crate) fn run_program(analysis: &mut Analysis<'_>, argv: &[String], scope: &
 }
 
 impl Analysis<'_> {
-    /// Starts a file that was found. `named` is the path by which it was called, which programs go by.
+    /// Starts a file that was found. `named` is the path by which it was called, which programs go
+    /// by.
     pub(crate) fn start(&mut self, place: &Location, named: &str, argv: &[String], scope: &Scope) {
         let Some(head) = self.view.read_at(&place.path, 0, SHEBANG) else {
             return self.unread(named);

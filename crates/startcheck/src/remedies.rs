@@ -24,8 +24,8 @@ pub struct Stage<'a> {
     pub files: &'a dyn Files,
 }
 
-/// Says of each finding which stage has what is missing, with lines for the Dockerfile. The lines are tried: what they copy is
-/// put on top of the image, and the analysis is made again.
+/// Says of each finding which stage has what is missing, with lines for the Dockerfile. The lines
+/// are tried: what they copy is put on top of the image, and the analysis is made again.
 pub fn add_remedies(
     start: &mut Start,
     config: &ImageConfig,
@@ -126,7 +126,8 @@ impl Image<'_> {
     }
 }
 
-/// An image with paths of a stage copied to the same places. As COPY does, a link at the source's end is followed.
+/// An image with paths of a stage copied to the same places. As COPY does, a link at the source's
+/// end is followed.
 struct WithCopies<'a> {
     image: &'a dyn Files,
     stage: &'a dyn Files,

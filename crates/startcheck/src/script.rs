@@ -47,7 +47,8 @@ impl Analysis<'_> {
         self.run(&words, &scope);
     }
 
-    /// A script of an environment or of another python, whose interpreter stayed where it was built.
+    /// A script of an environment or of another python, whose interpreter stayed where it was
+    /// built.
     fn python_of_script_missing(&mut self, interpreter: &str, script: &str, scope: &Scope) {
         let text = format!("{script} is to be run by {interpreter}, which is not in the image");
         let mut finding = Finding::new("interpreter-missing", scope.worst, text)

@@ -7,7 +7,8 @@ use crate::verdict::{Finding, Need};
 use crate::view::{Location, PathError};
 
 impl Analysis<'_> {
-    /// The file of a program, named by its path or looked for in PATH; what is wrong with it is a finding.
+    /// The file of a program, named by its path or looked for in PATH; what is wrong with it is a
+    /// finding.
     pub(crate) fn find_program(&mut self, name: &str, scope: &Scope) -> Option<Location> {
         let by = scope.by.as_ref().map(|by| format!(" (from {by})")).unwrap_or_default();
         let path = match name.contains('/') {
@@ -73,7 +74,8 @@ impl Analysis<'_> {
         None
     }
 
-    /// Whether a shell may know a name without a file of it: busybox has the programs that it is made of inside.
+    /// Whether a shell may know a name without a file of it: busybox has the programs that it is
+    /// made of inside.
     fn is_inside(&self, name: &str, scope: &Scope) -> bool {
         let Some(shell) = scope.shell.as_ref().filter(|_| scope.by_shell) else { return false };
         strings::has_applet(&self.view, shell, name).unwrap_or(true)

@@ -11,8 +11,9 @@ const PIECE: usize = 1 << 20;
 /// The longest path that was built into a program.
 const LONGEST: usize = 256;
 
-/// Everything in a file (a path without links) that can be an absolute path in C: `/`, then what ends with a zero byte. A compiler
-/// lets a text share the end of a longer one, so each `/` begins one. `None` where the content is not available.
+/// Everything in a file (a path without links) that can be an absolute path in C: `/`, then what
+/// ends with a zero byte. A compiler lets a text share the end of a longer one, so each `/` begins
+/// one. `None` where the content is not available.
 pub(crate) fn paths(view: &View<'_>, file: &str) -> Option<BTreeSet<String>> {
     let mut all = BTreeSet::new();
     each_text(view, file, &mut |text| {
@@ -23,7 +24,8 @@ pub(crate) fn paths(view: &View<'_>, file: &str) -> Option<BTreeSet<String>> {
     Some(all)
 }
 
-/// Whether a file is a busybox that has a program of this name inside. `None` where the content is not available.
+/// Whether a file is a busybox that has a program of this name inside. `None` where the content is
+/// not available.
 pub(crate) fn has_applet(view: &View<'_>, file: &str, name: &str) -> Option<bool> {
     let (mut is_busybox, mut has_name) = (false, false);
     each_text(view, file, &mut |text| {

@@ -13,7 +13,8 @@ pub(crate) struct User {
 }
 
 impl User {
-    /// Whether one of the permission bits (4 read, 2 write, 1 execute or enter) is theirs. Root may execute what anybody may.
+    /// Whether one of the permission bits (4 read, 2 write, 1 execute or enter) is theirs. Root may
+    /// execute what anybody may.
     pub(crate) fn may(&self, node: &Node, bit: u32) -> bool {
         if self.uid == 0 {
             return bit != 1 || node.is_dir() || node.mode & 0o111 != 0;

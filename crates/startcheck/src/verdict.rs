@@ -43,7 +43,8 @@ pub struct Finding {
 pub struct Unknown {
     /// What is not known, and why.
     pub text: String,
-    /// The content of a file is missing, which may be there another time: its layer was not unpacked.
+    /// The content of a file is missing, which may be there another time: its layer was not
+    /// unpacked.
     pub is_unread: bool,
 }
 
@@ -76,7 +77,8 @@ pub enum Need {
 }
 
 impl Start {
-    /// Whether looking again at the same image would find the same, whatever was unpacked in the meantime.
+    /// Whether looking again at the same image would find the same, whatever was unpacked in the
+    /// meantime.
     pub fn is_final(&self) -> bool {
         !self.unknown.iter().any(|unknown| unknown.is_unread)
     }

@@ -135,7 +135,8 @@ impl<'a> View<'a> {
         self.files.read(path, offset, len.min(MAX_READ))
     }
 
-    /// The first `limit` bytes of the file that a path leads to, as text; `None` where there is none or its content is not available.
+    /// The first `limit` bytes of the file that a path leads to, as text; `None` where there is
+    /// none or its content is not available.
     pub(crate) fn text(&self, path: &str, limit: usize) -> Option<String> {
         let bytes = self.read_at(&self.file(path)?.path, 0, limit)?;
         Some(String::from_utf8_lossy(&bytes).into_owned())

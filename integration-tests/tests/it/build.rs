@@ -390,8 +390,8 @@ fn the_dockerfile_can_come_from_elsewhere() {
     assert_eq!(space.run_in("app", &["cat", "/piped"]), "x");
 }
 
-/// Steps that lock the same caches in different orders do not wait for each other for ever, and one step may mount a cache
-/// twice.
+/// Steps that lock the same caches in different orders do not wait for each other for ever, and one
+/// step may mount a cache twice.
 #[test]
 fn locked_caches_are_taken_in_one_order() {
     let space = TestSpace::new();

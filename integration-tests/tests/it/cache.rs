@@ -366,7 +366,8 @@ fn what_a_running_build_uses_stays_when_others_collect_everything() {
             "FROM busybox\nRUN cat /proc/sys/kernel/random/uuid > /id\nRUN echo with-$((6 * 7)); {end}\nRUN test -s /id\n"
         )
     };
-    // The first step is there from an earlier build; the running one has found it and stands in the second.
+    // The first step is there from an earlier build; the running one has found it and stands in the
+    // second.
     space.build("FROM busybox\nRUN cat /proc/sys/kernel/random/uuid > /id\n", [""; 0]).run().expect_ok();
     let id = space.run_in("app", &["cat", "/id"]);
     space.dbuild(["rm", "app"]).run().expect_ok();

@@ -1,7 +1,9 @@
-//! Each COPY and each bind mount of a Dockerfile gives what it gives alone in a build of its own, whatever links the context has.
-//! The same property is tried many times faster on the libraries, in `crates/layer/tests/it/alone.rs`.
+//! Each COPY and each bind mount of a Dockerfile gives what it gives alone in a build of its own,
+//! whatever links the context has. The same property is tried many times faster on the libraries,
+//! in `crates/layer/tests/it/alone.rs`.
 //!
-//! `DBUILD_PROPERTY_SECONDS` says how long to go on, `DBUILD_PROPERTY_SEED` where to begin; a failure names its seed.
+//! `DBUILD_PROPERTY_SECONDS` says how long to go on, `DBUILD_PROPERTY_SEED` where to begin; a
+//! failure names its seed.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,7 +1,8 @@
-//! No file of a crate depends on one that depends on it: read from `use` lines and paths in the sources.
+//! No file of a crate depends on one that depends on it: read from `use` lines and paths in the
+//! sources.
 //!
-//! A name that a crate's root passes on (`pub use`) counts as the file that defines it. Tests are left
-//! out, and so is the arrow from a module's own file to its children that the `mod` line is.
+//! A name that a crate's root passes on (`pub use`) counts as the file that defines it. Tests are
+//! left out, and so is the arrow from a module's own file to its children that the `mod` line is.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

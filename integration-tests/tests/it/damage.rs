@@ -1,4 +1,5 @@
-//! Damage to the store is a miss or a clean error, never a wrong image; and a disk that is full is no damage.
+//! Damage to the store is a miss or a clean error, never a wrong image; and a disk that is full is
+//! no damage.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -41,7 +42,8 @@ fn delete(path: &Path) {
     std::fs::remove_file(path).unwrap();
 }
 
-/// Builds, damages one kind of file, and builds again, for export. Either that is the right image or a clean error.
+/// Builds, damages one kind of file, and builds again, for export. Either that is the right image
+/// or a clean error.
 #[track_caller]
 fn check(what: &str, is_meant: impl Fn(&Path) -> bool) {
     for (how, damage) in [("truncate", truncate as fn(&Path)), ("flip", flip), ("delete", delete)] {

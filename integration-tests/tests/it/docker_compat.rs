@@ -1,5 +1,6 @@
-//! Each word that Docker, buildx or BuildKit knows is done, or refused or warned of by its name: the program is held
-//! against the table from which the lists of `docs/reference/compatibility.md` are written.
+//! Each word that Docker, buildx or BuildKit knows is done, or refused or warned of by its name:
+//! the program is held against the table from which the lists of `docs/reference/compatibility.md`
+//! are written.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -82,8 +83,8 @@ fn call(space: &TestSpace, entry: &Entry) -> Dbuild {
     }
 }
 
-/// Refused: with its sentence, as wrong usage. Warned: with its sentence, and it goes on. Else it is accepted, and
-/// no word is lost about it.
+/// Refused: with its sentence, as wrong usage. Warned: with its sentence, and it goes on. Else it
+/// is accepted, and no word is lost about it.
 fn judge(entry: &Entry, outcome: &Outcome) -> Result<(), String> {
     let says = outcome.stderr.contains(entry.sentence) && !entry.sentence.is_empty();
     // The flag of a key may be named with the whole value, and a row's word may stand for many.

@@ -1,4 +1,5 @@
-//! Builds that fail: exit 1 (wrong usage: 2), one error that names what is wrong, and a store that goes on working.
+//! Builds that fail: exit 1 (wrong usage: 2), one error that names what is wrong, and a store that
+//! goes on working.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -6,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use dbuild_integration_tests::{Registry, TestSpace};
 
-/// Builds this Dockerfile, expects exit 1 and these words, and that the next build in the same store succeeds.
+/// Builds this Dockerfile, expects exit 1 and these words, and that the next build in the same
+/// store succeeds.
 #[track_caller]
 fn check(dockerfile: &str, args: &[&str], expected: &[&str]) {
     let space = TestSpace::new();

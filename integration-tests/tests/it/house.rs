@@ -6,8 +6,8 @@ use std::process::Command;
 
 use dbuild_integration_tests::{run, workspace};
 
-/// The table of `docs/internals/architecture.md`: which crate may depend on which. An edge that is not here is a change of the
-/// design, to be argued there.
+/// The table of `docs/internals/architecture.md`: which crate may depend on which. An edge that is
+/// not here is a change of the design, to be argued there.
 const TABLE: [(&str, &[&str]); 17] = [
     ("support", &[]),
     ("digest", &[]),
@@ -71,8 +71,8 @@ fn packages() -> Vec<Package> {
     found
 }
 
-/// The names in `[dependencies]` and `[build-dependencies]`, those for one target only included. What only tests need
-/// is no arrow between crates.
+/// The names in `[dependencies]` and `[build-dependencies]`, those for one target only included.
+/// What only tests need is no arrow between crates.
 fn dependencies(manifest: &toml::Table) -> BTreeSet<String> {
     let mut tables = vec![manifest];
     if let Some(targets) = manifest.get("target").and_then(toml::Value::as_table) {
@@ -158,7 +158,8 @@ fn no_crate_passes_on_the_names_of_another() {
     }
 }
 
-/// Documents and comments name files as `layer/src/copy/mod.rs`, and tests as `layer/tests/it/alone.rs`.
+/// Documents and comments name files as `layer/src/copy/mod.rs`, and tests as
+/// `layer/tests/it/alone.rs`.
 #[test]
 fn files_that_are_named_exist() {
     let is_path = |c: char| c.is_ascii_alphanumeric() || "_/.-".contains(c);
@@ -244,6 +245,36 @@ fn files_are_short_enough_to_be_read() {
     assert!(long.is_empty(), "more than {LONGEST} lines:\n{}", long.join("\n"));
 }
 
+/// The widest that comments and documents may be, in characters; tables and code may be wider.
+const WIDEST: usize = 100;
+
+#[test]
+fn comments_and_documents_are_wrapped() {
+    let mut wide = Vec::new();
+    for (path, text) in sources() {
+        let comments = text.lines().filter(|line| {
+            let text = line.trim_start().trim_start_matches(['/', '!']).trim_start();
+            line.trim_start().starts_with("//") && !text.starts_with('|') && text.contains(' ')
+        });
+        wide.extend(
+            comments.filter(|line| line.chars().count() > WIDEST).map(|line| (path.clone(), line.to_owned())),
+        );
+    }
+    for (path, text) in documents() {
+        let mut is_code = false;
+        for line in text.lines() {
+            is_code ^= line.trim_start().starts_with("```");
+            let is_free =
+                is_code || line.starts_with("    ") || line.trim_start().starts_with(['|', '!', '<', '#']);
+            if !is_free && line.trim().contains(' ') && line.chars().count() > WIDEST {
+                wide.push((path.clone(), line.to_owned()));
+            }
+        }
+    }
+    let shown: Vec<String> = wide.iter().map(|(path, line)| format!("{}: {line}", path.display())).collect();
+    assert!(wide.is_empty(), "wider than {WIDEST}:\n{}", shown.join("\n"));
+}
+
 #[test]
 fn no_test_is_switched_off_or_sleeps() {
     for (path, text) in sources() {
@@ -303,7 +334,8 @@ fn resolved_packages() -> Vec<serde_json::Value> {
     packages.iter().filter(|package| resolved.contains(package["id"].as_str().unwrap())).cloned().collect()
 }
 
-/// Of `A OR B` one must be allowed, of `A AND B` both; AND binds more tightly, and `/` is an old way to write OR.
+/// Of `A OR B` one must be allowed, of `A AND B` both; AND binds more tightly, and `/` is an old
+/// way to write OR.
 fn is_allowed(license: &str, allowed: &[String]) -> bool {
     let license = license.replace('/', " OR ");
     match license.trim() {

@@ -137,7 +137,8 @@ fn an_image_is_labelled_with_the_platform_that_was_asked_for() {
         .map(|one| one["platform"]["architecture"].as_str().unwrap())
         .collect();
     assert_eq!(names, ["amd64", "arm64"]);
-    // The image of another platform alone keeps its own label where none was asked for, with a warning.
+    // The image of another platform alone keeps its own label where none was asked for, with a
+    // warning.
     space.write("context/f", "f");
     space
         .build("FROM scratch\nCOPY f /\n", ["-q", "--platform", "linux/riscv64", "-t", "other"])

@@ -1,5 +1,6 @@
-//! What a key is made of, and what not: each ingredient that a user can change is changed, under each strategy, and everything
-//! that is none is changed, too. Keys are read from `dbuild plan`, which makes them as a build does.
+//! What a key is made of, and what not: each ingredient that a user can change is changed, under
+//! each strategy, and everything that is none is changed, too. Keys are read from `dbuild plan`,
+//! which makes them as a build does.
 //!
 //! (`crates/cache/src/tests/ingredients.rs` does it field by field.)
 
@@ -212,7 +213,8 @@ fn what_is_no_ingredient() {
     assert_counts_not(&copy, &keys(&space, COPY, &[]), "a file that is not copied");
 }
 
-/// Another directory, store, home, language, time zone and name of the machine, and files with other inodes and times.
+/// Another directory, store, home, language, time zone and name of the machine, and files with
+/// other inodes and times.
 #[test]
 fn the_machine_and_the_place_are_no_ingredients() {
     let (here, there) = (space(), space());
@@ -232,7 +234,8 @@ fn the_machine_and_the_place_are_no_ingredients() {
     }
 }
 
-/// As fast as it can be done: within one tick of the file system's clock a file that is written twice has one ctime.
+/// As fast as it can be done: within one tick of the file system's clock a file that is written
+/// twice has one ctime.
 #[test]
 fn a_file_that_keeps_its_size_and_time_is_noticed_however_fast_it_changes() {
     let space = space();

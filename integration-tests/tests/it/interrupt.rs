@@ -1,4 +1,5 @@
-//! A build that is interrupted ends as a whole, leaves nothing behind and loses nothing that was done.
+//! A build that is interrupted ends as a whole, leaves nothing behind and loses nothing that was
+//! done.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -9,7 +10,8 @@ use dbuild_digest::BlobDigest;
 use dbuild_integration_tests::{Background, TestSpace, WebFile, WebServer};
 use rustix::process::Signal;
 
-/// Two steps: one that is done, one that never ends. The marker is a word of the endless one's command line.
+/// Two steps: one that is done, one that never ends. The marker is a word of the endless one's
+/// command line.
 fn dockerfile(marker: &str) -> String {
     format!(
         "FROM busybox\nRUN cat /proc/sys/kernel/random/uuid > /id\n\
@@ -74,7 +76,8 @@ fn a_signal_ends_the_whole_build() {
     }
 }
 
-/// Sends half of a body of this size to whoever asks, says so, and then nothing more. Gives where it listens.
+/// Sends half of a body of this size to whoever asks, says so, and then nothing more. Gives where
+/// it listens.
 fn half_a_body(size: usize, hangs: mpsc::Sender<()>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();

@@ -64,7 +64,8 @@ fn a_history_is_carried_out_once_and_not_again() {
         let row = rows.iter().find(|row| row["strategy"] == strategy && row["policy"] == "unlimited");
         row.unwrap()["misses"].as_u64().unwrap()
     };
-    // Each of two states: COPY a and RUN. `linear` does the rest twice, too; what it would copy is the same.
+    // Each of two states: COPY a and RUN. `linear` does the rest twice, too; what it would copy is
+    // the same.
     assert_eq!((misses("linear"), misses("content"), misses("output")), (8, 6, 6));
     let stored = first["rows"].as_array().unwrap().last().unwrap()["stored"].as_u64().unwrap();
     assert!((15_000..16_000).contains(&stored), "/z three times, and a few bytes: {stored}");

@@ -1,8 +1,10 @@
-//! The lessons: each command of the text is run in the lesson's project, and prints what the text says.
+//! The lessons: each command of the text is run in the lesson's project, and prints what the text
+//! says.
 //!
-//! A block that begins with ```` ```console ```` holds commands (after `$ `) and what they print, both outputs together.
-//! A line `…` stands for any lines. ```` ```console any order ```` is for steps that run side by side: each line
-//! of the text is there, wherever. Times and digests are compared by their form only, sizes within a fifth.
+//! A block that begins with ```` ```console ```` holds commands (after `$
+//! `) and what they print, both outputs together. A line `…` stands for any lines. ```` ```console
+//! any order ```` is for steps that run side by side: each line of the text is there, wherever.
+//! Times and digests are compared by their form only, sizes within a fifth.
 
 use dbuild_integration_tests::{Bases, Outcome, TestSpace, workspace};
 
@@ -66,7 +68,8 @@ impl Example {
     }
 }
 
-/// Whether two lines say the same. Runs of spaces do not count, since columns are as wide as their contents.
+/// Whether two lines say the same. Runs of spaces do not count, since columns are as wide as their
+/// contents.
 fn same(expected: &str, line: &str) -> bool {
     let (expected, line): (Vec<&str>, Vec<&str>) =
         (expected.split_whitespace().collect(), line.split_whitespace().collect());

@@ -11,7 +11,8 @@ use tempfile::TempDir;
 /// Fewer do not stand out from what varies between two builds.
 const FILES: u64 = 20_000;
 
-/// The peak of a build's resident memory in bytes. It only grows, so what it is at the last event is as good as at the end.
+/// The peak of a build's resident memory in bytes. It only grows, so what it is at the last event
+/// is as good as at the end.
 fn peak(space: &TestSpace, context: &Path) -> u64 {
     let dockerfile = space.path("Dockerfile");
     let output = format!("type=oci,dest={}", space.path("image.tar").display());

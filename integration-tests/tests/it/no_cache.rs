@@ -1,10 +1,12 @@
-//! What `--no-cache` and its like do: the table of `docs/concepts/cache-key.md`, tried with the program.
+//! What `--no-cache` and its like do: the table of `docs/concepts/cache-key.md`, tried with the
+//! program.
 
 use std::collections::BTreeMap;
 
 use dbuild_integration_tests::{Outcome, TestSpace, workspace};
 
-/// A stage `a` whose RUN gives something else each time, two steps that need it, and a stage that does not.
+/// A stage `a` whose RUN gives something else each time, two steps that need it, and a stage that
+/// does not.
 const DOCKERFILE: &str = "\
 FROM busybox AS a
 RUN --mount=type=cache,target=/c echo x >> /c/f; wc -l < /c/f > /count; cat /proc/sys/kernel/random/uuid > /given
@@ -38,7 +40,8 @@ fn did(outcome: &Outcome) -> BTreeMap<&'static str, bool> {
     steps.into_iter().map(|(name, text)| (name, !is_cached(text))).collect()
 }
 
-/// The rows of the table: the flags, and for each strategy what runs, and whether the cache mount begins anew.
+/// The rows of the table: the flags, and for each strategy what runs, and whether the cache mount
+/// begins anew.
 fn rows() -> Vec<(String, Vec<String>, bool)> {
     let text = std::fs::read_to_string(workspace().join("docs/concepts/cache-key.md")).unwrap();
     let (_, section) = text.split_once("## What the flags do\n").expect("the section is there");

@@ -21,7 +21,8 @@ fn places(space: &TestSpace) {
     symlink("made", dir.join("dangling")).unwrap();
     symlink("/proc/self/fd/1", dir.join("stdout")).unwrap();
     mkfifoat(CWD, dir.join("fifo"), Mode::from_raw_mode(0o600)).unwrap();
-    // Like /dev/null, and not everybody's: a test that fails must not take that away from the machine.
+    // Like /dev/null, and not everybody's: a test that fails must not take that away from the
+    // machine.
     let mode = Mode::from_raw_mode(0o666);
     if mknodat(CWD, dir.join("null"), FileType::CharacterDevice, mode, rustix::fs::makedev(1, 3)).is_err() {
         symlink("/dev/null", dir.join("null")).unwrap();

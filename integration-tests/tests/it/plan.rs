@@ -34,8 +34,8 @@ pub(crate) fn carried_out(build: &Outcome) -> BTreeMap<u64, bool> {
     done
 }
 
-/// HIT was cached, MISS was carried out, UNKNOWN was one of both. Steps of one key are one: which of them did the work is
-/// a matter of who came first.
+/// HIT was cached, MISS was carried out, UNKNOWN was one of both. Steps of one key are one: which
+/// of them did the work is a matter of who came first.
 #[track_caller]
 pub(crate) fn assert_holds(plan: &Value, done: &BTreeMap<u64, bool>, what: &str) {
     let mut by_key: BTreeMap<&str, Vec<&Value>> = BTreeMap::new();

@@ -1,9 +1,10 @@
-//! What a plan says is what the build then does, and what it takes from the cache is right: over generated Dockerfiles with
-//! RUN, and edits of them, for each strategy, through the program.
+//! What a plan says is what the build then does, and what it takes from the cache is right: over
+//! generated Dockerfiles with RUN, and edits of them, for each strategy, through the program.
 //!
-//! The commands are of the kinds that matter to a cache: some give another tree when a file changes, some give the same one
-//! after all (the cut-off is early there), some give nothing. None depends on a clock, so a build that took a wrong result from its cache
-//! gives another image than one under another strategy.
+//! The commands are of the kinds that matter to a cache: some give another tree when a file
+//! changes, some give the same one after all (the cut-off is early there), some give nothing. None
+//! depends on a clock, so a build that took a wrong result from its cache gives another image than
+//! one under another strategy.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,5 @@
-//! The report in a browser: it opens by itself, its parts follow each other, and its figures are the journal's.
+//! The report in a browser: it opens by itself, its parts follow each other, and its figures are
+//! the journal's.
 
 use std::path::PathBuf;
 
@@ -15,8 +16,9 @@ FROM scratch
 COPY --from=maker /work/small /small
 ";
 
-/// The time until the page has done what it was asked for and has laid itself out again, in milliseconds: the middle of
-/// several tries. Painting is not in it, for it waits for whatever else this machine does.
+/// The time until the page has done what it was asked for and has laid itself out again, in
+/// milliseconds: the middle of several tries. Painting is not in it, for it waits for whatever else
+/// this machine does.
 const TIMED: &str = "
     const done = arguments[0];
     const timed = (act) => {
@@ -86,8 +88,8 @@ fn the_report_opens_and_its_parts_follow_each_other() {
     at_rest(&page, &report);
 }
 
-/// Milliseconds as the page shows less than ten seconds. A browser rounds what lies in the middle up, and Rust to the even digit: of
-/// thousandths only odd eighths lie there exactly.
+/// Milliseconds as the page shows less than ten seconds. A browser rounds what lies in the middle
+/// up, and Rust to the even digit: of thousandths only odd eighths lie there exactly.
 fn shown(ms: u64) -> String {
     let up = if ms % 250 == 125 { 0.001 } else { 0.0 };
     format!("{:.2} s", ms as f64 / 1000.0 + up)
@@ -192,7 +194,8 @@ fn a_failed_build_with_hostile_words_is_told_and_harmless() {
     at_rest(&page, &report);
 }
 
-/// Steps with the mouse, the slider and the search through a page, and asserts that each answers within 200 ms.
+/// Steps with the mouse, the slider and the search through a page, and asserts that each answers
+/// within 200 ms.
 fn answers_at_once(page: &Page, word: &str) -> Value {
     let took = page.eval_async(&format!(
         "{TIMED}

@@ -1,6 +1,7 @@
 //! The same builds as an ordinary user, with and without sub-ids.
 //!
-//! Whoever runs the tests is root; the user exists only in files that are mounted over `/etc` for one command.
+//! Whoever runs the tests is root; the user exists only in files that are mounted over `/etc` for
+//! one command.
 
 use std::os::unix::fs::MetadataExt;
 use std::process::Command;

@@ -172,7 +172,8 @@ fn where_a_command_could_not_be_started() {
     let outcome = shell().stderr_has(&["RUN [\"/no/such\"]"]);
     assert!(!outcome.stderr.contains("in the later ones"), "{}", outcome.stderr);
     assert_eq!(outcome.stdout, "/work\n");
-    // What failed otherwise leaves no place to look at, and the one of an earlier build is called so.
+    // What failed otherwise leaves no place to look at, and the one of an earlier build is called
+    // so.
     space.build("FROM busybox\nCOPY gone /\n", [""; 0]).run().expect_code(1);
     shell().stderr_has(&["of the build ", "in the later ones no command failed"]);
 }
@@ -222,7 +223,8 @@ fn in_a_step_of_a_build_that_was() {
     assert_eq!(shell(&[":8"]).expect_ok().stdout, "c 5 /work 7\none\ntwo\n");
     assert_eq!(shell(&["[app 1/3]"]).expect_ok().stdout, "c 5 /work 7\none\ntwo\none\n");
     assert_eq!(shell(&["RUN echo two"]).expect_ok().stdout, "c 5 /work 7\none\ntwo\n");
-    // A stage is what its image would be: build arguments are not in that. Flags may stand after it.
+    // A stage is what its image would be: build arguments are not in that. Flags may stand after
+    // it.
     assert_eq!(shell(&["builder"]).expect_ok().stdout, "c /work 7\none\ntwo\n");
     let history = space.dbuild(["history", "--json"]).run().expect_ok();
     let history: serde_json::Value = serde_json::from_str(&history.stdout).unwrap();

@@ -1,4 +1,5 @@
-//! What comes from elsewhere and is not what it says, or does not come: layers that lie, mirrors that are down.
+//! What comes from elsewhere and is not what it says, or does not come: layers that lie, mirrors
+//! that are down.
 
 use std::net::TcpListener;
 use std::path::Path;

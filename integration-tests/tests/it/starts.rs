@@ -1,8 +1,9 @@
 //! The verdict of `dbuild check IMAGE` beside what the image does when it is run.
 //!
-//! The bar: no image that starts is said not to start. What is missed is listed, so that it can only become less. The images are
-//! those of `fixtures/starts` (small ones, made to mislead), of the tutorials, the lessons and the conformance cases. A run
-//! takes a part of them by their position; `DBUILD_STARTS=all` takes all.
+//! The bar: no image that starts is said not to start. What is missed is listed, so that it can
+//! only become less. The images are those of `fixtures/starts` (small ones, made to mislead), of
+//! the tutorials, the lessons and the conformance cases. A run takes a part of them by their
+//! position; `DBUILD_STARTS=all` takes all.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -315,7 +316,8 @@ fn images_of_the_tutorials_and_lessons() {
     judge_all(&space, images, 3);
 }
 
-/// Debian's interpreter at another place than it was built for: what was said wrongly of four tutorials.
+/// Debian's interpreter at another place than it was built for: what was said wrongly of four
+/// tutorials.
 #[test]
 fn a_debian_interpreter_finds_its_library_from_anywhere() {
     let space = TestSpace::with_bases(Bases::All);

@@ -4,7 +4,8 @@ use std::process::Command;
 
 use dbuild_integration_tests::{Outcome, TestSpace, run};
 
-/// Runs a script in a mount namespace of its own after `mount` has put a file system on `disk`, below which the store is.
+/// Runs a script in a mount namespace of its own after `mount` has put a file system on `disk`,
+/// below which the store is.
 #[track_caller]
 fn on_disk(space: &TestSpace, mount: &str, script: &str) -> Outcome {
     std::fs::create_dir(space.path("disk")).unwrap();

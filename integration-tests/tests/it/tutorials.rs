@@ -11,7 +11,8 @@ fn space() -> TestSpace {
     TestSpace::with_bases(Bases::All)
 }
 
-/// Builds `fixtures/tutorials/FOLDER/Dockerfile[.VARIANT]` under the name of the variant, or `multi`.
+/// Builds `fixtures/tutorials/FOLDER/Dockerfile[.VARIANT]` under the name of the variant, or
+/// `multi`.
 #[track_caller]
 fn build(space: &TestSpace, folder: &str, variant: Option<&str>) -> Outcome {
     let context = workspace().join("fixtures/tutorials").join(folder);
@@ -30,7 +31,8 @@ fn check(space: &TestSpace, image: &str) -> String {
     space.dbuild(["check", image]).run().expect_code(1).stdout
 }
 
-/// The multi-stage image is the smaller one, and brings no compiler, no package cache and nothing of `builder_only`.
+/// The multi-stage image is the smaller one, and brings no compiler, no package cache and nothing
+/// of `builder_only`.
 #[track_caller]
 fn assert_lean(space: &TestSpace, builder_only: &[&str]) -> Unpacked {
     let multi = Unpacked::new(space, "multi");
@@ -167,7 +169,8 @@ fn flask() {
     let multi = assert_lean(&space, &["/install", "/usr/local/bin/pip", "/usr/bin/apt-get"]);
     assert_eq!(multi.config["config"]["ExposedPorts"], serde_json::json!({"5000/tcp": {}}));
 
-    // The lesson: a module that was compiled for glibc is not there for a python that was built for musl.
+    // The lesson: a module that was compiled for glibc is not there for a python that was built for
+    // musl.
     build(&space, "flask", Some("ujson"))
         .stderr_has(&["will not start: /app/app_ujson.py imports ujson, which is compiled for glibc ("]);
     assert!(

@@ -1,4 +1,5 @@
-//! The worked example of `docs/concepts/cache-key.md` is what is compiled here, and does what the document says.
+//! The worked example of `docs/concepts/cache-key.md` is what is compiled here, and does what the
+//! document says.
 
 use dbuild_plan::{StepId, StepKind};
 

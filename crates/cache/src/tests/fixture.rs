@@ -166,7 +166,8 @@ pub(super) fn key(
     key_of(strategy(name).unwrap(), step, inputs)
 }
 
-/// Asserts that each change of a step makes another key under every strategy, and that no two changes make the same.
+/// Asserts that each change of a step makes another key under every strategy, and that no two
+/// changes make the same.
 pub(super) fn assert_each_counts<T: Clone>(base: &T, kind: impl Fn(T) -> StepKind, changes: &[Change<T>]) {
     for strategy in strategies() {
         let of = |value: T| key_of(*strategy, &step(kind(value)), &answers()).unwrap().0;

@@ -107,7 +107,8 @@ fn paths_do_not_slide_between_sources() {
 
 #[test]
 fn the_sources_that_changed_are_found_in_the_ingredients() {
-    // A RUN's mounts are keyed by target, whatever their order: the cache (2), the context (1), the stage (0).
+    // A RUN's mounts are keyed by target, whatever their order: the cache (2), the context (1), the
+    // stage (0).
     let kind = step(StepKind::Run(run()));
     let changed = |name: &str, change: &dyn Fn(&mut Answers)| {
         let mut inputs = answers();

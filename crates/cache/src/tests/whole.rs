@@ -6,7 +6,8 @@ use super::{add_output, add_selected, needs_parent, sources};
 use crate::words::words;
 use crate::{IngredientKind, Inputs, Sink, Strategy, UnknownInput};
 
-/// A step is its own words, its parent by its output, and every stage that it takes from as a whole.
+/// A step is its own words, its parent by its output, and every stage that it takes from as a
+/// whole.
 #[derive(Debug)]
 pub(crate) struct WholeStrategy;
 

@@ -228,7 +228,8 @@ impl Build<'_> {
         let building = async {
             let (built, exported) = loop {
                 let built = attempts.run().await?;
-                // What the steps gave is synced while the outputs are written, and the rest at the end.
+                // What the steps gave is synced while the outputs are written, and the rest at the
+                // end.
                 let store = self.session.store.clone();
                 let syncing = tokio::task::spawn_blocking(move || store.make_durable());
                 let Self { session, flags, .. } = self;

@@ -15,7 +15,8 @@ use crate::error::Error;
 use crate::past_build::read_build;
 use crate::{pipes, progress};
 
-/// Keeps the store within its limits, now that everything about the build has been said. No error of a build that is done.
+/// Keeps the store within its limits, now that everything about the build has been said. No error
+/// of a build that is done.
 pub(super) fn collect(store: &Store, limits: &AfterBuildLimits, flags: &BuildArgs) {
     let quiet = flags.quiet || matches!(flags.progress, ProgressMode::Quiet | ProgressMode::Rawjson);
     match store.collect_after_build(limits) {

@@ -1,4 +1,5 @@
-//! `docs/reference/events.md` is compared with the events: each event, each member, each example. And what earlier versions wrote is read.
+//! `docs/reference/events.md` is compared with the events: each event, each member, each example.
+//! And what earlier versions wrote is read.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -169,7 +170,8 @@ fn fields(source: &str) -> BTreeMap<String, BTreeSet<String>> {
     found
 }
 
-/// A member that an example leaves out would not be missed by reading the page alone: the code says which there are.
+/// A member that an example leaves out would not be missed by reading the page alone: the code says
+/// which there are.
 #[test]
 fn the_page_has_every_member_of_the_code() {
     let told: BTreeMap<String, BTreeSet<String>> =
@@ -195,7 +197,8 @@ fn the_page_has_every_member_of_the_code() {
 /// Events that no version wrote, though earlier ones had them: they are passed over.
 const GONE: [&str; 1] = ["step_skipped"];
 
-/// Each line of a fixture that an earlier dbuild wrote is understood, and written again with all that it had.
+/// Each line of a fixture that an earlier dbuild wrote is understood, and written again with all
+/// that it had.
 #[test]
 fn what_earlier_versions_wrote_is_read() {
     let lines = include_str!("../../../../fixtures/events/0.1.0.jsonl").lines();

@@ -1,4 +1,5 @@
-//! Policies, Belady's rule and the bound, against histories whose optimum is known: worked out by hand, or by trying all.
+//! Policies, Belady's rule and the bound, against histories whose optimum is known: worked out by
+//! hand, or by trying all.
 
 use dbuild_cache::{policies, policy};
 use proptest::prelude::*;
@@ -40,8 +41,9 @@ fn optimum(trace: &Trace, size: u64, commit: usize, kept: u32) -> u64 {
 
 #[test]
 fn of_equal_results_beladys_rule_is_the_optimum() {
-    // Three results of one size and cost, room for two: 0 1 2 0 1 2 0. The rule keeps 0 and 1 after 2 came (saves 0, 1), then 0
-    // is kept and 1 goes for 2... by hand: hits at the second 0, the second 1, and the third 0.
+    // Three results of one size and cost, room for two: 0 1 2 0 1 2 0. The rule keeps 0 and 1 after
+    // 2 came (saves 0, 1), then 0 is kept and 1 goes for 2... by hand: hits at the second 0, the
+    // second 1, and the third 0.
     let trace = trace(&[&[0], &[1], &[2], &[0], &[1], &[2], &[0]], &[1, 1, 1], &[10, 10, 10]);
     let belady = replay(&trace, Keeper::Foresight, Some(2));
     assert_eq!((belady.hits, saved(&trace, belady)), (3, 30));
@@ -53,7 +55,8 @@ fn of_equal_results_beladys_rule_is_the_optimum() {
 
 #[test]
 fn of_unequal_results_it_is_not() {
-    // A cheap one is needed soon, a dear one later, and there is room for one: the rule keeps the cheap one.
+    // A cheap one is needed soon, a dear one later, and there is room for one: the rule keeps the
+    // cheap one.
     let trace = trace(&[&[0, 1], &[0], &[1]], &[1, 1], &[1, 100]);
     let belady = replay(&trace, Keeper::Foresight, Some(1));
     assert_eq!(saved(&trace, belady), 1);
@@ -77,7 +80,8 @@ fn a_result_that_two_keys_lead_to_is_kept_once() {
 
 #[test]
 fn what_a_commit_uses_is_kept_until_it_is_built() {
-    // Both are larger than the cache together; each is found within its commit, and one of them goes after it.
+    // Both are larger than the cache together; each is found within its commit, and one of them
+    // goes after it.
     let trace = trace(&[&[0, 1], &[0, 1]], &[6, 6], &[1, 1]);
     let lru = replay(&trace, Keeper::By(policy("lru").unwrap()), Some(6));
     assert_eq!((lru.hits, lru.misses, lru.again, lru.stored, lru.peak, lru.evictions), (1, 3, 1, 6, 6, 2));

@@ -1,7 +1,9 @@
-//! The default of `cache prune` and of the collection after a build, found by a rule on all histories of `fixtures/lab`.
+//! The default of `cache prune` and of the collection after a build, found by a rule on all
+//! histories of `fixtures/lab`.
 //!
-//! The rule: for each history and each usual size, under `output`, the time that a policy rebuilds by the time of the bound. Of these
-//! ratios the geometric mean, so that each history and each size weighs the same. The policy with the least is the default.
+//! The rule: for each history and each usual size, under `output`, the time that a policy rebuilds
+//! by the time of the bound. Of these ratios the geometric mean, so that each history and each size
+//! weighs the same. The policy with the least is the default.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

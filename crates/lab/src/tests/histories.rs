@@ -83,7 +83,8 @@ fn reverts() {
         }
         assert_eq!((of("gdsf", 60), of("gdsf", 100)), ((11, 350.0), (11, 350.0)));
         assert_eq!((of(BELADY, 60), of(BELADY, 100)), ((11, 350.0), (13, 330.0)));
-        // Half a release may be kept here, so what can be reached is a little more: 342 s and 328 s are the relaxation's optimum.
+        // Half a release may be kept here, so what can be reached is a little more: 342 s and 328 s
+        // are the relaxation's optimum.
         assert!((341.5..=342.0).contains(&of(BOUND, 60).1), "{:?}", of(BOUND, 60));
         assert!((327.5..=328.0).contains(&of(BOUND, 100).1), "{:?}", of(BOUND, 100));
     }
@@ -143,7 +144,8 @@ fn a_long_history_is_replayed() {
     let options = crate::Options { to: "HEAD~900".to_owned(), ..options(&[]) };
     let replay = simulate(&repository, &options, &costs("node")).unwrap();
     assert_eq!(replay.replayed().count(), 100);
-    // Of a hundred commits four change package.json (3 of them after the first), nine of the others only README.md.
+    // Of a hundred commits four change package.json (3 of them after the first), nine of the others
+    // only README.md.
     let misses = |strategy: &str| replay.row(strategy, "", None).unwrap().misses;
     assert!(misses("output") < misses("linear"), "{replay}");
 }

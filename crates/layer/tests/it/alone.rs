@@ -1,8 +1,10 @@
-//! Property: what a source selects from a context does not depend on which other sources a build has. Alone, beside others,
-//! and in the index of the whole context it selects the same or fails the same, and a COPY of it gives the same layer.
+//! Property: what a source selects from a context does not depend on which other sources a build
+//! has. Alone, beside others, and in the index of the whole context it selects the same or fails
+//! the same, and a COPY of it gives the same layer.
 //!
-//! Contexts and sources are generated: links of every form, ignore files, wildcards, `--exclude`, `--parents`, mounts.
-//! `DBUILD_PROPERTY_SECONDS` says how long to go on, `DBUILD_PROPERTY_SEED` where to begin; a failure names its seed.
+//! Contexts and sources are generated: links of every form, ignore files, wildcards, `--exclude`,
+//! `--parents`, mounts. `DBUILD_PROPERTY_SECONDS` says how long to go on, `DBUILD_PROPERTY_SEED`
+//! where to begin; a failure names its seed.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -180,7 +182,8 @@ fn walked(dir: &Path, ignore: &Ignore, sources: Option<&[&String]>) -> Stack {
     Stack::new(vec![StackLayer { tree: tree.into(), files: LayerFiles::Live(dir.to_owned()) }])
 }
 
-/// All that a source selects, or why it does not; what it may be called instead is a matter of the message.
+/// All that a source selects, or why it does not; what it may be called instead is a matter of the
+/// message.
 fn selected(context: &Stack, source: &(String, SelectOptions), out: Option<&Path>) -> Vec<String> {
     let selection = match select(context, &source.0, &source.1) {
         Ok(selection) => selection,

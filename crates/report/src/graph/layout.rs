@@ -1,7 +1,8 @@
 //! Where the boxes stand: a lane for each stage, a column for each step on the longest path to it.
 //!
-//! A step stands right of everything that it needs. The steps of one stage form a chain, so a lane has one row; what
-//! belongs to no stage alone stands in a lane of its own, with as many rows as it needs.
+//! A step stands right of everything that it needs. The steps of one stage form a chain, so a lane
+//! has one row; what belongs to no stage alone stands in a lane of its own, with as many rows as it
+//! needs.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -87,7 +88,8 @@ impl<'a> Layout<'a> {
     }
 }
 
-/// The length of the longest path to each step. Inputs come before their users, as the plan numbers them; others count as not there.
+/// The length of the longest path to each step. Inputs come before their users, as the plan numbers
+/// them; others count as not there.
 fn depths(build: &Build) -> HashMap<u32, usize> {
     let mut depths = HashMap::new();
     for step in &build.steps {

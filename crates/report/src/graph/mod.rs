@@ -1,4 +1,5 @@
-//! The graph of a build: laid out in lanes, and drawn as text, DOT, Mermaid and SVG. No external program is asked.
+//! The graph of a build: laid out in lanes, and drawn as text, DOT, Mermaid and SVG. No external
+//! program is asked.
 
 mod dot;
 mod layout;
@@ -23,7 +24,8 @@ pub(crate) fn columns_of(build: &Build) -> usize {
     layout::Layout::of(build).columns
 }
 
-/// What is said of a step beside its instruction: how it ended, its time, its size. Nothing of a step that only was planned.
+/// What is said of a step beside its instruction: how it ended, its time, its size. Nothing of a
+/// step that only was planned.
 pub(crate) fn note(step: &Step) -> String {
     let time = Seconds(Duration::from_millis(step.duration_ms));
     let size = if step.layer_bytes > 0 { format!(", {}", Bytes(step.layer_bytes)) } else { String::new() };

@@ -1,9 +1,9 @@
-//! The graph for a terminal: a line for each step, stage by stage, and rails on the left from each step to those that
-//! take from it.
+//! The graph for a terminal: a line for each step, stage by stage, and rails on the left from each
+//! step to those that take from it.
 //!
-//! Within a stage a step stands on the line above it, so that needs no rail. A rail is a column: it begins beside its
-//! source (`┌──`), passes lines, and points at each user (`├─▶`, `└─▶`). Where there are more rails than fit, the rest
-//! is written out (`from #3`).
+//! Within a stage a step stands on the line above it, so that needs no rail. A rail is a column: it
+//! begins beside its source (`┌──`), passes lines, and points at each user (`├─▶`, `└─▶`). Where
+//! there are more rails than fit, the rest is written out (`from #3`).
 
 use std::collections::BTreeMap;
 
@@ -40,7 +40,8 @@ pub fn text(build: &Build, width: usize) -> String {
     out
 }
 
-/// A text at the left edge and one at the right; where both do not fit, the left one is cut, and then the right one is left out.
+/// A text at the left edge and one at the right; where both do not fit, the left one is cut, and
+/// then the right one is left out.
 fn row(left: &str, right: &str, room: usize) -> String {
     if right.is_empty() || columns(right) + 12 > room {
         return fit(left, room);
@@ -143,7 +144,8 @@ impl Rails {
         Self { rails: placed, columns, written }
     }
 
-    /// What stands before a line: two characters for each column, the innermost at the right, and an arrow.
+    /// What stands before a line: two characters for each column, the innermost at the right, and
+    /// an arrow.
     fn line(&self, number: usize) -> String {
         let mut cells = vec![(' ', ' '); self.columns];
         let mut arrow = "  ";

@@ -59,7 +59,8 @@ impl PageData {
     }
 }
 
-/// Shortens the logs of a build to what a page can hold. Gives, by step, after which line how many are left out.
+/// Shortens the logs of a build to what a page can hold. Gives, by step, after which line how many
+/// are left out.
 fn shorten(build: &mut Build) -> BTreeMap<u32, (usize, usize)> {
     let share = (ALL_LOG / build.steps.len().max(1)).clamp(40, LOG.0 + LOG.1);
     let head = LOG.0.min(share / 2);

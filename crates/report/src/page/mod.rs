@@ -1,8 +1,9 @@
 //! The report: one HTML file that needs nothing else.
 //!
-//! The page is a template with the graph drawn in, the build as JSON in a data block, and a script that shows it. Nothing
-//! in it is asked of a network, and the content security policy forbids it: only the page's own style and script, named by
-//! their hashes, may run. So no text of a build can do anything but be read, whatever it contains; it is escaped all the same.
+//! The page is a template with the graph drawn in, the build as JSON in a data block, and a script
+//! that shows it. Nothing in it is asked of a network, and the content security policy forbids it:
+//! only the page's own style and script, named by their hashes, may run. So no text of a build can
+//! do anything but be read, whatever it contains; it is escaped all the same.
 
 mod data;
 mod rows;
@@ -23,7 +24,8 @@ const COLORS: &str = include_str!("../html/colors.css");
 const CSS: &str = include_str!("../html/page.css");
 /// Boxes that a browser draws at once without effort.
 const LARGE: usize = 400;
-/// A drawing with more columns of boxes cannot be read on paper, where it is as wide as the page at most.
+/// A drawing with more columns of boxes cannot be read on paper, where it is as wide as the page at
+/// most.
 const PAPER: usize = 5;
 /// The characters that a line of paper has.
 const PAPER_LINE: usize = 108;
@@ -93,7 +95,8 @@ fn assemble(template: &str, parts: &Parts<'_>, data: &impl Serialize) -> String 
     );
     let mut out = String::new();
     let mut rest = template;
-    // Each slot is filled once, and what was filled in is not looked at again: a Dockerfile may hold the name of a slot.
+    // Each slot is filled once, and what was filled in is not looked at again: a Dockerfile may
+    // hold the name of a slot.
     while let Some((before, (name, after))) =
         rest.split_once("{{").and_then(|(before, after)| Some((before, after.split_once("}}")?)))
     {

@@ -1,7 +1,8 @@
 //! What a step changed, short enough for a page.
 //!
-//! A step can change a hundred thousand paths. Then the page has them down to the depth at which they are few enough, with
-//! one row for all that is below each directory, and the largest files by name in any case. No byte is lost from the sums.
+//! A step can change a hundred thousand paths. Then the page has them down to the depth at which
+//! they are few enough, with one row for all that is below each directory, and the largest files by
+//! name in any case. No byte is lost from the sums.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -25,7 +26,8 @@ pub(crate) struct Rows {
     pub(crate) summed: bool,
 }
 
-/// A path: `path, operation, kind, mode, uid, gid, size, before, shipped, count`. A list, for there are many.
+/// A path: `path, operation, kind, mode, uid, gid, size, before, shipped, count`. A list, for there
+/// are many.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Row(
     pub(crate) String,

@@ -71,7 +71,8 @@ pub(crate) fn events() -> Vec<Stamped> {
 /// A step for a journal made by hand: its words, its inputs, when it began and ended.
 pub(crate) type Made<'a> = (&'a str, &'a [u32], u64, u64);
 
-/// The journal of a build of one stage that consists of these RUN steps; all of them have different keys.
+/// The journal of a build of one stage that consists of these RUN steps; all of them have different
+/// keys.
 pub(crate) fn journal(steps: &[Made<'_>]) -> Vec<Stamped> {
     let info = |(id, (text, inputs, _, _)): (usize, &Made<'_>)| StepInfo {
         id: id as u32,

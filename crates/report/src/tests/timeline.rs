@@ -65,7 +65,8 @@ fn a_step_that_another_did_waits_for_it() {
     assert!(build.steps.iter().all(|step| step.critical));
 }
 
-/// The journal of `FROM`, `WORKDIR`, `RUN` on each other, of which the image is told at these moments.
+/// The journal of `FROM`, `WORKDIR`, `RUN` on each other, of which the image is told at these
+/// moments.
 fn on_an_image(image: &[(u64, dbuild_events::Event)]) -> Build {
     let mut events = journal(&[("FROM", &[], 0, 0), ("WORKDIR", &[0], 10, 20), ("RUN", &[1], 120, 900)]);
     if let dbuild_events::Event::BuildStarted { steps, .. } = &mut events[0].event {
@@ -104,7 +105,8 @@ fn an_image_comes_before_its_users_whenever_it_is_told_of() {
     assert!(build.steps.iter().all(|step| step.critical));
 }
 
-/// A build as the scheduler runs it, with so many places: each step is its inputs (numbers below its own) and its length.
+/// A build as the scheduler runs it, with so many places: each step is its inputs (numbers below
+/// its own) and its length.
 fn run(steps: &[(Vec<u32>, u64)], places: usize) -> Vec<(u64, u64)> {
     let mut times: Vec<Option<(u64, u64)>> = vec![None; steps.len()];
     let mut now = 0;
@@ -148,7 +150,8 @@ fn plans() -> impl Strategy<Value = Vec<(Vec<u32>, u64)>> {
 }
 
 proptest! {
-    /// From the beginning to the end of the build, whatever the number of slots, some step of the critical path runs.
+    /// From the beginning to the end of the build, whatever the number of slots, some step of the
+    /// critical path runs.
     #[test]
     fn the_critical_path_has_no_gap(steps in plans(), slots in 1usize..4) {
         let times = run(&steps, slots);
@@ -161,7 +164,8 @@ proptest! {
         prop_assert_eq!(way.last().map(|(_, end)| *end), times.iter().map(|(_, end)| *end).max());
     }
 
-    /// With a slot for each step, a step beside the critical path could have taken no time, and the build as long as before.
+    /// With a slot for each step, a step beside the critical path could have taken no time, and the
+    /// build as long as before.
     #[test]
     fn what_is_beside_the_critical_path_does_not_matter(steps in plans()) {
         let length = |steps: &[(Vec<u32>, u64)]| run(steps, usize::MAX).iter().map(|(_, end)| *end).max();

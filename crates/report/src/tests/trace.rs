@@ -9,7 +9,8 @@ use super::{Trace, TraceContext, span_id};
 
 const BEGAN: u64 = 1_700_000_000_000;
 
-/// A build with a cached step, one that ran for another build argument, one that failed, and one that never began.
+/// A build with a cached step, one that ran for another build argument, one that failed, and one
+/// that never began.
 fn events() -> Vec<Stamped> {
     let stage = StageInfo { name: "app".to_owned(), reached: true, ..StageInfo::default() };
     let step = |id, text: &str, kind: &str, inputs: &[u32]| StepInfo {

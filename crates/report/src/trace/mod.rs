@@ -1,10 +1,12 @@
-//! A build as a trace of OpenTelemetry: one span for the build, one for each step, links for what needs what.
+//! A build as a trace of OpenTelemetry: one span for the build, one for each step, links for what
+//! needs what.
 //!
-//! What is in a span are names, times, sizes and counts. Not in it are the values of build arguments, variables and secrets,
-//! what commands wrote, and paths of changed files: instructions are shown as the Dockerfile has them, and a reason is the name
-//! of what differs.
+//! What is in a span are names, times, sizes and counts. Not in it are the values of build
+//! arguments, variables and secrets, what commands wrote, and paths of changed files: instructions
+//! are shown as the Dockerfile has them, and a reason is the name of what differs.
 //!
-//! The encodings are those of OTLP over HTTP (opentelemetry-proto 1.x): [`Trace::protobuf`] and [`Trace::json`].
+//! The encodings are those of OTLP over HTTP (opentelemetry-proto 1.x): [`Trace::protobuf`] and
+//! [`Trace::json`].
 
 mod json;
 mod protobuf;
@@ -202,8 +204,8 @@ fn attributes(build: &Build, step: &Step) -> Vec<Attribute> {
     found
 }
 
-/// The instruction as the Dockerfile has it. Images and files of servers are named in a plan by what build arguments made of
-/// their words.
+/// The instruction as the Dockerfile has it. Images and files of servers are named in a plan by
+/// what build arguments made of their words.
 fn words(build: &Build, step: &Step) -> String {
     let line = || {
         let (first, _) = step.lines?;
@@ -222,7 +224,8 @@ fn words(build: &Build, step: &Step) -> String {
     }
 }
 
-/// What differs from the step's earlier version, without values; where that is not known, what was said of it.
+/// What differs from the step's earlier version, without values; where that is not known, what was
+/// said of it.
 fn reasons(step: &Step) -> Vec<String> {
     use dbuild_cache::IngredientKind::{Argument, Flag, Variable};
     if step.differences.is_empty() {
@@ -243,7 +246,8 @@ fn reasons(step: &Step) -> Vec<String> {
     shown
 }
 
-/// How a step ended. Errors of others than commands can hold words that build arguments were put into.
+/// How a step ended. Errors of others than commands can hold words that build arguments were put
+/// into.
 fn status(build: &Build, step: &Step) -> Status {
     match step.state {
         State::Failed => Status::Error(match &step.error {

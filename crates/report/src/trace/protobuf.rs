@@ -1,5 +1,6 @@
-//! OTLP as protobuf: what `ExportTraceServiceRequest` and the messages in it need of the encoding, and no more. The numbers are
-//! those of the fields in `opentelemetry/proto/{collector/trace,trace,resource,common}/v1/*.proto`.
+//! OTLP as protobuf: what `ExportTraceServiceRequest` and the messages in it need of the encoding,
+//! and no more. The numbers are those of the fields in
+//! `opentelemetry/proto/{collector/trace,trace,resource,common}/v1/*.proto`.
 
 use super::{Attribute, KIND, Link, Span, Status, Trace, Value};
 

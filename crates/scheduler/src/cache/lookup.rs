@@ -157,8 +157,8 @@ impl StepCache {
     pub(crate) fn lock(&self, key: &StepKey, step: &Step, cancel: &Cancel) -> Result<WorkLock, StepError> {
         let asked_ms = now_ms();
         let store = self.context.store();
-        // Both at once: else a step of this build that comes second could get the lock first, and the
-        // first one would blame another build.
+        // Both at once: else a step of this build that comes second could get the lock first, and
+        // the first one would blame another build.
         let (first_here, lock) = {
             let mut wanted_here = self.wanted_here.lock().unwrap_or_else(PoisonError::into_inner);
             (wanted_here.insert(*key), self.or_warn_once(store.try_lock_key(key)))

@@ -130,7 +130,8 @@ impl<'a, S: InputReader> StepInputs<'a, S> {
 }
 
 impl<'a> StepInputs<'a, Bases> {
-    /// The inputs of a step in a build, where everything is known. `results` are in the order of [`Step::inputs`].
+    /// The inputs of a step in a build, where everything is known. `results` are in the order of
+    /// [`Step::inputs`].
     pub(crate) fn of_results(
         plan: &'a Plan,
         step: &'a Step,

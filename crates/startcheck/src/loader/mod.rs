@@ -1,8 +1,9 @@
 //! Which libraries a program gets, as the dynamic loaders of glibc and musl look for them.
 //!
-//! Modelled: preloaded libraries, RPATH of an object and of those that needed it, LD_LIBRARY_PATH, RUNPATH, the cache, the
-//! directories that the image's loader was built with, directories for kinds of processors, names that are known because of
-//! a library's SONAME. Not modelled: what a program loads itself later (`dlopen`).
+//! Modelled: preloaded libraries, RPATH of an object and of those that needed it, LD_LIBRARY_PATH,
+//! RUNPATH, the cache, the directories that the image's loader was built with, directories for
+//! kinds of processors, names that are known because of a library's SONAME. Not modelled: what a
+//! program loads itself later (`dlopen`).
 
 mod libc;
 mod search;
@@ -101,7 +102,8 @@ impl Loader<'_> {
         }
     }
 
-    /// What is asked for from outside is loaded before anything that is needed; what is not there is passed over.
+    /// What is asked for from outside is loaded before anything that is needed; what is not there
+    /// is passed over.
     fn preload(&mut self) {
         for name in self.search.preloaded() {
             let Some(program) = self.objects.first().map(|object| Rc::clone(&object.elf)) else { return };

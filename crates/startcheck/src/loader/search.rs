@@ -10,7 +10,8 @@ use crate::view::View;
 
 /// Caches and configurations of the loader are read so far.
 const MAX_CONFIG: usize = 1 << 20;
-/// Where glibc looks by default, where the image's loader does not say: that differs between distributions.
+/// Where glibc looks by default, where the image's loader does not say: that differs between
+/// distributions.
 const GLIBC_DIRS: [&str; 4] = ["/lib64", "/usr/lib64", "/lib", "/usr/lib"];
 const MUSL_DIRS: [&str; 3] = ["/lib", "/usr/local/lib", "/usr/lib"];
 /// What `$LIB` can mean.
@@ -62,7 +63,8 @@ pub(crate) struct Surroundings {
     pub(crate) preload: String,
     /// The loader itself, without links: it holds the directories that it was built with.
     pub(crate) loader: Option<String>,
-    /// The program that loads a module (a path without links), where it is not a program that is looked at.
+    /// The program that loads a module (a path without links), where it is not a program that is
+    /// looked at.
     pub(crate) host: Option<String>,
 }
 
@@ -188,7 +190,8 @@ impl<'a> Search<'a> {
         names.map(str::to_owned).collect()
     }
 
-    /// `chain` is the object that needs it, the one that needed that, and so on, each with its directory.
+    /// `chain` is the object that needs it, the one that needed that, and so on, each with its
+    /// directory.
     pub(crate) fn find(&self, name: &str, chain: &[(&Elf, &str)]) -> SearchResult {
         if name.contains('/') {
             return self.try_at(join(&self.cwd, name)).unwrap_or(SearchResult::Nowhere);
@@ -242,7 +245,8 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// A library of another machine is passed over, as the loaders do, and so is what may not be read.
+    /// A library of another machine is passed over, as the loaders do, and so is what may not be
+    /// read.
     fn try_at(&self, path: String) -> Option<SearchResult> {
         let place = self.view.file(&path).filter(|place| self.view.user.may(&place.node, 4))?;
         match read_elf(self.view, &place.path) {
@@ -291,7 +295,8 @@ fn configured_nowhere(view: &View<'_>) -> bool {
     !view.names("/etc").iter().any(|name| name.starts_with("ld-musl-") && name.ends_with(".path"))
 }
 
-/// `/etc/ld.so.cache` in its new form, which may stand behind one in the old form. What is damaged is as if it were empty.
+/// `/etc/ld.so.cache` in its new form, which may stand behind one in the old form. What is damaged
+/// is as if it were empty.
 pub(crate) fn read_cache(bytes: &[u8]) -> BTreeMap<String, Vec<String>> {
     const MAGIC: &[u8] = b"glibc-ld.so.cache1.1";
     let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();

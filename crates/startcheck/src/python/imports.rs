@@ -45,8 +45,8 @@ pub(crate) fn is_moving(line: &str) -> bool {
         || moves.iter().any(|start| line.starts_with(start))
 }
 
-/// Reads them. What is in strings, or deeper than the margin (in `try`, `if`, functions), is none; nor is what comes after the
-/// program has ended.
+/// Reads them. What is in strings, or deeper than the margin (in `try`, `if`, functions), is none;
+/// nor is what comes after the program has ended.
 pub(crate) fn imports(text: &str) -> Vec<Import> {
     let mut all = Vec::new();
     for line in margin(text) {
@@ -102,7 +102,8 @@ pub(crate) fn margin(text: &str) -> Vec<String> {
     all
 }
 
-/// The length of the string that a text begins with; one that is never closed goes to the end of its line, or of the text.
+/// The length of the string that a text begins with; one that is never closed goes to the end of
+/// its line, or of the text.
 fn string_length(text: &str) -> usize {
     let quote = &text[..1];
     let long = [quote, quote, quote].concat();

@@ -53,8 +53,8 @@ pub(crate) struct Call {
 #[derive(Debug)]
 pub(crate) enum InterpreterSearch {
     Interpreter(Box<Interpreter>),
-    /// It is nowhere where this interpreter looks: a directory, or (of a program that does not say its version) one in a
-    /// directory.
+    /// It is nowhere where this interpreter looks: a directory, or (of a program that does not say
+    /// its version) one in a directory.
     NoLibrary(Need),
     /// Why it is not known.
     Unknown(String),
@@ -127,7 +127,8 @@ impl Interpreter {
         InterpreterSearch::Interpreter(Box::new(python))
     }
 
-    /// Whether a compiled module of this file name is looked at: `x.so`, `x.abi3.so`, `x.cpython-311-x86_64-linux-gnu.so`.
+    /// Whether a compiled module of this file name is looked at: `x.so`, `x.abi3.so`,
+    /// `x.cpython-311-x86_64-linux-gnu.so`.
     pub(crate) fn loads(&self, file: &str) -> bool {
         let Some((_, suffix)) = file.split_once('.') else { return false };
         let Some(tag) = suffix.strip_suffix("so").map(|tag| tag.trim_end_matches('.')) else { return false };

@@ -1,8 +1,9 @@
 //! Where an interpreter finds its standard library, as CPython computes its prefix.
 //!
-//! From the directory of the program (of `home` in `pyvenv.cfg`) upwards, the first that has `lib/python3.N/os.py`; PYTHONHOME
-//! instead, if it is set; else the prefix that was built into the program, or into its `libpython`. That one is a text of the
-//! program: where none of its texts is the path of a directory that has the library, there is none.
+//! From the directory of the program (of `home` in `pyvenv.cfg`) upwards, the first that has
+//! `lib/python3.N/os.py`; PYTHONHOME instead, if it is set; else the prefix that was built into the
+//! program, or into its `libpython`. That one is a text of the program: where none of its texts is
+//! the path of a directory that has the library, there is none.
 
 use std::collections::BTreeSet;
 

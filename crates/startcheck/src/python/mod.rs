@@ -78,7 +78,8 @@ fn read_words(words: &[String]) -> Option<(Call, Words)> {
 }
 
 impl Analysis<'_> {
-    /// `python …`: `named` is the path by which it is called, which says in which environment it is.
+    /// `python …`: `named` is the path by which it is called, which says in which environment it
+    /// is.
     pub(crate) fn run_python(&mut self, named: &str, words: &[String], scope: &Scope) {
         let Some((mut call, program)) = read_words(words) else { return };
         call.cwd.clone_from(&scope.cwd);

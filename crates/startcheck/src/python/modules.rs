@@ -56,7 +56,8 @@ impl<'c, 'v> ImportWalk<'c, 'v> {
         let search: Vec<String> = dir.into_iter().chain(python.search.iter().cloned()).collect();
         let (seen, open) = (BTreeSet::new(), VecDeque::new());
         let mut walk = Self { check, python, search, scope, seen, open, moved: false, missing: Vec::new() };
-        // It is run before anything else, and can change where modules are looked for; directories of packages are searched anyway.
+        // It is run before anything else, and can change where modules are looked for; directories
+        // of packages are searched anyway.
         let custom = walk.search.iter().map(|dir| join(dir, "sitecustomize.py"));
         let custom = custom.filter_map(|path| walk.check.view.text(&path, MAX_SOURCE)).next();
         let foreign = |line: &str| changes_search(line) && !line.contains("-packages");
@@ -183,7 +184,8 @@ impl<'c, 'v> ImportWalk<'c, 'v> {
         package
     }
 
-    /// Whether a module stands beside the script or in a directory there: what `sys.path` is moved to most often.
+    /// Whether a module stands beside the script or in a directory there: what `sys.path` is moved
+    /// to most often.
     fn is_nearby(&self, module: &str) -> bool {
         let own = self.search.first().map_or("/", String::as_str);
         let around = [own, parent(own)];
@@ -344,7 +346,8 @@ impl<'c, 'v> ImportWalk<'c, 'v> {
         self.check.find(finding.at(path));
     }
 
-    /// Compiled parts of a package that this python never looks at: many packages can do without theirs.
+    /// Compiled parts of a package that this python never looks at: many packages can do without
+    /// theirs.
     fn foreign_parts(&mut self, dir: &str, name: &str) {
         if !self.is_installed(dir) {
             return;

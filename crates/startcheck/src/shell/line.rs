@@ -113,7 +113,8 @@ impl Analysis<'_> {
         }
     }
 
-    /// Whether what comes after it can still be known. Where the command `decides`, the image does not start without it.
+    /// Whether what comes after it can still be known. Where the command `decides`, the image does
+    /// not start without it.
     fn run_simple(&mut self, simple: &Simple, decides: bool, shell: &mut Shell) -> bool {
         shell.succeeded = true;
         shell.env.extend(simple.sets.iter().filter(|_| simple.words.is_empty()).cloned());
@@ -166,7 +167,8 @@ impl Analysis<'_> {
         decides: bool,
         shell: &mut Shell,
     ) {
-        // What ran before may have made what is not there yet, and a command that is not the last may fail.
+        // What ran before may have made what is not there yet, and a command that is not the last
+        // may fail.
         let firm = decides && !shell.ran;
         let worst = if firm { shell.scope.worst } else { shell.scope.worst.min(StartSeverity::MayFail) };
         let argv: Vec<String> = std::iter::once(first.to_owned())
@@ -230,7 +232,8 @@ impl Analysis<'_> {
         let Some(file) = file else { return };
         let path = join(&shell.scope.cwd, file);
         if self.view.walk(&path).is_err() {
-            // A name without a slash is looked for in PATH; and what ran before may have made the file.
+            // A name without a slash is looked for in PATH; and what ran before may have made the
+            // file.
             let in_path = !file.contains('/') && self.in_path(file, &shell.scope).is_some();
             if shell.reached == Certainty::Possible || shell.ran || then == Then::Or || in_path {
                 shell.ran = true;
@@ -276,7 +279,8 @@ enum Certainty {
     Possible,
 }
 
-/// Whether all comes to nothing if a command fails: nothing of the line catches that or goes on after it.
+/// Whether all comes to nothing if a command fails: nothing of the line catches that or goes on
+/// after it.
 fn decides(simple: &Simple, after: &[Simple]) -> bool {
     let mut then = simple.then;
     for next in after {

@@ -23,7 +23,8 @@ impl Analysis<'_> {
     pub(crate) fn run_shell(&mut self, shell: &ShellCall<'_>, words: &[String], scope: &Scope) {
         let Some(call) = syntax::read_options(words) else { return };
         let name = base_name(shell.named);
-        // Files that are read first, and functions that come in variables, can make anything of a name.
+        // Files that are read first, and functions that come in variables, can make anything of a
+        // name.
         let reads = call.is_login
             || name == "bash"
                 && self.env.keys().any(|key| key == "BASH_ENV" || key.starts_with("BASH_FUNC_"));

@@ -16,7 +16,8 @@ impl Analysis<'_> {
             depth: scope.depth + 1,
             ..scope.clone()
         };
-        // Another program can be started in a branch, and its lines can change what the last one starts.
+        // Another program can be started in a branch, and its lines can change what the last one
+        // starts.
         const DECIDES: [&str; 9] =
             ["set -- ", "shift", "case ", "cd ", "PATH=", "exit", ". /", "source ", "eval "];
         let mut decided = false;
@@ -26,7 +27,8 @@ impl Analysis<'_> {
             decided |= !said.starts_with('#') && (is_inner || DECIDES.iter().any(|word| said.contains(word)));
             let Some(line) = line.strip_prefix("exec ").map(str::trim) else { continue };
             if matches!(line, "\"$@\"" | "$@") {
-                // The arguments are CMD's; a word with a dash is an option for what the script puts before it.
+                // The arguments are CMD's; a word with a dash is an option for what the script puts
+                // before it.
                 if arguments.first().is_some_and(|word| !word.starts_with('-')) {
                     let count = self.finding_count();
                     self.run(arguments, &Scope { by_shell: false, ..inner.clone() });

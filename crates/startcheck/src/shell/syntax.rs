@@ -1,4 +1,5 @@
-//! The simple part of the shell's language: enough to know what a shell form starts, and to know when it cannot be known.
+//! The simple part of the shell's language: enough to know what a shell form starts, and to know
+//! when it cannot be known.
 
 use std::collections::BTreeMap;
 
@@ -265,7 +266,8 @@ impl Reader<'_> {
         }
     }
 
-    /// A variable that the image sets is known (somebody may start it with another value; the image's is what is judged).
+    /// A variable that the image sets is known (somebody may start it with another value; the
+    /// image's is what is judged).
     fn variable(&mut self, text: &mut String) -> Option<bool> {
         let rest = &self.rest[1..];
         let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';

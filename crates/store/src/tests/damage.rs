@@ -1,5 +1,6 @@
-//! The damage matrix: truncate, flip, delete × blob, snapshot index, database, `index.json`. Whatever happens to a file, what
-//! the store answers afterwards is right or nothing, and it can be used again.
+//! The damage matrix: truncate, flip, delete × blob, snapshot index, database, `index.json`.
+//! Whatever happens to a file, what the store answers afterwards is right or nothing, and it can be
+//! used again.
 
 use std::fs;
 use std::path::Path;

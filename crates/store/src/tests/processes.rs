@@ -1,4 +1,5 @@
-//! Several processes on one store. A child is this test binary again, told by the environment what to do.
+//! Several processes on one store. A child is this test binary again, told by the environment what
+//! to do.
 
 use std::io::{BufRead, BufReader, Write as _};
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
-//! The report for everybody: read without colour, by keyboard, by a screen reader, on a phone and on paper.
+//! The report for everybody: read without colour, by keyboard, by a screen reader, on a phone and
+//! on paper.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +16,8 @@ const DOWN: &str = "\u{e015}";
 /// The beginning, which is built first and so is cached.
 pub(crate) const KNOWN: &str = "FROM busybox AS known\nRUN echo known > /known\n";
 
-/// A build that fails, with a step in every state: cached, done, failed, stopped, never begun; and a stage that is not needed.
+/// A build that fails, with a step in every state: cached, done, failed, stopped, never begun; and
+/// a stage that is not needed.
 pub(crate) fn failing() -> String {
     format!(
         "{KNOWN}FROM busybox AS made\nRUN echo made > /made; mkdir /dir; echo a-line-of-output\n\
@@ -63,7 +65,8 @@ fn all_text_can_be_read_in_light_and_dark() {
 fn states_are_told_apart_without_colour() {
     let space = TestSpace::new();
     let page = open_failing(&space, (1280, 900));
-    // The style of a box and of a bar with every colour taken out, and the sign that is written there.
+    // The style of a box and of a bar with every colour taken out, and the sign that is written
+    // there.
     let without_colour = |what: &str, styles: &[&str]| {
         page.eval(&format!(
             "Object.fromEntries(['cached', 'done', 'failed', 'canceled'].map((state) => {{

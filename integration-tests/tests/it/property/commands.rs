@@ -19,7 +19,8 @@ fn path(random: &mut Random) -> String {
     path
 }
 
-/// The tree that a sequence begins with: lines of shell that make it in the current directory, all with one time.
+/// The tree that a sequence begins with: lines of shell that make it in the current directory, all
+/// with one time.
 pub(super) fn tree(random: &mut Random) -> String {
     let mut lines = Vec::new();
     for _ in 0..6 + random.below(10) {

@@ -1,5 +1,5 @@
-//! Random projects, and what somebody does to them between two builds. No command of theirs looks at times, which a
-//! cached result has from an earlier day.
+//! Random projects, and what somebody does to them between two builds. No command of theirs looks
+//! at times, which a cached result has from an earlier day.
 
 use super::random::Random;
 

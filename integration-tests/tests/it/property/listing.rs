@@ -26,7 +26,8 @@ pub(super) struct Tolerance {
     pub(super) whole_seconds: bool,
     /// Everything belongs to somebody else.
     pub(super) any_owner: bool,
-    /// What a RUN took apart by opening it for writing, and left as it was in everything, may be linked again.
+    /// What a RUN took apart by opening it for writing, and left as it was in everything, may be
+    /// linked again.
     pub(super) linked_again: bool,
 }
 

@@ -1,7 +1,9 @@
-//! Builds that nobody wrote: random trees and random commands, and what must hold of every one of them.
+//! Builds that nobody wrote: random trees and random commands, and what must hold of every one of
+//! them.
 //!
 //! A round is made from a seed. Without variables the rounds are always the same, and few; with
-//! `DBUILD_PROPERTY_SECONDS` they go on for that long, from `DBUILD_PROPERTY_SEED` on. A failure names its seed.
+//! `DBUILD_PROPERTY_SECONDS` they go on for that long, from `DBUILD_PROPERTY_SEED` on. A failure
+//! names its seed.
 
 mod commands;
 mod edits;
@@ -16,7 +18,8 @@ use std::time::{Duration, Instant};
 
 use dbuild_integration_tests::{TestSpace, run, workspace};
 
-/// The rounds of one test: the default seeds, or as many as fit into the time that a variable gives.
+/// The rounds of one test: the default seeds, or as many as fit into the time that a variable
+/// gives.
 #[expect(clippy::print_stdout, reason = "how much was tried is what a long run is for")]
 fn rounds(first: u64, count: u64, mut round: impl FnMut(u64)) {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect(name));

@@ -1,5 +1,6 @@
-//! What a RUN sees at its end is what the next RUN sees, what the image gives when umoci unpacks it, what `type=local` and
-//! `type=tar` write, and what a COPY of everything, or a mount of it, gives.
+//! What a RUN sees at its end is what the next RUN sees, what the image gives when umoci unpacks
+//! it, what `type=local` and `type=tar` write, and what a COPY of everything, or a mount of it,
+//! gives.
 
 use std::path::Path;
 use std::process::Command;

@@ -1,5 +1,5 @@
-//! Upper directories as a real overlayfs writes them. Mounts live in a mount namespace of their own, which goes away with
-//! its last process.
+//! Upper directories as a real overlayfs writes them. Mounts live in a mount namespace of their
+//! own, which goes away with its last process.
 
 use std::path::Path;
 use std::process::Command;
@@ -14,8 +14,8 @@ use crate::{
 const ROOT: OverlayFormat = OverlayFormat { flavor: OverlayFlavor::Trusted, ownership: Ownership::Exact };
 const USER: OverlayFormat = OverlayFormat { flavor: OverlayFlavor::User, ownership: Ownership::BestEffort };
 
-/// Runs a script in `/` of the layers with a fresh upper directory. False where this machine does not let us; dbuild
-/// itself is always root, of the machine or of a user namespace.
+/// Runs a script in `/` of the layers with a fresh upper directory. False where this machine does
+/// not let us; dbuild itself is always root, of the machine or of a user namespace.
 fn run(space: &Space, stack: &Stack, form: OverlayFormat, script: &str) -> bool {
     if !testing::acts_as_root() {
         return false;
@@ -71,8 +71,8 @@ const LOWER: &[&str] = &[
     "same/ 0711",
 ];
 
-/// What a RUN of the script gives. Checks on the way that disk and index agree: mounted again, the layers show
-/// what the stack says; and that packing and unpacking the layer gives it once more.
+/// What a RUN of the script gives. Checks on the way that disk and index agree: mounted again, the
+/// layers show what the stack says; and that packing and unpacking the layer gives it once more.
 fn check(script: &str, expected: &[&str]) {
     for form in [ROOT, USER] {
         if form == ROOT && !is_root() {

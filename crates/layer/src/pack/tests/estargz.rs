@@ -194,7 +194,8 @@ fn the_bytes_do_not_depend_on_the_number_of_threads() {
     }
 }
 
-/// What other tools write, and what an image may bring along: attributes, devices, times, a table of its own.
+/// What other tools write, and what an image may bring along: attributes, devices, times, a table
+/// of its own.
 fn foreign() -> TarBuilder {
     let records = [
         TarBuilder::record("SCHILY.xattr.user.k", b"\x00\xff"),

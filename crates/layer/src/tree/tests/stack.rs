@@ -4,8 +4,8 @@ use super::{LayerFiles, Stack, StackLayer};
 use crate::testing::{Space, at, text};
 use crate::{Entry, EntryKind, ResolveError, Tree};
 
-/// Layers of entries without bytes: `a/` a directory, `a/!` an opaque one, `a -> b`, `-a` a whiteout, `a` a file whose size is
-/// the layer's number.
+/// Layers of entries without bytes: `a/` a directory, `a/!` an opaque one, `a -> b`, `-a` a
+/// whiteout, `a` a file whose size is the layer's number.
 fn stack(layers: &[&[&str]]) -> Stack {
     let layer = |(number, lines): (usize, &&[&str])| {
         let entry = |line: &&str| match line.split_once(" -> ") {
