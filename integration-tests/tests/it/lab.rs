@@ -24,7 +24,7 @@ fn a_simulated_history_gives_a_table_json_and_a_page() {
         table.stdout_has(&["4 of 4 commits replayed, simulated", "least rebuilt, no limit: output in 245s"]);
     table.stderr_has(&["written: page.html"]);
     let page = space.read("page.html");
-    for part in ["<svg", "prefers-color-scheme", "main.go: content", "least rebuilt, 50MB"] {
+    for part in ["<svg", "prefers-color-scheme", "main.go: content", "least rebuilt, 50.0MB"] {
         assert!(page.contains(part), "{part}");
     }
 

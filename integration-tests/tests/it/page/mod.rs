@@ -97,7 +97,7 @@ fn states_are_told_apart_without_colour() {
     let skipped = page.text(".lane.unneeded .lane-name");
     assert!(skipped.contains("SKIPPED"), "{skipped}");
     let times = page.text("#timeline");
-    for words in ["cached", "failed after", "canceled after", "never began"] {
+    for words in ["cached", "failed after", "canceled after", "never started"] {
         assert!(times.contains(words), "{words}\n{times}");
     }
 }
@@ -258,7 +258,7 @@ fn on_paper_everything_is_written_out() {
     assert_eq!(seen("#stages .sub"), seen("#stages .sub th"), "every stage is open");
     assert!(seen("#stages .sub") > 5);
     let all = page.text("#all");
-    for words in ["a-line-of-output", "exit code 3", "/made", "never began", "[slow 2/3]"] {
+    for words in ["a-line-of-output", "exit code 3", "/made", "never started", "[slow 2/3]"] {
         assert!(all.contains(words), "{words}\n{all}");
     }
     assert_eq!(page.eval("getComputedStyle(document.body).color"), "rgb(0, 0, 0)");
