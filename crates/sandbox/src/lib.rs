@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! dbuild ── spawner thread ── helper (own session, new PID namespace for its child)
-//!    └────── socket ──────────┘ └── PID 1 = the user's process: own mounts, IPC, UTS, cgroup (network)
+//!    └────── socket ──────────┘ └── PID 1 = the user's process: own mounts, IPC, UTS, cgroup, net
 //! ```
 //!
 //! The helper is this program run again under a private `argv[0]`, so that it has one thread and a
