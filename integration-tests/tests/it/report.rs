@@ -323,6 +323,7 @@ fn the_report_of_a_collected_build_says_what_is_gone() {
         "{}",
         page.text("#tree-about")
     );
-    space.dbuild(["report", "-o", "no/such/dir.html"]).run().expect_code(1).stderr_has(&["no/such/dir.html"]);
+    space.dbuild(["report", "-o", "a/new/dir.html"]).run().expect_ok().stdout_has(&["a/new/dir.html"]);
+    space.dbuild(["report", "-o", "report.html/a.html"]).run().expect_code(1).stderr_has(&["report.html"]);
     space.dbuild(["report", "zzz"]).run().expect_code(1).stderr_has(&["zzz", "dbuild history"]);
 }
