@@ -188,7 +188,7 @@ struct Walk<'a, K: Knowledge> {
     /// How many steps of the plan have these words.
     definitions: HashMap<StepKey, usize>,
     /// The keys of the steps that will run.
-    running: HashMap<StepKey, StepId>,
+    running: HashMap<StepKey, RunningStep>,
     /// Images whose files are not here.
     absent: HashSet<StepId>,
     /// What is known of each step so far.
@@ -319,11 +319,11 @@ impl<K: Knowledge> Walk<'_, K> {
             output_below,
         };
         let allowed = self.cache.allows(self.plan, step);
-        let same = self.running.get(&key).copied();
-        let recorded = match allowed || same.is_some() {
-            true => self.knowledge.record(&lookup),
-            false => None,
-        };
+        let running = self.running.get(&key).copied();
+        let same = running.map(|running| running.step);
+        // A step that runs replaces its record; what the old one says is not what the build will have.
+        let may_know = running.map_or(allowed, |running| running.is_known);
+        let recorded = if may_know { self.knowledge.record(&lookup) } else { None };
         let waits_for = parent.and_then(|parent| self.pending[parent.index()]);
         let mut outdated = None;
         if let Some(result) = recorded {
@@ -347,12 +347,12 @@ impl<K: Knowledge> Walk<'_, K> {
             Some(input) => Miss::Outdated(input),
             None => Miss::NoRecord,
         });
-        let known = match self.knowledge.executed(&lookup) {
+        let executed = self.knowledge.executed(&lookup);
+        self.running.insert(key, RunningStep { step: id, is_known: executed.is_some() });
+        match executed {
             Some(result) => known_after(miss, result, output_below, waits_for),
             None => KnownStep::nothing(miss, id),
-        };
-        self.running.insert(key, id);
-        known
+        }
     }
 
     /// A step whose key is not known runs in any case if it may not take a result from the cache,
@@ -362,6 +362,14 @@ impl<K: Knowledge> Walk<'_, K> {
         let runs = !self.cache.allows(self.plan, step) && is_alone;
         if runs { Verdict::Miss(Miss::NotAllowed) } else { Verdict::Unknown(on) }
     }
+}
+
+/// A step that will run.
+#[derive(Clone, Copy)]
+struct RunningStep {
+    step: StepId,
+    /// Whether it is known what it will give, as a simulation does.
+    is_known: bool,
 }
 
 /// A step's key, and what it was made of.

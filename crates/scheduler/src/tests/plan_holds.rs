@@ -171,3 +171,11 @@ proptest! {
         check(stages, &edits, leaves);
     }
 }
+
+/// Two stages begin alike. With `--no-cache` it is not known what their first COPY will give, so
+/// neither is the key of what follows it in either of them.
+#[test]
+fn what_runs_once_for_two_steps_is_not_known_from_its_old_record() {
+    let stages = vec![(false, vec![Instruction::Workdir(2)]), (false, vec![Instruction::Workdir(2)])];
+    check(stages, &[Edit::NoCache], false);
+}
