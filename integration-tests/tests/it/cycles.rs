@@ -89,7 +89,7 @@ fn read_modules(root: &Path, dir: &Path, found: &mut BTreeMap<String, String>) {
             }
             let text = std::fs::read_to_string(&path).unwrap();
             // Unit tests stand at the end of a file, and may use what they like.
-            let text = text.split("\n#[cfg(test)]\nmod tests").next().unwrap_or_default();
+            let text = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or_default();
             let code: String = text.lines().filter(|line| !line.trim_start().starts_with("//")).fold(
                 String::new(),
                 |mut code, line| {
