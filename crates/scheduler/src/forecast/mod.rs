@@ -321,7 +321,8 @@ impl<K: Knowledge> Walk<'_, K> {
         let allowed = self.cache.allows(self.plan, step);
         let running = self.running.get(&key).copied();
         let same = running.map(|running| running.step);
-        // A step that runs replaces its record; what the old one says is not what the build will have.
+        // A step that runs replaces its record; what the old one says is not what the build will
+        // have.
         let may_know = running.map_or(allowed, |running| running.is_known);
         let recorded = if may_know { self.knowledge.record(&lookup) } else { None };
         let waits_for = parent.and_then(|parent| self.pending[parent.index()]);
