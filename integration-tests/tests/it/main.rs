@@ -16,6 +16,7 @@ mod docker_compat;
 mod errors;
 mod export;
 mod flags;
+mod gzip_member;
 mod house;
 mod image_config;
 mod ingredients;
