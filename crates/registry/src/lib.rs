@@ -29,6 +29,7 @@
 //! - An error names the image, each host and its answer, and says what to try.
 
 mod auth;
+mod authorities;
 mod config;
 mod credentials;
 mod download;

@@ -45,7 +45,7 @@ fn write_context(space: &TestSpace) {
     std::fs::write(space.path("context/noise"), noise.collect::<Vec<u8>>()).unwrap();
     std::fs::write(space.path("context/zeros"), vec![0; 3 << 20]).unwrap();
     for n in 0..300 {
-        space.write(&format!("context/small/{n}"), &text[n..n * 20 + 1]);
+        space.write(format!("context/small/{n}"), &text[n..n * 20 + 1]);
     }
 }
 
@@ -61,7 +61,7 @@ fn layers(space: &TestSpace, flags: &[&str]) -> Vec<PathBuf> {
         format!("layout/blobs/sha256/{digest}")
     };
     let manifest = json(&blob(&json("layout/index.json")["manifests"][0]));
-    manifest["layers"].as_array().unwrap()[1..].iter().map(|layer| space.path(&blob(layer))).collect()
+    manifest["layers"].as_array().unwrap()[1..].iter().map(|layer| space.path(blob(layer))).collect()
 }
 
 #[test]
