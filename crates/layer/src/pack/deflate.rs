@@ -88,9 +88,9 @@ impl Walk<'_> {
         }
     }
 
-    /// The bits after the stream's end, without walking there: all of them are zero, so the last bit
-    /// that is set is the last one of the last symbol, which ends the block. `None` where the code
-    /// of that symbol has no bit that is set.
+    /// The bits after the stream's end, without walking there: all of them are zero, so the last
+    /// bit that is set is the last one of the last symbol, which ends the block. `None` where the
+    /// code of that symbol has no bit that is set.
     fn unused_after(&self, codes: &Codes) -> Option<usize> {
         let code = codes.literals.code_of(END_OF_BLOCK)?;
         // Codes are packed with their first bit first, so the end of a code is its lowest bit.
@@ -323,8 +323,8 @@ impl<'a> Table<'a> {
         table
     }
 
-    /// Makes an entry pass over all literals whose codes are whole in its index, and over what comes
-    /// after them if its code is, too.
+    /// Makes an entry pass over all literals whose codes are whole in its index, and over what
+    /// comes after them if its code is, too.
     fn join_literals(&mut self) {
         let single = self.entries.clone();
         let lengths = by_index(self.code, |_, length| length as u8);
