@@ -8,6 +8,7 @@ mod cache;
 mod check;
 mod cli;
 mod compare;
+mod containers;
 mod contexts;
 mod copies_alone;
 mod cycles;
