@@ -52,7 +52,7 @@ pub fn enter() -> Result<Identity, SandboxError> {
 const TO_MAP_IDS: CapabilitySet =
     CapabilitySet::SETUID.union(CapabilitySet::SETGID).union(CapabilitySet::SETFCAP);
 
-/// Whether a process may make a user namespace, and a mount namespace in it; tried by one that ends.
+/// Whether a process may make a user namespace, and a mount namespace in it. One that ends tries.
 fn may_make_namespaces() -> bool {
     match sys::fork() {
         Ok(sys::Forked::Child) => {
