@@ -1,8 +1,8 @@
 //! `dbuild compare`: two builds, two Dockerfiles, two stages or two images, and how they differ.
 //!
 //! A word is the first of these that there is: the name of an image of the store, a Dockerfile, a
-//! directory that has one, a build of the journal, an image by its digest, a stage. Dockerfiles, directories and stages are built
-//! (which costs little when they were built before).
+//! directory that has one, a build of the journal, an image by its digest, a stage. Dockerfiles,
+//! directories and stages are built (which costs little when they were built before).
 
 use std::path::Path;
 use std::sync::Arc;
