@@ -32,7 +32,8 @@ pub use layers::filesystem::{FileSystem, OwnLayer, StepResult};
 pub use layers::image_files::{ImageFiles, image_files};
 pub use layers::unwritten::snapshot_with_files;
 pub use request::{
-    CacheUse, ContextDir, LayerListener, Machine, Request, Secret, SecretValue, UnwrittenPolicy,
+    CacheUse, ContextDir, LayerListener, Machine, Request, Secret, SecretValue, TracedNetwork,
+    UnwrittenPolicy,
 };
 pub use schedule::cancel::{Cancel, Canceller};
 pub use sources::{
