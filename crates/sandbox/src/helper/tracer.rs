@@ -57,6 +57,10 @@ pub(super) struct Tracer {
     changed: HashSet<Vec<u8>>,
     /// Names that may have been directories when they were moved or removed: so is all below them.
     moved: HashSet<Vec<u8>>,
+    /// Questions that were walked since a name was last changed: they ask for nothing new.
+    walked: HashSet<Vec<u8>>,
+    /// The walk went through what `/proc` shows of its process.
+    is_of_process: bool,
     asked: BTreeMap<Vec<u8>, u8>,
     bytes: usize,
     network: bool,
@@ -81,6 +85,8 @@ impl Tracer {
             known: HashMap::new(),
             changed: HashSet::new(),
             moved: HashSet::new(),
+            walked: HashSet::new(),
+            is_of_process: false,
             asked: BTreeMap::new(),
             bytes: 0,
             network: false,
@@ -127,10 +133,10 @@ impl Tracer {
             return Err(format!("it made a call ({}) that is not understood", call.number));
         };
         match known {
-            TracedCall::Path(argument) => self.path(call, argument).map(drop),
+            TracedCall::Path(argument) => self.path(call, argument, false).map(drop),
             TracedCall::Paths(first, second) => {
-                self.path(call, first)?;
-                self.path(call, second).map(drop)
+                self.path(call, first, false)?;
+                self.path(call, second, false).map(drop)
             }
             TracedCall::Open(dir, path, flags) => self.open(call, dir, path, call.arguments[flags]),
             TracedCall::OpenHow => {
@@ -170,12 +176,12 @@ impl Tracer {
         // A descriptor of a directory can be listed; one of a path alone cannot.
         let questions = if has(libc::O_PATH) { CONTENT } else { CONTENT | LISTING };
         let argument = PathArgument { dir, path, questions, follow, changes_name: false };
-        self.path(call, argument).map(drop)
+        self.path(call, argument, false).map(drop)
     }
 
     /// The program, and those that the kernel needs to start it.
     fn exec(&mut self, call: &StoppedCall, argument: PathArgument) -> Result<(), Incomplete> {
-        let Some(mut path) = self.path(call, argument)? else { return Ok(()) };
+        let Some(mut path) = self.path(call, argument, true)? else { return Ok(()) };
         for _ in 0..MOST_INTERPRETERS {
             let Some(file) = self.open_file(&path) else { return Ok(()) };
             if let Some(machine) = elf_machine_of(&file)
@@ -203,7 +209,13 @@ impl Tracer {
     }
 
     /// Notes a path among the arguments; gives it without links, if it is one of the root's.
-    fn path(&mut self, call: &StoppedCall, argument: PathArgument) -> Result<Option<Vec<u8>>, Incomplete> {
+    /// Where that was found out before, it is found out again for what is executed alone.
+    fn path(
+        &mut self,
+        call: &StoppedCall,
+        argument: PathArgument,
+        executes: bool,
+    ) -> Result<Option<Vec<u8>>, Incomplete> {
         let PathArgument { dir, path, questions, follow, changes_name } = argument;
         if call.arguments[path] == 0 {
             return Ok(None);
@@ -226,7 +238,24 @@ impl Tracer {
             // The descriptor itself (AT_EMPTY_PATH), or an error.
             return Ok(if dir.is_some() && self.ask(&base, questions)? { Some(base) } else { None });
         }
-        self.walk(call.pid, base, &text, follow, questions, changes_name)
+        if changes_name {
+            self.walked.clear();
+            return self.walk(call.pid, base, &text, follow, questions, true);
+        }
+        let question = [&[questions, u8::from(follow)], base.as_slice(), &[0], text.as_slice()].concat();
+        if self.walked.contains(&question) && !executes {
+            return Ok(None);
+        }
+        self.is_of_process = false;
+        let found = self.walk(call.pid, base, &text, follow, questions, false)?;
+        if self.walked.len() >= MOST_PATHS {
+            self.walked.clear();
+        }
+        // What a process is to itself is another thing each time.
+        if !std::mem::take(&mut self.is_of_process) {
+            self.walked.insert(question);
+        }
+        Ok(found)
     }
 
     /// Where a path starts: the root, the working directory, or that of a descriptor. `None` where
@@ -298,6 +327,7 @@ impl Tracer {
             }
             next.extend_from_slice(&part);
             if let Some(found) = self.of_process(pid, &next, is_last && !follow)? {
+                self.is_of_process = true;
                 let Some(path) = found else { return Ok(None) };
                 links += 1;
                 if links > MOST_LINKS {
