@@ -241,9 +241,10 @@ impl fmt::Display for Difference {
                 let what = match change {
                     Change::Added { .. } => "is new",
                     Change::Removed { .. } => "is gone",
+                    Change::Changed { .. } if !name.starts_with('/') => "may have changed",
                     _ => "changed",
                 };
-                return write!(f, "it read /{name}, which {what}");
+                return write!(f, "it read {name}, which {what}");
             }
             IngredientKind::Inline | IngredientKind::Script => {
                 return match change {

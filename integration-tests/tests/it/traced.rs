@@ -114,3 +114,94 @@ fn every_rule_holds() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+/// A context, and a build of it whose RUN reads one file.
+fn built(command: &str) -> (TestSpace, String) {
+    let space = TestSpace::new();
+    context(&space);
+    let dockerfile = format!("FROM busybox\nWORKDIR /app\nCOPY . .\nRUN {command}\nRUN cat /out > /last\n");
+    build(&space, &dockerfile, &[]);
+    (space, dockerfile)
+}
+
+#[test]
+fn a_hit_is_laid_on_the_new_parent() {
+    let (space, dockerfile) = built("cat src/a > /out");
+    space.write("context/README", "new text\n");
+    let outcome = build(&space, &dockerfile, &["--quiet=false"]);
+    outcome.stderr_has(&["note: RUN cat src/a > /out is not run again, since none of the "]);
+    assert_eq!(space.run_in("app", &["cat", "/out", "/last", "/app/README"]), "a\na\nnew text\n");
+}
+
+#[test]
+fn the_read_that_decides_is_named() {
+    let (space, dockerfile) = built("cat src/a > /out; test -e extra || true");
+    space.write("context/README", "new text\n");
+    space.write("context/src/a", "other\n");
+    let plan = |space: &TestSpace| {
+        space.write("context/Dockerfile", &dockerfile);
+        space.dbuild(["plan", "--strategy", "traced", "context"]).run().expect_ok()
+    };
+    let built = build(&space, &dockerfile, &["--explain"]);
+    built.stderr_has(&["it read /app/src/a, which changed"]);
+    space.dbuild(["why", ":4"]).run().expect_ok().stdout_has(&[
+        "RUN cat src/a > /out; test -e extra || true ran again because it read /app/src/a, which changed",
+    ]);
+    // Here the longest trace is told something else, and the second is not.
+    space.write("context/src/a", "a\n");
+    let back = build(&space, &dockerfile, &[]);
+    assert!(!ran(&back, "RUN cat src/a"), "{back}");
+    space.write("context/extra", "");
+    build(&space, &dockerfile, &["--explain"]).stderr_has(&["it read /app/extra, which is new"]);
+    plan(&space).lacks(&["MISS", "UNKNOWN"]);
+}
+
+#[test]
+fn a_step_that_cannot_be_traced_says_why() {
+    let (space, dockerfile) = built("chroot / true; echo > /out");
+    space.write("context/README", "new text\n");
+    let again = build(&space, &dockerfile, &[]);
+    assert!(ran(&again, "RUN chroot"), "{again}");
+    again.stderr_has(&[
+        "RUN chroot / true; echo > /out is not traced: it changed its root directory (chroot)",
+    ]);
+}
+
+#[test]
+fn no_cache_asks_no_trace() {
+    let (space, dockerfile) = built("cat src/a > /out");
+    space.write("context/README", "new text\n");
+    assert!(ran(&build(&space, &dockerfile, &["--no-cache"]), "RUN cat src/a"));
+}
+
+#[test]
+fn the_network_can_make_a_miss() {
+    let command = "wget -q -O /dev/null http://127.0.0.1:1/ || echo none > /out";
+    let (space, dockerfile) = built(command);
+    space.write("context/README", "1\n");
+    let hit = build(&space, &dockerfile, &[]);
+    assert!(!ran(&hit, "RUN wget"), "{hit}");
+    hit.stderr_has(&["has changed; it used the network then"]);
+    space.write("context/README", "2\n");
+    let miss = build(&space, &dockerfile, &["--traced-network=miss", "--explain"]);
+    assert!(ran(&miss, "RUN wget"), "{miss}");
+    miss.stderr_has(&["it read the network, which may have changed"]);
+    // A step without a network cannot have used it.
+    let none = format!("FROM busybox\nWORKDIR /app\nCOPY . .\nRUN --network=none {command}\n");
+    build(&space, &none, &[]);
+    space.write("context/README", "3\n");
+    let hit = build(&space, &none, &["--traced-network=miss"]);
+    assert!(!ran(&hit, "RUN --network=none wget"), "{hit}");
+}
+
+#[test]
+fn mounts_are_inputs_as_under_output() {
+    let command = "--mount=type=cache,target=/c --mount=type=bind,source=src,target=/s \
+                   echo >> /c/n; cat /s/a > /out";
+    let (space, dockerfile) = built(command);
+    space.write("context/README", "1\n");
+    assert!(!ran(&build(&space, &dockerfile, &[]), "RUN --mount"), "a cache mount is no input");
+    // The whole of a bind mount counts, read or not.
+    space.write("context/src/b", "new\n");
+    assert!(ran(&build(&space, &dockerfile, &[]), "RUN --mount"));
+}

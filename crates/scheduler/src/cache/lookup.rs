@@ -19,11 +19,10 @@ use dbuild_support::time::now_ms;
 use crate::cache::explain::{CacheMiss, Explainer, outdated_words};
 use crate::cache::lineage::{StepOutcome, origins};
 use crate::cache::step_inputs::{StepIngredients, StepInputs, outdated_input};
-use crate::cache::traces::{answered, deciding_read, network_difference, unasked};
+use crate::cache::traces::{answered, differing_read, unasked};
 use crate::error::StepError;
 use crate::layers::filesystem::{Base, FileSystem, StepResult};
 use crate::layers::unwritten::{StoredLayer, UnwrittenLayers};
-use crate::request::TracedNetwork;
 use crate::schedule::cancel::Cancel;
 use crate::steps::executed::Executed;
 use crate::steps::step_context::StepContext;
@@ -181,11 +180,7 @@ impl StepCache {
         let Ok(parent) = inputs.stack_of(run.parent) else { return Err(None) };
         let mut deciding = None;
         for trace in traces {
-            if trace.network && request.traced_network == TracedNetwork::Miss {
-                deciding = deciding.or_else(|| Some(network_difference()));
-                continue;
-            }
-            if let Some(read) = deciding_read(&trace, &parent) {
+            if let Some(read) = differing_read(&trace, &parent, request.traced_network) {
                 deciding = deciding.or(Some(read));
                 continue;
             }

@@ -16,6 +16,8 @@ use dbuild_sandbox::{AskedPath, Trace};
 use dbuild_store::{Answer, AnsweredPath, StepTrace};
 use dbuild_support::resolve_links::PendingPath;
 
+use crate::request::TracedNetwork;
+
 /// The files that decide who a user is, and which groups it has.
 const ACCOUNTS: [&str; 2] = ["/etc/passwd", "/etc/group"];
 
@@ -79,7 +81,7 @@ pub(crate) fn unasked<'a>(layer: &'a Tree, paths: &[AnsweredPath]) -> Option<&'a
 }
 
 /// The first question of a trace that this parent answers differently, as a difference of the step.
-pub(crate) fn deciding_read(trace: &StepTrace, parent: &Stack) -> Option<Difference> {
+fn deciding_read(trace: &StepTrace, parent: &Stack) -> Option<Difference> {
     trace.paths.iter().find_map(|AnsweredPath { path, questions, answer: before }| {
         let after = answer(parent, path, *questions);
         if after == *before {
@@ -90,15 +92,26 @@ pub(crate) fn deciding_read(trace: &StepTrace, parent: &Stack) -> Option<Differe
             (_, ABSENT) => Change::Removed { before: String::new() },
             _ => Change::Changed { before: hex(before), after: hex(&after) },
         };
-        let name = String::from_utf8_lossy(path).into_owned();
+        let name = format!("/{}", String::from_utf8_lossy(path));
         Some(Difference { kind: IngredientKind::Read, name, change })
     })
 }
 
-/// Why a step that used the network is run again.
-pub(crate) fn network_difference() -> Difference {
-    let (name, change) = (String::new(), Change::Added { after: "it used the network then".to_owned() });
-    Difference { kind: IngredientKind::Network, name, change }
+/// Why the result of a trace is not that of a step on this parent: what it read that is not the
+/// same, or the network.
+pub(crate) fn differing_read(
+    trace: &StepTrace,
+    parent: &Stack,
+    network: TracedNetwork,
+) -> Option<Difference> {
+    let is_refused = trace.network && network == TracedNetwork::Miss;
+    deciding_read(trace, parent).or_else(|| is_refused.then(network_difference))
+}
+
+fn network_difference() -> Difference {
+    let (name, change) =
+        ("the network".to_owned(), Change::Changed { before: String::new(), after: String::new() });
+    Difference { kind: IngredientKind::Read, name, change }
 }
 
 fn hex(answer: &Answer) -> String {

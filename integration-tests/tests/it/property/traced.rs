@@ -68,7 +68,9 @@ fn line(random: &mut Random) -> String {
         23 => format!("if [ -f {one} ]; then cat {two}; fi"),
         24 => format!("echo 'cat {one}' > /s; sh /s"),
         25 => format!("exec 3< {one}; cat /proc/self/fd/3 /dev/fd/3 /proc/self/fd/3/a; exec 3<&-"),
-        26 => format!("printf '#!/app/{one}\\n' > /i; cp /tool {two}; chmod 755 /i; /i list {one} | cut -d' ' -f 1-4"),
+        26 => format!(
+            "printf '#!/app/{one}\\n' > /i; cp /tool {two}; chmod 755 /i; /i list {one} | cut -d' ' -f 1-4"
+        ),
         27 => format!("/tool list {one} | cut -d' ' -f 1-4,7-"),
         28 => format!("mkdir /m; mv /m {one}; cp {two} {one}/x; mv {one} /n; cat /n/x; rm -r /n"),
         _ => format!("rmdir {one}"),
