@@ -29,6 +29,7 @@
 //! - An error names the image, each host and its answer, and says what to try.
 
 mod auth;
+mod authorities;
 mod config;
 mod credentials;
 mod download;
@@ -40,6 +41,7 @@ mod hosts;
 mod http;
 mod limits;
 mod local;
+mod login;
 mod manifest;
 mod push;
 mod remotes;
@@ -63,6 +65,7 @@ pub use config::{Config, HostConfig, KeyPair};
 pub use credentials::Credentials;
 pub use error::{Failed, Problem, RegistryError, RemoteError};
 pub use limits::Limits;
+pub use login::{LoginError, forget_login, keep_login, try_login};
 pub use push::Pushed;
 pub use remotes::Remotes;
 pub use resolve::PullPolicy;

@@ -213,7 +213,7 @@ fn wait_for(
         killer.kill();
     });
     for text in running.notes() {
-        context.emit(Event::Note { text: text.clone() });
+        context.note_once(text);
     }
     let pipes = [(LogStream::Stdout, running.take_stdout()), (LogStream::Stderr, running.take_stderr())];
     let tail = Mutex::new(OutputTail::default());
