@@ -44,6 +44,7 @@ mod starts;
 mod store_place;
 mod telemetry;
 mod terminal;
+mod traced;
 mod tutorials;
 mod unwritten;
 mod why;

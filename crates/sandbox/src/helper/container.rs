@@ -85,7 +85,7 @@ impl Child<'_> {
         rustix::process::umask(Mode::from_raw_mode(0o022));
         privileges::set_limits(&spec.ulimits)?;
         let entered = rustix::process::chdir(&spec.cwd);
-        privileges::drop_to(spec)?;
+        privileges::drop_to(spec, report)?;
         die_with_parent(report)?;
         // As root, which may enter anything; where that is not so, as the user.
         entered.or_else(|_| rustix::process::chdir(&spec.cwd)).map_err(|error| {

@@ -113,6 +113,7 @@ impl Space {
         &self,
         plan: Plan,
         strategy: &'static dyn Strategy,
+        traced_network: crate::TracedNetwork::default(),
         cache: CacheUse,
     ) -> BTreeMap<u32, bool> {
         let events = self.events_of(plan, strategy, cache);
