@@ -149,7 +149,7 @@ impl Tracer {
                 let word = |at: usize| {
                     how[at..at + 8].iter().rev().fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte))
                 };
-                if word(16) & u64::from(ResolveFlags::IN_ROOT.bits()) != 0 {
+                if word(16) & ResolveFlags::IN_ROOT.bits() != 0 {
                     return Err("it opened files with a root of its own (openat2)".to_owned());
                 }
                 self.open(call, Some(0), 1, word(0))
