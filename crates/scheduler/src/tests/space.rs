@@ -113,7 +113,6 @@ impl Space {
         &self,
         plan: Plan,
         strategy: &'static dyn Strategy,
-        traced_network: crate::TracedNetwork::default(),
         cache: CacheUse,
     ) -> BTreeMap<u32, bool> {
         let events = self.events_of(plan, strategy, cache);
@@ -153,6 +152,7 @@ impl Space {
             events,
             contexts: self.contexts.clone(),
             strategy,
+            traced_network: crate::TracedNetwork::default(),
             cache,
             jobs: NonZeroUsize::new(4).unwrap(),
             pack: self.unwritten.map(|_| PackOptions::default()),
