@@ -61,8 +61,8 @@ pub struct NoSuchStrategy {
 pub const DEFAULT_STRATEGY: &str = "output";
 
 /// The strategies that a build can be simulated with, since they ask for nothing but inputs; the
-/// default is the last. Beside them `traced` is known by its name. A new one is a file in `strategies/` and two lines in
-/// `strategies/mod.rs`.
+/// default is the last. Beside them `traced` is known by its name. A new one is a file in
+/// `strategies/` and two lines in `strategies/mod.rs`.
 pub fn strategies() -> &'static [&'static dyn Strategy] {
     BUILT_IN
 }

@@ -205,3 +205,10 @@ fn mounts_are_inputs_as_under_output() {
     space.write("context/src/b", "new\n");
     assert!(ran(&build(&space, &dockerfile, &[]), "RUN --mount"));
 }
+
+#[test]
+fn a_replay_does_not_pretend_to_trace() {
+    let space = TestSpace::offline();
+    let outcome = space.dbuild(["lab", "replay", ".", "--strategy", "traced"]).run().expect_code(2);
+    outcome.stderr_has(&["what a command reads is known only when it runs"]);
+}

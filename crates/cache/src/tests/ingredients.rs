@@ -365,11 +365,11 @@ fn outputs_are_chains() {
 fn a_wrong_strategy_is_told() {
     assert_eq!(
         strategy("contents").unwrap_err().to_string(),
-        "there is no cache strategy `contents` (did you mean `content`?): choose one of linear, content, output"
+        "there is no cache strategy `contents` (did you mean `content`?): choose one of linear, content, output, traced"
     );
     assert_eq!(
         strategy("fast").unwrap_err().to_string(),
-        "there is no cache strategy `fast`: choose one of linear, content, output"
+        "there is no cache strategy `fast`: choose one of linear, content, output, traced"
     );
 }
 

@@ -74,7 +74,17 @@ fn options(args: &ReplayArgs) -> Result<Options, Error> {
     for name in &args.strategy {
         match name.as_str() {
             "all" => strategies_asked.extend(strategies()),
-            name => strategies_asked.push(strategy(name).map_err(Error::usage)?),
+            name => {
+                let strategy = strategy(name).map_err(Error::usage)?;
+                if strategy.is_traced() {
+                    return Err(Error::usage(format!(
+                        "`--strategy {name}`: what a command reads is known only when it runs, and a replay \
+                         looks up what was recorded under inputs alone"
+                    ))
+                    .hint(format!("build with `dbuild build --strategy {name}` and see `dbuild why`")));
+                }
+                strategies_asked.push(strategy);
+            }
         }
     }
     let mut policies_asked: Vec<&'static dyn Policy> = Vec::new();

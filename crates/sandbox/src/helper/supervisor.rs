@@ -20,6 +20,9 @@ use crate::spec::{Rootfs, Spec};
 use crate::trace::Trace;
 use crate::{SandboxError, sys, wire};
 
+/// How the process ended, and what was traced of it.
+pub(super) type Ended = (Exit, Option<Trace>);
+
 /// The helper's view of its one child.
 pub(super) struct Supervisor<'a> {
     socket: &'a OwnedFd,
@@ -36,7 +39,7 @@ impl<'a> Supervisor<'a> {
         socket: &'a OwnedFd,
         spec: &Spec,
         stdin: Option<OwnedFd>,
-    ) -> Result<(Exit, Option<Trace>), SandboxError> {
+    ) -> Result<Ended, SandboxError> {
         let mut notes = Vec::new();
         let writable_root = open_writable_root(&spec.rootfs)?;
         let cgroup = StepCgroup::for_limits(&spec.limits, &mut notes);
@@ -115,7 +118,7 @@ impl<'a> Supervisor<'a> {
         mut self,
         kill_now: bool,
         cgroup: Option<StepCgroup>,
-    ) -> (Result<(Exit, Option<Trace>), SandboxError>, Option<StepCgroup>) {
+    ) -> (Result<Ended, SandboxError>, Option<StepCgroup>) {
         if kill_now || self.wait_for_end().unwrap_or(true) {
             let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
         }

@@ -17,7 +17,7 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::program::{elf_machine_of, interpreter_of};
-use crate::seccomp::traced::{Follow, PathArgument, TracedCall, by_number};
+use crate::seccomp::traced::{Follow, NameChange, PathArgument, TracedCall, by_number};
 use crate::spec::Spec;
 use crate::sys::{self, StoppedCall};
 use crate::trace::question::{CONTENT, KIND, LISTING};
@@ -27,6 +27,8 @@ use crate::trace::{AskedPath, Trace};
 const MOST_PATHS: usize = 300_000;
 /// Maximum number of bytes of all paths.
 const MOST_BYTES: usize = 24 << 20;
+/// `AT_REMOVEDIR`.
+const REMOVEDIR: u64 = 0x200;
 /// As the kernel has it.
 const MOST_LINKS: usize = 40;
 const LONGEST_PATH: usize = 4096;
@@ -55,6 +57,8 @@ pub(super) struct Tracer {
     known: HashMap<Vec<u8>, Component>,
     /// Names that were made, moved or removed: looked at anew each time.
     changed: HashSet<Vec<u8>>,
+    /// Names that became directories, or are about to.
+    made: HashSet<Vec<u8>>,
     /// Names that may have been directories when they were moved or removed: so is all below them.
     moved: HashSet<Vec<u8>>,
     /// Questions that were walked since a name was last changed: they ask for nothing new.
@@ -84,6 +88,7 @@ impl Tracer {
             mounts: mounts.map(|target| clean(target.as_bytes())).collect(),
             known: HashMap::new(),
             changed: HashSet::new(),
+            made: HashSet::new(),
             moved: HashSet::new(),
             walked: HashSet::new(),
             is_of_process: false,
@@ -149,7 +154,7 @@ impl Tracer {
                 let word = |at: usize| {
                     how[at..at + 8].iter().rev().fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte))
                 };
-                if word(16) & u64::from(ResolveFlags::IN_ROOT.bits()) != 0 {
+                if word(16) & ResolveFlags::IN_ROOT.bits() != 0 {
                     return Err("it opened files with a root of its own (openat2)".to_owned());
                 }
                 self.open(call, Some(0), 1, word(0))
@@ -175,7 +180,7 @@ impl Tracer {
         let follow = if has(libc::O_NOFOLLOW) || exclusive { Follow::Never } else { Follow::Always };
         // A descriptor of a directory can be listed; one of a path alone cannot.
         let questions = if has(libc::O_PATH) { CONTENT } else { CONTENT | LISTING };
-        let argument = PathArgument { dir, path, questions, follow, changes_name: false };
+        let argument = PathArgument { dir, path, questions, follow, change: NameChange::None };
         self.path(call, argument, false).map(drop)
     }
 
@@ -195,7 +200,7 @@ impl Tracer {
             let Ok(Some(interpreter)) = interpreter_of(&file) else { return Ok(()) };
             let base = self.directory(call.pid, None, interpreter.as_bytes())?;
             let Some(base) = base else { return Ok(()) };
-            let found = self.walk(call.pid, base, interpreter.as_bytes(), true, CONTENT, false)?;
+            let found = self.walk(call.pid, base, interpreter.as_bytes(), true, CONTENT, NameChange::None)?;
             let Some(found) = found else { return Ok(()) };
             path = found;
         }
@@ -216,7 +221,7 @@ impl Tracer {
         argument: PathArgument,
         executes: bool,
     ) -> Result<Option<Vec<u8>>, Incomplete> {
-        let PathArgument { dir, path, questions, follow, changes_name } = argument;
+        let PathArgument { dir, path, questions, follow, change } = argument;
         if call.arguments[path] == 0 {
             return Ok(None);
         }
@@ -238,16 +243,20 @@ impl Tracer {
             // The descriptor itself (AT_EMPTY_PATH), or an error.
             return Ok(if dir.is_some() && self.ask(&base, questions)? { Some(base) } else { None });
         }
-        if changes_name {
-            self.walked.clear();
-            return self.walk(call.pid, base, &text, follow, questions, true);
+        let change = match change {
+            NameChange::RemovedAt(flags) if has((flags, REMOVEDIR)) => NameChange::Any,
+            NameChange::RemovedAt(_) => NameChange::Removed,
+            change => change,
+        };
+        if change != NameChange::None {
+            return self.walk(call.pid, base, &text, follow, questions, change);
         }
         let question = [&[questions, u8::from(follow)], base.as_slice(), &[0], text.as_slice()].concat();
         if self.walked.contains(&question) && !executes {
             return Ok(None);
         }
         self.is_of_process = false;
-        let found = self.walk(call.pid, base, &text, follow, questions, false)?;
+        let found = self.walk(call.pid, base, &text, follow, questions, change)?;
         if self.walked.len() >= MOST_PATHS {
             self.walked.clear();
         }
@@ -305,7 +314,7 @@ impl Tracer {
         text: &[u8],
         follow: bool,
         questions: u8,
-        changes_name: bool,
+        change: NameChange,
     ) -> Result<Option<Vec<u8>>, Incomplete> {
         let mut pending = parts(text);
         let mut links = 0;
@@ -357,15 +366,11 @@ impl Tracer {
                     self.ask(&next, KIND)?;
                     return Ok(None);
                 }
-                _ => {
+                found => {
                     if !is_last {
                         self.ask(&next, KIND)?;
-                    } else if changes_name {
-                        self.known.remove(&next);
-                        if questions & LISTING != 0 {
-                            self.moved.insert(next.clone());
-                        }
-                        self.changed.insert(next.clone());
+                    } else {
+                        self.note_change(&next, &found, change);
                     }
                     at = next;
                 }
@@ -414,6 +419,31 @@ impl Tracer {
         }
     }
 
+    /// Forgets what a call makes untrue. The call is still to be made, and others may look in the
+    /// meantime: what becomes a directory may be known again when it is one, anything else is not
+    /// known from now on. A file that is gone may stay known: a walk then asks for more than the
+    /// kernel does, never for less.
+    fn note_change(&mut self, path: &[u8], found: &Component, change: NameChange) {
+        match (change, found) {
+            (NameChange::None, _) | (NameChange::Removed, Component::Plain | Component::Absent) => return,
+            (NameChange::Directory, _) => {
+                if self.known.remove(path).is_none() && !self.asked.contains_key(path) {
+                    self.made.insert(path.to_vec());
+                    return;
+                }
+                self.made.insert(path.to_vec());
+            }
+            (NameChange::Removed | NameChange::RemovedAt(_) | NameChange::Any, _) => {
+                self.known.remove(path);
+                self.changed.insert(path.to_vec());
+                if change == NameChange::Any {
+                    self.moved.insert(path.to_vec());
+                }
+            }
+        }
+        self.walked.clear();
+    }
+
     fn is_moved(&self, path: &[u8]) -> bool {
         !self.moved.is_empty()
             && (self.moved.contains(path)
@@ -430,6 +460,9 @@ impl Tracer {
         let found = self.look_live(path);
         if self.known.len() >= 2 * MOST_PATHS {
             self.known.clear();
+        }
+        if matches!(found, Component::Absent) && self.made.contains(path) {
+            return found;
         }
         // A file that is absent can be made by opening it, which changes nothing for a walk.
         self.known.insert(path.to_vec(), found.clone());

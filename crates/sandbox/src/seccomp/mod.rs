@@ -160,16 +160,19 @@ mod tests {
     const EPERM: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM.cast_unsigned();
     const ENOSYS: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned();
 
+    /// Filter, architecture, column of the table, and what is added to its numbers.
+    const ALL: [(&[super::Arch], u32, usize, u32); 5] = [
+        (X86, AUDIT_ARCH_X86_64, 0, 0),
+        (X86, AUDIT_ARCH_I386, 1, 0),
+        (X86, AUDIT_ARCH_X86_64, 2, X32_BIT),
+        (ARM, AUDIT_ARCH_AARCH64, 3, 0),
+        (ARM, AUDIT_ARCH_ARM, 4, 0),
+    ];
+
     /// Every number of every architecture gets what the table says: the tree loses nothing.
     #[test]
     fn the_tree_answers_as_the_table() {
-        for (arches, audit, column, offset) in [
-            (X86, AUDIT_ARCH_X86_64, 0, 0),
-            (X86, AUDIT_ARCH_I386, 1, 0),
-            (X86, AUDIT_ARCH_X86_64, 2, X32_BIT),
-            (ARM, AUDIT_ARCH_AARCH64, 3, 0),
-            (ARM, AUDIT_ARCH_ARM, 4, 0),
-        ] {
+        for (arches, audit, column, offset) in ALL {
             let program = program(arches, false);
             let special: Vec<u32> = table::SPECIAL.iter().map(|(_, numbers)| numbers[column]).collect();
             let allowed: Vec<u32> = table::ALLOWED.iter().map(|(_, numbers)| numbers[column]).collect();
@@ -183,6 +186,34 @@ mod tests {
                 };
                 let got = interpret(&program, audit, offset + number, [0; 6]);
                 assert_eq!(got, expected, "call {number} of {audit:x}");
+            }
+        }
+    }
+
+    /// With the tracer the answers are the same, but that calls which it knows stop, on every
+    /// architecture that the kernel runs.
+    #[test]
+    fn traced_calls_stop_and_no_others() {
+        let calls = super::traced::by_number();
+        for (arches, audit, column, offset) in ALL {
+            let (plain, traced) = (program(arches, false), super::program(arches, true));
+            let socket = table::SPECIAL.iter().find(|(name, _)| *name == "socket").unwrap().1[column];
+            for number in (0..1200).filter(|number| *number != socket) {
+                let number = offset + number;
+                let expected = match calls.contains_key(&(audit, number)) {
+                    true => libc::SECCOMP_RET_USER_NOTIF,
+                    false => interpret(&plain, audit, number, [0; 6]),
+                };
+                let got = interpret(&traced, audit, number, [0; 6]);
+                assert_eq!(got, expected, "call {number} of {audit:x}");
+            }
+            for family in 0..50 {
+                let arguments = [family, 0, 0, 0, 0, 0];
+                let expected = match family {
+                    2 | 10 => libc::SECCOMP_RET_USER_NOTIF,
+                    _ => interpret(&plain, audit, offset + socket, arguments),
+                };
+                assert_eq!(interpret(&traced, audit, offset + socket, arguments), expected, "{family}");
             }
         }
     }

@@ -25,8 +25,22 @@ pub(crate) struct PathArgument {
     pub(crate) path: usize,
     pub(crate) questions: u8,
     pub(crate) follow: Follow,
-    /// A name is made, moved or removed here.
-    pub(crate) changes_name: bool,
+    pub(crate) change: NameChange,
+}
+
+/// What becomes of the name at the end of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NameChange {
+    /// Nothing that matters to a later walk; a file that is made is no link and no directory.
+    None,
+    /// It becomes a directory.
+    Directory,
+    /// It is removed, and is no directory.
+    Removed,
+    /// As [`NameChange::Removed`], unless the argument has the bit of `AT_REMOVEDIR`.
+    RemovedAt(usize),
+    /// It can be anything afterwards, and so can what is below it.
+    Any,
 }
 
 /// What the tracer does with a call.
@@ -52,17 +66,18 @@ const NOFOLLOW: u64 = 0x100;
 const SYMLINK_FOLLOW: u64 = 0x400;
 
 const fn asks(dir: Option<usize>, path: usize, questions: u8, follow: Follow) -> TracedCall {
-    TracedCall::Path(PathArgument { dir, path, questions, follow, changes_name: false })
+    TracedCall::Path(PathArgument { dir, path, questions, follow, change: NameChange::None })
 }
 
-const fn name(dir: Option<usize>, path: usize, questions: u8) -> PathArgument {
-    PathArgument { dir, path, questions, follow: Follow::Never, changes_name: true }
+const fn name(dir: Option<usize>, path: usize, questions: u8, change: NameChange) -> PathArgument {
+    PathArgument { dir, path, questions, follow: Follow::Never, change }
 }
 
 /// The call of a name, if it is traced. What a call changes is asked for whole: then nothing that a
 /// layer holds, or hides, can depend on what was not asked.
 pub(super) fn traced(call: &str) -> Option<TracedCall> {
     use Follow::{Always, If, Never, Unless};
+    use NameChange::{Any, Directory, Removed, RemovedAt};
     use TracedCall::{Exec, Network, NewRoot, Open, OpenHow, Path, Paths};
     const ALL: u8 = CONTENT | LISTING;
     Some(match call {
@@ -87,15 +102,19 @@ pub(super) fn traced(call: &str) -> Option<TracedCall> {
         "getxattrat" | "listxattrat" => asks(Some(0), 1, ACCESS, Unless(2, NOFOLLOW)),
         "chdir" => asks(None, 0, KIND, Always),
         "chroot" => NewRoot,
-        "execve" => {
-            Exec(PathArgument { dir: None, path: 0, questions: CONTENT, follow: Always, changes_name: false })
-        }
+        "execve" => Exec(PathArgument {
+            dir: None,
+            path: 0,
+            questions: CONTENT,
+            follow: Always,
+            change: NameChange::None,
+        }),
         "execveat" => Exec(PathArgument {
             dir: Some(0),
             path: 1,
             questions: CONTENT,
             follow: Always,
-            changes_name: false,
+            change: NameChange::None,
         }),
         "chmod" | "chown" | "chown32" | "setxattr" | "removexattr" | "utime" | "utimes" => {
             asks(None, 0, CONTENT, Always)
@@ -105,20 +124,21 @@ pub(super) fn traced(call: &str) -> Option<TracedCall> {
         "fchmodat2" | "utimensat" | "utimensat_time64" => asks(Some(0), 1, CONTENT, Unless(3, NOFOLLOW)),
         "fchownat" => asks(Some(0), 1, CONTENT, Unless(4, NOFOLLOW)),
         "setxattrat" | "removexattrat" => asks(Some(0), 1, CONTENT, Unless(2, NOFOLLOW)),
-        "mkdir" | "mknod" => Path(name(None, 0, CONTENT)),
-        "mkdirat" | "mknodat" => Path(name(Some(0), 1, CONTENT)),
-        "unlink" => Path(name(None, 0, CONTENT)),
-        "rmdir" => Path(name(None, 0, ALL)),
-        "unlinkat" => Path(name(Some(0), 1, ALL)),
-        "rename" => Paths(name(None, 0, ALL), name(None, 1, ALL)),
-        "renameat" | "renameat2" => Paths(name(Some(0), 1, ALL), name(Some(2), 3, ALL)),
-        "link" => Paths(name(None, 0, CONTENT), name(None, 1, CONTENT)),
+        "mkdir" | "mknod" => Path(name(None, 0, CONTENT, Directory)),
+        "mkdirat" | "mknodat" => Path(name(Some(0), 1, CONTENT, Directory)),
+        "unlink" => Path(name(None, 0, CONTENT, Removed)),
+        "rmdir" => Path(name(None, 0, ALL, Any)),
+        "unlinkat" => Path(name(Some(0), 1, ALL, RemovedAt(2))),
+        "rename" => Paths(name(None, 0, ALL, Any), name(None, 1, ALL, Any)),
+        "renameat" | "renameat2" => Paths(name(Some(0), 1, ALL, Any), name(Some(2), 3, ALL, Any)),
+        "link" => Paths(name(None, 0, CONTENT, NameChange::None), name(None, 1, CONTENT, Any)),
         "linkat" => {
-            let old = PathArgument { follow: If(4, SYMLINK_FOLLOW), ..name(Some(0), 1, CONTENT) };
-            Paths(old, name(Some(2), 3, CONTENT))
+            let old = name(Some(0), 1, CONTENT, NameChange::None);
+            let old = PathArgument { follow: If(4, SYMLINK_FOLLOW), ..old };
+            Paths(old, name(Some(2), 3, CONTENT, Any))
         }
-        "symlink" => Path(name(None, 1, CONTENT)),
-        "symlinkat" => Path(name(Some(1), 2, CONTENT)),
+        "symlink" => Path(name(None, 1, CONTENT, Any)),
+        "symlinkat" => Path(name(Some(1), 2, CONTENT, Any)),
         "socket" | "socketcall" => Network,
         _ => return None,
     })

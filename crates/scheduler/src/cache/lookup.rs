@@ -157,8 +157,8 @@ impl StepCache {
     }
 
     /// The result of an earlier run of the same words that would read the same on this parent. Its
-    /// layer is laid on the parent, and is the result of the key from now on. If there is none, what
-    /// the longest trace read that is not as it was.
+    /// layer is laid on the parent, and is the result of the key from now on. If there is none,
+    /// what the longest trace read that is not as it was.
     pub(crate) fn look_up_traced(
         &self,
         keyed: &KeyedStep,

@@ -45,8 +45,8 @@ pub trait Knowledge: InputReader {
         None
     }
 
-    /// The result of an earlier run of a RUN that would read the same; `step` is what its traces are
-    /// kept under ([`dbuild_cache::trace_key`]).
+    /// The result of an earlier run of a RUN that would read the same; `step` is what its traces
+    /// are kept under ([`dbuild_cache::trace_key`]).
     fn traced(&mut self, _lookup: &Lookup<'_, Self::Files>, _step: &StepKey) -> TracedResult<Self::Files> {
         TracedResult::Different(None)
     }

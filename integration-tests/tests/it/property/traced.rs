@@ -136,7 +136,6 @@ fn ran(output: &str) -> [bool; STAGES] {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "how much was kept is what a long run is for")]
 fn what_is_kept_is_what_a_fresh_run_gives() {
     let (mut kept, mut needless, mut all) = (0, 0, 0);
     rounds(1, 4, |seed| {
