@@ -7,6 +7,7 @@ mod config;
 mod docker_compat;
 mod error;
 mod from_host;
+mod go_template;
 mod past_build;
 mod pipes;
 mod progress;
@@ -27,12 +28,19 @@ fn main() -> ExitCode {
     // Must stay first: this process may be the one that becomes a step's parent.
     dbuild_sandbox::dispatch_helper();
     let command = docker_compat::with_known_words(Cli::command());
-    let parsed = command.try_get_matches().and_then(|matches| {
-        let cli = docker_compat::check(&matches).map(|()| Cli::from_arg_matches(&matches));
-        cli.map_or_else(|error| Ok(Err(error)), |cli| cli.map(Ok))
-    });
+    let words = docker_compat::with_own_names(std::env::args_os().collect());
+    let parsed =
+        command.try_get_matches_from(words).and_then(|matches| match docker_compat::check(&matches) {
+            Ok(None) => Cli::from_arg_matches(&matches).map(|cli| Ok(Some(cli))),
+            Ok(Some(warning)) => {
+                progress::say(&format!("warning: {warning}"));
+                Ok(Ok(None))
+            }
+            Err(error) => Ok(Err(error)),
+        });
     let cli = match parsed {
-        Ok(Ok(cli)) => cli,
+        Ok(Ok(Some(cli))) => cli,
+        Ok(Ok(None)) => return ExitCode::SUCCESS,
         Ok(Err(error)) => {
             tell(&error);
             return ExitCode::from(error.code());

@@ -36,7 +36,7 @@ pub use disk::overlay_format::{OverlayFlavor, OverlayFormat, Ownership};
 pub use disk::scan_upper::{prepare_upper, scan_upper};
 pub use error::{ArchiveError, LayerError, ResolveError};
 pub use pack::estargz::TocInfo;
-pub use pack::gzip_blocks::{GzipBlocks, NoGzipBlocks, WrittenGzipBlock};
+pub use pack::gzip_blocks::{GzipBlockForm, GzipBlocks, NoGzipBlocks, WrittenGzipBlock};
 pub use pack::{Compression, PackOptions, PackedTar, pack, repack, write_tars};
 pub use tree::layer_files::{LayerFiles, UnwrittenLayer};
 pub use tree::path::{MAX_PATH, PathError, TreePath};

@@ -17,6 +17,7 @@ use reqwest::header::{
 };
 use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 
+use crate::authorities::tls_config;
 use crate::config::is_loopback;
 use crate::error::{Problem, RemoteError};
 use crate::http::{self, http_date, parse_url, same_origin};
@@ -29,8 +30,7 @@ const MAX_REDIRECTS: usize = 10;
 /// have been changed again in the same second.
 const OLD_ENOUGH: Duration = Duration::from_secs(60);
 
-/// The clients, made when they are first needed: reading the system's certificates takes
-/// milliseconds.
+/// The clients, made when they are first needed.
 #[derive(Debug, Default)]
 pub(crate) struct Downloads {
     proxied: OnceLock<Client>,
@@ -120,7 +120,8 @@ impl Downloads {
         if let Some(client) = slot.get() {
             return Ok(client);
         }
-        let builder = http::client_builder(limits.connect);
+        let tls = tls_config(Vec::new()).map_err(|error| http::no_settings(&http::chain(&error)))?;
+        let builder = http::client_builder(limits.connect).tls_backend_preconfigured(tls);
         let builder = if direct { builder.no_proxy() } else { builder };
         let client = builder.build().map_err(|error| http::no_client(&error))?;
         Ok(slot.get_or_init(|| client))

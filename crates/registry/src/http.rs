@@ -12,6 +12,7 @@ use reqwest::{Client, ClientBuilder, RequestBuilder, Response, Url};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
+use crate::authorities;
 use crate::error::Problem;
 use crate::limits::Limits;
 use crate::unreachable::{Resolver, Unreachable, cause};
@@ -76,7 +77,7 @@ pub(crate) struct Answer {
     _permit: Option<OwnedSemaphorePermit>,
 }
 
-/// The settings that all clients have in common.
+/// The settings that all clients have in common. None of them reads a certificate.
 pub(crate) fn client_builder(connect: Duration) -> ClientBuilder {
     // Process-wide in rustls; a provider that is there already is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -92,13 +93,20 @@ pub(crate) fn client_builder(connect: Duration) -> ClientBuilder {
 
 /// Why there is no client.
 pub(crate) fn no_client(error: &reqwest::Error) -> Problem {
-    Problem::Local(if lacks_authorities(error) {
+    if lacks_authorities(error) { no_authorities() } else { no_settings(&chain(error)) }
+}
+
+/// Why settings make no client.
+pub(crate) fn no_settings(why: &str) -> Problem {
+    Problem::Local(format!("cannot set up a client: {why}"))
+}
+
+fn no_authorities() -> Problem {
+    Problem::Local(
         "no certificate authorities are found on this machine, or this user may not read them: \
-     install `ca-certificates`, or look at the permissions of /etc/ssl/certs"
-            .to_owned()
-    } else {
-        format!("cannot set up a client: {}", chain(error))
-    })
+         install `ca-certificates`, or look at the permissions of /etc/ssl/certs"
+            .to_owned(),
+    )
 }
 
 /// Whether a client cannot be made because the system has no certificates. The verifier has no
@@ -192,6 +200,9 @@ pub(crate) fn answer_of(response: Response, limits: &Limits) -> Answer {
 pub(crate) fn no_answer(error: &reqwest::Error) -> Problem {
     if error.is_timeout() {
         return Problem::Unreachable { cause: Unreachable::Silent, text: "it does not answer".to_owned() };
+    }
+    if authorities::are_missing(error) {
+        return no_authorities();
     }
     Problem::Unreachable { cause: cause(error), text: chain(error) }
 }

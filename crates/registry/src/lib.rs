@@ -33,6 +33,7 @@
 
 mod artifacts;
 mod auth;
+mod authorities;
 mod config;
 mod credentials;
 mod download;

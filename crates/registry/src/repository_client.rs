@@ -82,8 +82,8 @@ impl RepositoryClient {
         let names_proxy =
             || PROXIES.iter().any(|name| std::env::var_os(name).is_some_and(|url| !url.is_empty()));
         let has_plain_client = || reqwest::Client::builder().build().is_ok();
-        // The host's own client shows that the system has certificates, unless it can do without.
-        let needs_no_system = settings.insecure || !settings.ca.is_empty();
+        // A handshake shows that the system has certificates, unless the host can do without.
+        let needs_no_system = scheme == "http" || settings.insecure || !settings.ca.is_empty();
         if (!is_direct && names_proxy())
             || !settings.keypair.is_empty()
             || (needs_no_system && !has_plain_client())
@@ -199,7 +199,8 @@ fn client_config(
     let is_plain = scheme == "http";
     Some(ClientConfig {
         protocol: if is_plain { ClientProtocol::Http } else { ClientProtocol::Https },
-        accept_invalid_certificates: settings.insecure,
+        // Without TLS the system's certificates are of no use, and so they are not read.
+        accept_invalid_certificates: settings.insecure || is_plain,
         // Otherwise each item of a stream is a request.
         use_monolithic_push: true,
         extra_root_certificates,

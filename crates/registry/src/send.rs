@@ -13,8 +13,11 @@ use bytes::Bytes;
 use dbuild_support::escape::one_line;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Response, StatusCode, Url};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use crate::authorities::tls_config;
 use crate::config::is_loopback;
 use crate::http::{chain, client_builder, retry_after};
 
@@ -88,16 +91,18 @@ pub async fn send(post: &Post) -> Result<Bytes, SendError> {
     let headers = headers(post)?;
     let unreachable =
         |error: &reqwest::Error| SendError::Unreachable { host: host.clone(), why: chain(error) };
-    let mut builder = client_builder(post.within);
-    if is_loopback(&host) {
-        builder = builder.no_proxy();
-    }
+    let mut authorities = Vec::new();
     if let Some(path) = &post.ca {
         let unusable =
             |why: String| SendError::Unusable(format!("certificates of {}: {why}", path.display()));
         let pem = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
-        let parsed = reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| unusable(chain(&error)))?;
-        builder = builder.tls_certs_merge(parsed);
+        let parsed: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+        authorities = parsed.map_err(|error| unusable(chain(&error)))?;
+    }
+    let tls = tls_config(authorities).map_err(|error| SendError::Unusable(chain(&error)))?;
+    let mut builder = client_builder(post.within).tls_backend_preconfigured(tls);
+    if is_loopback(&host) {
+        builder = builder.no_proxy();
     }
     let client = builder.build().map_err(|error| unreachable(&error))?;
     let mut pause = FIRST_PAUSE;

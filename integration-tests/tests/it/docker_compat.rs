@@ -106,6 +106,78 @@ fn judge(entry: &Entry, outcome: &Outcome) -> Result<(), String> {
     }
 }
 
+#[test]
+fn commands_have_dockers_names_too() {
+    let space = TestSpace::new();
+    space.write("context/Dockerfile", "FROM busybox\nRUN echo content > /file\n");
+    let call = |line: &str| space.dbuild(line.split(' ')).run().expect_ok();
+    call("buildx build -t app context");
+    call("image tag app other:2");
+    assert_eq!(call("image ls -q").stdout, call("images -q").stdout);
+    assert_eq!(call("buildx du").stdout, call("cache du").stdout);
+    call("image rm other:2").stdout_has(&["removed other:2"]);
+    call("builder prune -f");
+    call("help image ls").stdout_has(&["--filter"]);
+    assert_eq!(call("version").stdout, call("buildx version").stdout);
+    let version = call("version --format {{.Client.Version}}").stdout;
+    assert_eq!(call("version").stdout, format!("dbuild {version}"));
+    // A script goes on: there is one builder, which need not be made.
+    call("buildx create --use --name x").stderr_has(&["warning: `buildx create`", "nothing is done"]);
+    // A link of that name is what a script calls.
+    std::os::unix::fs::symlink(dbuild_integration_tests::binary(), space.path("docker")).unwrap();
+    let store = space.path("store");
+    let listed = space.shell("", &format!("./docker --store {} image ls -q", store.display()));
+    assert_eq!(listed.expect_ok().stdout, call("images -q").stdout);
+}
+
+#[test]
+fn images_are_listed_as_scripts_ask() {
+    let space = TestSpace::new();
+    let dockerfile = "FROM busybox\nLABEL tier=web\nENV A=1\nCMD [\"sh\"]\n";
+    space.build(dockerfile, ["-t", "web:1", "-t", "localhost:5000/team/app"]).run().expect_ok();
+    let call = |words: &[&str]| space.dbuild(words).run().expect_ok().stdout;
+    let id = call(&["images", "-q", "web"]);
+    assert_eq!(id.trim().len(), 12, "{id}");
+    let whole = call(&["inspect", "-f", "{{.Id}}", "web:1"]);
+    assert!(whole.starts_with(&format!("sha256:{}", id.trim())), "{whole} {id}");
+    assert_eq!(call(&["images", "-q", "--no-trunc", "web"]), whole);
+    assert_eq!(call(&["images", "--format", "{{.Repository}}:{{.Tag}}", "-f", "reference=web"]), "web:1\n");
+    assert_eq!(call(&["images", "--format", "{{.Repository}}", "*/team/*"]), "localhost:5000/team/app\n");
+    assert_eq!(call(&["images", "-q", "-f", "label=tier=db"]), "");
+    assert_eq!(call(&["images", "-q", "-f", "label=tier"]).lines().count(), 3);
+    assert_eq!(call(&["images", "-q", "-f", "dangling=true"]), "");
+    let table = call(&["images", "--format", "table {{.Repository}}\\t{{.Tag}}", "web"]);
+    assert_eq!(table, "REPOSITORY   TAG\nweb          1\n");
+    assert_eq!(
+        call(&["inspect", "-f", "{{json .Config.Env}} {{.Os}}", "--type", "image", "web:1"]).trim(),
+        { "[\"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\",\"A=1\"] linux" }
+    );
+    space.dbuild(["images", "--format", "{{.Nmae}}"]).run().expect_code(2).stderr_has(&[
+        "there is no field `.Nmae`",
+        "there are CreatedAt, CreatedSince, Digest, ID, Platform, Repository, Size, Tag",
+    ]);
+    space.dbuild(["images", "-f", "nmae=x"]).run().expect_code(2).stderr_has(&["there is no filter `nmae`"]);
+    space.dbuild(["inspect", "--type", "volume", "web:1"]).run().expect_code(2).stderr_has(&["only images"]);
+}
+
+#[test]
+fn shells_and_man_know_the_commands() {
+    let space = TestSpace::offline();
+    for (shell, word) in [("bash", "complete -F"), ("zsh", "#compdef dbuild"), ("fish", "complete -c dbuild")]
+    {
+        space.dbuild(["completion", shell]).run().expect_ok().stdout_has(&[word, "prune"]);
+    }
+    let script = space.dbuild(["completion", "bash"]).run().expect_ok().stdout;
+    space.write("completion.bash", script);
+    // The shell reads it, and completes a command by it.
+    let line = "bash -c '. ./completion.bash; COMP_WORDS=(dbuild bui); COMP_CWORD=1; \
+                _dbuild dbuild bui dbuild; echo ${COMPREPLY[@]}'";
+    assert_eq!(space.shell("", line).expect_ok().stdout, "build\n");
+    space.dbuild(["man", "pages"]).current_dir(space.root()).run().expect_ok();
+    assert!(space.read("pages/dbuild-cache-prune.1").contains("keep"), "a page for each command");
+    assert!(space.read("pages/dbuild.1").contains("dbuild\\-build"));
+}
+
 /// What is done is shown by a test.
 #[test]
 fn each_proof_is_there() {

@@ -124,3 +124,15 @@ fn what_to_try_comes_from_the_cause() {
     let gone = space.build(&format!("FROM {nobody}/app\n"), [""; 0]).run().expect_code(1);
     gone.stderr_has(&["Connection refused", "check that"]);
 }
+
+/// Reading a system's certificates takes longer than a build in which nothing has changed.
+#[test]
+fn a_registry_on_plain_http_is_asked_without_certificates() {
+    let space = TestSpace::new();
+    let build = || {
+        let build = space.build("FROM busybox\nRUN true\n", ["-t", "app"]);
+        build.env("SSL_CERT_FILE", "/nowhere").env("SSL_CERT_DIR", "/nowhere").run().expect_ok()
+    };
+    build();
+    build().stderr_has(&["CACHED"]);
+}

@@ -4,6 +4,7 @@
 mod build;
 mod cache;
 mod check;
+mod images;
 mod journal;
 mod lab;
 mod limits;
@@ -17,6 +18,7 @@ use clap::{Args, Parser, Subcommand};
 pub(crate) use build::{BuildArgs, ProgressMode, SourceArgs};
 pub(crate) use cache::{CacheCommand, CacheListArgs, CacheSort, PruneArgs, VerifyArgs};
 pub(crate) use check::{CheckArgs, FindingsFormat};
+pub(crate) use images::{ImageFilter, ImagesArgs, InspectArgs, VersionArgs};
 pub(crate) use journal::{CompareArgs, GraphArgs, GraphFormat, HistoryArgs, LogsArgs, ReportArgs};
 pub(crate) use lab::{LabCommand, ReplayArgs};
 pub(crate) use limits::{MemorySize, Ulimit, annotations};
@@ -77,7 +79,7 @@ pub(crate) enum Command {
     Shell(ShellArgs),
     /// List the images of the store
     #[command(visible_alias = "ls")]
-    Images(ListArgs),
+    Images(ImagesArgs),
     /// Give an image another name
     Tag {
         /// A name or the first digits of a digest
@@ -93,10 +95,7 @@ pub(crate) enum Command {
         images: Vec<String>,
     },
     /// Show an image's manifest and config as JSON
-    Inspect {
-        /// A name or the first digits of a digest
-        image: String,
-    },
+    Inspect(InspectArgs),
     /// Write an image to an archive
     Save(SaveArgs),
     /// Read images from an archive or directory into the store
@@ -133,6 +132,19 @@ pub(crate) enum Command {
     Image(ImageCommand),
     /// Show what this machine offers, what it lacks, and what to install
     Doctor(ListArgs),
+    /// Print the version
+    Version(VersionArgs),
+    /// Print a completion script for a shell
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write manual pages
+    #[command(hide = true)]
+    Man {
+        /// Where they are written
+        dir: PathBuf,
+    },
 }
 
 /// Options of a listing.

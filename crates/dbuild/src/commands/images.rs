@@ -1,4 +1,4 @@
-//! The images of the store: list, tag, remove, inspect, save, load, pull, push.
+//! The images of the store: tag, remove, inspect, save, load, pull, push.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,65 +8,15 @@ use dbuild_oci::{Platform, Reference};
 use dbuild_registry::PullPolicy;
 use dbuild_scheduler::BlobSource as _;
 use dbuild_store::ImageEntry;
-use dbuild_support::units::Bytes;
-use serde::Serialize;
 
+use super::docker_view::docker_view;
+use super::image_names::familiar;
 use super::{print, print_json};
-use crate::cli::{Global, ListArgs, LoadArgs, SaveArgs};
+use crate::cli::{Global, InspectArgs, LoadArgs, SaveArgs};
 use crate::error::Error;
+use crate::go_template::Template;
 use crate::pipes;
 use crate::session::Session;
-
-/// An image as a listing shows it.
-#[derive(Serialize)]
-struct ListedImage {
-    name: String,
-    digest: String,
-    id: String,
-    created: Option<String>,
-    size: u64,
-    platforms: Vec<String>,
-}
-
-/// `dbuild images`.
-pub(crate) fn list(global: &Global, args: ListArgs) -> Result<(), Error> {
-    let session = Session::open(global)?;
-    let mut listed = Vec::new();
-    for entry in session.store.images().map_err(Error::failed)? {
-        let Ok(image) = image_of(&entry) else { continue };
-        let Ok(inspected) = dbuild_exporter::inspect(&session.store, &image) else {
-            crate::progress::say(&format!("warning: {} is damaged: build or pull it again", entry.name));
-            continue;
-        };
-        let platform = |config: &serde_json::Value| {
-            let part = |name: &str| config[name].as_str().unwrap_or("?").to_owned();
-            format!("{}/{}", part("os"), part("architecture"))
-        };
-        let first = inspected.images.first();
-        listed.push(ListedImage {
-            name: familiar(&entry.name),
-            digest: inspected.digest.clone(),
-            id: first.map(|image| image.id.clone()).unwrap_or_default(),
-            created: first.and_then(|image| image.config["created"].as_str()).map(str::to_owned),
-            size: inspected.images.iter().map(|image| image.layers_size).sum(),
-            platforms: inspected.images.iter().map(|image| platform(&image.config)).collect(),
-        });
-    }
-    if args.json {
-        return print_json(&listed);
-    }
-    let width = listed.iter().map(|image| image.name.len()).max().unwrap_or(0).max(4);
-    print(&format!("{:width$}  {:12}  {:>8}  {:20}  PLATFORM", "NAME", "DIGEST", "SIZE", "CREATED"))?;
-    for image in &listed {
-        let digest = image.digest.trim_start_matches("sha256:");
-        let created = image.created.as_deref().unwrap_or("-");
-        let created = created.get(..19).unwrap_or(created).replace('T', " ");
-        let short = digest.get(..12).unwrap_or(digest);
-        let (size, platforms) = (Bytes(image.size), image.platforms.join(","));
-        print(&format!("{:width$}  {short:12}  {size:>8}  {created:20}  {platforms}", image.name))?;
-    }
-    Ok(())
-}
 
 /// `dbuild tag`.
 pub(crate) fn tag(global: &Global, image: &str, name: &str) -> Result<(), Error> {
@@ -88,10 +38,28 @@ pub(crate) fn remove(global: &Global, images: &[String]) -> Result<(), Error> {
 }
 
 /// `dbuild inspect`.
-pub(crate) fn inspect(global: &Global, image: &str) -> Result<(), Error> {
+pub(crate) fn inspect(global: &Global, args: &InspectArgs) -> Result<(), Error> {
+    if let Some(kind) = args.kind.as_deref().filter(|kind| *kind != "image") {
+        return Err(Error::usage(format!("`--type {kind}`: only images are inspected")));
+    }
+    let template = args.format.as_deref().map(Template::parse).transpose()?;
     let session = Session::open(global)?;
-    let entry = session.store.image(image).map_err(Error::failed)?;
-    print_json(&dbuild_exporter::inspect(&session.store, &image_of(&entry)?).map_err(Error::of_export)?)
+    let mut inspected = Vec::with_capacity(args.images.len());
+    for name in &args.images {
+        let entry = session.store.image(name).map_err(Error::failed)?;
+        let image = image_of(&entry)?;
+        let found = dbuild_exporter::inspect(&session.store, &image).map_err(Error::of_export)?;
+        inspected.push((entry.name, found));
+    }
+    if let Some(template) = template {
+        let views: Vec<_> = inspected.iter().map(|(name, found)| docker_view(name, found)).collect();
+        return template.lines(&views)?.iter().try_for_each(|line| print(line));
+    }
+    let found: Vec<_> = inspected.into_iter().map(|(_, found)| found).collect();
+    match found.as_slice() {
+        [one] => print_json(one),
+        several => print_json(&several),
+    }
 }
 
 /// `dbuild save`.
@@ -228,9 +196,4 @@ fn manifest_type(store: &dbuild_store::Store, digest: &dbuild_digest::BlobDigest
     let manifest: serde_json::Value = serde_json::from_slice(&bytes).map_err(Error::failed)?;
     // OCI allows a manifest to leave it out.
     Ok(manifest["mediaType"].as_str().unwrap_or("application/vnd.oci.image.manifest.v1+json").to_owned())
-}
-
-/// A name as people write it: `app:latest` for `docker.io/library/app:latest`.
-pub(crate) fn familiar(name: &str) -> String {
-    name.parse::<Reference>().map_or_else(|_| name.to_owned(), |reference| reference.familiar())
 }

@@ -6,10 +6,14 @@ mod call;
 mod check;
 mod check_image;
 mod compare;
+mod completion;
 mod demo;
+mod docker_view;
 mod doctor;
 mod findings;
 mod graph;
+mod image_list;
+mod image_names;
 mod images;
 mod journal;
 mod lab;
@@ -18,6 +22,7 @@ mod plan;
 mod report;
 mod run;
 mod shell;
+mod version;
 mod why;
 
 use std::io::Write as _;
@@ -43,10 +48,10 @@ pub(crate) fn run(cli: Cli) -> Result<(), Error> {
         Command::Why(args) => why::run(global, &args),
         Command::Run(args) => run::run(global, &args),
         Command::Shell(args) => shell::run(global, &args),
-        Command::Images(args) => images::list(global, args),
+        Command::Images(args) => image_list::list(global, &args),
         Command::Tag { image, name } => images::tag(global, &image, &name),
         Command::Rm { images } => images::remove(global, &images),
-        Command::Inspect { image } => images::inspect(global, &image),
+        Command::Inspect(args) => images::inspect(global, &args),
         Command::Save(args) => images::save(global, &args),
         Command::Load(args) => images::load(global, &args),
         Command::Pull { reference, platform } => {
@@ -67,6 +72,9 @@ pub(crate) fn run(cli: Cli) -> Result<(), Error> {
         Command::Demo { dir, lesson: Some(Some(number)) } => lessons::write(number, dir.as_deref()),
         Command::Image(ImageCommand::FromHost { tag, programs }) => demo::from_host(global, &tag, &programs),
         Command::Doctor(args) => doctor::run(global, args),
+        Command::Version(args) => version::run(&args),
+        Command::Completion { shell } => completion::script(shell),
+        Command::Man { dir } => completion::manual(&dir),
     }
 }
 

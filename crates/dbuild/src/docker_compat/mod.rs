@@ -2,12 +2,14 @@
 //! warned of by its name, from the rows of [`table`]. No word of theirs meets an error that speaks
 //! of another one.
 
+mod aliases;
 mod table;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use dbuild_support::csv::csv_fields;
 use table::{Entry, Kind, Verdict};
 
+pub(crate) use self::aliases::with_own_names;
 use crate::cli::{KeyValue, go_bool};
 use crate::error::Error;
 
@@ -82,24 +84,24 @@ pub(crate) fn with_known_words(command: Command) -> Command {
 }
 
 /// The error that names a word of Docker's which dbuild does not have, if the command line holds
-/// one.
-pub(crate) fn check(matches: &ArgMatches) -> Result<(), Error> {
+/// one; or the warning of a command that has nothing to do here.
+pub(crate) fn check(matches: &ArgMatches) -> Result<Option<String>, Error> {
     refuse_flags("", matches)?;
-    let Some((name, below)) = matches.subcommand() else { return Ok(()) };
+    let Some((name, below)) = matches.subcommand() else { return Ok(None) };
     if let Some((second, _)) = below.subcommand().filter(|_| name == "image")
         && let Some(entry) = command_of(&[name, second])
     {
-        return judged(entry).map(drop);
+        return judged(entry);
     }
     if below.try_contains_id(WORDS).is_ok() {
         let words = below.get_many::<String>(WORDS).into_iter().flatten().map(String::as_str);
         let second = words.into_iter().find(|word| !word.starts_with('-'));
         let entry = second.and_then(|second| command_of(&[name, second])).or_else(|| command_of(&[name]));
-        return entry.map_or(Ok(()), |entry| judged(entry).map(drop));
+        return entry.map_or(Ok(None), judged);
     }
     match name {
-        "build" | "image" => Ok(()),
-        name => refuse_flags(name, below),
+        "build" | "image" => Ok(None),
+        name => refuse_flags(name, below).map(|()| None),
     }
 }
 

@@ -1,24 +1,28 @@
-//! A gzip writer that compresses blocks side by side. Each block is a gzip member of its own: a
-//! file of several members is what RFC 1952 defines, what `gzip -d`, Go and containerd read, and
-//! what eStargz layers are. So a block can be compressed without knowing the others, its bytes
-//! depend on nothing else, and libdeflate can do it, which takes whole buffers only and is twice as
-//! fast as zlib. Blocks that do not shrink are stored, and those that were compressed before are
-//! taken from there.
+//! A gzip writer that compresses blocks side by side. A block is compressed without knowing the
+//! others, so its bytes depend on nothing else, and libdeflate can do it, which takes whole buffers
+//! only and is faster than zlib. Blocks that do not shrink are stored, and those that were
+//! compressed before are taken from there.
+//!
+//! The blocks become one gzip member, as every other builder writes it: RFC 1952 allows a file of
+//! several members, but many readers stop after the first one, some of them silently. Only eStargz
+//! is made of members, one for each block, because its readers begin at any of them.
 
 use std::io::{self, IoSlice, Write};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::sync::{Mutex, PoisonError};
 
+use crc32fast::Hasher as Crc32;
 use dbuild_digest::ContentDigest;
 use libdeflater::{CompressionLvl, Compressor};
 
-use crate::{GzipBlocks, LayerError, WrittenGzipBlock};
+use crate::pack::deflate;
+use crate::{GzipBlockForm, GzipBlocks, LayerError, WrittenGzipBlock};
 
 /// How much one thread takes at a time, at the most.
 pub(crate) const BLOCK: usize = 512 << 10;
 /// Smaller blocks are compressed sooner than looked for.
 const LEAST_KEPT: usize = 64 << 10;
-/// How each member begins. No name, no time, an unknown system: the same bytes everywhere.
+/// How a member begins. No name, no time, an unknown system: the same bytes everywhere.
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
 /// The checksum and the length, at its end.
 const TRAILER: usize = 8;
@@ -58,113 +62,159 @@ struct Block {
     done: SyncSender<Done>,
 }
 
-/// A block as a gzip member, and what it holds if it is one to be kept.
+/// A compressed block.
 struct Done {
-    member: Member,
+    written: Written,
+    /// Checksum and number of the bytes that it holds.
+    checksum: Crc32,
+    /// What it holds, if it is to be found again.
     content: Option<ContentDigest>,
     /// What was compressed.
     block: Vec<u8>,
 }
 
-enum Member {
+/// What becomes of a block.
+enum Written {
+    /// These bytes, in the form that is asked for.
     Compressed(Vec<u8>),
-    /// The block as it is, with this checksum: it is written from where it is.
-    Stored {
-        length: usize,
-        checksum: u32,
-    },
+    /// The block as it is: it is written from where it is.
+    Stored,
 }
 
-/// Compresses what `produce` writes, on `threads` threads beside the producing one and the
-/// caller's, which writes to `out`. At most a few blocks for each thread are in memory.
+/// Compresses what `produce` writes as one member, on `threads` threads beside the producing one
+/// and the caller's, which writes to `out`. At most a few blocks for each thread are in memory.
 pub(crate) fn compress<T: Send>(
     level: u32,
     threads: usize,
-    members: &dyn GzipBlocks,
+    known: &dyn GzipBlocks,
     out: &mut impl Write,
     produce: impl FnOnce(&mut dyn Sink) -> Result<T, LayerError> + Send,
 ) -> Result<T, LayerError> {
-    let produced = compress_members(level, threads, BLOCK, members, out, |feeder| produce(feeder));
-    produced.map(|(produced, _)| produced)
+    out.write_all(&HEADER).map_err(LayerError::Output)?;
+    let settings = Settings { level, threads, block: BLOCK, form: GzipBlockForm::Part };
+    let (produced, blocks) = compress_blocks(&settings, known, out, |feeder| produce(feeder))?;
+    let end = [deflate::END.as_slice(), &trailer(&blocks.checksum)].concat();
+    out.write_all(&end).map_err(LayerError::Output)?;
+    Ok(produced)
 }
 
-/// [`compress`] with members of at most `block` bytes, for a producer that wants to know them.
-/// Gives the offsets at which they begin, in order, and the end.
+/// Compresses what `produce` writes as members of at most `block` bytes each, for a producer that
+/// wants to know them. Gives the offsets at which they begin, in order, and the end.
 pub(crate) fn compress_members<T: Send>(
     level: u32,
     threads: usize,
     block: usize,
-    members: &dyn GzipBlocks,
+    known: &dyn GzipBlocks,
     out: &mut impl Write,
     produce: impl FnOnce(&mut Feeder) -> Result<T, LayerError> + Send,
 ) -> Result<(T, Vec<u64>), LayerError> {
-    // In order: the writer waits for the oldest block, whoever compresses it.
+    let settings = Settings { level, threads, block, form: GzipBlockForm::Member };
+    let produced = compress_blocks(&settings, known, out, |feeder| {
+        let produced = produce(feeder)?;
+        // A file without any member is no gzip file.
+        if feeder.sent == 0 && feeder.filled == 0 {
+            feeder.send().map_err(LayerError::Output)?;
+        }
+        Ok(produced)
+    });
+    produced.map(|(produced, blocks)| (produced, blocks.offsets))
+}
+
+/// How blocks are compressed.
+struct Settings {
+    level: u32,
+    threads: usize,
+    /// Bytes of a block, at the most.
+    block: usize,
+    form: GzipBlockForm,
+}
+
+/// The blocks that were written.
+struct Blocks {
+    /// Where they begin, from where the first one does, and the end of the last.
+    offsets: Vec<u64>,
+    /// Checksum and number of the bytes that all of them hold.
+    checksum: Crc32,
+}
+
+fn compress_blocks<T: Send>(
+    settings: &Settings,
+    known: &dyn GzipBlocks,
+    out: &mut impl Write,
+    produce: impl FnOnce(&mut Feeder) -> Result<T, LayerError> + Send,
+) -> Result<(T, Blocks), LayerError> {
+    let Settings { threads, block, .. } = *settings;
+    // In order: the writer waits for the oldest block, whichever thread compresses it.
     let (order, in_order) = mpsc::sync_channel::<Pending>(threads * 2);
     let (work, blocks) = mpsc::sync_channel::<Block>(threads);
-    // Buffers go round: fresh ones would be given by the kernel page by page each time.
+    // Buffers go round: the kernel would give fresh ones page by page each time.
     let (used, free) = mpsc::channel();
     let blocks = Mutex::new(blocks);
     std::thread::scope(|scope| {
         let blocks = &blocks;
         for _ in 0..threads {
-            scope.spawn(move || worker(level, members, blocks));
+            scope.spawn(move || worker(settings, known, blocks));
         }
         let producer = scope.spawn(move || {
             let mut feeder = Feeder { order, work, free, block, current: Vec::new(), filled: 0, sent: 0 };
             let produced = produce(&mut feeder)?;
-            // A file without any member is no gzip file.
-            if feeder.sent == 0 || feeder.filled > 0 {
+            if feeder.filled > 0 {
                 feeder.send().map_err(LayerError::Output)?;
             }
             Ok(produced)
         });
-        let written = write_in_order(level, members, out, in_order, &used);
+        let written = write_in_order(settings, known, out, in_order, &used);
         let produced = producer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         // If writing failed, the producer failed because of that: the cause is named first.
-        let offsets = written.map_err(LayerError::Output)?;
-        produced.map(|produced| (produced, offsets))
+        let blocks = written.map_err(LayerError::Output)?;
+        produced.map(|produced| (produced, blocks))
     })
 }
 
 /// The bytes as one member, whatever their number.
 pub(crate) fn member(level: u32, bytes: &[u8]) -> Vec<u8> {
     let mut member = Vec::new();
-    match Deflate::new(level).member(bytes) {
-        Member::Compressed(compressed) => member = compressed,
+    let (mut deflate, checksum) = (Deflate::new(level, GzipBlockForm::Member), checksum_of(bytes));
+    let is_shorter = !deflate.is_incompressible(bytes);
+    match is_shorter.then(|| deflate.deflated(bytes, &checksum)).flatten() {
+        Some(compressed) => member = compressed,
         // To memory nothing fails.
-        Member::Stored { checksum, .. } => drop(write_stored(bytes, checksum, &mut member)),
+        None => drop(write_stored(bytes, &checksum, GzipBlockForm::Member, &mut member)),
     }
     member
 }
 
 fn write_in_order(
-    level: u32,
-    members: &dyn GzipBlocks,
+    settings: &Settings,
+    known: &dyn GzipBlocks,
     out: &mut impl Write,
     in_order: Receiver<Pending>,
     used: &mpsc::Sender<Vec<u8>>,
-) -> io::Result<Vec<u64>> {
-    let (mut offsets, mut start) = (Vec::new(), 0);
-    for block in in_order {
+) -> io::Result<Blocks> {
+    let Settings { level, form, .. } = *settings;
+    // A member that all blocks are in has begun with its header.
+    let header = if form == GzipBlockForm::Part { HEADER.len() as u64 } else { 0 };
+    let (mut offsets, mut start, mut checksum) = (Vec::new(), 0, Crc32::new());
+    for pending in in_order {
         // A worker only goes away without an answer when the whole is given up.
-        let Ok(Done { member, content, block }) = block.recv() else { continue };
+        let Ok(Done { written, checksum: of_block, content, block }) = pending.recv() else { continue };
         offsets.push(start);
-        match &member {
-            Member::Compressed(bytes) => {
+        start += match &written {
+            Written::Compressed(bytes) => {
                 out.write_all(bytes)?;
                 if let Some(content) = content {
-                    members.written(&WrittenGzipBlock { content, level, start, bytes });
+                    let start = header + start;
+                    known.written(&WrittenGzipBlock { content, level, form, start, bytes });
                 }
-                start += bytes.len() as u64;
+                bytes.len() as u64
             }
-            Member::Stored { length, checksum } => {
-                start += write_stored(&block[..*length], *checksum, out)?;
-            }
-        }
+            Written::Stored => write_stored(&block[..of_block.total_len() as usize], &of_block, form, out)?,
+        };
+        checksum.combine(&of_block);
         let _ = used.send(block);
     }
     offsets.push(start);
-    Ok(offsets)
+    Ok(Blocks { offsets, checksum })
 }
 
 /// What a producer writes to.
@@ -241,13 +291,13 @@ impl Write for Feeder {
     }
 }
 
-fn worker(level: u32, members: &dyn GzipBlocks, blocks: &Mutex<Receiver<Block>>) {
-    let mut deflate = Deflate::new(level);
+fn worker(settings: &Settings, known: &dyn GzipBlocks, blocks: &Mutex<Receiver<Block>>) {
+    let mut deflate = Deflate::new(settings.level, settings.form);
     loop {
         let block = blocks.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(Block { bytes, filled, done }) = block else { return };
         // Nobody waits any more if writing failed.
-        let _ = done.send(deflate.done(bytes, filled, level, members));
+        let _ = done.send(deflate.done(bytes, filled, known));
     }
 }
 
@@ -257,45 +307,47 @@ struct Deflate {
     /// `None` stores.
     compressor: Option<Compressor>,
     probe: Compressor,
+    level: u32,
+    form: GzipBlockForm,
 }
 
 impl Deflate {
-    fn new(level: u32) -> Self {
+    fn new(level: u32, form: GzipBlockForm) -> Self {
         let of_level = |level| Compressor::new(CompressionLvl::new(level).unwrap_or_default());
-        let level = i32::try_from(level).ok().filter(|level| *level > 0);
-        Self { compressor: level.map(of_level), probe: of_level(1) }
+        let at = i32::try_from(level).ok().filter(|level| *level > 0);
+        Self { compressor: at.map(of_level), probe: of_level(1), level, form }
     }
 
-    /// The block as a gzip member: one that was made before, or a new one. To store a block takes
-    /// less than to look for it.
-    fn done(&mut self, block: Vec<u8>, filled: usize, level: u32, members: &dyn GzipBlocks) -> Done {
+    /// The block in the form that is asked for: one that was made before, or a new one. To store a
+    /// block takes less than to look for it.
+    fn done(&mut self, block: Vec<u8>, filled: usize, known: &dyn GzipBlocks) -> Done {
         let bytes = &block[..filled];
+        let checksum = checksum_of(bytes);
         if self.compressor.is_none() || self.is_incompressible(bytes) {
-            return Done { member: stored(bytes), content: None, block };
+            return Done { written: Written::Stored, checksum, content: None, block };
         }
         let content = (filled >= LEAST_KEPT).then(|| ContentDigest::of(bytes));
-        let known = content.and_then(|content| members.find(&content, level));
-        let member = known.map_or_else(|| self.deflated(bytes), Member::Compressed);
-        Done { member, content, block }
-    }
-
-    fn member(&mut self, bytes: &[u8]) -> Member {
-        if self.is_incompressible(bytes) { stored(bytes) } else { self.deflated(bytes) }
+        let found = content.and_then(|content| known.find(&content, self.level, self.form));
+        let compressed = found.or_else(|| self.deflated(bytes, &checksum));
+        Done { written: compressed.map_or(Written::Stored, Written::Compressed), checksum, content, block }
     }
 
     /// Compressed, if that makes it shorter.
-    fn deflated(&mut self, bytes: &[u8]) -> Member {
-        let Some(compressor) = &mut self.compressor else { return stored(bytes) };
+    fn deflated(&mut self, bytes: &[u8], checksum: &Crc32) -> Option<Vec<u8>> {
         let limit = stored_length(bytes.len());
-        let mut out = Vec::with_capacity(HEADER.len() + limit + TRAILER);
-        out.extend_from_slice(&HEADER);
-        out.resize(HEADER.len() + limit, 0);
+        let header = if self.form == GzipBlockForm::Member { HEADER.as_slice() } else { &[] };
+        let mut out = Vec::with_capacity(header.len() + limit + TRAILER + deflate::MOST_APPENDED);
+        out.extend_from_slice(header);
+        out.resize(header.len() + limit, 0);
         // No room left means that it did not shrink.
-        let written = compressor.deflate_compress(bytes, &mut out[HEADER.len()..]);
-        let Some(count) = written.ok().filter(|count| *count < limit) else { return stored(bytes) };
-        out.truncate(HEADER.len() + count);
-        out.extend_from_slice(&trailer(bytes.len(), libdeflater::crc32(bytes)));
-        Member::Compressed(out)
+        let written = self.compressor.as_mut()?.deflate_compress(bytes, &mut out[header.len()..]);
+        let count = written.ok().filter(|count| *count < limit)?;
+        out.truncate(header.len() + count);
+        match self.form {
+            GzipBlockForm::Part => deflate::open(&mut out)?,
+            GzipBlockForm::Member => out.extend_from_slice(&trailer(checksum)),
+        }
+        Some(out)
     }
 
     /// Whether a few places of a block do not shrink, not even by a little. Of a block whose bytes
@@ -330,17 +382,27 @@ fn stored_length(length: usize) -> usize {
     length + 5 * length.div_ceil(0xffff).max(1)
 }
 
-fn stored(bytes: &[u8]) -> Member {
-    Member::Stored { length: bytes.len(), checksum: libdeflater::crc32(bytes) }
+fn checksum_of(bytes: &[u8]) -> Crc32 {
+    let mut checksum = Crc32::new();
+    checksum.update(bytes);
+    checksum
 }
 
-fn trailer(length: usize, checksum: u32) -> [u8; TRAILER] {
-    (u64::from(length as u32) << 32 | u64::from(checksum)).to_le_bytes()
+/// The end of a member that holds what has this checksum. It has the length modulo 2³², as RFC 1952
+/// wants it.
+fn trailer(checksum: &Crc32) -> [u8; TRAILER] {
+    (checksum.total_len() << 32 | u64::from(checksum.clone().finalize())).to_le_bytes()
 }
 
-/// Writes bytes as a member of stored deflate blocks, from where they are. Gives its length.
-fn write_stored(bytes: &[u8], checksum: u32, out: &mut impl Write) -> io::Result<u64> {
+/// Writes bytes as stored deflate blocks, from where they are. Gives how many bytes were written.
+fn write_stored(
+    bytes: &[u8],
+    checksum: &Crc32,
+    form: GzipBlockForm,
+    out: &mut impl Write,
+) -> io::Result<u64> {
     const LONGEST: usize = 0xffff;
+    let is_member = form == GzipBlockForm::Member;
     let mut chunks: Vec<&[u8]> = bytes.chunks(LONGEST).collect();
     if chunks.is_empty() {
         chunks.push(&[]);
@@ -348,16 +410,20 @@ fn write_stored(bytes: &[u8], checksum: u32, out: &mut impl Write) -> io::Result
     let last = chunks.len() - 1;
     let head = |(at, chunk): (usize, &&[u8])| {
         let length = (chunk.len() as u16).to_le_bytes();
-        [u8::from(at == last), length[0], length[1], !length[0], !length[1]]
+        [u8::from(is_member && at == last), length[0], length[1], !length[0], !length[1]]
     };
     let heads: Vec<[u8; 5]> = chunks.iter().enumerate().map(head).collect();
-    let trailer = trailer(bytes.len(), checksum);
+    let trailer = trailer(checksum);
     let mut slices = Vec::with_capacity(chunks.len() * 2 + 2);
-    slices.push(IoSlice::new(&HEADER));
+    if is_member {
+        slices.push(IoSlice::new(&HEADER));
+    }
     for (head, chunk) in heads.iter().zip(&chunks) {
         slices.extend([IoSlice::new(head), IoSlice::new(chunk)]);
     }
-    slices.push(IoSlice::new(&trailer));
+    if is_member {
+        slices.push(IoSlice::new(&trailer));
+    }
     let mut left = slices.as_mut_slice();
     while !left.is_empty() {
         match out.write_vectored(left) {
@@ -367,7 +433,8 @@ fn write_stored(bytes: &[u8], checksum: u32, out: &mut impl Write) -> io::Result
             Err(error) => return Err(error),
         }
     }
-    Ok((HEADER.len() + stored_length(bytes.len()) + TRAILER) as u64)
+    let frame = if is_member { HEADER.len() + TRAILER } else { 0 };
+    Ok((stored_length(bytes.len()) + frame) as u64)
 }
 
 #[cfg(test)]

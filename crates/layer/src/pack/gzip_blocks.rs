@@ -1,41 +1,53 @@
 //! Compressed bytes that were written before and are not compressed again.
 //!
-//! A gzip file is a row of members, and each member depends on the bytes that it holds and on the
-//! level alone (see `gzip.rs`). So the layer of a COPY of which one file changed is for the most
-//! part made of members that an earlier layer has. Members begin where files do (see `pack.rs`), so
-//! that what comes before a file does not move the borders after it for long.
+//! A gzip layer is made of blocks, and each depends on the bytes that it holds, on the level and on
+//! its form alone (see `gzip.rs`). So the layer of a COPY of which one file changed is for the most
+//! part made of blocks that an earlier layer has. Blocks begin where files do (see `mod.rs`), so
+//! what comes before a file does not move the borders after it for long.
 
 use dbuild_digest::ContentDigest;
 
-/// Where members are kept. Asked from several threads.
-pub trait GzipBlocks: Sync {
-    /// The member that holds the bytes with this digest, compressed at this level. Who answers
-    /// vouches for the answer: it goes into the layer as it is.
-    fn find(&self, content: &ContentDigest, level: u32) -> Option<Vec<u8>>;
-
-    /// A member was written.
-    fn written(&self, member: &WrittenGzipBlock<'_>);
+/// How a block is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum GzipBlockForm {
+    /// As a part of the layer's only gzip member: deflate blocks that end at a byte, none of which
+    /// is marked as the last.
+    Part,
+    /// As a gzip member of its own, which is what eStargz is made of.
+    Member,
 }
 
-/// A member of a layer that was packed.
+/// Where blocks are kept. Asked from several threads.
+pub trait GzipBlocks: Sync {
+    /// The block that holds the bytes with this digest, compressed at this level and in this form.
+    /// An implementation vouches for its answer: the bytes go into the layer as they are.
+    fn find(&self, content: &ContentDigest, level: u32, form: GzipBlockForm) -> Option<Vec<u8>>;
+
+    /// Notes a block that was written.
+    fn written(&self, block: &WrittenGzipBlock<'_>);
+}
+
+/// A block of a layer that was packed.
 #[derive(Clone, Copy, Debug)]
 pub struct WrittenGzipBlock<'a> {
     /// Digest of the bytes that it holds.
     pub content: ContentDigest,
     /// The level that they were compressed at.
     pub level: u32,
+    /// How it is written.
+    pub form: GzipBlockForm,
     /// Where it begins in the layer's blob, in bytes.
     pub start: u64,
-    /// The member.
+    /// The compressed bytes.
     pub bytes: &'a [u8],
 }
 
-/// Nothing was written before, and nothing is kept.
+/// An index that finds nothing and keeps nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoGzipBlocks;
 
 impl GzipBlocks for NoGzipBlocks {
-    fn find(&self, _: &ContentDigest, _: u32) -> Option<Vec<u8>> {
+    fn find(&self, _: &ContentDigest, _: u32, _: GzipBlockForm) -> Option<Vec<u8>> {
         None
     }
 

@@ -6,8 +6,9 @@
 //!
 //! What is compressed as one block begins with a file, where it can: which files those are is
 //! decided by their paths, so that a file that grew moves the borders of the next few blocks and no
-//! others, and `members.rs` knows the rest.
+//! others, and `gzip_blocks.rs` knows the rest.
 
+pub(crate) mod deflate;
 pub(crate) mod estargz;
 pub(crate) mod estargz_toc;
 pub(crate) mod gzip;

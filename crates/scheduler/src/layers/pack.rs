@@ -144,7 +144,8 @@ fn pack_key(options: &PackOptions) -> PackKey {
 /// A compression as keys name it: these words are kept in stores.
 const fn compression_name(compression: Compression) -> &'static str {
     match compression {
-        Compression::Gzip => "gzip",
+        // "gzip" was a chain of members: such layers are packed again.
+        Compression::Gzip => "gzip1",
         Compression::Estargz => "estargz",
         Compression::Zstd => "zstd",
         Compression::Uncompressed => "uncompressed",
@@ -230,7 +231,7 @@ mod tests {
     fn pack_keys_are_those_that_stores_have() {
         let key =
             |compression, level, clamp_mtime| pack_key(&PackOptions { compression, level, clamp_mtime }).0;
-        assert_eq!(key(Compression::Gzip, None, None), "gzip-default-none");
+        assert_eq!(key(Compression::Gzip, None, None), "gzip1-default-none");
         assert_eq!(key(Compression::Estargz, Some(9), None), "estargz-9-none");
         assert_eq!(key(Compression::Zstd, Some(3), Some(0)), "zstd-3-0");
         assert_eq!(key(Compression::Uncompressed, None, Some(1)), "uncompressed-default-1");

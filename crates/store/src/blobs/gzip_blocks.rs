@@ -1,6 +1,7 @@
-//! Where the members of the layers' blobs lie, by what they hold: see [`dbuild_layer::GzipBlocks`].
+//! Where the gzip blocks of the layers' blobs lie, by what they hold: see
+//! [`dbuild_layer::GzipBlocks`].
 //!
-//! The bytes stay in the blobs; a row says where. A row is sealed with a hash of the member, so one
+//! The bytes stay in the blobs; a row says where. A row is sealed with a hash of the block, so one
 //! that does not fit its blob any more, because either was damaged or the blob was collected, is as
 //! if it were not there.
 
@@ -9,16 +10,16 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::{Mutex, PoisonError};
 
 use dbuild_digest::{BlobDigest, ContentDigest};
-use dbuild_layer::{GzipBlocks, WrittenGzipBlock};
+use dbuild_layer::{GzipBlockForm, GzipBlocks, WrittenGzipBlock};
 use rusqlite::OptionalExtension as _;
 
 use crate::Store;
 use crate::db::{int, seal, uint};
 
-/// A member is larger than what it holds by a few bytes at the most; nothing larger is read.
+/// A block is larger than what it holds by a few bytes at the most; nothing larger is read.
 const MOST_BYTES: usize = 1 << 20;
 
-/// The members of all layers' blobs, and those of a layer that is being packed.
+/// The gzip blocks of all layers' blobs, and those of a layer that is being packed.
 #[derive(Debug)]
 pub struct GzipBlockIndex {
     store: Store,
@@ -35,15 +36,15 @@ struct Row {
 }
 
 impl Store {
-    /// For packing one layer.
+    /// The index of gzip blocks, for packing one layer.
     pub fn gzip_blocks(&self) -> GzipBlockIndex {
         GzipBlockIndex { store: self.clone(), written: Mutex::default() }
     }
 }
 
 impl GzipBlockIndex {
-    /// Remembers the members that were written, once their blob is in the store. They are worth
-    /// their time and nothing else: trouble with them is no error.
+    /// Remembers the blocks that were written, once their blob is in the store. All they are worth
+    /// is time: trouble with them is no error.
     pub fn keep(self, blob: &BlobDigest) {
         let rows = self.written.into_inner().unwrap_or_else(PoisonError::into_inner);
         if rows.is_empty() {
@@ -60,13 +61,13 @@ impl GzipBlockIndex {
             Ok(())
         });
         if let Err(error) = kept {
-            tracing::debug!("the members of a layer are not kept: {error}");
+            tracing::debug!("the gzip blocks of a layer are not kept: {error}");
         }
     }
 }
 
 impl GzipBlocks for GzipBlockIndex {
-    fn find(&self, content: &ContentDigest, level: u32) -> Option<Vec<u8>> {
+    fn find(&self, content: &ContentDigest, level: u32, form: GzipBlockForm) -> Option<Vec<u8>> {
         let row = self.store.inner.db.read(|db| {
             db.prepare_cached("SELECT blob, start, length, seal FROM members WHERE content=?1 AND level=?2")?
                 .query_row((content.as_bytes(), level), |row| {
@@ -79,16 +80,23 @@ impl GzipBlocks for GzipBlockIndex {
         let length = usize::try_from(length).ok().filter(|length| *length <= MOST_BYTES)?;
         let mut bytes = vec![0; length];
         File::open(self.store.blob_path(&blob)).ok()?.read_exact_at(&mut bytes, start).ok()?;
-        (sealed == seal_of(content, level, &bytes)).then_some(bytes)
+        (sealed == seal_of(content, level, form, &bytes)).then_some(bytes)
     }
 
-    fn written(&self, member: &WrittenGzipBlock<'_>) {
-        let WrittenGzipBlock { content, level, start, bytes } = *member;
-        let row = Row { content, level, start, length: bytes.len(), seal: seal_of(&content, level, bytes) };
+    fn written(&self, block: &WrittenGzipBlock<'_>) {
+        let WrittenGzipBlock { content, level, form, start, bytes } = *block;
+        let seal = seal_of(&content, level, form, bytes);
+        let row = Row { content, level, start, length: bytes.len(), seal };
         self.written.lock().unwrap_or_else(PoisonError::into_inner).push(row);
     }
 }
 
-fn seal_of(content: &ContentDigest, level: u32, bytes: &[u8]) -> Vec<u8> {
-    seal("member", &[content.as_bytes(), &level.to_le_bytes()], bytes)
+/// The form is part of the seal alone: a row whose block has the other form is as if it were not
+/// there, and is replaced.
+fn seal_of(content: &ContentDigest, level: u32, form: GzipBlockForm, bytes: &[u8]) -> Vec<u8> {
+    let word = match form {
+        GzipBlockForm::Part => "gzip part",
+        GzipBlockForm::Member => "member",
+    };
+    seal(word, &[content.as_bytes(), &level.to_le_bytes()], bytes)
 }

@@ -6,6 +6,30 @@ const fn done(word: &'static str, example: &'static [&'static str], proof: &'sta
     Entry::new(Kind::Command, Verdict::Done, DOCKER, word).example(example).proof(proof)
 }
 
+/// Another name of a command.
+const fn alias(
+    word: &'static str,
+    means: &'static [&'static str],
+    example: &'static [&'static str],
+) -> Entry {
+    let proof = "docker_compat.rs: commands_have_dockers_names_too";
+    Entry { means, ..done(word, example, proof).says("another name") }
+}
+
+const fn alias_of_buildx(
+    word: &'static str,
+    means: &'static [&'static str],
+    example: &'static [&'static str],
+) -> Entry {
+    Entry { known_to: BUILDX, ..alias(word, means, example) }
+}
+
+/// A command that has nothing to do here: it is said, and a script goes on.
+const fn nothing_to_do(word: &'static str) -> Entry {
+    let says = "manages builders, and dbuild is the only one it knows: nothing is done";
+    Entry { known_to: BUILDX, ..Entry::new(Kind::Command, Verdict::Warned, BUILDX, word).says(says) }
+}
+
 const fn refused(word: &'static str, sentence: &'static str, hint: &'static str) -> Entry {
     Entry::new(Kind::Command, Verdict::Refused, DOCKER, word).says(sentence).hint(hint)
 }
@@ -43,7 +67,7 @@ pub(super) const COMMANDS: &[Entry] = &[
     done("logs", &["logs"], "journal.rs: history_lists_builds_and_logs_shows_what_they_wrote")
         .says("shows what the steps of a build wrote; Docker's is for containers"),
     done("image", &["image", "from-host", "--help"], "cli.rs: the_demo_needs_no_registry")
-        .says("has `from-host` alone; what Docker has below it has other names here"),
+        .says("also has `from-host`"),
     refused("attach", NO_CONTAINERS, RUN_ELSEWHERE),
     refused("commit", NO_CONTAINERS, "write what should be in the image into the Dockerfile"),
     refused("container", NO_CONTAINERS, RUN_ELSEWHERE),
@@ -78,12 +102,13 @@ pub(super) const COMMANDS: &[Entry] = &[
     refused("network", NO_CONTAINERS, "steps are on the host's network, or on none: `--network`"),
     refused("context", NO_DAEMON, "`--load` obeys DOCKER_HOST and DOCKER_CONTEXT"),
     refused("events", NO_DAEMON, "`dbuild build --progress rawjson` writes the events of a build"),
-    refused("info", NO_DAEMON, "`dbuild doctor` says what this machine offers"),
-    refused("version", OTHER_NAME, "`dbuild --version`"),
+    alias("info", &["doctor"], &["info"]),
+    done("version", &["version"], "docker_compat.rs: commands_have_dockers_names_too"),
     refused("system", NO_DAEMON, "`dbuild doctor` says what this machine offers"),
-    refused("system df", OTHER_NAME, "`dbuild cache du`"),
-    refused("system prune", OTHER_NAME, "`dbuild cache prune`"),
-    refused("system info", OTHER_NAME, "`dbuild doctor`"),
+    alias("system df", &["cache", "du"], &["system", "df"]),
+    alias("system prune", &["cache", "prune"], &["system", "prune", "-f"])
+        .says("as `dbuild cache prune`: images with names stay; with `-a` also what could be pulled again"),
+    alias("system info", &["doctor"], &["system", "info"]),
     refused("plugin", NO_DAEMON, "dbuild is one program"),
     refused(
         "login",
@@ -130,28 +155,30 @@ pub(super) const COMMANDS: &[Entry] = &[
     refused("extension", OF_DESKTOP, "dbuild is one program"),
     refused("mcp", OF_DESKTOP, "dbuild is one program"),
     refused("offload", OF_DESKTOP, "dbuild builds on this machine"),
-    refused("help", OTHER_NAME, "`dbuild --help`, `dbuild COMMAND --help`"),
+    done("help", &["help", "build"], "docker_compat.rs: commands_have_dockers_names_too"),
+    done("completion", &["completion", "bash"], "docker_compat.rs: shells_and_man_know_the_commands"),
     refused("builder", NO_BUILDERS, "`dbuild build`, `dbuild cache`"),
-    refused("builder build", OTHER_NAME, "`dbuild build`"),
-    refused("builder prune", OTHER_NAME, "`dbuild cache prune`"),
-    refused("image build", OTHER_NAME, "`dbuild build`"),
+    alias("builder build", &["build"], &["builder", "build", "context"]),
+    alias("builder prune", &["cache", "prune"], &["builder", "prune", "-f"]),
+    alias("image build", &["build"], &["image", "build", "context"]),
     refused("image history", "is not supported", "`dbuild inspect IMAGE` shows an image's history"),
     refused("image import", "is not supported", "`FROM scratch` and `ADD FILE.tar /` make an image of a tar"),
-    refused("image inspect", OTHER_NAME, "`dbuild inspect`"),
-    refused("image load", OTHER_NAME, "`dbuild load`"),
-    refused("image ls", OTHER_NAME, "`dbuild images`"),
-    refused("image list", OTHER_NAME, "`dbuild images`"),
+    alias("image inspect", &["inspect"], &["image", "inspect", "no-such-image"]),
+    alias("image load", &["load"], &["image", "load", "-i", "no-such-file"]),
+    alias("image ls", &["images"], &["image", "ls"]),
+    alias("image list", &["images"], &["image", "list"]),
     refused("image prune", OTHER_NAME, "`dbuild cache prune`"),
-    refused("image pull", OTHER_NAME, "`dbuild pull`"),
-    refused("image push", OTHER_NAME, "`dbuild push`"),
-    refused("image rm", OTHER_NAME, "`dbuild rm`"),
-    refused("image save", OTHER_NAME, "`dbuild save`"),
-    refused("image tag", OTHER_NAME, "`dbuild tag`"),
+    alias("image pull", &["pull"], &["image", "pull", "127.0.0.1:1/no-such-image"]),
+    alias("image push", &["push"], &["image", "push", "no-such-image"]),
+    alias("image rm", &["rm"], &["image", "rm", "no-such-image"]),
+    alias("image remove", &["rm"], &["image", "remove", "no-such-image"]),
+    alias("image save", &["save"], &["image", "save", "no-such-image"]),
+    alias("image tag", &["tag"], &["image", "tag", "no-such-image", "b"]),
     of_buildx("buildx", "is a plug-in of Docker", "`dbuild build` takes its flags"),
-    of_buildx("buildx b", OTHER_NAME, "`dbuild build`"),
-    of_buildx("buildx build", OTHER_NAME, "`dbuild build`"),
+    alias_of_buildx("buildx b", &["build"], &["buildx", "b", "context"]),
+    alias_of_buildx("buildx build", &["build"], &["buildx", "build", "context"]),
     of_buildx("buildx bake", "is not supported yet", "`dbuild build` with the flags of each target"),
-    of_buildx("buildx create", NO_BUILDERS, JUST_BUILD),
+    nothing_to_do("buildx create"),
     of_buildx("buildx dap", "is for editors, and is not supported", "`dbuild build --on-failure shell`"),
     of_buildx(
         "buildx debug",
@@ -159,21 +186,23 @@ pub(super) const COMMANDS: &[Entry] = &[
         "`dbuild build --on-failure shell`, `dbuild shell --failed`",
     ),
     of_buildx("buildx dial-stdio", NO_BUILDERS, JUST_BUILD),
-    of_buildx("buildx du", OTHER_NAME, "`dbuild cache du`"),
+    alias_of_buildx("buildx du", &["cache", "du"], &["buildx", "du"]),
     of_buildx(
         "buildx history",
         "has other names here",
         "`dbuild history`, `dbuild logs`, `dbuild report`, `dbuild compare`",
     ),
+    alias_of_buildx("buildx history ls", &["history"], &["buildx", "history", "ls"]),
+    alias_of_buildx("buildx history logs", &["logs"], &["buildx", "history", "logs"]),
     of_buildx("buildx imagetools", "is not supported yet", "`dbuild inspect`, `dbuild tag`, `dbuild push`"),
     of_buildx("buildx inspect", NO_BUILDERS, "`dbuild doctor` says what this machine offers"),
-    of_buildx("buildx install", NO_BUILDERS, JUST_BUILD),
+    nothing_to_do("buildx install"),
     of_buildx("buildx ls", NO_BUILDERS, "`dbuild doctor` says what this machine offers"),
     of_buildx("buildx policy", "is not supported", "leave it out: dbuild evaluates no policies"),
-    of_buildx("buildx prune", OTHER_NAME, "`dbuild cache prune`"),
-    of_buildx("buildx rm", NO_BUILDERS, JUST_BUILD),
-    of_buildx("buildx stop", NO_BUILDERS, JUST_BUILD),
-    of_buildx("buildx uninstall", NO_BUILDERS, JUST_BUILD),
-    of_buildx("buildx use", NO_BUILDERS, JUST_BUILD),
-    of_buildx("buildx version", OTHER_NAME, "`dbuild --version`"),
+    alias_of_buildx("buildx prune", &["cache", "prune"], &["buildx", "prune", "-f"]),
+    nothing_to_do("buildx rm"),
+    nothing_to_do("buildx stop"),
+    nothing_to_do("buildx uninstall"),
+    nothing_to_do("buildx use"),
+    alias_of_buildx("buildx version", &["version"], &["buildx", "version"]),
 ];

@@ -159,6 +159,24 @@ const fn of(owner: &'static str, word: &'static str, sentence: &'static str, hin
     Entry::new(Kind::Flag, Verdict::Refused, DOCKER, word).of(owner).says(sentence).hint(hint)
 }
 
+const fn done_of(
+    owner: &'static str,
+    word: &'static str,
+    example: &'static [&'static str],
+    proof: &'static str,
+) -> Entry {
+    Entry::new(Kind::Flag, Verdict::Done, DOCKER, word).of(owner).example(example).proof(proof)
+}
+
+const fn silent_of(
+    owner: &'static str,
+    word: &'static str,
+    example: &'static [&'static str],
+    sentence: &'static str,
+) -> Entry {
+    Entry::new(Kind::Flag, Verdict::Silent, DOCKER, word).of(owner).example(example).says(sentence)
+}
+
 const NOT_HERE: &str = "is not supported";
 const JSON: &str = "`--json`, for scripts";
 
@@ -198,42 +216,64 @@ pub(super) const FLAGS_OF_OTHERS: &[Entry] = &[
         .example(&["--tlskey", "x", "images"]),
     of("", "--tlsverify", "is for a daemon, and dbuild speaks to none", "")
         .example(&["--tlsverify", "images"]),
-    of("images", "--all", NOT_HERE, "all images are listed").short('a').example(&["images", "-a"]),
-    of("images", "--digests", NOT_HERE, JSON).example(&["images", "--digests"]),
-    of("images", "--filter", NOT_HERE, JSON).short('f').value().example(&["images", "-f", "dangling=true"]),
-    of("images", "--format", NOT_HERE, JSON).value().example(&["images", "--format", "{{.ID}}"]),
-    of("images", "--no-trunc", NOT_HERE, JSON).example(&["images", "--no-trunc"]),
-    of("images", "--quiet", NOT_HERE, JSON).short('q').example(&["images", "-q"]),
+    silent_of("images", "--all", &["images", "-a"], "all images are listed in any case").short('a'),
+    silent_of("images", "--digests", &["images", "--digests"], "digests are listed in any case"),
+    done_of(
+        "images",
+        "--filter",
+        &["images", "-f", "dangling=true"],
+        "docker_compat.rs: images_are_listed_as_scripts_ask",
+    )
+    .short('f'),
+    done_of(
+        "images",
+        "--format",
+        &["images", "--format", "{{.ID}}"],
+        "docker_compat.rs: images_are_listed_as_scripts_ask",
+    ),
+    done_of(
+        "images",
+        "--no-trunc",
+        &["images", "--no-trunc"],
+        "docker_compat.rs: images_are_listed_as_scripts_ask",
+    ),
+    done_of("images", "--quiet", &["images", "-q"], "docker_compat.rs: images_are_listed_as_scripts_ask")
+        .short('q'),
     of("images", "--tree", NOT_HERE, JSON).example(&["images", "--tree"]),
-    of("rm", "--force", NOT_HERE, "an image is removed without it").short('f').example(&["rmi", "-f", "x"]),
-    of("rm", "--no-prune", NOT_HERE, "results stay in the cache until `dbuild cache prune`").example(&[
-        "rmi",
+    silent_of("rm", "--force", &["rmi", "-f", "x"], "an image is removed without it").short('f'),
+    silent_of(
+        "rm",
         "--no-prune",
-        "x",
-    ]),
+        &["rmi", "--no-prune", "x"],
+        "results stay in the cache until `dbuild cache prune`",
+    ),
     of("rm", "--platform", NOT_HERE, "an image is removed with all its platforms").value().example(&[
         "rmi",
         "--platform",
         "linux/amd64",
         "x",
     ]),
-    of("inspect", "--format", NOT_HERE, "the answer is JSON")
-        .short('f')
-        .value()
-        .example(&["inspect", "-f", "{{.Id}}", "x"]),
-    of("inspect", "--size", NOT_HERE, "sizes of layers are in the manifest")
-        .short('s')
-        .example(&["inspect", "-s", "x"]),
-    of("inspect", "--type", NOT_HERE, "only images are inspected")
-        .value()
-        .example(&["inspect", "--type", "image", "x"]),
+    done_of(
+        "inspect",
+        "--format",
+        &["inspect", "-f", "{{.Id}}", "no-such-image"],
+        "docker_compat.rs: images_are_listed_as_scripts_ask",
+    )
+    .short('f'),
+    silent_of("inspect", "--size", &["inspect", "-s", "x"], "sizes are in the answer in any case").short('s'),
+    done_of(
+        "inspect",
+        "--type",
+        &["inspect", "--type", "image", "no-such-image"],
+        "docker_compat.rs: images_are_listed_as_scripts_ask",
+    ),
     of("save", "--platform", NOT_HERE, "build for that platform").value().example(&[
         "save",
         "--platform",
         "linux/amd64",
         "x",
     ]),
-    of("load", "--quiet", NOT_HERE, "").short('q').example(&["load", "-q"]),
+    silent_of("load", "--quiet", &["load", "-q", "-i", "no-such-file"], "no progress is shown").short('q'),
     of("load", "--platform", NOT_HERE, "all platforms are loaded").value().example(&[
         "load",
         "--platform",
@@ -245,7 +285,7 @@ pub(super) const FLAGS_OF_OTHERS: &[Entry] = &[
         "--disable-content-trust",
         "x",
     ]),
-    of("pull", "--quiet", NOT_HERE, "").short('q').example(&["pull", "-q", "x"]),
+    silent_of("pull", "--quiet", &["pull", "-q", "127.0.0.1:1/x"], "no progress is shown").short('q'),
     of("push", "--all-tags", NOT_HERE, "push each name").short('a').example(&["push", "-a", "x"]),
     of("push", "--disable-content-trust", NOT_HERE, "dbuild signs nothing").example(&[
         "push",
@@ -258,7 +298,7 @@ pub(super) const FLAGS_OF_OTHERS: &[Entry] = &[
         "linux/amd64",
         "x",
     ]),
-    of("push", "--quiet", NOT_HERE, "").short('q').example(&["push", "-q", "x"]),
+    silent_of("push", "--quiet", &["push", "-q", "no-such-image"], "no progress is shown").short('q'),
     of("history", "--format", NOT_HERE, JSON).value().example(&["history", "--format", "json"]),
     of("history", "--human", "is of `docker history`, which lists layers", "`dbuild inspect IMAGE`")
         .short('H')

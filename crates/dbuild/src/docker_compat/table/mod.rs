@@ -70,6 +70,8 @@ pub(crate) struct Entry {
     pub(crate) example: &'static [&'static str],
     /// The same of what a Dockerfile says: a Dockerfile.
     pub(crate) text: &'static str,
+    /// The command that stands for it, in dbuild's words.
+    pub(crate) means: &'static [&'static str],
     /// The test that shows it done: `file.rs: name`, or a case of `fixtures/cases`.
     pub(crate) proof: &'static str,
 }
@@ -111,6 +113,7 @@ impl Entry {
             harmless: &[],
             example: &[],
             text: "",
+            means: &[],
             proof: "",
         }
     }

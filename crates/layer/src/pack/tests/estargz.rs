@@ -15,8 +15,8 @@ use super::{CHUNK, Header, TOC, compress};
 use crate::archive::tar_reader;
 use crate::testing::{Space, TarBuilder, at, form, raw_header};
 use crate::{
-    Compression, GzipBlocks, LayerError, NoGzipBlocks, PackOptions, PackedTar, Stack, Tree, UnpackLimits,
-    WrittenGzipBlock, pack, repack, unpack,
+    Compression, GzipBlockForm, GzipBlocks, LayerError, NoGzipBlocks, PackOptions, PackedTar, Stack, Tree,
+    UnpackLimits, WrittenGzipBlock, pack, repack, unpack,
 };
 
 const ESTARGZ: PackOptions =
@@ -315,7 +315,7 @@ struct Kept {
 }
 
 impl GzipBlocks for Kept {
-    fn find(&self, content: &ContentDigest, level: u32) -> Option<Vec<u8>> {
+    fn find(&self, content: &ContentDigest, level: u32, _: GzipBlockForm) -> Option<Vec<u8>> {
         let found = self.members.lock().unwrap().get(&(*content, level)).cloned();
         self.taken.fetch_add(usize::from(found.is_some()), Ordering::Relaxed);
         found

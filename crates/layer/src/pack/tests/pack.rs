@@ -6,7 +6,10 @@ use dbuild_digest::ContentDigest;
 
 use super::{Compression, PackOptions, pack};
 use crate::testing::{Space, at, form, live, plain, selected, snapshot};
-use crate::{Entry, EntryKind, GzipBlocks, LayerFiles, NoGzipBlocks, Stack, Tree, WrittenGzipBlock, copy};
+use crate::{
+    Entry, EntryKind, GzipBlockForm, GzipBlocks, LayerFiles, NoGzipBlocks, Stack, Tree, WrittenGzipBlock,
+    copy,
+};
 
 const PLAIN: PackOptions =
     PackOptions { compression: Compression::Uncompressed, level: None, clamp_mtime: None };
@@ -143,31 +146,31 @@ fn a_stack_as_one_tar_has_no_whiteouts_and_links_among_what_is_left() {
     assert!(Stack::default().walk(&at("")).is_empty());
 }
 
-/// The contents of the members that a layer was compressed as.
+/// The contents of the blocks that a layer was compressed as.
 #[derive(Default)]
 struct Contents(Mutex<HashSet<ContentDigest>>);
 
 impl GzipBlocks for Contents {
-    fn find(&self, _: &ContentDigest, _: u32) -> Option<Vec<u8>> {
+    fn find(&self, _: &ContentDigest, _: u32, _: GzipBlockForm) -> Option<Vec<u8>> {
         None
     }
 
-    fn written(&self, member: &WrittenGzipBlock<'_>) {
-        self.0.lock().unwrap().insert(member.content);
+    fn written(&self, block: &WrittenGzipBlock<'_>) {
+        self.0.lock().unwrap().insert(block.content);
     }
 }
 
 #[test]
-fn a_file_that_grew_or_went_leaves_most_members_as_they_were() {
+fn a_file_that_grew_or_went_leaves_most_blocks_as_they_were() {
     let text = |seed: usize, length: usize| -> String {
         (0..length).map(|at| char::from(b'a' + ((at * at + seed * 7 + at / 9) % 23) as u8)).collect()
     };
     let space = Space::new();
     let mut lines: Vec<String> =
         (0..600).map(|n| format!("d{}/f{n} = {}", n % 10, text(n, 10_000))).collect();
-    // One that fills members alone.
+    // One that fills blocks alone.
     lines.push(format!("d4/large = {}", text(7, 3 << 20)));
-    let members = |name: &str, lines: &[String]| {
+    let blocks = |name: &str, lines: &[String]| {
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
         let (layer, contents) = (space.layer(name, &lines), Contents::default());
         let options = PackOptions { clamp_mtime: Some(1), ..PackOptions::default() };
@@ -181,15 +184,15 @@ fn a_file_that_grew_or_went_leaves_most_members_as_they_were() {
         .unwrap();
         contents.0.into_inner().unwrap()
     };
-    let before = members("before", &lines);
-    assert!(before.len() > 15, "{} members", before.len());
+    let before = blocks("before", &lines);
+    assert!(before.len() > 15, "{} blocks", before.len());
     let mut grown = lines.clone();
     grown[123].push_str(&text(5, 3_333));
-    let after = members("grown", &grown);
+    let after = blocks("grown", &grown);
     let new = after.difference(&before).count();
-    assert!((1..=4).contains(&new), "{new} of {} members are new", after.len());
+    assert!((1..=4).contains(&new), "{new} of {} blocks are new", after.len());
     lines.remove(300);
-    let after = members("removed", &lines);
+    let after = blocks("removed", &lines);
     let new = after.difference(&before).count();
-    assert!((1..=4).contains(&new), "{new} of {} members are new", after.len());
+    assert!((1..=4).contains(&new), "{new} of {} blocks are new", after.len());
 }
