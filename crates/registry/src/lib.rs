@@ -6,6 +6,9 @@
 //! pushes what the store holds ([`Registry::push`]). It knows nothing of Dockerfiles, plans or how
 //! layers are unpacked.
 //!
+//! A repository is a place of other artifacts, too ([`ArtifactRepository`]); what they are is not
+//! known here.
+//!
 //! What a Dockerfile or the command line names elsewhere, files of servers and git repositories,
 //! comes through [`Remotes`] (the scheduler's `RemoteSource`).
 //!
@@ -28,6 +31,7 @@
 //!   this host names; never along a redirect or an upload address to another one.
 //! - An error names the image, each host and its answer, and says what to try.
 
+mod artifacts;
 mod auth;
 mod authorities;
 mod config;
@@ -60,6 +64,7 @@ use std::sync::{Arc, Mutex};
 use dbuild_digest::BlobDigest;
 use dbuild_store::Store;
 
+pub use artifacts::ArtifactRepository;
 pub use config::{Config, HostConfig, KeyPair};
 pub use credentials::Credentials;
 pub use error::{Failed, Problem, RegistryError, RemoteError};
