@@ -131,7 +131,14 @@ async fn finish(
     for target in plan.targets() {
         let last = plan.stage(target.stage).last.unwrap_or(StepId(0));
         let internal = || (last, StepError::Internal("a target has no result"));
-        let files = results.get(last.index()).ok_or_else(internal)?.files.clone();
+        let mut files = results.get(last.index()).ok_or_else(internal)?.files.clone();
+        if worker.packer.is_none() {
+            // The output reads files.
+            let (remote, of_target) = (Arc::clone(&worker.remote), files.clone());
+            let written = tokio::task::spawn_blocking(move || remote.written(&of_target)).await;
+            let written = written.unwrap_or(Err(StepError::Stopped)).map_err(|error| (last, error))?;
+            files = written.unwrap_or(files);
+        }
         let mut layers = Vec::new();
         if worker.packer.is_some() {
             layers = base_layers(&worker.context, &files).await.map_err(|error| (last, error))?;

@@ -10,11 +10,13 @@ use dbuild_events::Event;
 use dbuild_plan::{ContextStep, ImageStep, Step, StepId, StepKind};
 use tokio::runtime::Handle;
 
+use crate::Offer;
 use crate::cache::lookup::{KeyedStep, StepCache};
 use crate::cache::step_inputs::{StepIngredients, StepInputs};
 use crate::error::StepError;
 use crate::layers::filesystem::{Base, FileSystem, StepResult};
 use crate::layers::pack::Packer;
+use crate::layers::remote::RemoteLayers;
 use crate::layers::unwritten::{StoredLayer, UnwrittenLayers};
 use crate::request::Request;
 use crate::retry::may_be_retried;
@@ -32,6 +34,7 @@ use crate::steps::step_context::StepContext;
 pub(crate) struct Worker {
     pub(crate) context: Arc<StepContext>,
     pub(crate) unwritten: Arc<UnwrittenLayers>,
+    pub(crate) remote: Arc<RemoteLayers>,
     pub(crate) packer: Option<Arc<Packer>>,
     cache: Arc<StepCache>,
 }
@@ -72,14 +75,18 @@ impl StepRunner for Worker {
 
 impl Worker {
     pub(crate) fn new(request: Request, runtime: Handle) -> Self {
-        let packer = request.pack.map(|options| {
-            let (store, events) = (request.store.clone(), Arc::clone(&request.events));
-            Arc::new(Packer::new(store, events, options, &request.plan, runtime.clone()))
-        });
         let context = Arc::new(StepContext::new(request, runtime));
-        let unwritten = Arc::new(UnwrittenLayers::new(Arc::clone(&context), packer.clone()));
-        let cache = Arc::new(StepCache::new(Arc::clone(&context), Arc::clone(&unwritten)));
-        Self { context, unwritten, packer, cache }
+        let remote = Arc::new(RemoteLayers::new(Arc::clone(&context)));
+        let packer = context.request.pack.map(|options| {
+            let (request, runtime) = (&context.request, context.runtime.clone());
+            let (store, events) = (request.store.clone(), Arc::clone(&request.events));
+            Arc::new(Packer::new(store, events, options, &request.plan, runtime, Arc::clone(&remote)))
+        });
+        let unwritten =
+            Arc::new(UnwrittenLayers::new(Arc::clone(&context), packer.clone(), Arc::clone(&remote)));
+        let cache =
+            Arc::new(StepCache::new(Arc::clone(&context), Arc::clone(&unwritten), Arc::clone(&remote)));
+        Self { context, unwritten, remote, packer, cache }
     }
 
     /// Reports that a step failed, unless it was stopped, or the build begins again because of it.
@@ -103,7 +110,8 @@ impl Worker {
         }
         let plan = self.context.plan();
         let step = plan.step(id);
-        let inputs = StepInputs::of_results(plan, step, &self.context.bases, inputs);
+        let results = inputs;
+        let inputs = StepInputs::of_results(plan, step, &self.context.bases, results);
         match &step.kind {
             StepKind::Scratch => {
                 let key = self.cache.key(step, &inputs)?;
@@ -113,10 +121,10 @@ impl Worker {
             StepKind::Context(context) => self.context_result(id, step, context, &inputs),
             StepKind::Fetch(_) | StepKind::Git(_) => {
                 let PinnedStep { step, downloaded } = pin(&self.context, &self.cache, id, step, cancel)?;
-                self.cached_or_executed((id, &step), &inputs, downloaded, cancel)
+                self.cached_or_executed((id, &step), results, &inputs, downloaded, cancel)
             }
             StepKind::Copy(_) | StepKind::Run(_) | StepKind::Workdir(_) => {
-                self.cached_or_executed((id, step), &inputs, None, cancel)
+                self.cached_or_executed((id, step), results, &inputs, None, cancel)
             }
         }
     }
@@ -166,6 +174,7 @@ impl Worker {
     fn cached_or_executed(
         &self,
         (id, step): (StepId, &Step),
+        results: &[Arc<StepResult>],
         inputs: &StepInputs<'_>,
         downloaded: Option<(Executed, Instant)>,
         cancel: &Cancel,
@@ -182,6 +191,9 @@ impl Worker {
         if let Some(hit) = cache.look_up_locked(&lock, &keyed, step, inputs) {
             return Ok(self.found(keyed, hit));
         }
+        if let Some(hit) = cache.import(&keyed, step, inputs) {
+            return Ok(self.found(keyed, hit));
+        }
         let ingredients = StepIngredients { strategy: context.request.strategy, step, inputs };
         cache.explain(step, &keyed, &ingredients);
         let (executed, began) = match downloaded {
@@ -189,8 +201,10 @@ impl Worker {
             None => {
                 context.emit(Event::StepStarted { step: id.0 });
                 let began = Instant::now();
+                let results = self.remote.with_files(step, results)?;
+                let inputs = StepInputs::of_results(context.plan(), step, &context.bases, &results);
                 let stays_unwritten = |selections: &[_]| self.unwritten.stays_unwritten(id, selections);
-                (execute(context, (id, step), inputs, &stays_unwritten, cancel)?, began)
+                (execute(context, (id, step), &inputs, &stays_unwritten, cancel)?, began)
             }
         };
         let duration_ms = began.elapsed().as_millis() as u64;
@@ -239,6 +253,17 @@ impl Worker {
     fn finished(&self, keyed: KeyedStep, layer: StoredLayer, cached: bool) -> StepResult {
         if let Some(packer) = &self.packer {
             packer.add_layer(keyed.id, &layer.snapshot, &layer.files);
+        }
+        if let Some(remote) = &self.context.request.remote_results {
+            let packer = self.packer.as_ref();
+            remote.offer(Offer {
+                step: keyed.id,
+                key: keyed.key,
+                snapshot: layer.snapshot.clone(),
+                files: layer.files.clone(),
+                packing: packer.and_then(|packer| packer.awaited_layer(keyed.id)),
+                of_image: packer.is_some_and(|packer| packer.is_wanted(keyed.id)),
+            });
         }
         keyed.result(layer, cached)
     }

@@ -277,6 +277,7 @@ impl Build<'_> {
             store: session.store.clone(),
             blobs: Arc::new(session.registry.clone()),
             remotes: Arc::new(Remotes::default()),
+            remote_results: None,
             events,
             contexts: inputs.contexts.clone(),
             strategy: self.strategy,

@@ -96,6 +96,9 @@ impl<W: Write> State<W> {
             | Event::StepProgress { .. }
             | Event::StepExplained { .. }
             | Event::LayerPacked { .. }
+            | Event::RemoteHit { .. }
+            | Event::RemoteLayerFetched { .. }
+            | Event::CacheExported { .. }
             | Event::ImageAssembled { .. }
             | Event::ExportFinished { .. }
             | Event::StageSummary { .. }
