@@ -21,6 +21,7 @@ mod look_up;
 mod places;
 mod prune;
 mod publish;
+mod results;
 #[cfg(test)]
 mod tests;
 
@@ -34,3 +35,4 @@ pub use location::{Location, S3Location};
 pub use look_up::{Answer, RemoteHit};
 pub use prune::{PruneReport, PruneRequest, RemoteEntry};
 pub use publish::{Publication, Published};
+pub use results::{CacheTrouble, InlineCache, RemoteCaches, ResultSource};
