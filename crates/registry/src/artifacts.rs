@@ -28,8 +28,8 @@ const MOST_PAGES: usize = 200;
 /// Number of tags that are asked for at once.
 const PAGE: usize = 1000;
 
-/// One repository of a registry. Cheap to clone; shares connections and tokens with the [`Registry`]
-/// that it came from.
+/// One repository of a registry. Cheap to clone; shares connections and tokens with the
+/// [`Registry`] that it came from.
 #[derive(Clone, Debug)]
 pub struct ArtifactRepository {
     registry: Registry,

@@ -1,5 +1,5 @@
-//! The caches of a build as the scheduler knows them: all of its `--cache-from` in order, behind the
-//! port [`RemoteResults`].
+//! The caches of a build as the scheduler knows them: all of its `--cache-from` in order, behind
+//! the port [`RemoteResults`].
 //!
 //! They are asked side by side; the first in order that has a result gives it. What is wrong with a
 //! cache or a record is reported once, and is a miss.

@@ -28,7 +28,8 @@ fn stored() -> StoredRecord {
     let config = String::from_utf8(result.record.to_json()).unwrap();
     let config =
         config.replace(&format!("\"dbuild\":\"{}\"", env!("CARGO_PKG_VERSION")), "\"dbuild\":\"0.1.0\"");
-    let index = compress(&result.tree.encode());
+    // What a compressor makes of an index may change with its version.
+    let index = b"an index".to_vec();
     let blob = |media_type: &str, bytes: &[u8]| {
         Descriptor::new(media_type, BlobDigest::of(bytes), bytes.len() as u64)
     };
@@ -109,8 +110,9 @@ fn manifests_of_others_are_none_of_ours() {
     let lines = manifest.replacen("v1.tar+gzip", "v1.tar+gzip\\nblob", 1);
     assert_eq!(parse(lines), Refusal::Damaged("the manifest"));
     assert_eq!(parse("[]".to_owned()), Refusal::Damaged("the manifest"));
-    let huge = manifest.replacen("\"size\":1", "\"size\":1000000000", 1);
-    assert!(matches!(parse(huge), Refusal::TooLarge(_) | Refusal::Damaged(_)));
+    // A layer may have any size; what is read into memory may not.
+    let huge = manifest.replacen("\"size\":660", "\"size\":660000000", 1);
+    assert_eq!(parse(huge), Refusal::TooLarge("the record"));
 }
 
 #[test]
