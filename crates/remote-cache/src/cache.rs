@@ -9,11 +9,10 @@ use dbuild_oci::Reference;
 use dbuild_registry::Registry;
 use dbuild_store::Store;
 
-use crate::catalogue_state::Loaded;
+use crate::known_records::Loaded;
 use crate::places::directory::DirectoryPlace;
 use crate::places::registry::RegistryPlace;
 use crate::places::{Place, PlaceLease};
-use crate::prune::PruneRequest;
 use crate::{Location, PublicKey, RemoteCacheError, SigningKey};
 
 /// Longest name of a cache: with `.k-` and a key it is a tag of at most 128 characters.
@@ -120,25 +119,6 @@ impl RemoteCache {
     /// The cache as it may be shown.
     pub fn shown(&self) -> String {
         self.inner.place.shown()
-    }
-
-    /// Ends an export: writes the catalogue, and brings a directory below its limit.
-    ///
-    /// What was published is found without this, too, one by one.
-    pub async fn finish(&self) -> Result<(), RemoteCacheError> {
-        let exported = self.inner.lease.lock().await.take();
-        if exported.is_none() {
-            return Ok(());
-        }
-        let written = self.write_catalogue().await;
-        drop(exported);
-        written?;
-        if let Some(max_size) = self.inner.options.max_size {
-            let policy = Some(self.inner.options.policy);
-            self.prune(&PruneRequest { keep_size: Some(max_size), policy, ..PruneRequest::default() })
-                .await?;
-        }
-        Ok(())
     }
 }
 

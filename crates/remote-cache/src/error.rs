@@ -11,7 +11,7 @@ use dbuild_support::io_context::IoError;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, thiserror::Error)]
 pub enum Refusal {
     /// Another version of the format.
-    #[error("it has version {0} of the format, where this dbuild reads version {ours}", ours = crate::FORMAT)]
+    #[error("it has version {0} of the format, where this dbuild reads version {ours}", ours = crate::format::FORMAT)]
     Version(u32),
     /// The ingredients of the record do not give the key that it was found by.
     #[error("its ingredients do not give its key: it is another step's")]

@@ -8,7 +8,7 @@ use dbuild_oci::Descriptor;
 use serde::Deserialize;
 
 use crate::format::inline::{InlineRecords, MEMBER};
-use crate::look_up::{Answer, RemoteHit};
+use crate::hit::{Answer, RemoteHit};
 use crate::{PublicKey, Refusal, RemoteRecord, SigningKey};
 
 /// The member for an image's config that holds these records: its name and its value.

@@ -12,10 +12,13 @@
 //! is worth to be published, or how a layer is unpacked.
 
 mod cache;
-mod catalogue_state;
+mod catalogue;
 mod error;
+mod finish;
 pub mod format;
+mod hit;
 mod inline;
+mod known_records;
 mod location;
 mod look_up;
 mod places;
@@ -27,12 +30,14 @@ mod tests;
 
 pub use cache::{CacheOptions, RemoteCache};
 pub use error::{ErrorKind, Refusal, RemoteCacheError};
+pub use format::FORMAT;
 pub use format::inline::InlineRecords;
-pub use format::record::{FORMAT, NewRecord, RemoteRecord};
+pub use format::record::{NewRecord, RemoteRecord};
 pub use format::signature::{KeyError, KeyPairText, PublicKey, SigningKey, new_key_pair};
+pub use hit::{Answer, RemoteHit};
 pub use inline::{inline_records, read_inline};
 pub use location::{Location, S3Location};
-pub use look_up::{Answer, RemoteHit};
+
 pub use prune::{PruneReport, PruneRequest, RemoteEntry};
 pub use publish::{Publication, Published};
 pub use results::{CacheTrouble, InlineCache, RemoteCaches, ResultSource};

@@ -9,52 +9,14 @@ use dbuild_oci::Descriptor;
 use dbuild_store::Incoming;
 use futures_util::{StreamExt as _, stream};
 
-use crate::catalogue_state::CatalogueState;
 use crate::format::catalogue::StoredRecord;
 use crate::format::compress::decompress;
 use crate::format::manifest::RecordManifest;
 use crate::format::signature::trusted_signer;
 use crate::format::{SIGNATURE, UNPACKED_INDEX_LIMIT};
-use crate::{ErrorKind, PublicKey, Refusal, RemoteCache, RemoteCacheError, RemoteRecord};
-
-/// What a cache answers for a key.
-#[derive(Clone, Debug)]
-pub enum Answer {
-    /// It has no record.
-    Absent,
-    /// It has one that may be used.
-    Hit(Arc<RemoteHit>),
-    /// It has one that may not be used.
-    Refused(Refusal),
-}
-
-/// A record that was found: verified, but for its index and its layer, which are when they are
-/// fetched.
-#[derive(Clone, Debug)]
-pub struct RemoteHit {
-    /// The record.
-    pub record: RemoteRecord,
-    /// The packed layer; `None` where it has no entries. Its blob is verified when it is fetched,
-    /// its diff_id and its tree when it is unpacked.
-    pub layer: Option<Descriptor>,
-    /// The trusted key that signed it, where signatures are required.
-    pub signer: Option<PublicKey>,
-    /// The index. `None` in an image (`type=inline`): it is made from the layer.
-    pub(crate) index: Option<Descriptor>,
-    pub(crate) index_bytes: Option<Vec<u8>>,
-}
-
-impl RemoteHit {
-    /// Whether the index comes with the record. Otherwise it is made by unpacking the layer.
-    pub fn has_index(&self) -> bool {
-        self.index.is_some()
-    }
-
-    /// Bytes of the packed layer; 0 where there is none.
-    pub fn layer_size(&self) -> u64 {
-        self.layer.as_ref().map_or(0, |layer| layer.size)
-    }
-}
+use crate::hit::{Answer, RemoteHit};
+use crate::known_records::KnownRecords;
+use crate::{ErrorKind, Refusal, RemoteCache, RemoteCacheError, RemoteRecord};
 
 impl RemoteCache {
     /// What the cache has for each of these keys. The first call costs two round trips (a list and
@@ -74,7 +36,7 @@ impl RemoteCache {
                 if absent {
                     known.answers.insert(*key, Answer::Absent);
                 } else if let Some(stored) = known.stored.get(key).cloned() {
-                    let answer = answer_of(self.verified(&stored));
+                    let answer = Answer::from(self.verified(&stored));
                     known.answers.insert(*key, answer);
                 } else if !wanted.contains(key) {
                     wanted.push(*key);
@@ -142,7 +104,7 @@ impl RemoteCache {
 
     async fn fetch_answers(
         &self,
-        state: &CatalogueState,
+        state: &KnownRecords,
         wanted: Vec<StepKey>,
     ) -> Result<(), RemoteCacheError> {
         let fetched: Vec<(StepKey, Result<Option<StoredRecord>, RemoteCacheError>)> = stream::iter(wanted)
@@ -155,7 +117,7 @@ impl RemoteCache {
             let answer = match stored {
                 Ok(None) => Answer::Absent,
                 Ok(Some(stored)) => {
-                    let answer = answer_of(self.verified(&stored));
+                    let answer = Answer::from(self.verified(&stored));
                     state.lock().stored.insert(key, Arc::new(stored));
                     answer
                 }
@@ -198,12 +160,5 @@ impl RemoteCache {
         };
         let index_bytes = stored.index.clone();
         Ok(RemoteHit { record, layer: manifest.layer, signer, index: Some(manifest.index), index_bytes })
-    }
-}
-
-pub(crate) fn answer_of(verified: Result<RemoteHit, Refusal>) -> Answer {
-    match verified {
-        Ok(hit) => Answer::Hit(Arc::new(hit)),
-        Err(refusal) => Answer::Refused(refusal),
     }
 }

@@ -14,7 +14,7 @@ use dbuild_support::time::now_ms;
 use futures_util::{StreamExt as _, stream};
 
 use crate::format::manifest::RecordManifest;
-use crate::look_up::RemoteHit;
+use crate::hit::RemoteHit;
 use crate::{Refusal, RemoteCache, RemoteCacheError};
 
 /// What is removed.

@@ -7,13 +7,13 @@ use dbuild_layer::Tree;
 use dbuild_oci::Descriptor;
 use dbuild_store::PackedLayer;
 
-use crate::catalogue_state::{CatalogueState, Known};
 use crate::format::catalogue::{INDEX_SHARE, StoredRecord};
 use crate::format::compress::compress;
 use crate::format::manifest::RecordManifest;
 use crate::format::signature::trusted_signer;
 use crate::format::{INDEX, INDEX_LIMIT, RECORD_CONFIG, SIGNATURE};
-use crate::look_up::Answer;
+use crate::hit::Answer;
+use crate::known_records::{Known, KnownRecords};
 use crate::{Refusal, RemoteCache, RemoteCacheError, RemoteRecord};
 
 /// A result on its way to a cache.
@@ -123,7 +123,7 @@ impl RemoteCache {
         Ok(())
     }
 
-    fn note_published(&self, state: &CatalogueState, stored: StoredRecord) {
+    fn note_published(&self, state: &KnownRecords, stored: StoredRecord) {
         let known: &mut Known = &mut state.lock();
         let key = stored.key;
         known.published.insert(key);
@@ -140,7 +140,7 @@ impl RemoteCache {
     }
 
     /// Whether we sign, and the record that is there is not signed by us.
-    fn lacks_our_signature(&self, state: &CatalogueState, key: &dbuild_digest::StepKey) -> bool {
+    fn lacks_our_signature(&self, state: &KnownRecords, key: &dbuild_digest::StepKey) -> bool {
         let Some(ours) = &self.inner.options.sign else { return false };
         let Some(stored) = state.lock().stored.get(key).cloned() else { return true };
         let Ok(manifest) = RecordManifest::parse(&stored.manifest) else { return true };

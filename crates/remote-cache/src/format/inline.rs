@@ -5,9 +5,9 @@ use dbuild_oci::Descriptor;
 use dbuild_oci::media_type::OCI_LAYER;
 use serde::{Deserialize, Serialize};
 
-use crate::format::RECORD_CONFIG;
 use crate::format::signature::{PublicKey, trusted_signer};
-use crate::{FORMAT, Refusal, RemoteRecord, SigningKey};
+use crate::format::{FORMAT, RECORD_CONFIG};
+use crate::{Refusal, RemoteRecord, SigningKey};
 
 /// The member of an image's config that holds the records.
 pub(crate) const MEMBER: &str = "dev.dbuild.cache.v1";

@@ -7,6 +7,9 @@ pub(crate) mod manifest;
 pub(crate) mod record;
 pub(crate) mod signature;
 
+/// The version of the format. A reader takes its own version alone.
+pub const FORMAT: u32 = 1;
+
 /// The type of the artifact of one record.
 pub const RECORD_ARTIFACT: &str = "application/vnd.dbuild.cache.record.v1";
 /// The media type of its config: a [`crate::RemoteRecord`] as JSON.

@@ -7,9 +7,7 @@ use dbuild_store::Record;
 use serde::{Deserialize, Serialize};
 
 use crate::Refusal;
-
-/// The version of the format. A reader takes its own version alone.
-pub const FORMAT: u32 = 1;
+use crate::format::FORMAT;
 
 /// What a key led to, on any machine: [`dbuild_store::Record`] without what belongs to one store,
 /// and with the ingredients that its key is made of.

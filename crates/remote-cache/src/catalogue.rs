@@ -1,10 +1,9 @@
-//! What is known of the records of a cache: the list of its tags, and its catalogue.
+//! Reading and writing the catalogue of a cache, and the list of its tags.
 //!
 //! Both are asked for side by side, once for as long as the cache is open. The list is the truth;
 //! where a place does not give one, every key that the catalogue lacks is asked for.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use dbuild_digest::{BlobDigest, StepKey};
@@ -15,55 +14,17 @@ use tokio::time::timeout;
 use crate::format::catalogue::{self, StoredRecord};
 use crate::format::manifest::{EMPTY, RecordManifest, catalogue_blob, catalogue_manifest, empty_config};
 use crate::format::{CATALOGUE, INDEX_LIMIT, MANIFEST_LIMIT};
-use crate::look_up::Answer;
-use crate::{ErrorKind, RemoteCache, RemoteCacheError};
+use crate::known_records::{Known, KnownRecords, Loaded};
+use crate::{RemoteCache, RemoteCacheError};
 
 /// Number of tags of one cache that are read.
 const MOST_TAGS: usize = 200_000;
 /// Number of records that a writer of a catalogue fetches, which others published.
 const MOST_ADDED: usize = 64;
 
-/// What came of the first request.
-#[derive(Debug)]
-pub(crate) enum Loaded {
-    State(Arc<CatalogueState>),
-    /// It is not asked again: a build waits once for a cache that does not answer.
-    Failed {
-        kind: ErrorKind,
-        text: String,
-        hint: Option<String>,
-    },
-}
-
-/// What is known of a cache.
-#[derive(Debug, Default)]
-pub(crate) struct CatalogueState {
-    known: Mutex<Known>,
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct Known {
-    /// The keys that are there, and when they were written. `None`: the place gives no list.
-    pub tags: Option<HashMap<StepKey, Option<u64>>>,
-    /// Records as they are stored.
-    pub stored: HashMap<StepKey, Arc<StoredRecord>>,
-    /// What look-ups found.
-    pub answers: HashMap<StepKey, Answer>,
-    /// Keys that were published by this process.
-    pub published: HashSet<StepKey>,
-    /// Why the catalogue that is there could not be read.
-    pub trouble: Option<String>,
-}
-
-impl CatalogueState {
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl RemoteCache {
     /// What is known of the cache, which is found out at the first call.
-    pub(crate) async fn state(&self) -> Result<Arc<CatalogueState>, RemoteCacheError> {
+    pub(crate) async fn state(&self) -> Result<Arc<KnownRecords>, RemoteCacheError> {
         let mut state = self.inner.state.lock().await;
         match &*state {
             Some(Loaded::State(state)) => return Ok(state.clone()),
@@ -100,7 +61,7 @@ impl RemoteCache {
         timeout(limit, work).await.map_err(late)?
     }
 
-    async fn load(&self) -> Result<CatalogueState, RemoteCacheError> {
+    async fn load(&self) -> Result<KnownRecords, RemoteCacheError> {
         let place = &self.inner.place;
         let prefix = self.inner.record_prefix();
         let catalogue = async {
@@ -135,7 +96,7 @@ impl RemoteCache {
             tags.iter().filter_map(key).collect()
         });
         let stored = stored.into_iter().map(|stored| (stored.key, Arc::new(stored))).collect();
-        Ok(CatalogueState { known: Mutex::new(Known { tags, stored, trouble, ..Known::default() }) })
+        Ok(KnownRecords::new(Known { tags, stored, trouble, ..Known::default() }))
     }
 
     async fn read_catalogue(&self, manifest: &[u8]) -> Result<Vec<StoredRecord>, String> {
