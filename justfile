@@ -12,7 +12,7 @@ test *ARGS:
 
 # Writes a sample project, builds it, runs it and explains it
 demo *ARGS:
-    cargo run --release -- demo {{ARGS}}
+    cargo run -- demo {{ARGS}}
 
 # Format, lints and dependencies
 lint:

@@ -10,6 +10,8 @@ export PATH=$PATH:/usr/sbin:/sbin
 scripts/tools.sh
 cargo build --workspace --bins --locked
 scripts/bases.sh all
+# What users install, as a quick build: tests install it and run it in empty images.
+scripts/release.sh --profile dev > /dev/null
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT

@@ -6,6 +6,8 @@
 //! pushes what the store holds ([`Registry::push`]). It knows nothing of Dockerfiles, plans or how
 //! layers are unpacked.
 //!
+//! `Bucket` keeps objects by name, for caches (the cargo feature `s3`).
+//!
 //! A repository is a place of other artifacts, too ([`ArtifactRepository`]); what they are is not
 //! known here.
 //!
@@ -34,6 +36,10 @@
 mod artifacts;
 mod auth;
 mod authorities;
+#[cfg(feature = "s3")]
+mod bucket;
+#[cfg(feature = "s3")]
+mod bucket_transport;
 mod config;
 mod credentials;
 mod download;
@@ -65,6 +71,8 @@ use dbuild_digest::BlobDigest;
 use dbuild_store::Store;
 
 pub use artifacts::ArtifactRepository;
+#[cfg(feature = "s3")]
+pub use bucket::{Bucket, BucketConfig, BucketError, BucketObject};
 pub use config::{Config, HostConfig, KeyPair};
 pub use credentials::Credentials;
 pub use error::{Failed, Problem, RegistryError, RemoteError};

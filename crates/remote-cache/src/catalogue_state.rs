@@ -118,10 +118,7 @@ impl RemoteCache {
 
     /// The record of a key as it is stored, fetched by itself; `None` where there is none. Nothing
     /// but digests is verified.
-    pub(crate) async fn fetch_stored(
-        &self,
-        key: &StepKey,
-    ) -> Result<Option<StoredRecord>, RemoteCacheError> {
+    pub(crate) async fn fetch_stored(&self, key: &StepKey) -> Result<Option<StoredRecord>, RemoteCacheError> {
         let refused = |refusal| RemoteCacheError::Refused { key: key.short(), refusal };
         let place = &self.inner.place;
         let Some(manifest) = place.manifest(&self.inner.record_tag(key)).await? else { return Ok(None) };
@@ -131,7 +128,11 @@ impl RemoteCache {
         let parsed = RecordManifest::parse(&manifest).map_err(refused)?;
         let small = parsed.index.size <= catalogue::INDEX_SHARE as u64;
         let index = async {
-            if small && parsed.index.size <= INDEX_LIMIT { Some(place.blob(&parsed.index).await) } else { None }
+            if small && parsed.index.size <= INDEX_LIMIT {
+                Some(place.blob(&parsed.index).await)
+            } else {
+                None
+            }
         };
         let (config, index) = tokio::join!(place.blob(&parsed.config), index);
         let config = config?;

@@ -45,7 +45,8 @@ pub fn read_inline(
     layers: &[Descriptor],
     trust: &[PublicKey],
 ) -> Result<Vec<Answer>, Refusal> {
-    let config: Config = serde_json::from_slice(config).map_err(|_| Refusal::Damaged("the image's config"))?;
+    let config: Config =
+        serde_json::from_slice(config).map_err(|_| Refusal::Damaged("the image's config"))?;
     let Some(member) = config.members.get(MEMBER) else { return Ok(Vec::new()) };
     let diff_ids = &config.root_fs.diff_ids;
     if diff_ids.len() != layers.len() {

@@ -32,6 +32,7 @@ mod plan;
 mod plan_holds;
 mod platforms;
 mod property;
+mod release;
 mod report;
 mod rootless;
 mod sandbox;

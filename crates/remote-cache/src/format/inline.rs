@@ -36,7 +36,11 @@ impl InlineRecords {
             let blobs = blobs(record);
             let signature = sign.map(|key| key.sign(&record.key, &blobs.iter().collect::<Vec<_>>()));
             // Of texts and numbers alone: cannot fail.
-            InlineRecord { key: record.key, record: serde_json::to_value(record).unwrap_or_default(), signature }
+            InlineRecord {
+                key: record.key,
+                record: serde_json::to_value(record).unwrap_or_default(),
+                signature,
+            }
         };
         Self { format: FORMAT, records: records.into_iter().map(inline).collect() }
     }

@@ -74,7 +74,8 @@ impl fmt::Debug for KeyPairText {
 
 /// Makes a pair of keys.
 pub fn new_key_pair() -> Result<KeyPairText, KeyError> {
-    let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|_| KeyError::NoRandomness)?;
+    let document =
+        Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|_| KeyError::NoRandomness)?;
     let pair = Ed25519KeyPair::from_pkcs8(document.as_ref()).map_err(|_| KeyError::NoRandomness)?;
     let public = [&SPKI[..], pair.public_key().as_ref()].concat();
     Ok(KeyPairText { private: pem(PRIVATE, document.as_ref()), public: pem(PUBLIC, &public) })
