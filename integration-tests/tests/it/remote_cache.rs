@@ -29,8 +29,8 @@ fn travels(to: &str, from: &str) {
     exported(&one, to).stderr_has(&["to cache ", "results sent"]);
     let imported = other.build(BUILT, ["--cache-from", from]).run().expect_ok();
     let imported = imported.stderr_has(&["CACHED in ", "from cache "]).lacks(&["DONE 1.", "warning"]);
-    // Nobody looks into the files of the first stage.
-    assert!(imported.stderr.contains("5 of 6 steps cached") || imported.stderr.contains(" steps cached"));
+    // Nobody looks into the files of the first stage: of five results two layers are the image's.
+    assert!(imported.stderr.contains(": 5 results, 2 layers fetched ("), "{}", imported.stderr);
     let (here, there) = (Unpacked::new(&one, "app"), Unpacked::new(&other, "app"));
     assert_eq!(here.read("/app/final"), there.read("/app/final"));
     // A step that is new runs on files of layers that were fetched.
@@ -62,10 +62,11 @@ fn what_is_cheaper_to_make_than_to_move_is_left_and_said() {
     let dir = place.path().display().to_string();
     let space = machine();
     let to = format!("type=local,dest={dir}");
-    let words = exported(&space, &to).stderr_has(&["left: cheaper to make than to move"]);
-    assert!(words.stderr.contains("3 results sent"), "{}", words.stderr);
+    // Otherwise the first COPY waits for the base image.
+    space.build("FROM busybox\nRUN true\n", [""; 0]).run().expect_ok();
+    exported(&space, &to).stderr_has(&["left: cheaper to make than to move"]).lacks(&[" 0 results sent"]);
     // Nothing is sent twice.
-    exported(&space, &to).stderr_has(&["0 results sent (0B), 3 there already"]);
+    exported(&space, &to).stderr_has(&[": 0 results sent (0B), ", " there already"]);
     // The image's own layers alone.
     let (min, other) = (place.path().join("min"), machine());
     let to = format!("type=local,dest={},mode=min", min.display());

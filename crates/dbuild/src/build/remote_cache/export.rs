@@ -31,7 +31,7 @@ const ASSUMED_OF_DISK: u64 = 200_000_000;
 const MEASURED_FROM: u64 = 256 << 10;
 /// What each result costs besides its bytes, in milliseconds: a few round trips.
 const EACH_MS: u64 = 100;
-const EACH_MS_OF_DISK: u64 = 5;
+const EACH_MS_OF_DISK: u64 = 20;
 
 /// The export to one cache.
 pub(super) struct Export {

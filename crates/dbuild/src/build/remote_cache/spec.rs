@@ -215,6 +215,26 @@ impl Values {
         }
     }
 
+    fn bucket(&mut self) -> Result<S3Location, String> {
+        let endpoint_url = self.take("endpoint_url");
+        let use_path_style = match self.take("use_path_style") {
+            Some(value) => go_bool(&value).map_err(|error| format!("`use_path_style`: {error}"))?,
+            None => false,
+        };
+        Ok(S3Location {
+            bucket: self.required("bucket")?,
+            region: self.take("region"),
+            // An address has no subdomain that could be the bucket.
+            use_path_style: use_path_style || endpoint_url.as_deref().is_some_and(is_of_address),
+            endpoint_url,
+            prefix: self.take("prefix").unwrap_or_default(),
+            name: self.take("name").unwrap_or_else(|| "dbuild".to_owned()),
+            access_key_id: self.take("access_key_id"),
+            secret_access_key: self.take("secret_access_key"),
+            session_token: self.take("session_token"),
+        })
+    }
+
     fn location(&mut self, kind: &str, direction: Direction) -> Result<Location, String> {
         match kind {
             "registry" => Ok(Location::Registry { reference: self.required("ref")? }),
@@ -225,23 +245,18 @@ impl Values {
                 let tag = self.take("tag").unwrap_or_else(|| "latest".to_owned());
                 Ok(Location::Directory { path, tag })
             }
-            "s3" => Ok(Location::S3(S3Location {
-                bucket: self.required("bucket")?,
-                region: self.take("region"),
-                endpoint_url: self.take("endpoint_url"),
-                use_path_style: match self.take("use_path_style") {
-                    Some(value) => go_bool(&value).map_err(|error| format!("`use_path_style`: {error}"))?,
-                    None => false,
-                },
-                prefix: self.take("prefix").unwrap_or_default(),
-                name: self.take("name").unwrap_or_else(|| "dbuild".to_owned()),
-                access_key_id: self.take("access_key_id"),
-                secret_access_key: self.take("secret_access_key"),
-                session_token: self.take("session_token"),
-            })),
+            "s3" => self.bucket().map(Location::S3),
             other => Err(format!("`type={other}`: expected registry, local or s3")),
         }
     }
+}
+
+/// Whether a URL's host is an IP address.
+fn is_of_address(url: &str) -> bool {
+    let host = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let host = host.split('/').next().unwrap_or_default();
+    host.starts_with('[')
+        || host.split(':').next().is_some_and(|host| host.parse::<std::net::Ipv4Addr>().is_ok())
 }
 
 fn compression(name: &str) -> Result<Compression, String> {
