@@ -25,11 +25,13 @@ use crate::transport::Request;
 const TAGS_PAGE: u64 = 16 << 20;
 /// Largest number of pages that are read of a list of tags.
 const MOST_PAGES: usize = 200;
+/// Bytes of a blob from which on it is asked whether it is there.
+const ASKED_FIRST: u64 = 64 << 10;
 /// Number of tags that are asked for at once.
 const PAGE: usize = 1000;
 
-/// One repository of a registry. Cheap to clone; shares connections and tokens with the [`Registry`]
-/// that it came from.
+/// One repository of a registry. Cheap to clone; shares connections and tokens with the
+/// [`Registry`] that it came from.
 #[derive(Clone, Debug)]
 pub struct ArtifactRepository {
     registry: Registry,
@@ -172,13 +174,14 @@ impl ArtifactRepository {
         self.registry.fetch_blob(&self.reference.to_string(), blob, incoming, progress).await
     }
 
-    /// Sends bytes as a blob, unless it is there; whether they were sent.
+    /// Sends bytes as a blob, unless it is large and there; whether they were sent.
     pub async fn put_blob(&self, digest: &BlobDigest, bytes: Vec<u8>) -> Result<bool, RegistryError> {
         let bytes = Bytes::from(bytes);
         let blob = Descriptor::new("application/octet-stream", *digest, bytes.len() as u64);
         let put = self.retried(|| async {
-            let push = Push::new(&self.registry, &self.endpoint, Vec::new(), &|_, _| {});
-            if push.asked_for_blob(&blob).await? {
+            let push = Push::of_blobs(&self.registry, &self.endpoint, Vec::new(), &|_, _| {});
+            // To ask takes as long as to send a small one.
+            if blob.size > ASKED_FIRST && push.asked_for_blob(&blob).await? {
                 return Ok(false);
             }
             let Some(session) = push.begin(&blob).await? else { return Ok(false) };
@@ -189,7 +192,13 @@ impl ArtifactRepository {
             request.headers.insert(CONTENT_LENGTH, HeaderValue::from(bytes.len()));
             request.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
             request.body = Some(&body);
-            self.registry.transport.send(&self.endpoint, &request).await.map(|_| true)
+            match self.registry.transport.send(&self.endpoint, &request).await {
+                Err(refused) if is_race(&refused) => match push.asked_for_blob(&blob).await? {
+                    true => Ok(false),
+                    false => Err(again(refused)),
+                },
+                sent => sent.map(|_| true),
+            }
         });
         put.await.map_err(|problem| self.failed("write", problem))
     }
@@ -205,8 +214,14 @@ impl ArtifactRepository {
     ) -> Result<u64, RegistryError> {
         let report = |_: &BlobDigest, bytes| progress(bytes);
         let sources = crate::push::mount_sources(&self.reference, images);
-        let push = Push::new(&self.registry, &self.endpoint, sources, &report);
-        push.push_blob(blob, None).await.map_err(|problem| self.failed("write", problem))
+        let push = Push::of_blobs(&self.registry, &self.endpoint, sources, &report);
+        let pushed = self.retried(|| async {
+            match push.push_blob(blob, None).await {
+                Err(refused) if is_race(&refused) => Err(again(refused)),
+                pushed => pushed,
+            }
+        });
+        pushed.await.map_err(|problem| self.failed("write", problem))
     }
 
     /// One page of the list of tags, and the address of the next.
@@ -234,6 +249,20 @@ impl ArtifactRepository {
 
     fn failed(&self, action: &str, problem: Problem) -> RegistryError {
         failed(&format!("{action} the cache"), &self.reference, vec![(self.endpoint.host.clone(), problem)])
+    }
+}
+
+/// Whether an upload may have met another of the same blob: docker-registry then says that the
+/// bytes are not those of the digest.
+fn is_race(problem: &Problem) -> bool {
+    matches!(problem, Problem::Unexpected { status: 400, .. })
+}
+
+/// The same as a problem that passes.
+fn again(problem: Problem) -> Problem {
+    match problem {
+        Problem::Unexpected { status, message } => Problem::Server { status, message, retry_after: None },
+        other => other,
     }
 }
 

@@ -1,8 +1,8 @@
 //! A bucket that speaks S3, as a place of objects by name.
 //!
-//! Requests, their signatures, and the ways in which a machine learns who it is (variables, roles of
-//! containers and instances) are `object_store`'s; its connections are ours (`bucket_transport`).
-//! Nothing is known here of what the objects are.
+//! Requests, their signatures, and the ways in which a machine learns who it is (variables, roles
+//! of containers and instances) are `object_store`'s; its connections are ours
+//! (`bucket_transport`). Nothing is known here of what the objects are.
 
 use std::io::Write as _;
 use std::sync::Arc;

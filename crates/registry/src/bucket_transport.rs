@@ -89,7 +89,8 @@ impl Service {
             Err(_) => return Err(Problem::Stalled(patience)),
         };
         let status = response.status();
-        // What `object_store` has a meaning for: not modified, there already, not what was expected.
+        // What `object_store` has a meaning for: not modified, there already, not what was
+        // expected.
         if status.is_success() || matches!(status.as_u16(), 304 | 409 | 412) {
             return Ok(response);
         }

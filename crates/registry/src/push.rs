@@ -67,6 +67,9 @@ pub(crate) struct Push<'a> {
     sources: Vec<String>,
     progress: Progress<'a>,
     client: tokio::sync::Mutex<Option<KeptClient>>,
+    /// Our own transport carries all requests: a client takes milliseconds to make, which a push of
+    /// one blob does not have.
+    alone: bool,
 }
 
 /// The client for the authorization that was last accepted, or that there is none.
@@ -154,7 +157,17 @@ impl<'a> Push<'a> {
         sources: Vec<String>,
         progress: Progress<'a>,
     ) -> Self {
-        Self { registry, endpoint, sources, progress, client: Default::default() }
+        Self { registry, endpoint, sources, progress, client: Default::default(), alone: false }
+    }
+
+    /// A push of single blobs.
+    pub(crate) fn of_blobs(
+        registry: &'a Registry,
+        endpoint: &'a Endpoint,
+        sources: Vec<String>,
+        progress: Progress<'a>,
+    ) -> Self {
+        Self { alone: true, ..Self::new(registry, endpoint, sources, progress) }
     }
 
     fn limits(&self) -> &Limits {
@@ -180,6 +193,9 @@ impl<'a> Push<'a> {
 
     /// The client that carries the next request; `None` if our own transport does.
     async fn client(&self) -> Result<Option<Arc<RepositoryClient>>, Problem> {
+        if self.alone {
+            return Ok(None);
+        }
         let hosts = &self.registry.transport.hosts;
         let scope = Request::push(Method::HEAD, self.endpoint, String::new()).scopes;
         let authorization = hosts.get(&self.endpoint.host)?.tokens.get(&scope);

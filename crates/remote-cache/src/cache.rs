@@ -9,7 +9,7 @@ use dbuild_oci::Reference;
 use dbuild_registry::Registry;
 use dbuild_store::Store;
 
-use crate::catalogue_state::CatalogueState;
+use crate::catalogue_state::Loaded;
 use crate::places::directory::DirectoryPlace;
 use crate::places::registry::RegistryPlace;
 use crate::places::{Place, PlaceLease};
@@ -65,7 +65,7 @@ pub(crate) struct Inner {
     pub store: Store,
     pub options: CacheOptions,
     /// What is known of what is there; of each cache one for as long as it is open.
-    pub state: tokio::sync::Mutex<Option<Arc<CatalogueState>>>,
+    pub state: tokio::sync::Mutex<Option<Loaded>>,
     /// Held from the first publication to the end.
     pub lease: tokio::sync::Mutex<Option<PlaceLease>>,
 }

@@ -16,12 +16,24 @@ use crate::format::catalogue::{self, StoredRecord};
 use crate::format::manifest::{EMPTY, RecordManifest, catalogue_blob, catalogue_manifest, empty_config};
 use crate::format::{CATALOGUE, INDEX_LIMIT, MANIFEST_LIMIT};
 use crate::look_up::Answer;
-use crate::{RemoteCache, RemoteCacheError};
+use crate::{ErrorKind, RemoteCache, RemoteCacheError};
 
 /// Number of tags of one cache that are read.
 const MOST_TAGS: usize = 200_000;
 /// Number of records that a writer of a catalogue fetches, which others published.
-const MOST_ADDED: usize = 256;
+const MOST_ADDED: usize = 64;
+
+/// What came of the first request.
+#[derive(Debug)]
+pub(crate) enum Loaded {
+    State(Arc<CatalogueState>),
+    /// It is not asked again: a build waits once for a cache that does not answer.
+    Failed {
+        kind: ErrorKind,
+        text: String,
+        hint: Option<String>,
+    },
+}
 
 /// What is known of a cache.
 #[derive(Debug, Default)]
@@ -53,18 +65,27 @@ impl RemoteCache {
     /// What is known of the cache, which is found out at the first call.
     pub(crate) async fn state(&self) -> Result<Arc<CatalogueState>, RemoteCacheError> {
         let mut state = self.inner.state.lock().await;
-        if let Some(state) = &*state {
-            return Ok(state.clone());
+        match &*state {
+            Some(Loaded::State(state)) => return Ok(state.clone()),
+            Some(Loaded::Failed { kind, text, hint }) => {
+                let (kind, text, hint) = (*kind, text.clone(), hint.clone());
+                return Err(RemoteCacheError::Earlier { kind, text, hint });
+            }
+            None => {}
         }
-        let loaded = Arc::new(self.load().await?);
-        *state = Some(loaded.clone());
-        Ok(loaded)
+        let loaded = self.load().await.map(Arc::new);
+        *state = Some(match &loaded {
+            Ok(loaded) => Loaded::State(loaded.clone()),
+            Err(error) => Loaded::Failed { kind: error.kind(), text: error.to_string(), hint: error.hint() },
+        });
+        loaded
     }
 
     /// Why the catalogue of this cache is not used, once something was looked up. The records are,
     /// one by one, which takes longer.
     pub async fn catalogue_trouble(&self) -> Option<String> {
-        let state = self.inner.state.lock().await.clone()?;
+        let state = self.inner.state.lock().await;
+        let Some(Loaded::State(state)) = &*state else { return None };
         let known = state.lock();
         known.trouble.clone()
     }
@@ -94,10 +115,19 @@ impl RemoteCache {
                 Err(reason) => (Vec::new(), Some(reason)),
             })
         };
-        let both = async { Ok(tokio::join!(catalogue, place.tags(&prefix, MOST_TAGS))) };
-        let (catalogue, tags) = self.within(self.inner.options.timeout, both).await?;
-        let (stored, trouble) = catalogue?;
-        let tags = tags.inspect_err(|error| tracing::debug!(%error, "no list of the records")).ok();
+        let tags = async {
+            match place.tags(&prefix, MOST_TAGS).await {
+                Ok(tags) => Ok(Some(tags)),
+                // A place without a catalogue is as good as its list.
+                Err(error) if !place.is_remote() => Err(error),
+                Err(error) => {
+                    tracing::debug!(%error, "no list of the records");
+                    Ok(None)
+                }
+            }
+        };
+        let both = async { tokio::try_join!(catalogue, tags) };
+        let ((stored, trouble), tags) = self.within(self.inner.options.timeout, both).await?;
         let tags = tags.map(|tags| {
             let key = |entry: &crate::places::TagEntry| {
                 self.inner.key_of(&entry.tag).map(|key| (key, entry.modified_ms))

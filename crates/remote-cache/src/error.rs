@@ -99,6 +99,16 @@ pub enum RemoteCacheError {
         /// For how long it was waited.
         limit: Duration,
     },
+    /// The cache was given up earlier, with this error.
+    #[error("{text}")]
+    Earlier {
+        /// Its kind.
+        kind: ErrorKind,
+        /// Its text.
+        text: String,
+        /// What to try.
+        hint: Option<String>,
+    },
     /// Somebody removes from it what is not used.
     #[error("{place} is being pruned: export again later")]
     BeingPruned {
@@ -130,6 +140,7 @@ impl RemoteCacheError {
             Self::Store(_) => ErrorKind::Failed,
             Self::Refused { .. } => ErrorKind::Damaged,
             Self::Timeout { .. } => ErrorKind::Timeout,
+            Self::Earlier { kind, .. } => *kind,
             Self::BeingPruned { .. } => ErrorKind::Busy,
         }
     }
@@ -138,6 +149,7 @@ impl RemoteCacheError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Registry(error) => error.hint(),
+            Self::Earlier { hint, .. } => hint.clone(),
             _ => None,
         }
     }

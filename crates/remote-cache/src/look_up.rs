@@ -57,8 +57,8 @@ impl RemoteHit {
 }
 
 impl RemoteCache {
-    /// What the cache has for each of these keys. The first call costs two round trips (a list and a
-    /// catalogue); what the catalogue lacks costs two more, all side by side.
+    /// What the cache has for each of these keys. The first call costs two round trips (a list and
+    /// a catalogue); what the catalogue lacks costs two more, all side by side.
     ///
     /// An error is one of the whole cache; what is wrong with a record is an [`Answer`].
     pub async fn look_up(&self, keys: &[StepKey]) -> Result<Vec<Answer>, RemoteCacheError> {
@@ -123,8 +123,8 @@ impl RemoteCache {
         decoded.await.unwrap_or(Err(Refusal::Damaged("its index"))).map_err(refused)
     }
 
-    /// Brings the layer of a hit into the store: its blob is there whole, with its digest. `progress`
-    /// hears the bytes so far.
+    /// Brings the layer of a hit into the store: its blob is there whole, with its digest.
+    /// `progress` hears the bytes so far.
     pub async fn fetch_layer(
         &self,
         hit: &RemoteHit,

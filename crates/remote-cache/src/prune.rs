@@ -1,9 +1,10 @@
 //! Listing a cache, and removing from it by the policies of the store.
 //!
 //! What was written within the grace is never removed: an export that runs may be about to name it,
-//! and a build that found it a moment ago to fetch it. Blobs go after the manifests, where no export
-//! holds a lease (see the places); in a registry they are the registry's to collect.
+//! and a build that found it a moment ago to fetch it. Blobs go after the manifests, where no
+//! export holds a lease (see the places); in a registry they are the registry's to collect.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
@@ -90,7 +91,7 @@ impl RemoteCache {
             .buffer_unordered(self.inner.options.connections)
             .collect()
             .await;
-        entries.sort_by(|a, b| (b.created_ms, b.key).cmp(&(a.created_ms, a.key)));
+        entries.sort_by_key(|entry| Reverse((entry.created_ms, entry.key)));
         Ok(entries)
     }
 

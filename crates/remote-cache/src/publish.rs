@@ -55,8 +55,8 @@ impl RemoteCache {
         })
     }
 
-    /// Publishes a result. When this returns, every reader finds it, and so it stays if this process
-    /// dies. `progress` hears the bytes of the layer so far.
+    /// Publishes a result. When this returns, every reader finds it, and so it stays if this
+    /// process dies. `progress` hears the bytes of the layer so far.
     pub async fn publish(
         &self,
         publication: &Publication<'_>,

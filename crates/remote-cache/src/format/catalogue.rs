@@ -6,6 +6,8 @@
 //! Unpacked it is a sequence of entries, newest first: a line of JSON ([`Head`]), and the bytes of
 //! the manifest, the config and (where its length is not 0) the index.
 
+use std::cmp::Reverse;
+
 use dbuild_digest::StepKey;
 use serde::{Deserialize, Serialize};
 
@@ -54,7 +56,7 @@ impl StoredRecord {
 /// The bytes of a catalogue: of these the newest, as far as the bounds allow.
 pub(crate) fn encode<'a>(records: impl Iterator<Item = &'a StoredRecord>) -> Vec<u8> {
     let mut records: Vec<&StoredRecord> = records.filter(|record| record.fits()).collect();
-    records.sort_by(|a, b| (b.created_ms, b.key).cmp(&(a.created_ms, a.key)));
+    records.sort_by_key(|record| Reverse((record.created_ms, record.key)));
     records.truncate(MOST_ENTRIES);
     loop {
         let packed = compress(&unpacked(&records));

@@ -14,6 +14,9 @@ pub(crate) const MEMBER: &str = "dev.dbuild.cache.v1";
 /// Number of records that are read of an image.
 const MOST: usize = 1000;
 
+/// A record that may be used, and the trusted key that signed it.
+pub(crate) type VerifiedRecord = (RemoteRecord, Option<PublicKey>);
+
 /// What [`MEMBER`] holds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct InlineRecords {
@@ -51,7 +54,7 @@ impl InlineRecords {
         config_member: &serde_json::Value,
         diff_ids: &[BlobDigest],
         trusted: &[PublicKey],
-    ) -> Result<Vec<Result<(RemoteRecord, Option<PublicKey>), Refusal>>, Refusal> {
+    ) -> Result<Vec<Result<VerifiedRecord, Refusal>>, Refusal> {
         let format = config_member.get("format").and_then(serde_json::Value::as_u64);
         match format {
             Some(format) if format == u64::from(FORMAT) => {}

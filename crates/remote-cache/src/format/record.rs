@@ -113,8 +113,8 @@ impl RemoteRecord {
         serde_json::to_vec(self).unwrap_or_default()
     }
 
-    /// Reads what [`RemoteRecord::to_json`] wrote, and checks that its ingredients give the key that
-    /// it was found by.
+    /// Reads what [`RemoteRecord::to_json`] wrote, and checks that its ingredients give the key
+    /// that it was found by.
     pub fn parse(bytes: &[u8], key: &StepKey) -> Result<Self, Refusal> {
         let head: Head = serde_json::from_slice(bytes).map_err(|_| Refusal::Damaged("the record"))?;
         if head.format != FORMAT {

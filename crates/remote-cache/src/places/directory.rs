@@ -1,10 +1,10 @@
 //! A directory that is an OCI image layout: `oci-layout`, `index.json`, `blobs/sha256/`.
 //!
-//! `index.json` is read and replaced under an exclusive lock (`dbuild.lock`), so that writers on one
-//! machine lose nothing of each other. Blobs and `index.json` appear whole, by a rename. Who
-//! publishes holds a shared lock (`dbuild.export.lock`) from before it asks for the first blob until
-//! its last manifest is written; a sweep takes that lock alone or goes away, so it never removes
-//! what an export has found and is going to name.
+//! `index.json` is read and replaced under an exclusive lock (`dbuild.lock`), so that writers on
+//! one machine lose nothing of each other. Blobs and `index.json` appear whole, by a rename. Who
+//! publishes holds a shared lock (`dbuild.export.lock`) from before it asks for the first blob
+//! until its last manifest is written; a sweep takes that lock alone or goes away, so it never
+//! removes what an export has found and is going to name.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};

@@ -2,9 +2,10 @@
 //!
 //! Nobody can lock a bucket. Who publishes writes an object below `PREFIXleases/export/` before it
 //! asks for the first blob, and looks for a sweep after that; who sweeps writes one below
-//! `PREFIXleases/sweep/` before it looks for exports. S3 is strongly consistent, so of two that begin
-//! at once at least one sees the other: the export is refused, or the sweep removes no blob. A lease
-//! counts for [`LEASE`], so one that a process left behind ends by itself; longer exports renew it.
+//! `PREFIXleases/sweep/` before it looks for exports. S3 is strongly consistent, so of two that
+//! begin at once at least one sees the other: the export is refused, or the sweep removes no blob.
+//! A lease counts for [`LEASE`], so one that a process left behind ends by itself; longer exports
+//! renew it.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};

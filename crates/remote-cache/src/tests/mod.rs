@@ -7,6 +7,7 @@ mod faults;
 mod format;
 mod places;
 mod prune;
+mod results;
 mod servers;
 mod signatures;
 
@@ -25,7 +26,7 @@ use crate::{
 
 /// A machine: a store of its own.
 struct Machine {
-    dir: tempfile::TempDir,
+    _dir: tempfile::TempDir,
     store: Store,
     registry: Registry,
 }
@@ -47,7 +48,7 @@ impl Machine {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("store"), OverlayFlavor::Trusted).unwrap();
         let registry = Registry::new(Config::default(), credentials, store.clone());
-        Self { dir, store, registry }
+        Self { _dir: dir, store, registry }
     }
 
     fn open(&self, location: &Location, options: CacheOptions) -> RemoteCache {
