@@ -97,7 +97,8 @@ async fn run_once(request: Request) -> Result<Built, BuildError> {
             events.emit(Event::StageSkipped { stage: index as u32, reason });
         }
     }
-    let worker = Arc::new(Worker::new(request, runtime));
+    let after_ms = paths.iter().zip(&expected).map(|(path, own)| path.saturating_sub(*own)).collect();
+    let worker = Arc::new(Worker::new(request, runtime, after_ms));
     let on_cancel = |id: StepId| events.emit(Event::StepCanceled { step: id.0 });
     let results = schedule(&plan, Arc::clone(&worker), paths, jobs, cancel, on_cancel).await;
     let results = results.map_err(|stop| match stop {

@@ -74,4 +74,7 @@ pub struct Offer {
     pub packing: Option<watch::Receiver<Option<PackedLayer>>>,
     /// A target has the layer.
     pub of_image: bool,
+    /// How long what stands on the step is expected to take, in milliseconds, along the longest
+    /// path. A COPY gives the same again wherever it is executed, and so costs nothing after it: 0.
+    pub after_ms: u64,
 }

@@ -37,6 +37,8 @@ pub(crate) struct Worker {
     pub(crate) remote: Arc<RemoteLayers>,
     pub(crate) packer: Option<Arc<Packer>>,
     cache: Arc<StepCache>,
+    /// By step: how long what stands on it is expected to take.
+    after_ms: Arc<Vec<u64>>,
 }
 
 impl StepRunner for Worker {
@@ -74,7 +76,7 @@ impl StepRunner for Worker {
 }
 
 impl Worker {
-    pub(crate) fn new(request: Request, runtime: Handle) -> Self {
+    pub(crate) fn new(request: Request, runtime: Handle, after_ms: Vec<u64>) -> Self {
         let context = Arc::new(StepContext::new(request, runtime));
         let remote = Arc::new(RemoteLayers::new(Arc::clone(&context)));
         let packer = context.request.pack.map(|options| {
@@ -86,7 +88,7 @@ impl Worker {
             Arc::new(UnwrittenLayers::new(Arc::clone(&context), packer.clone(), Arc::clone(&remote)));
         let cache =
             Arc::new(StepCache::new(Arc::clone(&context), Arc::clone(&unwritten), Arc::clone(&remote)));
-        Self { context, unwritten, remote, packer, cache }
+        Self { context, unwritten, remote, packer, cache, after_ms: Arc::new(after_ms) }
     }
 
     /// Reports that a step failed, unless it was stopped, or the build begins again because of it.
@@ -263,6 +265,10 @@ impl Worker {
                 files: layer.files.clone(),
                 packing: packer.and_then(|packer| packer.awaited_layer(keyed.id)),
                 of_image: packer.is_some_and(|packer| packer.is_wanted(keyed.id)),
+                after_ms: match &self.context.plan().step(keyed.id).kind {
+                    StepKind::Copy(_) | StepKind::Workdir(_) => 0,
+                    _ => self.after_ms.get(keyed.id.index()).copied().unwrap_or(0),
+                },
             });
         }
         keyed.result(layer, cached)

@@ -33,6 +33,7 @@ mod plan_holds;
 mod platforms;
 mod property;
 mod release;
+mod remote_cache;
 mod report;
 mod rootless;
 mod sandbox;
