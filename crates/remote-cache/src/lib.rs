@@ -24,7 +24,6 @@ mod look_up;
 mod places;
 mod prune;
 mod publish;
-mod results;
 #[cfg(test)]
 mod tests;
 
@@ -40,4 +39,3 @@ pub use location::{Location, S3Location};
 
 pub use prune::{PruneReport, PruneRequest, RemoteEntry};
 pub use publish::{Publication, Published};
-pub use results::{CacheTrouble, InlineCache, RemoteCaches, ResultSource};

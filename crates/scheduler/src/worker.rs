@@ -197,7 +197,10 @@ impl Worker {
             return Ok(self.found(keyed, hit));
         }
         let ingredients = StepIngredients { strategy: context.request.strategy, step, inputs };
-        cache.explain(step, &keyed, &ingredients);
+        match cache.look_up_traced(&keyed, step, inputs, &ingredients) {
+            Ok(hit) => return Ok(self.found(keyed, hit)),
+            Err(deciding) => cache.explain(step, &keyed, &ingredients, deciding),
+        }
         let (executed, began) = match downloaded {
             Some(downloaded) => downloaded,
             None => {

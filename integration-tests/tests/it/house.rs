@@ -21,10 +21,7 @@ const TABLE: [(&str, &[&str]); 18] = [
     ("sandbox", &[]),
     ("scheduler", &["support", "digest", "oci", "plan", "cache", "layer", "events", "store", "sandbox"]),
     ("registry", &["support", "digest", "oci", "store", "scheduler"]),
-    (
-        "remote-cache",
-        &["support", "digest", "oci", "cache", "layer", "events", "store", "scheduler", "registry"],
-    ),
+    ("remote-cache", &["support", "digest", "oci", "cache", "layer", "events", "store", "registry"]),
     ("exporter", &["support", "digest", "oci", "layer", "store", "registry"]),
     ("startcheck", &["support", "oci", "events"]),
     ("report", &["support", "digest", "oci", "cache", "layer", "events", "store"]),

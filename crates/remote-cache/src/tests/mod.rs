@@ -7,7 +7,6 @@ mod faults;
 mod format;
 mod places;
 mod prune;
-mod results;
 mod servers;
 mod signatures;
 
