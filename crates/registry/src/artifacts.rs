@@ -99,7 +99,10 @@ impl ArtifactRepository {
             let mut request = Request::push(Method::PUT, &self.endpoint, url);
             request.headers = HeaderMap::from_iter([(CONTENT_TYPE, media_type)]);
             request.body = Some(&body);
-            self.registry.transport.send(&self.endpoint, &request).await.map(drop)
+            match self.registry.transport.send(&self.endpoint, &request).await {
+                Err(refused) if is_race(&refused) => Err(again(refused)),
+                sent => sent.map(drop),
+            }
         });
         put.await.map_err(|problem| self.failed("write", problem))
     }
@@ -252,8 +255,8 @@ impl ArtifactRepository {
     }
 }
 
-/// Whether an upload may have met another of the same blob: docker-registry then says that the
-/// bytes are not those of the digest.
+/// Whether a request may have met an upload of the same blob, or of one that the manifest names:
+/// docker-registry then says that the bytes are not those of the digest.
 fn is_race(problem: &Problem) -> bool {
     matches!(problem, Problem::Unexpected { status: 400, .. })
 }

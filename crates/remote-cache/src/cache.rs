@@ -12,7 +12,7 @@ use dbuild_store::Store;
 use crate::known_records::Loaded;
 use crate::places::directory::DirectoryPlace;
 use crate::places::registry::RegistryPlace;
-use crate::places::{Place, PlaceLease};
+use crate::places::{Lease, Place};
 use crate::{Location, PublicKey, RemoteCacheError, SigningKey};
 
 /// Longest name of a cache: with `.k-` and a key it is a tag of at most 128 characters.
@@ -66,7 +66,7 @@ pub(crate) struct Inner {
     /// What is known of what is there; of each cache one for as long as it is open.
     pub state: tokio::sync::Mutex<Option<Loaded>>,
     /// Held from the first publication to the end.
-    pub lease: tokio::sync::Mutex<Option<PlaceLease>>,
+    pub lease: tokio::sync::Mutex<Option<Box<dyn Lease>>>,
 }
 
 impl std::fmt::Debug for Inner {

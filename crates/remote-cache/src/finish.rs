@@ -8,12 +8,9 @@ impl RemoteCache {
     ///
     /// What was published is found without this, too, one by one.
     pub async fn finish(&self) -> Result<(), RemoteCacheError> {
-        let exported = self.inner.lease.lock().await.take();
-        if exported.is_none() {
-            return Ok(());
-        }
+        let Some(lease) = self.inner.lease.lock().await.take() else { return Ok(()) };
         let written = self.write_catalogue().await;
-        drop(exported);
+        lease.end().await;
         written?;
         if let Some(max_size) = self.inner.options.max_size {
             let policy = Some(self.inner.options.policy);

@@ -1,5 +1,5 @@
-//! What is known of a cache while it is open: the list of its tags, its catalogue, and what look-ups
-//! found.
+//! What is known of a cache while it is open: the list of its tags, its catalogue, and what
+//! look-ups found.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -22,7 +22,7 @@ use dbuild_support::lock;
 use serde::Deserialize;
 
 use crate::format::MANIFEST_LIMIT;
-use crate::places::{Place, PlaceLease, Progress, Result, Swept, TagEntry};
+use crate::places::{HeldLease, Lease, Place, Progress, Result, Swept, TagEntry};
 
 /// The annotation that names a manifest of a layout.
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -346,7 +346,7 @@ impl Place for DirectoryPlace {
         }
     }
 
-    async fn lease(&self) -> Result<PlaceLease> {
+    async fn lease(&self) -> Result<Box<dyn Lease>> {
         let this = self.clone();
         blocking(move || {
             this.make()?;
@@ -354,7 +354,7 @@ impl Place for DirectoryPlace {
             let held = lock::open(&path).on("open", &path)?;
             // A sweep holds it for as long as it takes to remove some files.
             held.lock_shared().on("lock", &path)?;
-            Ok(Box::new(held) as PlaceLease)
+            Ok(Box::new(HeldLease(held)) as Box<dyn Lease>)
         })
         .await
     }

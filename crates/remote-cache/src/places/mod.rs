@@ -33,8 +33,21 @@ pub(crate) struct Swept {
     pub bytes: u64,
 }
 
-/// A lease: as long as it is held, no blob is swept. Dropping it is enough.
-pub(crate) type PlaceLease = Box<dyn Send + Sync>;
+/// A lease: as long as it is held, no blob is swept. Dropped without [`Lease::end`], it ends as
+/// soon as the place can see that.
+#[async_trait]
+pub(crate) trait Lease: Send + Sync {
+    /// Ends it now.
+    async fn end(self: Box<Self>);
+}
+
+/// A lease that ends when it is dropped.
+pub(crate) struct HeldLease<T>(pub T);
+
+#[async_trait]
+impl<T: Send + Sync> Lease for HeldLease<T> {
+    async fn end(self: Box<Self>) {}
+}
 
 /// Keeps manifests by tag and blobs by digest.
 ///
@@ -89,7 +102,7 @@ pub(crate) trait Place: fmt::Debug + Send + Sync {
     async fn touch(&self, _tag: &str) {}
 
     /// Says that something is being published. Fails while somebody sweeps.
-    async fn lease(&self) -> Result<PlaceLease>;
+    async fn lease(&self) -> Result<Box<dyn Lease>>;
 
     /// Removes the blobs that no manifest names. `None`: it was not done, since somebody publishes,
     /// or the place does that itself.

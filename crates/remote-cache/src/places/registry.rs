@@ -7,7 +7,7 @@ use dbuild_oci::media_type::OCI_MANIFEST;
 use dbuild_registry::ArtifactRepository;
 use dbuild_store::{Incoming, Store};
 
-use crate::places::{Place, PlaceLease, Progress, Result, Swept, TagEntry};
+use crate::places::{HeldLease, Lease, Place, Progress, Result, Swept, TagEntry};
 
 /// A repository. A registry collects blobs that no manifest names by itself, or by a command of
 /// its operator; it is never done from here, so leases are not needed.
@@ -74,8 +74,8 @@ impl Place for RegistryPlace {
         Ok(self.repository.push_blob(blob, images, progress).await?)
     }
 
-    async fn lease(&self) -> Result<PlaceLease> {
-        Ok(Box::new(()))
+    async fn lease(&self) -> Result<Box<dyn Lease>> {
+        Ok(Box::new(HeldLease(())))
     }
 
     async fn sweep(&self) -> Result<Option<Swept>> {

@@ -21,7 +21,7 @@ use futures_util::{StreamExt as _, stream};
 use serde::Deserialize;
 
 use crate::format::MANIFEST_LIMIT;
-use crate::places::{Place, PlaceLease, Progress, Result, Swept, TagEntry};
+use crate::places::{Lease, Place, Progress, Result, Swept, TagEntry};
 use crate::{RemoteCacheError, S3Location};
 
 /// How long a lease counts without being renewed.
@@ -47,9 +47,23 @@ struct S3Lease {
     name: String,
 }
 
+#[async_trait]
+impl Lease for S3Lease {
+    async fn end(mut self: Box<Self>) {
+        let name = std::mem::take(&mut self.name);
+        if let Err(error) = self.bucket.remove(vec![name]).await {
+            // It ends by its age.
+            tracing::debug!(%error, "a lease stays");
+        }
+    }
+}
+
 impl Drop for S3Lease {
     fn drop(&mut self) {
         self.renewing.abort();
+        if self.name.is_empty() {
+            return;
+        }
         let (bucket, name) = (self.bucket.clone(), std::mem::take(&mut self.name));
         // Where nothing runs any more, it ends by its age.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
@@ -231,7 +245,7 @@ impl Place for S3Place {
         Ok(self.bucket.send(&name, blob, store, progress).await?)
     }
 
-    async fn lease(&self) -> Result<PlaceLease> {
+    async fn lease(&self) -> Result<Box<dyn Lease>> {
         let name = self.write_lease("export").await?;
         let (bucket, renewed) = (self.bucket.clone(), name.clone());
         let renewing = tokio::spawn(async move {
