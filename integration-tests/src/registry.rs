@@ -49,7 +49,20 @@ impl Registry {
     /// # Panics
     /// When it does not start.
     pub fn start(storage: &Path) -> Self {
-        let mut child = spawn(storage, false);
+        Self::of(spawn(storage, false))
+    }
+
+    /// The same for the users of a file as `htpasswd -B` writes it.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn start_for_users(storage: &Path, users: &Path) -> Self {
+        let mut command = command(storage, false);
+        command.env("REGISTRY_AUTH", "htpasswd").env("REGISTRY_AUTH_HTPASSWD_REALM", "tests");
+        Self::of(start(command.env("REGISTRY_AUTH_HTPASSWD_PATH", users)))
+    }
+
+    fn of(mut child: Child) -> Self {
         let address = address_of(&mut child);
         Self { address, child: Some(child) }
     }
@@ -105,6 +118,10 @@ fn make_bases(what: &str) {
 }
 
 fn spawn(storage: &Path, for_process: bool) -> Child {
+    start(&mut command(storage, for_process))
+}
+
+fn command(storage: &Path, for_process: bool) -> Command {
     std::fs::create_dir_all(storage).expect("the registry's storage can be made");
     let mut command = if for_process {
         let mut command = bare_command("setpriv");
@@ -115,7 +132,8 @@ fn spawn(storage: &Path, for_process: bool) -> Child {
     };
     let config = configuration();
     command.arg("serve").arg(&config).env("REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY", storage);
-    start(command.stdout(Stdio::null()).stderr(Stdio::piped()))
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    command
 }
 
 fn start(command: &mut Command) -> Child {

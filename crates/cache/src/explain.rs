@@ -237,6 +237,15 @@ impl fmt::Display for Difference {
                     _ => "the parent",
                 });
             }
+            IngredientKind::Read => {
+                let what = match change {
+                    Change::Added { .. } => "is new",
+                    Change::Removed { .. } => "is gone",
+                    Change::Changed { .. } if !name.starts_with('/') => "may have changed",
+                    _ => "changed",
+                };
+                return write!(f, "it read {name}, which {what}");
+            }
             IngredientKind::Inline | IngredientKind::Script => {
                 return match change {
                     Change::Added { .. } => write!(f, "{kind} {name}: new"),

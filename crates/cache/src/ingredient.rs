@@ -76,6 +76,8 @@ pub enum IngredientKind {
     Input,
     /// One path that was selected from a source; the value is [`crate::SelectedPath::digest`].
     Path,
+    /// A path that a command read; never hashed, since it is known only afterwards.
+    Read,
     /// The version of how dbuild carries out steps of this kind: see [`crate::execution_version`].
     Execution,
 }
@@ -110,6 +112,7 @@ impl IngredientKind {
             Self::Input => 23,
             Self::Path => 24,
             Self::Execution => 25,
+            Self::Read => 26,
         }
     }
 }
@@ -143,6 +146,7 @@ impl fmt::Display for IngredientKind {
             Self::Base => "the base's digest",
             Self::Input => "input",
             Self::Path => "path",
+            Self::Read => "what it read:",
             Self::Execution => "how this dbuild carries it out: version",
         })
     }

@@ -4,6 +4,7 @@ use dbuild_digest::{Framed, StepKey, TreeDigest};
 use dbuild_plan::{BaseImage, Step, StepKind};
 
 use crate::ingredient::HashingSink;
+use crate::strategies::traced::without_parent;
 use crate::words::words;
 use crate::{
     Ingredient, IngredientKind, IngredientList, Inputs, Sink, Strategy, UnknownInput, depends_on_parent,
@@ -51,6 +52,13 @@ pub fn key_of_ingredients(
     let mut sink = HashingSink::new("step-key", 1, None).head(strategy, version);
     ingredients.walk(&mut sink);
     StepKey::from_bytes(sink.finish())
+}
+
+/// What the traces of a RUN are kept under: all that identifies it but its parent.
+pub fn trace_key(step: &Step, inputs: &dyn Inputs) -> Result<StepKey, UnknownInput> {
+    let mut sink = HashingSink::new("trace-key", 1, None);
+    without_parent(step, inputs, &mut sink)?;
+    Ok(StepKey::from_bytes(sink.finish()))
 }
 
 /// The step's own words without its inputs, as a digest. It scopes "first result wins" and the

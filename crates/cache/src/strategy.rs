@@ -2,7 +2,7 @@
 
 use dbuild_plan::{Step, StepId};
 
-use crate::strategies::BUILT_IN;
+use crate::strategies::{BUILT_IN, OPT_IN};
 use crate::{Inputs, Sink};
 
 /// Decides what identifies a step.
@@ -15,8 +15,8 @@ use crate::{Inputs, Sink};
 ///   order;
 /// - [`Strategy::version`] grows whenever the walk changes.
 ///
-/// A strategy that is keyed on what a command really read fits too: the step's first key is made
-/// here, and what a run then read becomes `Path` ingredients of a second one.
+/// What a command really read is no ingredient: a key must be there before it runs. A strategy can
+/// ask for it beside the key ([`Strategy::is_traced`]).
 pub trait Strategy: Send + Sync {
     /// The word for `--strategy`.
     fn name(&self) -> &'static str;
@@ -26,6 +26,12 @@ pub trait Strategy: Send + Sync {
 
     /// Walks the step's ingredients. Stops at the first input that is not known.
     fn ingredients(&self, step: &Step, inputs: &dyn Inputs, sink: &mut dyn Sink) -> Result<(), UnknownInput>;
+
+    /// Whether what a RUN reads is recorded, and a RUN whose key is not known may have the result
+    /// of an earlier one that would read the same.
+    fn is_traced(&self) -> bool {
+        false
+    }
 }
 
 impl std::fmt::Debug for dyn Strategy {
@@ -54,7 +60,8 @@ pub struct NoSuchStrategy {
 /// The strategy that is used when none is named.
 pub const DEFAULT_STRATEGY: &str = "output";
 
-/// All strategies, the default last. A new one is a file in `strategies/` and two lines in
+/// The strategies that a build can be simulated with, since they ask for nothing but inputs; the
+/// default is the last. Beside them `traced` is known by its name. A new one is a file in `strategies/` and two lines in
 /// `strategies/mod.rs`.
 pub fn strategies() -> &'static [&'static dyn Strategy] {
     BUILT_IN
@@ -62,9 +69,9 @@ pub fn strategies() -> &'static [&'static dyn Strategy] {
 
 /// The strategy of a name.
 pub fn strategy(name: &str) -> Result<&'static dyn Strategy, NoSuchStrategy> {
-    let found = strategies().iter().copied().find(|strategy| strategy.name() == name);
-    found.ok_or_else(|| {
-        let names: Vec<&str> = strategies().iter().map(|strategy| strategy.name()).collect();
+    let all = || strategies().iter().chain(OPT_IN).copied();
+    all().find(|strategy| strategy.name() == name).ok_or_else(|| {
+        let names: Vec<&str> = all().map(|strategy| strategy.name()).collect();
         NoSuchStrategy { name: shortened(name), hint: did_you_mean(name, &names), known: names.join(", ") }
     })
 }

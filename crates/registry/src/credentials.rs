@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use docker_credential::{CredentialRetrievalError as Trouble, DockerCredential};
 
 /// Where credentials are looked up. Read at every lookup, so that a `docker login` during a build
@@ -58,6 +60,13 @@ impl Credentials {
     /// Nothing is known: every request is anonymous.
     pub fn none() -> Self {
         Self::default()
+    }
+
+    /// One user of one host (`host` or `host:port`).
+    pub(crate) fn of_host(host: &str, user: &str, password: &str) -> Self {
+        let auth = STANDARD.encode(format!("{user}:{password}"));
+        let text = serde_json::json!({"auths": {name_in_files(host): {"auth": auth}}});
+        Self { variable: Some(text.to_string().into_bytes()), files: Vec::new() }
     }
 
     /// Exactly these files, in this order, each in the format of Docker's `config.json`.
@@ -129,7 +138,7 @@ fn lookup_in(file: &Path, host: &str, repository: &str) -> Result<Option<Credent
 /// Podman's files may name repositories (`quay.io/team`), most specific first; Docker's name hosts
 /// only.
 fn lookup_text(bytes: &[u8], host: &str, repository: &str) -> Result<Option<Credential>, String> {
-    let host = if host == "docker.io" { "https://index.docker.io/v1/" } else { host };
+    let host = name_in_files(host);
     let mut path = format!("{host}/{repository}");
     if host.starts_with("https://") {
         path = format!("docker.io/{repository}");
@@ -148,6 +157,11 @@ fn lookup_text(bytes: &[u8], host: &str, repository: &str) -> Result<Option<Cred
         }
     }
     lookup_name(bytes, host)
+}
+
+/// A host as files of credentials name it.
+pub(crate) fn name_in_files(host: &str) -> &str {
+    if host == "docker.io" { "https://index.docker.io/v1/" } else { host }
 }
 
 fn without_helpers(bytes: &[u8]) -> Result<Vec<u8>, String> {

@@ -239,14 +239,10 @@ impl Problem {
             Self::NotFound(_) => "check the spelling of the name and the tag".to_owned(),
             Self::Unauthorized { unreadable: Some(why), .. } => format!("mend the credentials: {why}"),
             Self::Unauthorized { used: None, .. } => {
-                format!(
-                    "check the name, or log in if the image is private: `docker login {host}` or `podman login {host}`"
-                )
+                format!("check the name, or log in if the image is private: `dbuild login {host}`")
             }
             Self::Unauthorized { used: Some(_), .. } => {
-                format!(
-                    "log in again, with an account that may do this: `docker login {host}` or `podman login {host}`"
-                )
+                format!("log in again, with an account that may do this: `dbuild login {host}`")
             }
             Self::Forbidden { .. } => "ask the owner of the repository for access".to_owned(),
             Self::RateLimited { .. } => {

@@ -331,6 +331,7 @@ fn unexplained(step: &Step) -> String {
 fn clause(difference: &Difference) -> String {
     let words = difference.to_string();
     match (&difference.kind, &difference.change) {
+        (IngredientKind::Read, _) => words,
         (IngredientKind::Path, change) => {
             let (path, how) = words.rsplit_once(": ").unwrap_or((&words, ""));
             match change {

@@ -41,6 +41,7 @@ mod spec;
 mod sys;
 #[allow(unsafe_code)]
 pub mod terminal;
+mod trace;
 mod wire;
 
 pub use capability::Capability;
@@ -55,3 +56,4 @@ pub use spec::{
     Contents, Limits, Mount, MountSource, Network, Output, OverlayDirs, Rootfs, Security, Spec, Stdin,
     TerminalSize, Ulimit,
 };
+pub use trace::{AskedPath, Trace, question};

@@ -6,6 +6,7 @@ use crate::capability::Capability;
 use crate::error::SandboxError;
 use crate::exit::Exit;
 use crate::spec::Spec;
+use crate::trace::Trace;
 
 /// The private `argv[0]` of a helper.
 pub(crate) const HELPER_NAME: &str = "dbuild-sandbox-helper";
@@ -32,7 +33,7 @@ pub(crate) enum Reply {
     /// It does not, and nothing is left.
     Failed(SandboxError),
     /// It ended, and nothing is left.
-    Exited(Exit),
+    Exited(Exit, Option<Box<Trace>>),
     /// What was found.
     Probed(Vec<Capability>),
 }

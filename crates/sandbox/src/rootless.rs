@@ -2,7 +2,8 @@
 //!
 //! An ordinary user's dbuild executes itself once more inside a user namespace in which that user
 //! is root, and in a mount namespace that belongs to it. Everything after that is the same code as
-//! for root.
+//! for root. So does root of an ordinary container, which may not mount anything: it lacks
+//! CAP_SYS_ADMIN, and has what it takes to map all of its ids.
 
 use std::fs;
 use std::io;
@@ -10,7 +11,7 @@ use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
 use rustix::process::Pid;
-use rustix::thread::UnshareFlags;
+use rustix::thread::{CapabilitySet, UnshareFlags};
 
 use crate::{SandboxError, sys};
 
@@ -28,9 +29,9 @@ pub enum Identity {
     },
 }
 
-/// Becomes root: for root this does nothing; for others it executes the same program with the same
-/// arguments again, in the same process, inside a new user namespace, and does not return from
-/// there.
+/// Becomes root that may mount: for one who is, this does nothing; for others it executes the same
+/// program with the same arguments again, in the same process, inside a new user namespace, and
+/// does not return from there.
 ///
 /// Must be called while the process has one thread, after [`crate::dispatch_helper`].
 ///
@@ -40,7 +41,32 @@ pub fn enter() -> Result<Identity, SandboxError> {
     if !rustix::process::geteuid().is_root() {
         return Err(enter_and_execute());
     }
+    // Where that is refused, root stays what it is: only a RUN needs more.
+    if !has(CapabilitySet::SYS_ADMIN) && has(TO_MAP_IDS) && may_make_namespaces() {
+        return Err(enter_and_execute());
+    }
     Ok(identity())
+}
+
+/// What maps all ids of a namespace into another one.
+const TO_MAP_IDS: CapabilitySet =
+    CapabilitySet::SETUID.union(CapabilitySet::SETGID).union(CapabilitySet::SETFCAP);
+
+/// Whether a process may make a user namespace, and a mount namespace in it. One that ends tries.
+fn may_make_namespaces() -> bool {
+    match sys::fork() {
+        Ok(sys::Forked::Child) => {
+            let made = sys::unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWNS);
+            sys::exit_now(i32::from(made.is_err()));
+        }
+        Ok(sys::Forked::Parent(pid)) => sys::wait_with_usage(pid).is_ok_and(|(status, _)| status.success()),
+        Err(_) => false,
+    }
+}
+
+/// Whether this process has capabilities.
+fn has(wanted: CapabilitySet) -> bool {
+    rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(wanted))
 }
 
 /// Who this process is now.
@@ -82,7 +108,12 @@ fn enter_and_execute() -> SandboxError {
 fn enter_namespaces() -> Result<(), SandboxError> {
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     // Another process must write the maps from outside; it is made while this one still is outside.
-    let mapper = sub_ids(uid).map(Mapper::start).transpose()?;
+    let maps = if has(TO_MAP_IDS) {
+        Some(Maps::Same { uids: own_ids("/proc/self/uid_map"), gids: own_ids("/proc/self/gid_map") })
+    } else {
+        sub_ids(uid).map(Maps::SubIds)
+    };
+    let mapper = maps.map(Mapper::start).transpose()?;
     sys::unshare(UnshareFlags::NEWUSER).map_err(|error| forbidden("make a user namespace", error))?;
     let mapped = match mapper {
         Some(mapper) => mapper.finish(),
@@ -103,6 +134,26 @@ fn enter_namespaces() -> Result<(), SandboxError> {
         .map_err(|error| SandboxError::setup("become root of its user namespace", error))?;
     // A system that hands out user namespaces without any rights in them shows it here.
     sys::unshare(UnshareFlags::NEWNS).map_err(|error| forbidden("make a mount namespace", error))
+}
+
+/// Which ids exist in the new namespace.
+enum Maps {
+    /// The user's as 0, and ranges of others behind it: newuidmap and newgidmap write them.
+    SubIds(SubIds),
+    /// Those that exist outside, each as itself: `(first, count)`.
+    Same { uids: Vec<(u32, u32)>, gids: Vec<(u32, u32)> },
+}
+
+/// The ids that exist here, as ranges.
+fn own_ids(map: &str) -> Vec<(u32, u32)> {
+    let map = fs::read_to_string(map).unwrap_or_default();
+    let range = |line: &str| {
+        let mut numbers = line.split_whitespace().map(str::parse);
+        let (first, _, count) = (numbers.next()?.ok()?, numbers.next()?, numbers.next()?.ok()?);
+        // Without the last id, the map cannot be taken for that of a machine's own namespace.
+        Some((first, if count == u32::MAX { count - 1 } else { count }))
+    };
+    map.lines().filter_map(range).collect()
 }
 
 /// Ranges of ids that a user may use besides its own: `(first, count)`.
@@ -168,14 +219,14 @@ fn colliding(file: &str, own: u32, ranges: &[(u32, u32)]) -> Option<String> {
     })
 }
 
-/// A process outside the new namespace that has newuidmap and newgidmap write its maps.
+/// A process outside the new namespace that writes its maps, or has newuidmap and newgidmap do so.
 struct Mapper {
     pid: Pid,
     go: io::PipeWriter,
 }
 
 impl Mapper {
-    fn start(ids: SubIds) -> Result<Mapper, SandboxError> {
+    fn start(maps: Maps) -> Result<Mapper, SandboxError> {
         let target = std::process::id();
         let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         let (mut ready, go) = io::pipe().map_err(|error| SandboxError::setup("make a pipe", error))?;
@@ -185,10 +236,16 @@ impl Mapper {
                 drop(go);
                 let mut byte = [0];
                 let mapped = io::Read::read(&mut ready, &mut byte).is_ok_and(|count| count == 1);
-                let done = mapped
-                    && run_mapper("newuidmap", target, uid, &ids.uids)
-                    && run_mapper("newgidmap", target, gid, &ids.gids);
-                sys::exit_now(i32::from(!done));
+                let write = || match &maps {
+                    Maps::SubIds(ids) => {
+                        run_mapper("newuidmap", target, uid, &ids.uids)
+                            && run_mapper("newgidmap", target, gid, &ids.gids)
+                    }
+                    Maps::Same { uids, gids } => {
+                        write_map(target, "uid_map", uids) && write_map(target, "gid_map", gids)
+                    }
+                };
+                sys::exit_now(i32::from(!(mapped && write())));
             }
         }
     }
@@ -215,6 +272,11 @@ fn run_mapper(program: &str, target: u32, own: u32, ranges: &[(u32, u32)]) -> bo
     command.stderr(std::process::Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
+fn write_map(target: u32, map: &str, ranges: &[(u32, u32)]) -> bool {
+    let lines: String = ranges.iter().map(|(first, count)| format!("{first} {first} {count}\n")).collect();
+    fs::write(format!("/proc/{target}/{map}"), lines).is_ok()
+}
+
 /// The error for namespaces that cannot be made, with the setting that forbids them.
 pub(crate) fn forbidden(what: &str, error: io::Error) -> SandboxError {
     let setting =
@@ -233,10 +295,16 @@ pub(crate) fn forbidden(what: &str, error: io::Error) -> SandboxError {
     if setting("/proc/sys/user/max_user_namespaces") == "0" {
         return failure.advise("as root, sysctl user.max_user_namespaces=15000");
     }
+    if errno == Some(libc::EPERM) && rustix::process::geteuid().is_root() && !has(TO_MAP_IDS) {
+        return failure.advise(
+            "root of this container lacks CAP_SETUID, CAP_SETGID or CAP_SETFCAP: run the container with them, \
+             or dbuild as another user",
+        );
+    }
     if errno == Some(libc::EPERM) {
         return failure.advise(
             "this machine or the container around dbuild does not allow namespaces; run it as root of the \
-             machine, or the container with --security-opt seccomp=unconfined --cap-add SYS_ADMIN",
+             machine, or the container with --security-opt seccomp=unconfined",
         );
     }
     failure

@@ -14,6 +14,7 @@ use crate::exit::Exit;
 use crate::own_program::OwnProgram;
 use crate::protocol::{HELPER_NAME, Reply, Request};
 use crate::spec::{MountSource, Output, Rootfs, Spec, Stdin};
+use crate::trace::Trace;
 use crate::{SandboxError, wire};
 
 /// overlayfs takes no more.
@@ -53,7 +54,7 @@ pub fn spawn(spec: &Spec) -> Result<Running, SandboxError> {
             Ok(Running { helper, killer, stdout, stderr, terminal, notes, pid })
         }
         (Reply::Failed(error), _) => Err(error),
-        (Reply::Exited(_) | Reply::Probed(_), _) => Err(out_of_step()),
+        (Reply::Exited(..) | Reply::Probed(_), _) => Err(out_of_step()),
     }
 }
 
@@ -104,11 +105,16 @@ impl Running {
 
     /// Waits for its end. Then every process it started is gone, its mounts are gone, and what was
     /// made for mounts is removed. Someone should read its pipes meanwhile: a full pipe stops it.
-    pub fn wait(mut self) -> Result<Exit, SandboxError> {
+    pub fn wait(self) -> Result<Exit, SandboxError> {
+        self.wait_traced().map(|(exit, _)| exit)
+    }
+
+    /// As [`Running::wait`], with what it asked of its file system if [`Spec::trace`] is set.
+    pub fn wait_traced(mut self) -> Result<(Exit, Option<Trace>), SandboxError> {
         match self.helper.reply(Ok(()))? {
-            (Reply::Exited(exit), _) => {
+            (Reply::Exited(exit, trace), _) => {
                 self.helper.reap();
-                Ok(exit)
+                Ok((exit, trace.map(|trace| *trace)))
             }
             (Reply::Failed(error), _) => Err(error),
             (Reply::Started { .. } | Reply::Probed(_), _) => Err(out_of_step()),

@@ -58,6 +58,8 @@ pub struct Spec {
     pub shm_size: u64,
     /// Resource limits of the process and its children, instead of those that they have otherwise.
     pub ulimits: Vec<Ulimit>,
+    /// Which paths it asks for is recorded; see [`crate::Running::wait_traced`].
+    pub trace: bool,
 }
 
 /// A resource limit, as `setrlimit` knows it.
@@ -284,6 +286,7 @@ impl Spec {
             limits: Limits::default(),
             shm_size: 64 << 20,
             ulimits: Vec::new(),
+            trace: false,
         }
     }
 }

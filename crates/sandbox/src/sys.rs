@@ -79,6 +79,93 @@ pub(crate) fn load_seccomp(program: &[libc::sock_filter]) -> io::Result<()> {
     check(result)
 }
 
+/// Loads a filter that hands calls to the holder of the descriptor.
+pub(crate) fn load_seccomp_with_listener(program: &[libc::sock_filter]) -> io::Result<OwnedFd> {
+    /// A signal does not interrupt a call that the holder has received; from Linux 5.19 on.
+    const WAIT_KILLABLE_RECV: libc::c_ulong = 1 << 5;
+    let length = u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
+    let load = |flags: libc::c_ulong| {
+        // SAFETY: as in `load_seccomp`.
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) }
+    };
+    let listener = match load(libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | WAIT_KILLABLE_RECV) {
+        -1 => load(libc::SECCOMP_FILTER_FLAG_NEW_LISTENER),
+        listener => listener,
+    };
+    check(listener)?;
+    let listener = i32::try_from(listener).map_err(|_| io::ErrorKind::Other)?;
+    // SAFETY: the descriptor is new and nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(listener) })
+}
+
+/// A call that waits for its tracer.
+pub(crate) struct StoppedCall {
+    id: u64,
+    /// Of the thread, as this process's PID namespace knows it.
+    pub(crate) pid: u32,
+    pub(crate) number: u32,
+    pub(crate) arch: u32,
+    pub(crate) arguments: [u64; 6],
+}
+
+/// Lets the traced thread and its tracer take turns on one processor, which halves the time of a
+/// call; from Linux 6.6 on.
+pub(crate) fn take_turns(listener: impl AsFd) {
+    const SET_FLAGS: libc::c_ulong = 0x4008_2104;
+    const SYNC_WAKE_UP: libc::c_ulong = 1;
+    // SAFETY: the argument is a number. A kernel that does not know it changes nothing.
+    unsafe { libc::ioctl(listener.as_fd().as_raw_fd(), SET_FLAGS as _, SYNC_WAKE_UP) };
+}
+
+/// The next call that waits; `None` if it was killed in the meantime.
+pub(crate) fn next_stopped_call(listener: impl AsFd) -> io::Result<Option<StoppedCall>> {
+    const RECEIVE: libc::c_ulong = 0xc050_2100;
+    // SAFETY: zeroes are a valid `seccomp_notif`, and the kernel demands them; it writes one of
+    // them, which is ours.
+    let call = unsafe {
+        let mut call: libc::seccomp_notif = std::mem::zeroed();
+        check(libc::ioctl(listener.as_fd().as_raw_fd(), RECEIVE as _, &raw mut call).into()).map(|()| call)
+    };
+    match call {
+        Ok(call) => Ok(Some(StoppedCall {
+            id: call.id,
+            pid: call.pid,
+            number: call.data.nr.cast_unsigned(),
+            arch: call.data.arch,
+            arguments: call.data.args,
+        })),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINTR)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Lets a call go on as if nothing had been.
+pub(crate) fn let_call_go_on(listener: impl AsFd, call: &StoppedCall) -> io::Result<()> {
+    const SEND: libc::c_ulong = 0xc018_2101;
+    const CONTINUE: u32 = 1;
+    let mut answer = libc::seccomp_notif_resp { id: call.id, val: 0, error: 0, flags: CONTINUE };
+    // SAFETY: the kernel reads one answer.
+    let sent = unsafe { libc::ioctl(listener.as_fd().as_raw_fd(), SEND as _, &raw mut answer) };
+    match check(sent.into()) {
+        // It was killed.
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        sent => sent,
+    }
+}
+
+/// Reads memory of another process; less than asked for where it ends.
+pub(crate) fn read_memory(pid: u32, address: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    let pid = i32::try_from(pid).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let address = usize::try_from(address).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let ours = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    let theirs =
+        libc::iovec { iov_base: std::ptr::with_exposed_provenance_mut(address), iov_len: buffer.len() };
+    // SAFETY: the kernel writes into `buffer` alone; the other address is the other process's.
+    let read = unsafe { libc::process_vm_readv(pid, &raw const ours, 1, &raw const theirs, 1, 0) };
+    usize::try_from(read).map_err(|_| io::Error::last_os_error())
+}
+
 /// Whether the kernel knows filters at all.
 pub(crate) fn seccomp_is_there() -> bool {
     let action: u32 = libc::SECCOMP_RET_ERRNO;

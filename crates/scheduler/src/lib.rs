@@ -27,7 +27,9 @@ pub use cache::lineage::{StepOutcome, StepOutcomes};
 pub use cache::step_inputs::{InputReader, Source};
 pub use error::{BuildError, StepError};
 pub use forecast::in_store::InStore;
-pub use forecast::{Forecast, Hit, Knowledge, KnownResult, Lookup, Miss, StepForecast, Verdict, forecast};
+pub use forecast::{
+    Forecast, Hit, Knowledge, KnownResult, Lookup, Miss, StepForecast, TracedResult, Verdict, forecast,
+};
 pub use layers::chain_id::pinned_images;
 pub use layers::filesystem::{FileSystem, OwnLayer, StepResult};
 pub use layers::image_files::{ImageFiles, image_files};
@@ -35,7 +37,8 @@ pub use layers::pack::pack_layer;
 pub use layers::unwritten::snapshot_with_files;
 pub use remote_results::{Offer, RemoteResult, RemoteResults};
 pub use request::{
-    CacheUse, ContextDir, LayerListener, Machine, Request, Secret, SecretValue, UnwrittenPolicy,
+    CacheUse, ContextDir, LayerListener, Machine, Request, Secret, SecretValue, TracedNetwork,
+    UnwrittenPolicy,
 };
 pub use schedule::cancel::{Cancel, Canceller};
 pub use sources::{

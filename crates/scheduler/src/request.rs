@@ -35,6 +35,9 @@ pub struct Request {
     pub contexts: BTreeMap<Option<String>, ContextDir>,
     /// What identifies a step.
     pub strategy: &'static dyn Strategy,
+    /// Whether a RUN that used the network can be found by what it read; see
+    /// [`Strategy::is_traced`].
+    pub traced_network: TracedNetwork,
     /// Which steps may take a result from the cache.
     pub cache: CacheUse,
     /// How many steps run at the same time.
@@ -62,6 +65,16 @@ pub struct Request {
 
 /// Hears of layers.
 pub type LayerListener = Arc<dyn Fn(IncomingBlob) + Send + Sync>;
+
+/// What becomes of a RUN that used the network, when all that it read is as it was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TracedNetwork {
+    /// Its result is used, as that of any RUN whose inputs did not change.
+    #[default]
+    Hit,
+    /// It runs.
+    Miss,
+}
 
 /// Which COPYs are large enough to be packed from where their files are. Those of smaller ones are
 /// written all the same: a command that looks into the image soon after finds them unpacked.

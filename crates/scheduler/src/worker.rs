@@ -197,13 +197,17 @@ impl Worker {
             return Ok(self.found(keyed, hit));
         }
         let ingredients = StepIngredients { strategy: context.request.strategy, step, inputs };
-        cache.explain(step, &keyed, &ingredients);
+        match cache.look_up_traced(&keyed, step, inputs, &ingredients) {
+            Ok(hit) => return Ok(self.found(keyed, hit)),
+            Err(deciding) => cache.explain(step, &keyed, &ingredients, deciding),
+        }
         let (executed, began) = match downloaded {
             Some(downloaded) => downloaded,
             None => {
                 context.emit(Event::StepStarted { step: id.0 });
-                let began = Instant::now();
                 let results = self.remote.with_files(step, results)?;
+                // What a step costs is not what it takes to fetch what it stands on.
+                let began = Instant::now();
                 let inputs = StepInputs::of_results(context.plan(), step, &context.bases, &results);
                 let stays_unwritten = |selections: &[_]| self.unwritten.stays_unwritten(id, selections);
                 (execute(context, (id, step), &inputs, &stays_unwritten, cancel)?, began)

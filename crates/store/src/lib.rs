@@ -46,6 +46,7 @@ pub use images::resolved_references::ResolvedReference;
 pub use locks::KeyLock;
 pub use publish::{Replacement, remove_tree, replace_file};
 pub use records::nearest::{EarlierRecords, NearestRecord, RecordQuery};
+pub use records::traces::{Answer, AnsweredPath, StepTrace};
 pub use records::{Record, RecordEntry};
 pub use snapshots::{Snapshot, SnapshotDraft};
 pub use store::Store;

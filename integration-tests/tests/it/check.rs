@@ -290,3 +290,15 @@ fn slips_of_the_finger_are_named() {
     let outcome = space.dbuild(["check", "--build-arg=VERSOIN=1", "context"]).run().expect_ok();
     outcome.stdout_has(&["no warnings"]).stderr_has(&["VERSOIN", "example.com/other"]);
 }
+
+/// As with Docker, a name is an image before it is a directory.
+#[test]
+fn an_image_goes_before_a_directory_of_its_name() {
+    let space = TestSpace::new();
+    let dockerfile = "FROM busybox\nWORKDIR here\nCMD [\"no-such-program\"]\n";
+    space.build(dockerfile, ["-t", "context"]).run().expect_ok();
+    space.dbuild(["check", "context"]).run().expect_code(1).stdout_has(&["no-such-program"]);
+    space.dbuild(["check", "./context"]).run().expect_code(1).stdout_has(&["WorkdirRelativePath"]);
+    let compared = space.dbuild(["compare", "context", "context"]).run().expect_ok();
+    compared.lacks(&["WORKDIR here"]);
+}

@@ -8,7 +8,7 @@ use dbuild_integration_tests::{TestSpace, run, workspace};
 
 /// The only file of a release whose name begins and ends so.
 fn released(begin: &str, end: &str) -> PathBuf {
-    let dir = workspace().join("target/dist");
+    let dir = workspace().join("target/packages");
     let entries = std::fs::read_dir(&dir).unwrap_or_else(|error| {
         panic!("{}: {error}\n(`scripts/release.sh --profile dev` makes a release)", dir.display())
     });

@@ -136,3 +136,63 @@ fn a_registry_on_plain_http_is_asked_without_certificates() {
     build();
     build().stderr_has(&["CACHED"]);
 }
+
+/// `ann` with the password `secret`, as `htpasswd -B` writes it.
+const USERS: &str = "ann:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n";
+
+#[test]
+fn a_login_is_tried_and_kept_where_docker_keeps_it() {
+    let space = TestSpace::new();
+    let registry = Registry::start_for_users(&space.path("registry"), &space.write("users", USERS));
+    let host = registry.address();
+    let call = |words: &[&str]| space.dbuild(words).env("DOCKER_CONFIG", space.path("docker"));
+    let log_in = |password: &str| {
+        call(&["login", "-u", "ann", "--password-stdin", host]).stdin(format!("{password}\n")).run()
+    };
+    let name = format!("{host}/app");
+    space.build("FROM busybox\n", ["-t", &name]).run().expect_ok();
+    call(&["push", &name]).run().expect_code(1).stderr_has(&[&format!("`dbuild login {host}`")]);
+    log_in("wrong").expect_code(1).stderr_has(&["not authorized", "check the user and the password"]);
+    assert!(!space.path("docker/config.json").exists(), "nothing is kept of a login that failed");
+
+    // What the file holds besides stays, and it is its owner's alone.
+    space.write("docker/config.json", r#"{"HttpHeaders":{"a":"b"}}"#);
+    log_in("secret").expect_ok().stdout_has(&["as ann", "config.json"]).lacks(&["secret"]);
+    let kept: Value = serde_json::from_str(&space.read("docker/config.json")).unwrap();
+    assert_eq!(kept["auths"][host]["auth"], "YW5uOnNlY3JldA==");
+    assert_eq!(kept["HttpHeaders"]["a"], "b");
+    let mode = std::fs::metadata(space.path("docker/config.json")).unwrap().permissions();
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777, 0o600);
+    call(&["push", &name]).run().expect_ok();
+
+    call(&["logout", host]).run().expect_ok().stdout_has(&["logged out"]);
+    call(&["push", &name]).run().expect_code(1);
+    call(&["logout", host]).run().expect_ok().stdout_has(&["not logged in"]);
+
+    // A helper that the file names keeps it instead; it writes what it is handed into a file.
+    let helper = "#!/bin/sh\n{ echo \"$1\"; cat; echo; } >> \"$DOCKER_CONFIG/asked\"\n";
+    let path = space.write("bin/docker-credential-test", helper);
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    space.write("docker/config.json", r#"{"credsStore":"test"}"#);
+    let bin = format!("{}:/usr/bin:/bin", space.path("bin").display());
+    let helped = |words: &[&str]| call(words).env("PATH", &bin);
+    let told = helped(&["login", "-u", "ann", "-p", "secret", host]).run().expect_ok();
+    told.stdout_has(&["docker-credential-test"]).stderr_has(&["a password on the command line"]);
+    helped(&["logout", host]).run().expect_ok();
+    let asked = space.read("docker/asked");
+    let stored = format!(r#"{{"Secret":"secret","ServerURL":"{host}","Username":"ann"}}"#);
+    assert_eq!(asked, format!("store\n{stored}\nerase\n{host}\n"));
+    assert!(!space.read("docker/config.json").contains("c2VjcmV0"), "no password is in the file");
+}
+
+#[test]
+fn a_login_needs_a_user_and_a_password() {
+    let space = TestSpace::offline();
+    space.dbuild(["login", "h.example"]).run().expect_code(2).stderr_has(&["--username USER"]);
+    let without = space.dbuild(["login", "-u", "a", "h.example"]).run();
+    without.expect_code(2).stderr_has(&["--password-stdin"]);
+    let empty = space.dbuild(["login", "-u", "a", "--password-stdin", "h.example"]).run();
+    empty.expect_code(2).stderr_has(&["the password is empty"]);
+    let unreached = space.dbuild(["login", "-u", "a", "-p", "b", "127.0.0.1:1"]).run();
+    unreached.expect_code(1).stderr_has(&["127.0.0.1:1: it cannot be reached: Connection refused"]);
+}

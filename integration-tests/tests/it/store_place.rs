@@ -77,9 +77,10 @@ fn doctor_asks_for_capabilities_and_not_for_the_name_of_root() {
     }
     let space = TestSpace::new();
     let program = space.dbuild([""; 0]).into_command().get_program().to_string_lossy().into_owned();
-    let words = ["setpriv", "--bounding-set", "-mknod,-sys_admin", "--inh-caps", "-all", &program, "doctor"];
+    let words =
+        ["setpriv", "--bounding-set", "-setfcap,-sys_admin", "--inh-caps", "-all", &program, "doctor"];
     let told = space.shell("", &words.join(" "));
-    told.stdout_has(&["missing  identity", "root of this machine, without CAP_SYS_ADMIN, CAP_MKNOD"]);
+    told.stdout_has(&["missing  identity", "root of this machine, without CAP_SYS_ADMIN, CAP_SETFCAP"]);
 }
 
 #[test]

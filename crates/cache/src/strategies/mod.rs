@@ -3,6 +3,7 @@
 mod content;
 mod linear;
 mod output;
+pub(crate) mod traced;
 
 /// The worked example of `docs/concepts/cache-key.md`.
 #[cfg(test)]
@@ -13,13 +14,16 @@ use dbuild_plan::{MountKind, Step, StepId, StepKind};
 
 use crate::{Ingredient, IngredientKind, Inputs, Sink, Strategy, UnknownInput};
 
-/// All strategies.
+/// The strategies that ask for nothing but inputs.
 pub(crate) const BUILT_IN: &[&dyn Strategy] = &[
     &linear::LinearStrategy,
     &content::ContentStrategy,
     // The default is the last.
     &output::OutputStrategy,
 ];
+
+/// The strategies that a build must be told to take.
+pub(crate) const OPT_IN: &[&dyn Strategy] = &[&traced::TracedStrategy];
 
 /// How a strategy looks at one source of a step.
 struct StepSource {

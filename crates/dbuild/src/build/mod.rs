@@ -295,6 +295,7 @@ impl Build<'_> {
             events,
             contexts: inputs.contexts.clone(),
             strategy: self.strategy,
+            traced_network: self.flags.traced_network.into(),
             cache: cache_use(flags),
             jobs: flags.jobs.unwrap_or_else(default_jobs),
             pack: pack_options(&self.outputs, inputs.epoch),

@@ -229,6 +229,7 @@ fn bring_into(
         events: Arc::new(NoEvents),
         contexts: context.into_iter().collect::<BTreeMap<_, _>>(),
         strategy: dbuild_cache::strategy(dbuild_cache::DEFAULT_STRATEGY).map_err(Error::failed)?,
+        traced_network: dbuild_scheduler::TracedNetwork::default(),
         cache: if flags.no_cache { CacheUse::Nothing } else { CacheUse::All },
         jobs: std::num::NonZeroUsize::MIN,
         pack: None,

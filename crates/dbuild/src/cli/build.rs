@@ -111,9 +111,30 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
         value_parser = go_bool)]
     pub(crate) check: Option<bool>,
-    /// How steps are keyed: linear, content or output
+    /// How steps are keyed: linear, content, output or, as an experiment, traced: a RUN by what it
+    /// read
     #[arg(long, value_name = "NAME", default_value = "output")]
     pub(crate) strategy: String,
+    /// What a RUN that used the network is, if all that it read is as it was: hit or miss
+    /// (--strategy traced)
+    #[arg(long, value_name = "hit|miss", default_value = "hit", hide_possible_values = true)]
+    pub(crate) traced_network: TracedNetworkArg,
+}
+
+/// `--traced-network`.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum TracedNetworkArg {
+    Hit,
+    Miss,
+}
+
+impl From<TracedNetworkArg> for dbuild_scheduler::TracedNetwork {
+    fn from(arg: TracedNetworkArg) -> Self {
+        match arg {
+            TracedNetworkArg::Hit => Self::Hit,
+            TracedNetworkArg::Miss => Self::Miss,
+        }
+    }
 }
 
 /// What is read, and as what: the flags that `build` and `check` have in common.

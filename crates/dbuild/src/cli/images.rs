@@ -1,4 +1,4 @@
-//! The flags of the commands that show images.
+//! The flags of the commands that show images, log in, and print the version.
 
 use std::str::FromStr;
 
@@ -77,6 +77,22 @@ pub(crate) struct InspectArgs {
     /// Only `image`: dbuild has nothing else to inspect
     #[arg(long = "type", value_name = "TYPE", hide = true)]
     pub(crate) kind: Option<String>,
+}
+
+/// `dbuild login`.
+#[derive(Debug, Args)]
+pub(crate) struct LoginArgs {
+    /// The registry [default: docker.io]
+    pub(crate) server: Option<String>,
+    /// The user; asked for where it is not given
+    #[arg(long, short = 'u', value_name = "USER")]
+    pub(crate) username: Option<String>,
+    /// The password; asked for where it is not given
+    #[arg(long, short = 'p', value_name = "PASSWORD", conflicts_with = "password_stdin")]
+    pub(crate) password: Option<String>,
+    /// Read the password from standard input
+    #[arg(long)]
+    pub(crate) password_stdin: bool,
 }
 
 /// `dbuild version`.

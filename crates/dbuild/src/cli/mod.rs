@@ -18,7 +18,7 @@ use clap::{Args, Parser, Subcommand};
 pub(crate) use build::{BuildArgs, ProgressMode, SourceArgs};
 pub(crate) use cache::{CacheCommand, CacheListArgs, CacheSort, PruneArgs, VerifyArgs};
 pub(crate) use check::{CheckArgs, FindingsFormat};
-pub(crate) use images::{ImageFilter, ImagesArgs, InspectArgs, VersionArgs};
+pub(crate) use images::{ImageFilter, ImagesArgs, InspectArgs, LoginArgs, VersionArgs};
 pub(crate) use journal::{CompareArgs, GraphArgs, GraphFormat, HistoryArgs, LogsArgs, ReportArgs};
 pub(crate) use lab::{LabCommand, ReplayArgs};
 pub(crate) use limits::{MemorySize, Ulimit, annotations};
@@ -132,6 +132,13 @@ pub(crate) enum Command {
     Image(ImageCommand),
     /// Show what this machine offers, what it lacks, and what to install
     Doctor(ListArgs),
+    /// Log in to a registry: the password is tried, and kept where Docker keeps it
+    Login(LoginArgs),
+    /// Forget a login
+    Logout {
+        /// The registry [default: docker.io]
+        server: Option<String>,
+    },
     /// Print the version
     Version(VersionArgs),
     /// Print a completion script for a shell

@@ -9,6 +9,7 @@ use dbuild_frontend::{
 use dbuild_registry::PullPolicy;
 
 use super::findings;
+use super::image_names::is_image_name;
 use crate::build::flags::pull_policy;
 use crate::build::inputs;
 use crate::build::resolve_images::resolve;
@@ -16,9 +17,10 @@ use crate::cli::{CheckArgs, FindingsFormat, Global, SourceArgs};
 use crate::error::{EXIT_FAILED, Error};
 use crate::session::Session;
 
-/// A directory is a build context; what is none is an image.
+/// A directory is a build context, unless an image has that name; what is none is an image.
 pub(crate) fn run(global: &Global, args: &CheckArgs) -> Result<(), Error> {
-    if Path::new(&args.subject).is_dir() {
+    let is_dir = Path::new(&args.subject).is_dir();
+    if is_dir && !is_image_name(&Session::open(global)?.store, &args.subject) {
         return report(global, Path::new(&args.subject), &args.source, args.format, false);
     }
     super::check_image::run(global, &args.subject, args.format)

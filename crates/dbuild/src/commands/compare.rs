@@ -1,8 +1,8 @@
 //! `dbuild compare`: two builds, two Dockerfiles, two stages or two images, and how they differ.
 //!
-//! A word is the first of these that there is: a Dockerfile, a directory that has one, a build of
-//! the journal, an image of the store, a stage. Dockerfiles, directories and stages are built
-//! (which costs little when they were built before).
+//! A word is the first of these that there is: the name of an image of the store, a Dockerfile, a
+//! directory that has one, a build of the journal, an image by its digest, a stage. Dockerfiles,
+//! directories and stages are built (which costs little when they were built before).
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use dbuild_report::{Build, Comparison, Contents, Inventory, image_files};
 use dbuild_scheduler::Canceller;
 use dbuild_store::Store;
 
+use super::image_names::is_image_name;
 use super::{print, print_json};
 use crate::build::{self, dockerfile::default_dockerfile, resolve_images::image_named};
 use crate::cli::{Cli, Command, CompareArgs, Global};
@@ -55,6 +56,9 @@ fn side(session: &Session, args: &CompareArgs, word: &str) -> Result<Side, Error
     let path = Path::new(word);
     let context = args.context.as_deref().unwrap_or(Path::new("."));
     let file = args.file.as_deref().map(|file| vec!["-f".to_owned(), file.display().to_string()]);
+    if is_image_name(&session.store, word) {
+        return image(session, word);
+    }
     if path.join("Dockerfile").is_file() || (path.is_dir() && args.file.is_some()) {
         return built(session, &[file.unwrap_or_default(), vec![word.to_owned()]].concat());
     }

@@ -232,6 +232,7 @@ impl Execute for Builds<'_> {
             contexts,
             strategy: strategy(dbuild_cache::DEFAULT_STRATEGY)
                 .map_err(|error| Stopped::Failed(error.to_string()))?,
+            traced_network: dbuild_scheduler::TracedNetwork::default(),
             cache: CacheUse::All,
             jobs: default_jobs(),
             pack: None,

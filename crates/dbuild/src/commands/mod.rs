@@ -18,6 +18,7 @@ mod images;
 mod journal;
 mod lab;
 mod lessons;
+mod login;
 mod plan;
 mod remote_cache;
 mod report;
@@ -79,6 +80,8 @@ pub(crate) fn run(cli: Cli) -> Result<(), Error> {
         Command::Demo { dir, lesson: Some(Some(number)) } => lessons::write(number, dir.as_deref()),
         Command::Image(ImageCommand::FromHost { tag, programs }) => demo::from_host(global, &tag, &programs),
         Command::Doctor(args) => doctor::run(global, args),
+        Command::Login(args) => login::log_in(global, &args),
+        Command::Logout { server } => login::log_out(server.as_deref()),
         Command::Version(args) => version::run(&args),
         Command::Completion { shell } => completion::script(shell),
         Command::Man { dir } => completion::manual(&dir),

@@ -105,7 +105,9 @@ pub(crate) fn run(global: &Global, args: &PlanArgs) -> Result<(), Error> {
         signals.abort();
         Ok::<_, Error>(lowered)
     })?;
-    let mut knowledge = InStore::new(&session.store, &inputs.contexts).touching(touched);
+    let mut knowledge = InStore::new(&session.store, &inputs.contexts)
+        .with_traced_network(flags.traced_network.into())
+        .touching(touched);
     let cache = cache_use(flags);
     let forecast = forecast(&lowered.plan, strategy, &cache, &mut knowledge);
     for file in knowledge.untaken() {
@@ -302,11 +304,16 @@ fn missed(
         Some(StepOutcome { key: (*key)?, output: *output, runs })
     };
     let steps = plan.steps().filter_map(|(id, step)| {
-        let StepForecast { verdict: Verdict::Miss(Miss::NoRecord), key: Some(key), ingredients, .. } =
-            &forecast.steps[id.index()]
+        let StepForecast {
+            verdict: Verdict::Miss(Miss::NoRecord), key: Some(key), ingredients, read, ..
+        } = &forecast.steps[id.index()]
         else {
             return None;
         };
+        if let Some(read) = read {
+            let differences = vec![read.clone()];
+            return Some((id, Reasons { earlier_ms: Some(0), differences, inputs: Vec::new() }));
+        }
         let missed = CacheMiss { id, step, key, ingredients };
         Some((id, explainer.reasons(store, plan, &missed, &fates)))
     });

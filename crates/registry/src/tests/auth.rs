@@ -38,7 +38,7 @@ async fn basic_credentials_are_sent_where_they_are_for() {
     let error = Bench::new().registry.resolve(&fake.app(), &amd64(), CheckTag).await.unwrap_err();
     insta::assert_snapshot!(words(error, &[(&fake.host, "HOST")]), @r"
     cannot pull HOST/app:latest: HOST: not authorized (no credentials are known for it)
-      help: check the name, or log in if the image is private: `docker login HOST` or `podman login HOST`
+      help: check the name, or log in if the image is private: `dbuild login HOST`
     ");
 }
 
@@ -50,7 +50,7 @@ async fn wrong_credentials_are_told_with_their_place() {
     let dir = bench.directory();
     insta::assert_snapshot!(words(error, &[(&fake.host, "HOST"), (&dir, "DIR")]), @r"
     cannot pull HOST/app:latest: HOST: not authorized with the credentials of DIR/config.json
-      help: log in again, with an account that may do this: `docker login HOST` or `podman login HOST`
+      help: log in again, with an account that may do this: `dbuild login HOST`
     ");
 }
 

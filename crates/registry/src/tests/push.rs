@@ -90,7 +90,7 @@ async fn refusals_name_the_image() {
     let error = bench.registry.push(&image, &fake.app(), &[], &|_, _| {}).await.unwrap_err();
     insta::assert_snapshot!(words(error, &[(&fake.host, "HOST")]), @r"
     cannot push HOST/app:latest: HOST: not authorized (no credentials are known for it)
-      help: check the name, or log in if the image is private: `docker login HOST` or `podman login HOST`
+      help: check the name, or log in if the image is private: `dbuild login HOST`
     ");
     let missing = Descriptor { digest: BlobDigest::of(b"?"), ..image };
     let error = bench.registry.push(&missing, &fake.app(), &[], &|_, _| {}).await.unwrap_err();

@@ -12,6 +12,9 @@ use crate::SandboxError;
 pub(super) enum ChildReport {
     /// All is set up. With a terminal its other side is beside it.
     Ready { made: Vec<MadePoint>, notes: Vec<String> },
+    /// From now on the process stops at calls that name paths. Beside it the descriptor of their
+    /// tracer.
+    Traced,
     /// The program was not started.
     Failed { error: SandboxError, made: Vec<MadePoint> },
 }

@@ -16,7 +16,7 @@ use super::privileges;
 use super::program;
 use super::rootfs;
 use super::staging::Staging;
-use super::standard;
+use super::standard::{self, StandardMounts};
 use crate::cgroup::StepCgroup;
 use crate::spec::{Network, Output, Rootfs, Security, Spec};
 use crate::{SandboxError, rootless, sys, wire};
@@ -85,7 +85,7 @@ impl Child<'_> {
         rustix::process::umask(Mode::from_raw_mode(0o022));
         privileges::set_limits(&spec.ulimits)?;
         let entered = rustix::process::chdir(&spec.cwd);
-        privileges::drop_to(spec)?;
+        privileges::drop_to(spec, report)?;
         die_with_parent(report)?;
         // As root, which may enter anything; where that is not so, as the user.
         entered.or_else(|_| rustix::process::chdir(&spec.cwd)).map_err(|error| {
@@ -141,10 +141,19 @@ impl Child<'_> {
         points: &mut MountPoints,
         staging: &mut Staging,
     ) -> Result<Option<Terminal>, SandboxError> {
-        let terminal = standard::mount(self.spec, points, staging)?;
+        let StandardMounts { terminal, has_own_proc } = standard::mount(self.spec, points, staging)?;
+        if !has_own_proc {
+            self.notes.push(
+                "the container around dbuild hides parts of /proc, so steps see that one: numbers of \
+                 processes in it are the container's, and how many a step starts is not limited"
+                    .to_owned(),
+            );
+        }
         // Older kernels need a control group for this, and the helper has seen to that.
+        // What is set through another /proc would be a limit of that one.
         if let Some(most) = self.spec.limits.pids
             && sys::pid_limit_is_per_namespace()
+            && has_own_proc
             && let Err(error) = standard::limit_processes(points, most)
         {
             self.notes.push(format!("the limit of {most} processes is not enforced: {error}"));

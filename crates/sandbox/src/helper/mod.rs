@@ -19,6 +19,7 @@ mod rootfs;
 mod staging;
 mod standard;
 mod supervisor;
+mod tracer;
 
 use std::io;
 
@@ -56,7 +57,7 @@ fn serve() -> io::Result<()> {
             }
             let stdin = fds.pop();
             let reply = match Supervisor::run(&socket, &spec, stdin) {
-                Ok(exit) => Reply::Exited(exit),
+                Ok((exit, trace)) => Reply::Exited(exit, trace.map(Box::new)),
                 Err(error) => Reply::Failed(error),
             };
             wire::send(&socket, &reply, &[])

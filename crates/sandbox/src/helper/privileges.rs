@@ -1,11 +1,14 @@
 //! What the process may do: its capabilities, system calls, user and groups.
 
+use std::os::fd::{AsFd as _, OwnedFd};
+
 use rustix::io::Errno;
 use rustix::process::{Gid, Resource, Rlimit, Uid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
+use super::child_report::ChildReport;
 use crate::spec::{Security, Spec, Ulimit};
-use crate::{SandboxError, rootless, seccomp, sys};
+use crate::{SandboxError, rootless, seccomp, sys, wire};
 
 /// Docker's 14: CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, SETPCAP,
 /// NET_BIND_SERVICE, NET_RAW, SYS_CHROOT, MKNOD, AUDIT_WRITE, SETFCAP.
@@ -62,7 +65,7 @@ fn resource(name: &str) -> Option<Resource> {
 }
 
 /// Gives up everything that the spec does not grant. After this nothing of the setup can be undone.
-pub(super) fn drop_to(spec: &Spec) -> Result<(), SandboxError> {
+pub(super) fn drop_to(spec: &Spec, report: &OwnedFd) -> Result<(), SandboxError> {
     if spec.no_new_privs {
         rustix::thread::set_no_new_privs(true)
             .map_err(|error| SandboxError::setup("set no_new_privs", error))?;
@@ -70,7 +73,7 @@ pub(super) fn drop_to(spec: &Spec) -> Result<(), SandboxError> {
     let kept = match spec.security {
         Security::Default => {
             // Before the capabilities go: loading a filter without no_new_privs needs one.
-            seccomp::load_default().map_err(|error| {
+            load_filter(spec, report).map_err(|error| {
                 SandboxError::setup("load its system call filter", error)
                     .advise("a kernel with CONFIG_SECCOMP_FILTER is needed")
             })?;
@@ -81,6 +84,15 @@ pub(super) fn drop_to(spec: &Spec) -> Result<(), SandboxError> {
     limit_capabilities(kept).map_err(|error| SandboxError::setup("drop capabilities", error))?;
     set_groups(spec)?;
     become_user(spec)
+}
+
+/// The filter, and its listener to the helper, before a call can be made that it stops.
+fn load_filter(spec: &Spec, report: &OwnedFd) -> std::io::Result<()> {
+    if !spec.trace {
+        return seccomp::load_default();
+    }
+    let listener = seccomp::load_traced()?;
+    wire::send(report, &ChildReport::Traced, &[listener.as_fd()])
 }
 
 fn limit_capabilities(kept: u64) -> rustix::io::Result<()> {

@@ -82,16 +82,20 @@ fn missing(path: &str) -> ExecErrorKind {
 
 /// What the file's first line, or its ELF program headers, name.
 fn interpreter(path: &str) -> io::Result<Option<String>> {
+    interpreter_of(&File::open(path)?)
+}
+
+/// As [`interpreter`], of an open file.
+pub(super) fn interpreter_of(file: &File) -> io::Result<Option<String>> {
     let mut head = Vec::new();
-    let file = File::open(path)?;
-    (&file).take(256).read_to_end(&mut head)?;
+    file.take(256).read_to_end(&mut head)?;
     if let Some(line) = head.strip_prefix(b"#!") {
         let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
         let word =
             line.trim_ascii_start().split(|byte| byte.is_ascii_whitespace()).next().unwrap_or_default();
         return Ok(Some(String::from_utf8_lossy(word).into_owned()));
     }
-    elf_interpreter(&file, &head)
+    elf_interpreter(file, &head)
 }
 
 fn elf_interpreter(file: &File, head: &[u8]) -> io::Result<Option<String>> {
@@ -125,8 +129,13 @@ fn elf_interpreter(file: &File, head: &[u8]) -> io::Result<Option<String>> {
 
 /// The architecture of an ELF file that is not this machine's.
 fn elf_machine(path: &str) -> Option<String> {
+    elf_machine_of(&File::open(path).ok()?)
+}
+
+/// As [`elf_machine`], of an open file.
+pub(super) fn elf_machine_of(file: &File) -> Option<String> {
     let mut head = [0; 20];
-    File::open(path).ok()?.read_exact(&mut head).ok()?;
+    file.read_exact_at(&mut head, 0).ok()?;
     if !head.starts_with(b"\x7fELF") {
         return None;
     }

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use rustix::fs::{CWD, OFlags};
+use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 
 use super::device::{self, Terminal};
@@ -37,17 +38,23 @@ const ALL_OFF: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
     .union(MountAttrFlags::MOUNT_ATTR_NODEV)
     .union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
 
+/// What [`mount`] made.
+pub(super) struct StandardMounts {
+    pub(super) terminal: Option<Terminal>,
+    /// `/proc` is of this PID namespace. Where it is not, it is the one around dbuild.
+    pub(super) has_own_proc: bool,
+}
+
 /// Mounts `/proc`, `/dev` and `/sys`.
 pub(super) fn mount(
     spec: &Spec,
     points: &mut MountPoints,
     staging: &mut Staging,
-) -> Result<Option<Terminal>, SandboxError> {
-    let proc = new_filesystem("proc", &[], ALL_OFF).map_err(|error| {
-        SandboxError::setup("mount /proc", error).advise(
-            "inside another container this needs an unmasked /proc there: docker run --security-opt systempaths=unconfined",
-        )
-    })?;
+) -> Result<StandardMounts, SandboxError> {
+    let own = new_filesystem("proc", &[], ALL_OFF);
+    let has_own_proc = own.is_ok();
+    let proc =
+        own.or_else(|error| outer_proc(error).map_err(|error| SandboxError::setup("mount /proc", error)))?;
     put(proc, points, "proc")?;
 
     let dev = new_filesystem(
@@ -62,7 +69,20 @@ pub(super) fn mount(
 
     put(sysfs(spec)?, points, "sys")?;
     mount_cgroups(spec, points, staging)?;
-    spec.terminal.map(|size| device::new_terminal(&dev, size)).transpose()
+    let terminal = spec.terminal.map(|size| device::new_terminal(&dev, size)).transpose()?;
+    Ok(StandardMounts { terminal, has_own_proc })
+}
+
+/// The `/proc` around dbuild, with all that lies on it: in a container, whose engine hides parts of
+/// it, the kernel gives nobody another one. `/proc/self` is right in it, and numbers of processes
+/// are those outside.
+fn outer_proc(refused: Errno) -> rustix::io::Result<OwnedFd> {
+    if refused != Errno::PERM {
+        return Err(refused);
+    }
+    let mount = clone_mounts_below(CWD, b"/proc")?;
+    set_attributes_below(&mount, ALL_OFF)?;
+    Ok(mount)
 }
 
 /// Hides what is [`MASKED`] and protects what is [`READ_ONLY`].

@@ -36,6 +36,8 @@ pub(super) struct Segment {
 #[derive(Clone, PartialEq)]
 pub(super) enum Answer {
     Allow,
+    /// Stops until the tracer lets it go on.
+    Notify,
     Errno(i32),
     /// Allowed if none of these bits is set in the first argument, else not permitted.
     IfNoneOf(u32),
@@ -91,6 +93,7 @@ fn leaf(answer: &Answer) -> Vec<sock_filter> {
     let refuse = |errno: i32| libc::SECCOMP_RET_ERRNO | errno.cast_unsigned();
     match answer {
         Answer::Allow => vec![statement(RETURN, libc::SECCOMP_RET_ALLOW)],
+        Answer::Notify => vec![statement(RETURN, libc::SECCOMP_RET_USER_NOTIF)],
         Answer::Errno(errno) => vec![statement(RETURN, refuse(*errno))],
         Answer::IfNoneOf(bits) => vec![
             statement(LD, FIRST_ARGUMENT),

@@ -7,6 +7,9 @@
 
 mod bpf;
 mod table;
+pub(crate) mod traced;
+
+use std::os::fd::OwnedFd;
 
 use libc::sock_filter;
 
@@ -42,26 +45,39 @@ const ARM: &[Arch] = &[
 
 /// Loads the filter for this process and its children.
 pub(crate) fn load_default() -> std::io::Result<()> {
+    sys::load_seccomp(&program(arches()?, false))
+}
+
+/// Loads the same filter, which stops at every call that names a path until the holder of the
+/// descriptor lets it go on.
+pub(crate) fn load_traced() -> std::io::Result<OwnedFd> {
+    sys::load_seccomp_with_listener(&program(arches()?, true))
+}
+
+fn arches() -> std::io::Result<&'static [Arch]> {
     match std::env::consts::ARCH {
-        "x86_64" => sys::load_seccomp(&program(X86)),
-        "aarch64" => sys::load_seccomp(&program(ARM)),
+        "x86_64" => Ok(X86),
+        "aarch64" => Ok(ARM),
         _ => Err(std::io::Error::from_raw_os_error(libc::ENOSYS)),
     }
 }
 
 /// The filter for some architectures; calls of any other kill the process.
-fn program(arches: &[Arch]) -> Vec<sock_filter> {
-    let blocks: Vec<_> = arches.iter().map(|arch| (arch.audit, block(arch))).collect();
+fn program(arches: &[Arch], traced: bool) -> Vec<sock_filter> {
+    let blocks: Vec<_> = arches.iter().map(|arch| (arch.audit, block(arch, traced))).collect();
     bpf::by_architecture(&blocks)
 }
 
-fn block(arch: &Arch) -> Vec<sock_filter> {
+fn block(arch: &Arch, traced: bool) -> Vec<sock_filter> {
     let mut segments = Vec::new();
     for (column, offset) in arch.columns {
         let mut answers: Vec<(u32, Answer)> = table::ALLOWED
             .iter()
-            .map(|(_, numbers)| (numbers[*column], Answer::Allow))
-            .chain(table::SPECIAL.iter().map(|(name, numbers)| (numbers[*column], special(name))))
+            .map(|(name, numbers)| match traced && traced::traced(name).is_some() {
+                true => (numbers[*column], Answer::Notify),
+                false => (numbers[*column], Answer::Allow),
+            })
+            .chain(table::SPECIAL.iter().map(|(name, numbers)| (numbers[*column], special(name, traced))))
             .filter(|(number, _)| *number != u32::MAX)
             .collect();
         answers.sort_unstable_by_key(|(number, _)| *number);
@@ -84,8 +100,9 @@ fn block(arch: &Arch) -> Vec<sock_filter> {
     bpf::search(Block::Number, segments)
 }
 
-fn special(name: &str) -> Answer {
+fn special(name: &str, traced: bool) -> Answer {
     let allow = |from| Segment { from, answer: Answer::Allow };
+    let network = |from| Segment { from, answer: if traced { Answer::Notify } else { Answer::Allow } };
     let refuse = |from| Segment { from, answer: Answer::Errno(libc::EPERM) };
     match name {
         // Not into new namespaces.
@@ -106,7 +123,17 @@ fn special(name: &str) -> Answer {
             allow(u32::MAX),
         ]),
         // Neither the kernel's crypto (AF_ALG, 38) nor the hypervisor (AF_VSOCK, 40).
-        "socket" => Answer::ByFirstArgument(vec![allow(0), refuse(38), allow(39), refuse(40), allow(41)]),
+        "socket" => Answer::ByFirstArgument(vec![
+            allow(0),
+            network(libc::AF_INET.cast_unsigned()),
+            allow(3),
+            network(libc::AF_INET6.cast_unsigned()),
+            allow(11),
+            refuse(38),
+            allow(39),
+            refuse(40),
+            allow(41),
+        ]),
         _ => Answer::Errno(libc::EPERM),
     }
 }
@@ -143,7 +170,7 @@ mod tests {
             (ARM, AUDIT_ARCH_AARCH64, 3, 0),
             (ARM, AUDIT_ARCH_ARM, 4, 0),
         ] {
-            let program = program(arches);
+            let program = program(arches, false);
             let special: Vec<u32> = table::SPECIAL.iter().map(|(_, numbers)| numbers[column]).collect();
             let allowed: Vec<u32> = table::ALLOWED.iter().map(|(_, numbers)| numbers[column]).collect();
             let newest =
@@ -162,7 +189,7 @@ mod tests {
 
     #[test]
     fn dangerous_calls_are_refused() {
-        let program = program(X86);
+        let program = program(X86, false);
         // mount, umount2, unshare, setns, keyctl, bpf, reboot, init_module, kexec_load,
         // open_by_handle_at, perf_event_open, userfaultfd, io_uring_setup, pivot_root.
         for number in [165, 166, 272, 308, 250, 321, 169, 175, 246, 304, 298, 323, 425, 155] {
@@ -175,7 +202,7 @@ mod tests {
 
     #[test]
     fn arguments_decide_where_they_must() {
-        let program = program(X86);
+        let program = program(X86, false);
         let call =
             |number, argument| interpret(&program, AUDIT_ARCH_X86_64, number, [argument, 0, 0, 0, 0, 0]);
         let (clone, personality, socket) = (56, 135, 41);
@@ -200,7 +227,7 @@ mod tests {
     #[test]
     fn the_filter_is_small() {
         for arches in [X86, ARM] {
-            let length = program(arches).len();
+            let length = program(arches, false).len();
             assert!(length < 1000, "{length} instructions");
         }
     }

@@ -14,6 +14,7 @@ mod rootless;
 mod runc;
 mod support;
 mod terminal;
+mod traced;
 
 use std::process::ExitCode;
 
@@ -45,7 +46,7 @@ fn main() -> ExitCode {
         lifecycle::play(&role);
         return ExitCode::SUCCESS;
     }
-    let groups: [(&str, &[Test]); 9] = [
+    let groups: [(&str, &[Test]); 10] = [
         ("errors", errors::TESTS),
         ("files", files::TESTS),
         ("isolation", isolation::TESTS),
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         ("rootless", rootless::TESTS),
         ("runc", runc::TESTS),
         ("terminal", terminal::TESTS),
+        ("traced", traced::TESTS),
     ];
     let met = |needs| match (needs, identity) {
         (Needs::Nothing, _) | (_, Identity::Root) => true,

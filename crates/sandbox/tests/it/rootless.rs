@@ -19,7 +19,7 @@ pub(crate) const TESTS: &[Test] = &[
 /// Set to what the identity must be.
 const EXPECTED: &str = "DBUILD_SANDBOX_EXPECTED_IDS";
 
-const NOBODY: &str = "65534";
+pub(crate) const NOBODY: &str = "65534";
 
 fn who() {
     assert!(rustix::process::geteuid().is_root());
@@ -33,7 +33,7 @@ fn who() {
 }
 
 /// This program where everybody can execute it.
-fn shared_program() -> (TempDir, PathBuf) {
+pub(crate) fn shared_program() -> (TempDir, PathBuf) {
     let dir = TempDir::with_prefix("dbuild-sandbox-program-").unwrap();
     open_to_all(dir.path());
     let program = dir.path().join("it");
@@ -44,7 +44,7 @@ fn shared_program() -> (TempDir, PathBuf) {
     (dir, program)
 }
 
-fn passes(mut command: Command) {
+pub(crate) fn passes(mut command: Command) {
     let output = command.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));

@@ -58,6 +58,9 @@ pub(crate) fn open_to_all(dir: &Path) {
     fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
+/// Set where every scene is traced.
+pub(crate) const TRACED: &str = "DBUILD_SANDBOX_TRACED";
+
 /// One overlay on [`base`], and a spec that runs in it.
 pub(crate) struct Scene {
     pub(crate) spec: Spec,
@@ -81,6 +84,7 @@ impl Scene {
         fs::create_dir(dir.path().join("upper")).unwrap();
         let mut spec = Spec::new(rootfs, argv.iter().map(|word| (*word).to_owned()).collect());
         spec.env.push(("PATH".into(), "/usr/sbin:/usr/bin:/sbin:/bin".into()));
+        spec.trace = std::env::var_os(TRACED).is_some();
         Scene { spec, dir }
     }
 

@@ -7,16 +7,19 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use dbuild_cache::{definition, output_after, scratch_output, standing_key, step_key};
+use dbuild_cache::{Difference, definition, output_after, scratch_output, standing_key, step_key, trace_key};
 use dbuild_digest::{StepKey, TreeDigest};
 use dbuild_events::Event;
-use dbuild_plan::{Step, StepId};
-use dbuild_store::{KeyLock, Record, Snapshot, StoreError};
+use dbuild_layer::Tree;
+use dbuild_plan::{NetworkMode, RunStep, Step, StepId, StepKind};
+use dbuild_sandbox::Trace;
+use dbuild_store::{KeyLock, Record, Snapshot, StepTrace, StoreError};
 use dbuild_support::time::now_ms;
 
 use crate::cache::explain::{CacheMiss, Explainer, outdated_words};
 use crate::cache::lineage::{StepOutcome, origins};
 use crate::cache::step_inputs::{StepIngredients, StepInputs, outdated_input};
+use crate::cache::traces::{answered, differing_read, unasked};
 use crate::error::StepError;
 use crate::layers::filesystem::{Base, FileSystem, StepResult};
 use crate::layers::remote::RemoteLayers;
@@ -175,6 +178,76 @@ impl StepCache {
         self.may_use(step, key) && self.made_since(key, &[], 0).is_some()
     }
 
+    /// The result of an earlier run of the same words that would read the same on this parent. Its
+    /// layer is laid on the parent, and is the result of the key from now on. If there is none, what
+    /// the longest trace read that is not as it was.
+    pub(crate) fn look_up_traced(
+        &self,
+        keyed: &KeyedStep,
+        step: &Step,
+        inputs: &StepInputs<'_>,
+        ingredients: &StepIngredients<'_>,
+    ) -> Result<StoredLayer, Option<Difference>> {
+        let request = &self.context.request;
+        let StepKind::Run(run) = &step.kind else { return Err(None) };
+        if !request.strategy.is_traced() || !self.context.may_use_cache(step) {
+            return Err(None);
+        }
+        let Ok(trace_key) = trace_key(step, inputs) else { return Err(None) };
+        let store = self.context.store();
+        let traces = self.or_warn_once(store.traces(&trace_key).map(Some)).unwrap_or_default();
+        if traces.is_empty() {
+            return Err(None);
+        }
+        let Ok(parent) = inputs.stack_of(run.parent) else { return Err(None) };
+        let mut deciding = None;
+        for trace in traces {
+            if let Some(read) = differing_read(&trace, &parent, request.traced_network) {
+                deciding = deciding.or(Some(read));
+                continue;
+            }
+            let Some(record) = store.record(&trace.record) else { continue };
+            let Some(snapshot) = record.snapshot.as_ref().and_then(|id| store.snapshot(id)) else { continue };
+            let hit = self.unwritten.usable(keyed.id, step, inputs, &record.key, (snapshot, record.layer));
+            let Some(layer) = hit else { continue };
+            store.record_hit(&trace.record);
+            let network = if trace.network { "; it used the network then" } else { "" };
+            let text = format!(
+                "{} is not run again, since none of the {} paths that it asked for has changed{network}",
+                step.text,
+                trace.paths.len()
+            );
+            self.context.emit(Event::Note { text });
+            self.record(keyed, step, &layer, ingredients, record.duration_ms);
+            let (before, trace) = (trace.record, StepTrace { record: keyed.key, ..trace });
+            self.or_warn_once(store.put_trace(&trace_key, &trace, Some(&before)).map(Some));
+            return Ok(layer);
+        }
+        Err(deciding)
+    }
+
+    /// Keeps what the command of a result asked of its parent.
+    fn record_trace(
+        &self,
+        keyed: &KeyedStep,
+        (step, run): (&Step, &RunStep),
+        inputs: &StepInputs<'_>,
+        trace: Trace,
+        layer: &Tree,
+    ) {
+        let (Ok(trace_key), Ok(parent)) = (trace_key(step, inputs), inputs.stack_of(run.parent)) else {
+            return;
+        };
+        let network = trace.network && run.network != NetworkMode::None;
+        let paths = answered(trace, run, &parent);
+        if let Some(path) = unasked(layer, &paths) {
+            let text = format!("{} is not traced: how it made /{path} was not seen", step.text);
+            return self.context.emit(Event::Note { text });
+        }
+        let trace = StepTrace { record: keyed.key, network, paths };
+        self.or_warn_once(self.context.store().put_trace(&trace_key, &trace, None).map(Some));
+    }
+
     /// Waits until nobody else, here or in another process, makes the result of this key.
     pub(crate) fn lock(&self, key: &StepKey, step: &Step, cancel: &Cancel) -> Result<WorkLock, StepError> {
         let asked_ms = now_ms();
@@ -202,7 +275,14 @@ impl StepCache {
     }
 
     /// Reports why a step is executed.
-    pub(crate) fn explain(&self, step: &Step, keyed: &KeyedStep, ingredients: &StepIngredients<'_>) {
+    /// `deciding` is what it read that is not as it was.
+    pub(crate) fn explain(
+        &self,
+        step: &Step,
+        keyed: &KeyedStep,
+        ingredients: &StepIngredients<'_>,
+        deciding: Option<Difference>,
+    ) {
         let (id, key, context) = (keyed.id, &keyed.key, &self.context);
         let outdated = || {
             let record = context.store().record_kept(key)?;
@@ -212,6 +292,8 @@ impl StepCache {
             (vec![context.request.cache.why_not().to_owned()], Vec::new(), Vec::new())
         } else if let Some(input) = outdated() {
             (vec![outdated_words(&context.plan().step(input).text)], Vec::new(), Vec::new())
+        } else if let Some(read) = deciding {
+            (vec![read.to_string()], vec![read], Vec::new())
         } else {
             let miss = CacheMiss { id, step, key, ingredients };
             let outcomes = |id| self.outcome(id);
@@ -232,7 +314,7 @@ impl StepCache {
         executed: Executed,
         duration_ms: u64,
     ) -> Result<StoredLayer, StepError> {
-        let Executed { content, tree, unkeyed } = executed;
+        let Executed { content, tree, unkeyed, trace } = executed;
         let store = self.context.store();
         // As the plan has it: what it takes is expected of the next build's, whatever a branch
         // names then.
@@ -244,6 +326,9 @@ impl StepCache {
         let layer = StoredLayer { snapshot, layer, files };
         if !unkeyed {
             self.record(keyed, step, &layer, ingredients, duration_ms);
+            if let (Some(trace), StepKind::Run(run)) = (trace, &step.kind) {
+                self.record_trace(keyed, (step, run), inputs, trace, &layer.snapshot.tree);
+            }
         }
         Ok(layer)
     }

@@ -4,3 +4,4 @@ pub(crate) mod explain;
 pub(crate) mod lineage;
 pub(crate) mod lookup;
 pub(crate) mod step_inputs;
+pub(crate) mod traces;

@@ -12,10 +12,11 @@ use dbuild_plan::{BaseImage, ContextStep, StepId};
 use dbuild_store::Store;
 
 use crate::cache::step_inputs::{InputReader, Source, select_from, selected_paths};
+use crate::cache::traces::differing_read;
 use crate::error::StepError;
-use crate::forecast::{Knowledge, KnownResult, Lookup};
+use crate::forecast::{Knowledge, KnownResult, Lookup, TracedResult};
 use crate::layers::filesystem::{Base, FileSystem};
-use crate::request::ContextDir;
+use crate::request::{ContextDir, TracedNetwork};
 use crate::steps::context::read_context;
 use crate::steps::image::present;
 
@@ -26,12 +27,19 @@ pub struct InStore<'a> {
     contexts: &'a BTreeMap<Option<String>, ContextDir>,
     /// Files that are taken to have another content, and whether a step wants them.
     touched: Vec<(PathBuf, bool)>,
+    traced_network: TracedNetwork,
 }
 
 impl<'a> InStore<'a> {
     /// The store and the contexts as they are.
     pub fn new(store: &'a Store, contexts: &'a BTreeMap<Option<String>, ContextDir>) -> Self {
-        Self { store, contexts, touched: Vec::new() }
+        Self { store, contexts, touched: Vec::new(), traced_network: TracedNetwork::default() }
+    }
+
+    /// What becomes of a RUN that used the network, where nothing else has changed.
+    pub fn with_traced_network(mut self, traced_network: TracedNetwork) -> Self {
+        self.traced_network = traced_network;
+        self
     }
 
     /// Takes these files (absolute; of a directory all files in it) to have a content that they
@@ -109,7 +117,39 @@ impl Knowledge for InStore<'_> {
     }
 
     fn record(&mut self, lookup: &Lookup<'_, FileSystem>) -> Option<KnownResult<FileSystem>> {
-        let (record, snapshot) = self.store.peek(&lookup.key)?;
+        self.result(&lookup.key, lookup)
+    }
+
+    fn traced(&mut self, lookup: &Lookup<'_, FileSystem>, step: &StepKey) -> TracedResult<FileSystem> {
+        let traces = self.store.traces(step).unwrap_or_default();
+        if traces.is_empty() {
+            return TracedResult::Different(None);
+        }
+        let parent = lookup.below.and_then(|below| below.stack_if_present(self.store));
+        let Some(parent) = parent else { return TracedResult::Unknown };
+        let mut deciding = None;
+        for trace in traces {
+            match differing_read(&trace, &parent, self.traced_network) {
+                Some(read) => deciding = deciding.or(Some(read)),
+                None => {
+                    if let Some(result) = self.result(&trace.record, lookup) {
+                        return TracedResult::Same(result);
+                    }
+                }
+            }
+        }
+        TracedResult::Different(deciding)
+    }
+
+    fn took_ms(&self, definition: &StepKey) -> Option<u64> {
+        self.store.expected_duration(definition).map(|known| known.as_millis() as u64)
+    }
+}
+
+impl InStore<'_> {
+    /// What a key led to, on what is below a step.
+    fn result(&self, key: &StepKey, lookup: &Lookup<'_, FileSystem>) -> Option<KnownResult<FileSystem>> {
+        let (record, snapshot) = self.store.peek(key)?;
         let files = snapshot.files();
         Some(KnownResult {
             layer: record.layer,
@@ -118,9 +158,5 @@ impl Knowledge for InStore<'_> {
             made_from: record.made_from,
             duration_ms: record.duration_ms,
         })
-    }
-
-    fn took_ms(&self, definition: &StepKey) -> Option<u64> {
-        self.store.expected_duration(definition).map(|known| known.as_millis() as u64)
     }
 }

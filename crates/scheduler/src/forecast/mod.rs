@@ -15,8 +15,8 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use dbuild_cache::{
-    Ingredient, Strategy, base_output, definition, depends_on_parent, key_of, output_after, scratch_output,
-    standing_key,
+    Difference, Ingredient, Strategy, base_output, definition, depends_on_parent, key_of, output_after,
+    scratch_output, standing_key, trace_key,
 };
 use dbuild_digest::{StepKey, TreeDigest};
 use dbuild_plan::{BaseImage, ContextStep, MountKind, Plan, Step, StepId, StepKind};
@@ -45,6 +45,12 @@ pub trait Knowledge: InputReader {
         None
     }
 
+    /// The result of an earlier run of a RUN that would read the same; `step` is what its traces are
+    /// kept under ([`dbuild_cache::trace_key`]).
+    fn traced(&mut self, _lookup: &Lookup<'_, Self::Files>, _step: &StepKey) -> TracedResult<Self::Files> {
+        TracedResult::Different(None)
+    }
+
     /// A step with what its words mean now in it: the digest of a file, the commit of a branch.
     /// `None`: a server must be asked.
     fn pinned<'s>(&self, step: &'s Step) -> Option<Cow<'s, Step>> {
@@ -54,6 +60,17 @@ pub trait Knowledge: InputReader {
     /// How many milliseconds steps of this definition ([`dbuild_cache::definition`]) take, by
     /// experience.
     fn took_ms(&self, definition: &StepKey) -> Option<u64>;
+}
+
+/// What the traces of a step say.
+#[derive(Debug)]
+pub enum TracedResult<F> {
+    /// All that one of them read is the same.
+    Same(KnownResult<F>),
+    /// None of them; with what the longest one read that is not the same, if there is one.
+    Different(Option<Difference>),
+    /// The file system below is not known.
+    Unknown,
 }
 
 /// A step that is looked up.
@@ -105,6 +122,8 @@ pub struct StepForecast {
     pub key: Option<StepKey>,
     /// What the key is made of; empty where it is not known.
     pub ingredients: Vec<Ingredient>,
+    /// What an earlier run of it read that is not the same now, if that is why it runs.
+    pub read: Option<Difference>,
     /// What the step contains, as far as that is known.
     pub output: Option<TreeDigest>,
     /// How many milliseconds it takes, or took, to execute.
@@ -200,6 +219,7 @@ struct Walk<'a, K: Knowledge> {
 /// What is known of a step besides its key.
 struct KnownStep<F> {
     verdict: Verdict,
+    read: Option<Difference>,
     output: Option<TreeDigest>,
     files: Option<F>,
     duration_ms: Option<u64>,
@@ -208,11 +228,18 @@ struct KnownStep<F> {
 
 impl<F> KnownStep<F> {
     fn all(verdict: Verdict, output: TreeDigest, files: F) -> Self {
-        Self { verdict, output: Some(output), files: Some(files), duration_ms: None, pending: None }
+        Self {
+            verdict,
+            read: None,
+            output: Some(output),
+            files: Some(files),
+            duration_ms: None,
+            pending: None,
+        }
     }
 
     fn nothing(verdict: Verdict, pending: StepId) -> Self {
-        Self { verdict, output: None, files: None, duration_ms: None, pending: Some(pending) }
+        Self { verdict, read: None, output: None, files: None, duration_ms: None, pending: Some(pending) }
     }
 }
 
@@ -221,9 +248,9 @@ impl<K: Knowledge> Walk<'_, K> {
         // What a server has to be asked for is known when it was asked, in a build.
         let keyed = self.knowledge.pinned(step).map_or(Err(NoKey::Unknown(id)), |pinned| self.key(&pinned));
         let (key, ingredients, known) = match keyed {
-            Ok(StepKeyParts { key, ingredients, made_from }) => {
-                let known = self.known(id, step, key, &ingredients, &made_from);
-                (Some(key), ingredients, known)
+            Ok(parts) => {
+                let known = self.known(id, step, &parts);
+                (Some(parts.key), parts.ingredients, known)
             }
             Err(NoKey::Unknown(input)) => {
                 let on = self.pending.get(input.index()).copied().flatten().unwrap_or(input);
@@ -247,6 +274,7 @@ impl<K: Knowledge> Walk<'_, K> {
             verdict: known.verdict,
             key: key.filter(|_| !is_open),
             ingredients,
+            read: known.read,
             output: known.output,
             duration_ms: measured.unwrap_or_else(|| guess_ms(&step.kind)),
             is_measured: measured.is_some(),
@@ -261,17 +289,12 @@ impl<K: Knowledge> Walk<'_, K> {
                 Some(error) => NoKey::Failed(Box::new(error)),
                 None => NoKey::Unknown(unknown.input),
             })?;
-        Ok(StepKeyParts { key, ingredients, made_from: inputs.known_by_key() })
+        let is_traced = self.strategy.is_traced() && matches!(step.kind, StepKind::Run(_));
+        let trace = is_traced.then(|| trace_key(step, &inputs).ok()).flatten();
+        Ok(StepKeyParts { key, ingredients, made_from: inputs.known_by_key(), trace })
     }
 
-    fn known(
-        &mut self,
-        id: StepId,
-        step: &Step,
-        key: StepKey,
-        list: &[Ingredient],
-        made_from: &MadeFrom,
-    ) -> KnownStep<K::Files> {
+    fn known(&mut self, id: StepId, step: &Step, parts: &StepKeyParts) -> KnownStep<K::Files> {
         match &step.kind {
             StepKind::Scratch => {
                 KnownStep::all(Verdict::Hit(Hit::Present), scratch_output(), self.knowledge.scratch())
@@ -294,18 +317,13 @@ impl<K: Knowledge> Walk<'_, K> {
             | StepKind::Git(_)
             | StepKind::Copy(_)
             | StepKind::Run(_)
-            | StepKind::Workdir(_) => self.looked_up(id, step, key, list, made_from),
+            | StepKind::Workdir(_) => self.looked_up(id, step, parts),
         }
     }
 
-    fn looked_up(
-        &mut self,
-        id: StepId,
-        step: &Step,
-        key: StepKey,
-        list: &[Ingredient],
-        made_from: &MadeFrom,
-    ) -> KnownStep<K::Files> {
+    fn looked_up(&mut self, id: StepId, step: &Step, parts: &StepKeyParts) -> KnownStep<K::Files> {
+        let StepKeyParts { key, ingredients, made_from, trace } = parts;
+        let key = *key;
         let parent = step.parent();
         let given = parent.map(|parent| &self.given[parent.index()]);
         let scratch = parent.is_none().then(|| self.knowledge.scratch());
@@ -314,7 +332,7 @@ impl<K: Knowledge> Walk<'_, K> {
             plan: self.plan,
             id,
             key,
-            ingredients: list,
+            ingredients,
             below: given.map_or(scratch.as_ref(), |given| given.files.as_ref()),
             output_below,
         };
@@ -343,6 +361,19 @@ impl<K: Knowledge> Walk<'_, K> {
         if let Some(same) = same {
             return KnownStep::nothing(Verdict::Hit(Hit::SameAs(same)), same);
         }
+        let mut read = None;
+        if let Some(trace) = trace.as_ref().filter(|_| allowed) {
+            match self.knowledge.traced(&lookup, trace) {
+                TracedResult::Same(result) => {
+                    return known_after(Verdict::Hit(Hit::Recorded), result, output_below, waits_for);
+                }
+                TracedResult::Unknown => {
+                    let on = waits_for.or(parent).unwrap_or(id);
+                    return KnownStep::nothing(Verdict::Unknown(on), on);
+                }
+                TracedResult::Different(difference) => read = difference,
+            }
+        }
         let miss = Verdict::Miss(match outdated {
             _ if !allowed => Miss::NotAllowed,
             Some(input) => Miss::Outdated(input),
@@ -352,7 +383,7 @@ impl<K: Knowledge> Walk<'_, K> {
         self.running.insert(key, RunningStep { step: id, is_known: executed.is_some() });
         match executed {
             Some(result) => known_after(miss, result, output_below, waits_for),
-            None => KnownStep::nothing(miss, id),
+            None => KnownStep { read, ..KnownStep::nothing(miss, id) },
         }
     }
 
@@ -378,6 +409,8 @@ struct StepKeyParts {
     key: StepKey,
     ingredients: Vec<Ingredient>,
     made_from: MadeFrom,
+    /// What its traces are kept under.
+    trace: Option<StepKey>,
 }
 
 /// The inputs that a key names by their keys, and what they contain; or one of which that is not
@@ -416,7 +449,14 @@ fn known_after<F>(
 ) -> KnownStep<F> {
     let output = output_below.map(|below| output_after(below, result.layer, result.layer_is_empty));
     let pending = waits_for.filter(|_| output.is_none() || result.files.is_none());
-    KnownStep { verdict, output, files: result.files, duration_ms: Some(result.duration_ms), pending }
+    KnownStep {
+        verdict,
+        read: None,
+        output,
+        files: result.files,
+        duration_ms: Some(result.duration_ms),
+        pending,
+    }
 }
 
 /// An image that is not here is pulled when a step that runs needs its files.

@@ -194,7 +194,7 @@ impl UnwrittenLayers {
             write_copy(&self.context, &CopyRequest { known: Some(&tree), ..request })
         })?;
         match executed {
-            Executed { content: Content::Written(draft), tree, unkeyed: false }
+            Executed { content: Content::Written(draft), tree, unkeyed: false, .. }
                 if tree.digest() == snapshot.tree.digest() =>
             {
                 Ok(self.context.store().give_files(snapshot, draft)?)

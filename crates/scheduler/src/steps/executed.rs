@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use dbuild_layer::{Tree, UnwrittenLayer};
+use dbuild_sandbox::Trace;
 use dbuild_store::SnapshotDraft;
 
 /// The layer that a step made.
@@ -12,6 +13,8 @@ pub(crate) struct Executed {
     /// The result is what was asked for, but not what the key says: a file changed while it was
     /// copied.
     pub(crate) unkeyed: bool,
+    /// What its command asked for, where that is recorded.
+    pub(crate) trace: Option<Trace>,
 }
 
 /// The files of a layer that a step made.
@@ -24,11 +27,11 @@ pub(crate) enum Content {
 
 impl Executed {
     pub(crate) fn written(draft: SnapshotDraft, tree: Tree) -> Self {
-        Self { content: Content::Written(draft), tree: Arc::new(tree), unkeyed: false }
+        Self { content: Content::Written(draft), tree: Arc::new(tree), unkeyed: false, trace: None }
     }
 
     pub(crate) fn unwritten(files: UnwrittenLayer) -> Self {
         let tree = Arc::clone(files.tree());
-        Self { content: Content::Unwritten(Arc::new(files)), tree, unkeyed: false }
+        Self { content: Content::Unwritten(Arc::new(files)), tree, unkeyed: false, trace: None }
     }
 }

@@ -23,6 +23,8 @@ pub(crate) struct StepContext {
     /// The cache mounts that a step of this build which may not use the cache has begun anew. The
     /// next one takes them as they are.
     renewed_cache_mounts: Mutex<HashSet<String>>,
+    /// What the sandbox noted, which is the same for each command.
+    sandbox_notes: Mutex<HashSet<String>>,
 }
 
 impl StepContext {
@@ -40,6 +42,7 @@ impl StepContext {
             runtime,
             mount_points: OnceLock::new(),
             renewed_cache_mounts: Mutex::default(),
+            sandbox_notes: Mutex::default(),
         }
     }
 
@@ -53,6 +56,14 @@ impl StepContext {
 
     pub(crate) fn emit(&self, event: Event) {
         self.request.events.emit(event);
+    }
+
+    /// Reports a note of the sandbox, once in a build.
+    pub(crate) fn note_once(&self, text: &str) {
+        let mut noted = self.sandbox_notes.lock().unwrap_or_else(PoisonError::into_inner);
+        if noted.insert(text.to_owned()) {
+            self.emit(Event::Note { text: text.to_owned() });
+        }
     }
 
     /// Whether a step may take a result that was kept before this build.

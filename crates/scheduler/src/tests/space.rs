@@ -153,6 +153,7 @@ impl Space {
             events,
             contexts: self.contexts.clone(),
             strategy,
+            traced_network: crate::TracedNetwork::default(),
             cache,
             jobs: NonZeroUsize::new(4).unwrap(),
             pack: self.unwritten.map(|_| PackOptions::default()),

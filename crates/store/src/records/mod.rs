@@ -3,6 +3,7 @@
 pub(crate) mod ingredient_chunks;
 pub(crate) mod ingredient_diff;
 pub(crate) mod nearest;
+pub(crate) mod traces;
 
 use std::time::Duration;
 

@@ -10,6 +10,7 @@ mod edits;
 mod listing;
 mod random;
 mod rebuilt;
+mod traced;
 mod views;
 
 use std::path::PathBuf;

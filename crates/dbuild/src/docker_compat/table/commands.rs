@@ -110,13 +110,12 @@ pub(super) const COMMANDS: &[Entry] = &[
         .says("as `dbuild cache prune`: images with names stay; with `-a` also what could be pulled again"),
     alias("system info", &["doctor"], &["system", "info"]),
     refused("plugin", NO_DAEMON, "dbuild is one program"),
-    refused(
+    done(
         "login",
-        "is not supported yet",
-        "credentials are read from Docker's and podman's files and helpers, and from \
-             DOCKER_AUTH_CONFIG: `docker login` or `podman login`",
+        &["login", "-u", "a", "-p", "b", "127.0.0.1:1"],
+        "sources.rs: a_login_is_tried_and_kept_where_docker_keeps_it",
     ),
-    refused("logout", "is not supported yet", "`docker logout` or `podman logout`: dbuild reads their files"),
+    done("logout", &["logout", "127.0.0.1:1"], "sources.rs: a_login_is_tried_and_kept_where_docker_keeps_it"),
     refused("search", "is not supported", "look for the image on the registry's page"),
     refused("import", "is not supported", "`FROM scratch` and `ADD FILE.tar /` make an image of a tar"),
     refused(

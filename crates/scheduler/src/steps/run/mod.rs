@@ -17,7 +17,7 @@ use std::sync::Mutex;
 use dbuild_events::{Event, LogStream, MountInfo};
 use dbuild_layer::{OverlayFlavor, Stack, make_dir, prepare_upper, scan_upper, users};
 use dbuild_plan::{HostEntry, NetworkMode, RunStep, SecurityMode, StepId, shown_url};
-use dbuild_sandbox::{self as sandbox, Rootfs, Spec};
+use dbuild_sandbox::{self as sandbox, Rootfs, Spec, Trace};
 use dbuild_store::{SnapshotDraft, Store};
 
 use crate::cache::step_inputs::StepInputs;
@@ -83,19 +83,39 @@ pub(crate) fn run(
     let mut mounted = mounter.mount(&described, &mut |_, error| Err(error))?;
     spec.mounts = std::mem::take(&mut mounted.mounts);
     spec.env.append(&mut mounted.env);
+    spec.trace = context.request.strategy.is_traced() && spec.security == sandbox::Security::Default;
     let ended = wait_for(context, id, &spec, cancel);
     drop(mounted);
-    if let Err(error) = ended {
-        if let Some(damage) = damage_under(context, &error, run, inputs, &lower) {
-            return Err(damage.into());
+    let error = match ended {
+        Ok(trace) => {
+            let tree = scan_upper(&draft.fs_dir(), &lower, flavor)?;
+            return Ok(Executed {
+                trace: usable_trace(context, id, trace),
+                ..Executed::written(draft, tree)
+            });
         }
-        if error.is_of_command() {
-            keep_failed(context, (id, run), described, draft, &lower);
-        }
-        return Err(error);
+        Err(error) => error,
+    };
+    if let Some(damage) = damage_under(context, &error, run, inputs, &lower) {
+        return Err(damage.into());
     }
-    let tree = scan_upper(&draft.fs_dir(), &lower, flavor)?;
-    Ok(Executed::written(draft, tree))
+    if error.is_of_command() {
+        keep_failed(context, (id, run), described, draft, &lower);
+    }
+    Err(error)
+}
+
+/// What a command read, if all of it was seen; else a note says why it is not used.
+fn usable_trace(context: &StepContext, id: StepId, trace: Option<Trace>) -> Option<Trace> {
+    let why = match &trace {
+        Some(Trace { incomplete: None, .. }) => return trace,
+        Some(Trace { incomplete: Some(why), .. }) => why,
+        None if context.request.strategy.is_traced() => "it runs with --security=insecure",
+        None => return None,
+    };
+    let text = format!("{} is not traced: {why}", context.plan().step(id).text);
+    context.emit(Event::Note { text });
+    None
 }
 
 /// The process of a command, without its mounts.
@@ -179,7 +199,12 @@ fn keep_failed(
 }
 
 /// Starts the command, hands on what it writes, and waits for its end.
-fn wait_for(context: &StepContext, id: StepId, spec: &Spec, cancel: &Cancel) -> Result<(), StepError> {
+fn wait_for(
+    context: &StepContext,
+    id: StepId,
+    spec: &Spec,
+    cancel: &Cancel,
+) -> Result<Option<Trace>, StepError> {
     let mut running = sandbox::spawn(spec)?;
     let killer = running.killer();
     let mut heard = cancel.clone();
@@ -188,7 +213,7 @@ fn wait_for(context: &StepContext, id: StepId, spec: &Spec, cancel: &Cancel) -> 
         killer.kill();
     });
     for text in running.notes() {
-        context.emit(Event::Note { text: text.clone() });
+        context.note_once(text);
     }
     let pipes = [(LogStream::Stdout, running.take_stdout()), (LogStream::Stderr, running.take_stderr())];
     let tail = Mutex::new(OutputTail::default());
@@ -197,15 +222,15 @@ fn wait_for(context: &StepContext, id: StepId, spec: &Spec, cancel: &Cancel) -> 
             let tail = &tail;
             scope.spawn(move || pipe.map(|pipe| hand_on(context, id, stream, pipe, tail)));
         }
-        running.wait()
+        running.wait_traced()
     });
     watch.abort();
-    let exit = exit?;
+    let (exit, trace) = exit?;
     if cancel.is_canceled() {
         return Err(StepError::Stopped);
     }
     let (how, code) = match exit.status {
-        sandbox::ExitStatus::Code(0) => return Ok(()),
+        sandbox::ExitStatus::Code(0) => return Ok(trace),
         sandbox::ExitStatus::Code(code) => (format!("exit code {code}"), code),
         sandbox::ExitStatus::Signal(signal) => (format!("killed by {}", signal_name(signal)), 128 + signal),
     };
