@@ -205,8 +205,9 @@ impl Worker {
             Some(downloaded) => downloaded,
             None => {
                 context.emit(Event::StepStarted { step: id.0 });
-                let began = Instant::now();
                 let results = self.remote.with_files(step, results)?;
+                // What a step costs is not what it takes to fetch what it stands on.
+                let began = Instant::now();
                 let inputs = StepInputs::of_results(context.plan(), step, &context.bases, &results);
                 let stays_unwritten = |selections: &[_]| self.unwritten.stays_unwritten(id, selections);
                 (execute(context, (id, step), &inputs, &stays_unwritten, cancel)?, began)

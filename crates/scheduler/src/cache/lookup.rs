@@ -208,7 +208,7 @@ impl StepCache {
             }
             let Some(record) = store.record(&trace.record) else { continue };
             let Some(snapshot) = record.snapshot.as_ref().and_then(|id| store.snapshot(id)) else { continue };
-            let hit = self.unwritten.usable(keyed.id, step, inputs, &trace.record, (snapshot, record.layer));
+            let hit = self.unwritten.usable(keyed.id, step, inputs, &record.key, (snapshot, record.layer));
             let Some(layer) = hit else { continue };
             store.record_hit(&trace.record);
             let network = if trace.network { "; it used the network then" } else { "" };
