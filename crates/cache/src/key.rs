@@ -6,7 +6,9 @@ use dbuild_plan::{BaseImage, Step, StepKind};
 use crate::ingredient::HashingSink;
 use crate::strategies::traced::without_parent;
 use crate::words::words;
-use crate::{Ingredient, IngredientKind, Inputs, Sink, Strategy, UnknownInput, depends_on_parent};
+use crate::{
+    Ingredient, IngredientKind, IngredientList, Inputs, Sink, Strategy, UnknownInput, depends_on_parent,
+};
 
 /// The key of a step under a strategy, and the ingredients that it was made of. One walk feeds
 /// both.
@@ -37,6 +39,19 @@ fn hashed(
     let mut sink = HashingSink::new("step-key", 1, kept).head(strategy.name(), strategy.version());
     strategy.ingredients(step, inputs, &mut sink)?;
     Ok(StepKey::from_bytes(sink.finish()))
+}
+
+/// The key that a list of ingredients gives under a strategy of this name and version: the one of
+/// [`key_of`], for a list that came from elsewhere. A record whose ingredients do not give its key
+/// is another step's.
+pub fn key_of_ingredients(
+    strategy: &str,
+    version: u32,
+    ingredients: &(impl IngredientList + ?Sized),
+) -> StepKey {
+    let mut sink = HashingSink::new("step-key", 1, None).head(strategy, version);
+    ingredients.walk(&mut sink);
+    StepKey::from_bytes(sink.finish())
 }
 
 /// What the traces of a RUN are kept under: all that identifies it but its parent.

@@ -21,7 +21,8 @@ pub use explain::{Change, Difference, TextWords, explain, similarity, similarity
 pub use ingredient::{Ingredient, IngredientKind, IngredientList, Sink};
 pub use inputs::{Inputs, SelectedPath, SelectedPaths, depends_on_parent, is_external};
 pub use key::{
-    base_output, definition, key_of, output_after, scratch_output, standing_key, step_key, trace_key,
+    base_output, definition, key_of, key_of_ingredients, output_after, scratch_output, standing_key,
+    step_key, trace_key,
 };
 pub use strategies::changed_sources;
 pub use strategy::{DEFAULT_STRATEGY, NoSuchStrategy, Strategy, UnknownInput, strategies, strategy};

@@ -133,6 +133,15 @@ pub enum StartSeverity {
     WillNotStart,
 }
 
+/// Results that an export left out for one reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftResults {
+    /// Why: `cheaper to make than to move`.
+    pub reason: String,
+    /// How many.
+    pub count: u32,
+}
+
 /// Where output came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -210,6 +219,42 @@ pub enum Event {
         /// Its layer in the store, where it has one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         snapshot: Option<SnapshotId>,
+    },
+    /// A step's result was found in a cache of other machines; `step_cached` follows.
+    RemoteHit {
+        /// The step.
+        step: u32,
+        /// The cache, as it may be shown: `registry.example.com/team/app:cache`.
+        cache: String,
+    },
+    /// The layer of a result of another machine was fetched, since somebody needs it.
+    RemoteLayerFetched {
+        /// The step whose layer it is.
+        step: u32,
+        /// The cache, as in `remote_hit`.
+        cache: String,
+        /// The size of the packed layer.
+        bytes: u64,
+        /// How long it took.
+        #[serde(default)]
+        duration_ms: u64,
+    },
+    /// Results of this build were published for other machines, or not.
+    CacheExported {
+        /// The cache, as it may be shown.
+        cache: String,
+        /// The number of results that were sent.
+        sent: u32,
+        /// The bytes that were sent.
+        bytes: u64,
+        /// The number of results that the cache had.
+        present: u32,
+        /// The results that were not sent, by reason.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        left: Vec<LeftResults>,
+        /// How long the build waited for it at its end.
+        #[serde(default)]
+        waited_ms: u64,
     },
     /// A step has come so far.
     StepProgress {

@@ -13,8 +13,8 @@ mod sink;
 pub use build_id::BuildId;
 pub use cause::{ImageChange, ImageId, InputCause, InputChange, Origin};
 pub use event::{
-    Event, LayerInfo, LogStream, Outcome, StageInfo, Stamped, StartFinding, StartSeverity, StartVerdict,
-    StepInfo,
+    Event, LayerInfo, LeftResults, LogStream, Outcome, StageInfo, Stamped, StartFinding, StartSeverity,
+    StartVerdict, StepInfo,
 };
 pub use mounts::{MountInfo, MountType};
 pub use runtime_config::RuntimeConfig;

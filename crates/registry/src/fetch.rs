@@ -84,7 +84,7 @@ impl Registry {
         Ok(image)
     }
 
-    async fn fetch_blob(
+    pub(crate) async fn fetch_blob(
         &self,
         reference: &str,
         blob: &Descriptor,

@@ -6,6 +6,11 @@
 //! pushes what the store holds ([`Registry::push`]). It knows nothing of Dockerfiles, plans or how
 //! layers are unpacked.
 //!
+//! `Bucket` keeps objects by name, for caches (the cargo feature `s3`).
+//!
+//! A repository is a place of other artifacts, too ([`ArtifactRepository`]); what they are is not
+//! known here.
+//!
 //! What a Dockerfile or the command line names elsewhere, files of servers and git repositories,
 //! comes through [`Remotes`] (the scheduler's `RemoteSource`).
 //!
@@ -28,8 +33,13 @@
 //!   this host names; never along a redirect or an upload address to another one.
 //! - An error names the image, each host and its answer, and says what to try.
 
+mod artifacts;
 mod auth;
 mod authorities;
+#[cfg(feature = "s3")]
+mod bucket;
+#[cfg(feature = "s3")]
+mod bucket_transport;
 mod config;
 mod credentials;
 mod download;
@@ -61,6 +71,9 @@ use std::sync::{Arc, Mutex};
 use dbuild_digest::BlobDigest;
 use dbuild_store::Store;
 
+pub use artifacts::ArtifactRepository;
+#[cfg(feature = "s3")]
+pub use bucket::{Bucket, BucketConfig, BucketError, BucketObject};
 pub use config::{Config, HostConfig, KeyPair};
 pub use credentials::Credentials;
 pub use error::{Failed, Problem, RegistryError, RemoteError};

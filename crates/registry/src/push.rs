@@ -60,13 +60,16 @@ struct Part {
 }
 
 /// A push of one image: where it goes, and what carries it.
-struct Push<'a> {
+pub(crate) struct Push<'a> {
     registry: &'a Registry,
     endpoint: &'a Endpoint,
     /// Repositories of the same registry that may have layers of the image.
     sources: Vec<String>,
     progress: Progress<'a>,
     client: tokio::sync::Mutex<Option<KeptClient>>,
+    /// Our own transport carries all requests: a client takes milliseconds to make, which a push of
+    /// one blob does not have.
+    alone: bool,
 }
 
 /// The client for the authorization that was last accepted, or that there is none.
@@ -91,16 +94,7 @@ impl Registry {
         // Mirrors are for reading.
         let endpoint = Endpoint::upstream(&self.transport.hosts.config, &reference);
         let at_host = |problem| failed("push", &reference, vec![(endpoint.host.clone(), problem)]);
-        let sources: Vec<String> = base
-            .iter()
-            .filter_map(|base| base.parse::<Reference>().ok())
-            .filter(|base| {
-                base.registry() == reference.registry() && base.repository() != reference.repository()
-            })
-            .map(|base| base.repository().to_owned())
-            .collect();
-        let push =
-            Push { registry: self, endpoint: &endpoint, sources, progress, client: Default::default() };
+        let push = Push::new(self, &endpoint, mount_sources(&reference, base), progress);
         let sent = push.blobs(&parts).await.map_err(at_host)?;
         for (at, part) in parts.iter().enumerate() {
             // The last is the image itself and gets the tag; those below it are known by digest.
@@ -145,7 +139,37 @@ impl Registry {
     }
 }
 
-impl Push<'_> {
+/// The repositories of these images from which blobs can be mounted: those of the same registry.
+pub(crate) fn mount_sources(reference: &Reference, images: &[String]) -> Vec<String> {
+    let images = images.iter().filter_map(|image| image.parse::<Reference>().ok());
+    images
+        .filter(|image| {
+            image.registry() == reference.registry() && image.repository() != reference.repository()
+        })
+        .map(|image| image.repository().to_owned())
+        .collect()
+}
+
+impl<'a> Push<'a> {
+    pub(crate) fn new(
+        registry: &'a Registry,
+        endpoint: &'a Endpoint,
+        sources: Vec<String>,
+        progress: Progress<'a>,
+    ) -> Self {
+        Self { registry, endpoint, sources, progress, client: Default::default(), alone: false }
+    }
+
+    /// A push of single blobs.
+    pub(crate) fn of_blobs(
+        registry: &'a Registry,
+        endpoint: &'a Endpoint,
+        sources: Vec<String>,
+        progress: Progress<'a>,
+    ) -> Self {
+        Self { alone: true, ..Self::new(registry, endpoint, sources, progress) }
+    }
+
     fn limits(&self) -> &Limits {
         &self.registry.transport.hosts.limits
     }
@@ -169,6 +193,9 @@ impl Push<'_> {
 
     /// The client that carries the next request; `None` if our own transport does.
     async fn client(&self) -> Result<Option<Arc<RepositoryClient>>, Problem> {
+        if self.alone {
+            return Ok(None);
+        }
         let hosts = &self.registry.transport.hosts;
         let scope = Request::push(Method::HEAD, self.endpoint, String::new()).scopes;
         let authorization = hosts.get(&self.endpoint.host)?.tokens.get(&scope);
@@ -183,7 +210,7 @@ impl Push<'_> {
 
     /// The bytes that were sent: 0 if the registry has the blob already. `known` is whether it
     /// does, where that was asked before.
-    async fn push_blob(&self, blob: &Descriptor, known: Option<bool>) -> Result<u64, Problem> {
+    pub(crate) async fn push_blob(&self, blob: &Descriptor, known: Option<bool>) -> Result<u64, Problem> {
         let known = &Mutex::new(known);
         with_retries(self.limits(), || {
             Box::pin(async move {
@@ -228,7 +255,7 @@ impl Push<'_> {
     }
 
     /// Asks our own transport whether the registry has a blob.
-    async fn asked_for_blob(&self, blob: &Descriptor) -> Result<bool, Problem> {
+    pub(crate) async fn asked_for_blob(&self, blob: &Descriptor) -> Result<bool, Problem> {
         let url = self.endpoint.url(&format!("blobs/{}", blob.digest));
         let request = Request::push(Method::HEAD, self.endpoint, url);
         match self.registry.transport.send(self.endpoint, &request).await {
@@ -240,7 +267,7 @@ impl Push<'_> {
 
     /// Opens an upload and gives its address; `None` if the registry took the blob from another
     /// repository instead.
-    async fn begin(&self, blob: &Descriptor) -> Result<Option<String>, Problem> {
+    pub(crate) async fn begin(&self, blob: &Descriptor) -> Result<Option<String>, Problem> {
         let mut url = parse_url(&self.endpoint.url("blobs/uploads/"))?;
         let mut scopes = vec![format!("repository:{}:pull,push", self.endpoint.repository)];
         if let Some(source) = self.sources.first() {

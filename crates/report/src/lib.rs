@@ -29,6 +29,6 @@ pub use model::{
     Build, Dockerfile, Export, Image, LogLine, Message, Pinned, Stage, StageBytes, Starts, State, Step,
 };
 pub use page::{compare_page, page};
-pub use summary::Summary;
+pub use summary::{Summary, cache_export_line, warning_line};
 pub use trace::{Trace, TraceContext};
 pub use why::{Cause, Why};

@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use dbuild_digest::BlobDigest;
-use dbuild_events::{Event, StartSeverity};
+use dbuild_events::{Event, LeftResults, StartSeverity};
 use dbuild_support::units::{Bytes, Seconds};
 
 use crate::Labels;
@@ -21,6 +21,9 @@ pub struct Summary {
     /// Steps that ran, and those that were found. One that was found, and was damaged, ran.
     run: BTreeSet<u32>,
     cached: BTreeSet<u32>,
+    imports: Imports,
+    /// A line for each export to a cache of other machines.
+    caches: Vec<String>,
     duration: Duration,
 }
 
@@ -55,6 +58,11 @@ impl Summary {
         self.labels.learn(event);
         match event {
             Event::StepCached { step, .. } => drop(self.cached.insert(*step)),
+            Event::RemoteHit { step, cache } => self.imports.hit(cache, *step),
+            Event::RemoteLayerFetched { cache, bytes, .. } => self.imports.fetched(cache, *bytes),
+            Event::CacheExported { cache, sent, bytes, present, left, .. } => {
+                self.caches.push(export_line(cache, (*sent, *bytes), *present, left));
+            }
             // The context is read every time: it is no step that could be cached.
             Event::StepFinished { step, .. }
                 if self.labels.step(*step).is_none_or(|step| step.kind != "context") =>
@@ -168,11 +176,81 @@ impl Summary {
         }
         lines.extend(self.exports.iter().map(Export::to_string));
         lines.extend(self.starts.iter().flat_map(|start| self.start(start, width)));
+        lines.extend(self.imports.lines());
+        lines.extend(self.caches.iter().cloned());
         let (steps, cached) =
             (self.run.union(&self.cached).count(), self.cached.difference(&self.run).count());
         lines.push(format!("done in {}: {cached} of {steps} steps cached", Seconds(self.duration)));
         lines.join("\n")
     }
+}
+
+/// What was taken from caches of other machines, by cache.
+#[derive(Debug, Clone, Default)]
+struct Imports(BTreeMap<String, Import>);
+
+#[derive(Debug, Clone, Default)]
+struct Import {
+    steps: BTreeSet<u32>,
+    layers: u32,
+    bytes: u64,
+}
+
+impl Imports {
+    fn hit(&mut self, cache: &str, step: u32) {
+        self.0.entry(cache.to_owned()).or_default().steps.insert(step);
+    }
+
+    fn fetched(&mut self, cache: &str, bytes: u64) {
+        let import = self.0.entry(cache.to_owned()).or_default();
+        import.layers += 1;
+        import.bytes += bytes;
+    }
+
+    fn lines(&self) -> impl Iterator<Item = String> {
+        self.0.iter().map(|(cache, Import { steps, layers, bytes })| {
+            let fetched = match layers {
+                0 => "no layer was fetched".to_owned(),
+                layers => format!("{} fetched ({})", count(*layers, "layer"), Bytes(*bytes)),
+            };
+            format!("from cache {cache}: {}, {fetched}", count(steps.len() as u32, "result"))
+        })
+    }
+}
+
+/// The line of a summary about an export to a cache of other machines, of the event that tells of
+/// it.
+pub fn cache_export_line(event: &Event) -> Option<String> {
+    match event {
+        Event::CacheExported { cache, sent, bytes, present, left, .. } => {
+            Some(export_line(cache, (*sent, *bytes), *present, left))
+        }
+        _ => None,
+    }
+}
+
+/// A warning as one line, where an event is one.
+pub fn warning_line(event: &Event) -> Option<String> {
+    match event {
+        Event::Warning { text, .. } => Some(format!("warning: {text}")),
+        _ => None,
+    }
+}
+
+/// What became of an export.
+fn export_line(cache: &str, (sent, bytes): (u32, u64), present: u32, left: &[LeftResults]) -> String {
+    let mut line = format!("to cache {cache}: {} sent ({})", count(sent, "result"), Bytes(bytes));
+    if present > 0 {
+        line.push_str(&format!(", {present} there already"));
+    }
+    for LeftResults { reason, count } in left {
+        line.push_str(&format!(", {count} left: {reason}"));
+    }
+    line
+}
+
+fn count(count: u32, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// The columns of a stage's figures.

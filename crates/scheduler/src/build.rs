@@ -97,7 +97,8 @@ async fn run_once(request: Request) -> Result<Built, BuildError> {
             events.emit(Event::StageSkipped { stage: index as u32, reason });
         }
     }
-    let worker = Arc::new(Worker::new(request, runtime));
+    let after_ms = paths.iter().zip(&expected).map(|(path, own)| path.saturating_sub(*own)).collect();
+    let worker = Arc::new(Worker::new(request, runtime, after_ms));
     let on_cancel = |id: StepId| events.emit(Event::StepCanceled { step: id.0 });
     let results = schedule(&plan, Arc::clone(&worker), paths, jobs, cancel, on_cancel).await;
     let results = results.map_err(|stop| match stop {
@@ -131,7 +132,14 @@ async fn finish(
     for target in plan.targets() {
         let last = plan.stage(target.stage).last.unwrap_or(StepId(0));
         let internal = || (last, StepError::Internal("a target has no result"));
-        let files = results.get(last.index()).ok_or_else(internal)?.files.clone();
+        let mut files = results.get(last.index()).ok_or_else(internal)?.files.clone();
+        if worker.packer.is_none() {
+            // The output reads files.
+            let (remote, of_target) = (Arc::clone(&worker.remote), files.clone());
+            let written = tokio::task::spawn_blocking(move || remote.written(&of_target)).await;
+            let written = written.unwrap_or(Err(StepError::Stopped)).map_err(|error| (last, error))?;
+            files = written.unwrap_or(files);
+        }
         let mut layers = Vec::new();
         if worker.packer.is_some() {
             layers = base_layers(&worker.context, &files).await.map_err(|error| (last, error))?;

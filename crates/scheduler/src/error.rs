@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use dbuild_digest::BlobDigest;
+use dbuild_digest::{BlobDigest, StepKey};
 use dbuild_layer::users::UserError;
 use dbuild_layer::{CopyError, LayerError};
 use dbuild_plan::StepId;
@@ -112,6 +112,16 @@ pub enum StepError {
         /// What is wrong.
         problem: String,
     },
+    /// A layer that another machine made, and that its cache does not have as it should be.
+    #[error("{cache}: the layer of a result cannot be used: {why}")]
+    RemoteLayer {
+        /// The key of the result.
+        key: StepKey,
+        /// The cache, as it may be shown.
+        cache: String,
+        /// What is wrong.
+        why: String,
+    },
     /// Files could not be read or written.
     #[error(transparent)]
     Layer(#[from] LayerError),
@@ -130,6 +140,16 @@ pub enum StepError {
 }
 
 impl StepError {
+    /// The key of the result of another machine that cannot be used, if that is what stopped the
+    /// step.
+    pub(crate) fn of_remote_layer(&self) -> Option<&StepKey> {
+        match self {
+            Self::RemoteLayer { key, .. } => Some(key),
+            Self::OfImage(_, error) => error.of_remote_layer(),
+            _ => None,
+        }
+    }
+
     /// The error of a layer's files, if that is what stopped the step.
     pub(crate) fn of_layer(&self) -> Option<&LayerError> {
         match self {

@@ -3,13 +3,14 @@
 //! [`build`] takes a [`Request`] and gives what the targets are made of. Read `schedule/mod.rs`
 //! first (the order of work), then `worker.rs` (one step from key to record). This crate opens no
 //! connection: layers that are missing come from the [`BlobSource`] of the request, what a URL
-//! names from its [`crate::RemoteSource`].
+//! names from its [`crate::RemoteSource`], results of other machines from its [`RemoteResults`].
 
 mod build;
 mod cache;
 mod error;
 mod forecast;
 mod layers;
+mod remote_results;
 mod request;
 mod retry;
 mod schedule;
@@ -32,7 +33,9 @@ pub use forecast::{
 pub use layers::chain_id::pinned_images;
 pub use layers::filesystem::{FileSystem, OwnLayer, StepResult};
 pub use layers::image_files::{ImageFiles, image_files};
+pub use layers::pack::pack_layer;
 pub use layers::unwritten::snapshot_with_files;
+pub use remote_results::{Offer, RemoteResult, RemoteResults};
 pub use request::{
     CacheUse, ContextDir, LayerListener, Machine, Request, Secret, SecretValue, TracedNetwork,
     UnwrittenPolicy,

@@ -14,7 +14,7 @@ use dbuild_store::{IncomingBlob, Store};
 
 use crate::error::StepError;
 use crate::schedule::cancel::Cancel;
-use crate::{BlobSource, RemoteSource};
+use crate::{BlobSource, RemoteResults, RemoteSource};
 
 /// One build. Everything that it may read or reach is in here.
 #[derive(Clone)]
@@ -27,6 +27,8 @@ pub struct Request {
     pub blobs: Arc<dyn BlobSource>,
     /// Where files of servers and repositories come from.
     pub remotes: Arc<dyn RemoteSource>,
+    /// Where results of other machines come from, and where results go for them.
+    pub remote_results: Option<Arc<dyn RemoteResults>>,
     /// Receives what happens.
     pub events: Arc<dyn EventSink>,
     /// The directories of the build context (`None`) and of the named ones.

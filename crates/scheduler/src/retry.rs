@@ -8,6 +8,7 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use dbuild_digest::StepKey;
 use dbuild_events::{Event, EventSink};
 use dbuild_layer::LayerError;
 use dbuild_plan::{Plan, StepId, StepKind};
@@ -21,10 +22,15 @@ enum RetryCause<'a> {
     Damaged(&'a LayerError),
     /// A file that was not written changed before it was packed, or is needed by another step.
     Unwritten(&'a LayerError),
+    /// A layer of another machine is missing or damaged.
+    Remote(StepKey),
 }
 
 impl<'a> RetryCause<'a> {
     fn of(error: &'a StepError) -> Option<Self> {
+        if let Some(key) = error.of_remote_layer() {
+            return Some(Self::Remote(*key));
+        }
         match error.of_layer()? {
             error @ LayerError::Damaged { .. } => Some(Self::Damaged(error)),
             error @ (LayerError::Changed { .. } | LayerError::NotUnpacked { .. }) => {
@@ -38,7 +44,7 @@ impl<'a> RetryCause<'a> {
 /// Whether a step's error is not yet the build's: it may begin again.
 pub(crate) fn may_be_retried(request: &Request, error: &StepError) -> bool {
     match RetryCause::of(error) {
-        Some(RetryCause::Damaged(_)) => true,
+        Some(RetryCause::Damaged(_) | RetryCause::Remote(_)) => true,
         Some(RetryCause::Unwritten(_)) => request.unwritten.is_some(),
         None => false,
     }
@@ -80,8 +86,28 @@ impl Retry {
                 }
                 mended
             }
+            Some(RetryCause::Remote(key)) => {
+                let forgotten = self.forget_remote(&key, error);
+                if !forgotten {
+                    self.request.events.emit(Event::StepFailed { step: id.0, error: error.to_string() });
+                }
+                forgotten
+            }
             Some(RetryCause::Unwritten(_)) | None => false,
         }
+    }
+
+    /// Forgets a result of another machine whose layer cannot be used.
+    fn forget_remote(&mut self, key: &StepKey, error: &StepError) -> bool {
+        if self.left == 0 || self.request.store.forget_record(key).is_err() {
+            return false;
+        }
+        self.left -= 1;
+        if let Some(remote) = &self.request.remote_results {
+            remote.refuse(key);
+        }
+        self.request.events.emit(Event::warning(format!("{error}; its step runs")));
+        true
     }
 
     /// Forgets the result whose files are damaged; `false` where it is none of the store's.

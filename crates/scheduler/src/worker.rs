@@ -10,11 +10,13 @@ use dbuild_events::Event;
 use dbuild_plan::{ContextStep, ImageStep, Step, StepId, StepKind};
 use tokio::runtime::Handle;
 
+use crate::Offer;
 use crate::cache::lookup::{KeyedStep, StepCache};
 use crate::cache::step_inputs::{StepIngredients, StepInputs};
 use crate::error::StepError;
 use crate::layers::filesystem::{Base, FileSystem, StepResult};
 use crate::layers::pack::Packer;
+use crate::layers::remote::RemoteLayers;
 use crate::layers::unwritten::{StoredLayer, UnwrittenLayers};
 use crate::request::Request;
 use crate::retry::may_be_retried;
@@ -32,8 +34,11 @@ use crate::steps::step_context::StepContext;
 pub(crate) struct Worker {
     pub(crate) context: Arc<StepContext>,
     pub(crate) unwritten: Arc<UnwrittenLayers>,
+    pub(crate) remote: Arc<RemoteLayers>,
     pub(crate) packer: Option<Arc<Packer>>,
     cache: Arc<StepCache>,
+    /// By step: how long what stands on it is expected to take.
+    after_ms: Arc<Vec<u64>>,
 }
 
 impl StepRunner for Worker {
@@ -71,15 +76,19 @@ impl StepRunner for Worker {
 }
 
 impl Worker {
-    pub(crate) fn new(request: Request, runtime: Handle) -> Self {
-        let packer = request.pack.map(|options| {
-            let (store, events) = (request.store.clone(), Arc::clone(&request.events));
-            Arc::new(Packer::new(store, events, options, &request.plan, runtime.clone()))
-        });
+    pub(crate) fn new(request: Request, runtime: Handle, after_ms: Vec<u64>) -> Self {
         let context = Arc::new(StepContext::new(request, runtime));
-        let unwritten = Arc::new(UnwrittenLayers::new(Arc::clone(&context), packer.clone()));
-        let cache = Arc::new(StepCache::new(Arc::clone(&context), Arc::clone(&unwritten)));
-        Self { context, unwritten, packer, cache }
+        let remote = Arc::new(RemoteLayers::new(Arc::clone(&context)));
+        let packer = context.request.pack.map(|options| {
+            let (request, runtime) = (&context.request, context.runtime.clone());
+            let (store, events) = (request.store.clone(), Arc::clone(&request.events));
+            Arc::new(Packer::new(store, events, options, &request.plan, runtime, Arc::clone(&remote)))
+        });
+        let unwritten =
+            Arc::new(UnwrittenLayers::new(Arc::clone(&context), packer.clone(), Arc::clone(&remote)));
+        let cache =
+            Arc::new(StepCache::new(Arc::clone(&context), Arc::clone(&unwritten), Arc::clone(&remote)));
+        Self { context, unwritten, remote, packer, cache, after_ms: Arc::new(after_ms) }
     }
 
     /// Reports that a step failed, unless it was stopped, or the build begins again because of it.
@@ -103,7 +112,8 @@ impl Worker {
         }
         let plan = self.context.plan();
         let step = plan.step(id);
-        let inputs = StepInputs::of_results(plan, step, &self.context.bases, inputs);
+        let results = inputs;
+        let inputs = StepInputs::of_results(plan, step, &self.context.bases, results);
         match &step.kind {
             StepKind::Scratch => {
                 let key = self.cache.key(step, &inputs)?;
@@ -113,10 +123,10 @@ impl Worker {
             StepKind::Context(context) => self.context_result(id, step, context, &inputs),
             StepKind::Fetch(_) | StepKind::Git(_) => {
                 let PinnedStep { step, downloaded } = pin(&self.context, &self.cache, id, step, cancel)?;
-                self.cached_or_executed((id, &step), &inputs, downloaded, cancel)
+                self.cached_or_executed((id, &step), results, &inputs, downloaded, cancel)
             }
             StepKind::Copy(_) | StepKind::Run(_) | StepKind::Workdir(_) => {
-                self.cached_or_executed((id, step), &inputs, None, cancel)
+                self.cached_or_executed((id, step), results, &inputs, None, cancel)
             }
         }
     }
@@ -166,6 +176,7 @@ impl Worker {
     fn cached_or_executed(
         &self,
         (id, step): (StepId, &Step),
+        results: &[Arc<StepResult>],
         inputs: &StepInputs<'_>,
         downloaded: Option<(Executed, Instant)>,
         cancel: &Cancel,
@@ -182,6 +193,9 @@ impl Worker {
         if let Some(hit) = cache.look_up_locked(&lock, &keyed, step, inputs) {
             return Ok(self.found(keyed, hit));
         }
+        if let Some(hit) = cache.import(&keyed, step, inputs) {
+            return Ok(self.found(keyed, hit));
+        }
         let ingredients = StepIngredients { strategy: context.request.strategy, step, inputs };
         match cache.look_up_traced(&keyed, step, inputs, &ingredients) {
             Ok(hit) => return Ok(self.found(keyed, hit)),
@@ -191,9 +205,12 @@ impl Worker {
             Some(downloaded) => downloaded,
             None => {
                 context.emit(Event::StepStarted { step: id.0 });
+                let results = self.remote.with_files(step, results)?;
+                // What a step costs is not what it takes to fetch what it stands on.
                 let began = Instant::now();
+                let inputs = StepInputs::of_results(context.plan(), step, &context.bases, &results);
                 let stays_unwritten = |selections: &[_]| self.unwritten.stays_unwritten(id, selections);
-                (execute(context, (id, step), inputs, &stays_unwritten, cancel)?, began)
+                (execute(context, (id, step), &inputs, &stays_unwritten, cancel)?, began)
             }
         };
         let duration_ms = began.elapsed().as_millis() as u64;
@@ -242,6 +259,21 @@ impl Worker {
     fn finished(&self, keyed: KeyedStep, layer: StoredLayer, cached: bool) -> StepResult {
         if let Some(packer) = &self.packer {
             packer.add_layer(keyed.id, &layer.snapshot, &layer.files);
+        }
+        if let Some(remote) = &self.context.request.remote_results {
+            let packer = self.packer.as_ref();
+            remote.offer(Offer {
+                step: keyed.id,
+                key: keyed.key,
+                snapshot: layer.snapshot.clone(),
+                files: layer.files.clone(),
+                packing: packer.and_then(|packer| packer.awaited_layer(keyed.id)),
+                of_image: packer.is_some_and(|packer| packer.is_wanted(keyed.id)),
+                after_ms: match &self.context.plan().step(keyed.id).kind {
+                    StepKind::Copy(_) | StepKind::Workdir(_) => 0,
+                    _ => self.after_ms.get(keyed.id.index()).copied().unwrap_or(0),
+                },
+            });
         }
         keyed.result(layer, cached)
     }

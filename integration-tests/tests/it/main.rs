@@ -34,6 +34,7 @@ mod plan_holds;
 mod platforms;
 mod property;
 mod release;
+mod remote_cache;
 mod report;
 mod rootless;
 mod sandbox;

@@ -8,6 +8,7 @@ pub(crate) mod flags;
 pub(crate) mod inputs;
 pub(crate) mod outcome;
 pub(crate) mod prepare;
+pub(crate) mod remote_cache;
 mod remote_context;
 pub(crate) mod resolve_images;
 pub(crate) mod start_check;
@@ -24,7 +25,8 @@ use dbuild_registry::Remotes;
 use dbuild_report::Summary;
 use dbuild_sandbox::terminal::is_interactive;
 use dbuild_scheduler::{
-    Attempts, BuildError, Cancel, Canceller, LayerListener, Machine, Request, UnwrittenPolicy, pinned_images,
+    Attempts, BuildError, Cancel, Canceller, LayerListener, Machine, RemoteResults, Request, UnwrittenPolicy,
+    pinned_images,
 };
 use dbuild_store::{BuildInfo, Store};
 use error_text::{render_step, shell_command};
@@ -33,6 +35,8 @@ use flags::{cache_use, default_jobs, outputs, pack_options, takes_image, ulimit,
 use inputs::Inputs;
 use outcome::{Done, collect, explain, finish, write_report};
 use prepare::{announce, prepare};
+use remote_cache::RemoteCaches;
+use remote_cache::spec::CacheSpecs;
 use resolve_images::Images;
 
 use crate::cli::{BuildArgs, Global};
@@ -95,6 +99,7 @@ pub(crate) fn check(flags: &BuildArgs) -> Result<(), Error> {
         );
     }
     export::check(flags, &outputs(flags)?)?;
+    CacheSpecs::of_flags(flags)?.words().iter().for_each(|word| progress::say(word));
     dbuild_cache::strategy(&flags.strategy).map(drop).map_err(Error::usage)
 }
 
@@ -106,7 +111,8 @@ pub(crate) fn run_in(session: &Session, flags: &BuildArgs) -> (Option<BuildId>, 
         let inputs = inputs::read(session, flags)?;
         let (color, view) = (progress::color(), progress::view(flags.progress, flags.quiet));
         let id = OnceLock::new();
-        Ok(Build { session, flags, strategy, outputs, inputs, view, color, id })
+        let caches = CacheSpecs::of_flags(flags)?;
+        Ok(Build { session, flags, strategy, outputs, inputs, caches, view, color, id })
     };
     let build = match prepared() {
         Ok(build) => build,
@@ -139,6 +145,7 @@ struct Build<'a> {
     strategy: &'static dyn Strategy,
     outputs: Vec<OutputSpec>,
     inputs: Inputs,
+    caches: CacheSpecs,
     view: Arc<dyn View>,
     color: bool,
     /// The journal's name for it, once it has one.
@@ -179,7 +186,12 @@ impl Build<'_> {
             };
             events.emit(Event::Warning { text, rule, line });
         }
-        let result = self.execute(&lowered, &images, &events, cancel).await;
+        let caches = RemoteCaches::open(&self.caches, self.session, &events)?;
+        let canceled = cancel.clone();
+        let result = self.execute(&lowered, &images, &events, caches.clone(), cancel).await;
+        if let Some(caches) = &caches {
+            caches.finish(canceled).await;
+        }
         signals.abort();
         let outcome = match &result {
             Ok(Ok(_)) => Outcome::Done,
@@ -218,12 +230,14 @@ impl Build<'_> {
         lowered: &Lowered,
         images: &Images,
         events: &Arc<dyn EventSink>,
+        caches: Option<Arc<RemoteCaches>>,
         mut cancel: Cancel,
     ) -> Result<Result<ExportResult, Error>, BuildError> {
         let plan = Arc::new(lowered.plan.clone());
         let mut early = export::begin(self.session, &plan, &self.outputs);
         let layers = early.as_ref().map(|(_, early)| Arc::new(early.listener()) as LayerListener);
-        let request = self.request(Arc::clone(&plan), layers, Arc::clone(events), cancel.clone());
+        let mut request = self.request(Arc::clone(&plan), layers, Arc::clone(events), cancel.clone());
+        request.remote_results = caches.map(|caches| caches as Arc<dyn RemoteResults>);
         let mut attempts = Attempts::new(request);
         let building = async {
             let (built, exported) = loop {
@@ -277,6 +291,7 @@ impl Build<'_> {
             store: session.store.clone(),
             blobs: Arc::new(session.registry.clone()),
             remotes: Arc::new(Remotes::default()),
+            remote_results: None,
             events,
             contexts: inputs.contexts.clone(),
             strategy: self.strategy,

@@ -225,6 +225,7 @@ fn bring_into(
         store: store.clone(),
         blobs: Arc::new(session.registry.clone()),
         remotes: Arc::new(Remotes::default()),
+        remote_results: None,
         events: Arc::new(NoEvents),
         contexts: context.into_iter().collect::<BTreeMap<_, _>>(),
         strategy: dbuild_cache::strategy(dbuild_cache::DEFAULT_STRATEGY).map_err(Error::failed)?,

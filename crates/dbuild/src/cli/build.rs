@@ -33,6 +33,14 @@ pub(crate) struct BuildArgs {
     /// Run the steps of these stages again, without the cache
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     pub(crate) no_cache_filter: Vec<String>,
+    /// Take results of steps from here: type=registry,ref=REF|local,src=DIR|s3,bucket=NAME,…; a
+    /// bare REF is type=registry
+    #[arg(long, value_name = "SPEC")]
+    pub(crate) cache_from: Vec<String>,
+    /// Publish results of steps here: as --cache-from, with mode=min|max, timeout=SECONDS,
+    /// sign-key=FILE, …
+    #[arg(long, value_name = "SPEC")]
+    pub(crate) cache_to: Vec<String>,
     /// Set a label of the image
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) label: Vec<KeyValue>,

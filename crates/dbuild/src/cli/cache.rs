@@ -25,6 +25,23 @@ pub(crate) enum CacheCommand {
     Verify(VerifyArgs),
     /// Remove what no image needs
     Prune(PruneArgs),
+    /// Publish all results for other machines
+    Export {
+        /// Where: as --cache-to of build
+        #[arg(value_name = "SPEC")]
+        to: String,
+    },
+    /// Take all results of a cache of other machines into the store
+    Import {
+        /// Where from: as --cache-from of build
+        #[arg(value_name = "SPEC")]
+        from: String,
+    },
+    /// Make a pair of keys to sign results with: FILE, and FILE.pub for those who trust it
+    Keygen {
+        /// The file of the private key
+        file: std::path::PathBuf,
+    },
 }
 
 /// `dbuild cache ls`.
@@ -70,6 +87,9 @@ pub(crate) struct VerifyArgs {
 /// `dbuild cache prune`.
 #[derive(Debug, Args)]
 pub(crate) struct PruneArgs {
+    /// Prune a cache of other machines instead of the store: as --cache-to of build
+    #[arg(long, value_name = "SPEC", conflicts_with = "all")]
+    pub(crate) remote: Option<String>,
     /// Also remove the layers of base images, the cache mounts and the journal
     #[arg(long, short = 'a')]
     pub(crate) all: bool,

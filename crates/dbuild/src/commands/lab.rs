@@ -237,6 +237,7 @@ impl Execute for Builds<'_> {
             store: self.session.store.clone(),
             blobs: Arc::new(self.session.registry.clone()),
             remotes: Arc::new(Remotes::default()),
+            remote_results: None,
             events: Arc::new(NoEvents),
             contexts,
             strategy: strategy(dbuild_cache::DEFAULT_STRATEGY)

@@ -20,6 +20,7 @@ mod lab;
 mod lessons;
 mod login;
 mod plan;
+mod remote_cache;
 mod report;
 mod run;
 mod shell;
@@ -64,7 +65,13 @@ pub(crate) fn run(cli: Cli) -> Result<(), Error> {
         Command::Cache(CacheCommand::Inspect { result, json }) => cache::inspect(global, &result, json),
         Command::Cache(CacheCommand::Du(args)) => cache::du(global, args),
         Command::Cache(CacheCommand::Verify(args)) => cache::verify(global, &args),
-        Command::Cache(CacheCommand::Prune(args)) => cache::prune(global, &args),
+        Command::Cache(CacheCommand::Prune(args)) => match &args.remote {
+            Some(remote) => remote_cache::prune(global, &args, remote),
+            None => cache::prune(global, &args),
+        },
+        Command::Cache(CacheCommand::Export { to }) => remote_cache::export(global, &to),
+        Command::Cache(CacheCommand::Import { from }) => remote_cache::import(global, &from),
+        Command::Cache(CacheCommand::Keygen { file }) => remote_cache::keygen(&file),
         Command::Lab(LabCommand::Replay(args)) => lab::run(global, &args),
         Command::Demo { dir, lesson: None } => {
             demo::run(global, dir.as_deref().unwrap_or(Path::new("dbuild-demo")))

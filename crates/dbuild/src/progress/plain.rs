@@ -22,6 +22,8 @@ struct State<W> {
     started: HashMap<u32, Instant>,
     /// The step whose line was written last: another one's header is repeated where they alternate.
     last: Option<u32>,
+    /// Steps whose results another machine made, and the caches that have them.
+    remote: HashMap<u32, String>,
 }
 
 impl<W: Write> Plain<W> {
@@ -32,6 +34,7 @@ impl<W: Write> Plain<W> {
             lines: Lines::default(),
             started: HashMap::new(),
             last: None,
+            remote: HashMap::new(),
         };
         Self(Mutex::new(state))
     }
@@ -57,7 +60,14 @@ impl<W: Write> State<W> {
             }
             Event::StepCached { step, .. } => {
                 self.header(step)?;
-                self.line(step, "CACHED")
+                match self.remote.get(&step).cloned() {
+                    Some(cache) => self.line(step, &format!("CACHED in {cache}")),
+                    None => self.line(step, "CACHED"),
+                }
+            }
+            Event::RemoteHit { step, cache } => {
+                self.remote.insert(step, cache);
+                Ok(())
             }
             Event::StepLog { step, stream, text } => {
                 let lines = self.lines.push(step, stream, &text);
@@ -96,6 +106,8 @@ impl<W: Write> State<W> {
             | Event::StepProgress { .. }
             | Event::StepExplained { .. }
             | Event::LayerPacked { .. }
+            | Event::RemoteLayerFetched { .. }
+            | Event::CacheExported { .. }
             | Event::ImageAssembled { .. }
             | Event::ExportFinished { .. }
             | Event::StageSummary { .. }

@@ -16,7 +16,7 @@ use crate::{
 const PAGE: &str = include_str!("../../../../docs/reference/events.md");
 
 /// The names of all events that are written.
-const NAMES: [&str; 23] = [
+const NAMES: [&str; 26] = [
     "build_started",
     "dockerfile_read",
     "image_pinned",
@@ -31,6 +31,9 @@ const NAMES: [&str; 23] = [
     "stage_skipped",
     "step_canceled",
     "layer_packed",
+    "remote_hit",
+    "remote_layer_fetched",
+    "cache_exported",
     "warning",
     "note",
     "image_assembled",
@@ -59,15 +62,18 @@ fn place(event: &Event) -> usize {
         Event::StageSkipped { .. } => 11,
         Event::StepCanceled { .. } => 12,
         Event::LayerPacked { .. } => 13,
-        Event::Warning { .. } => 14,
-        Event::Note { .. } => 15,
-        Event::ImageAssembled { .. } => 16,
-        Event::ExportStarted { .. } => 17,
-        Event::ExportFinished { .. } => 18,
-        Event::StageSummary { .. } => 19,
-        Event::StartChecked { .. } => 20,
-        Event::BuildFinished { .. } => 21,
-        Event::Unknown => 22,
+        Event::RemoteHit { .. } => 14,
+        Event::RemoteLayerFetched { .. } => 15,
+        Event::CacheExported { .. } => 16,
+        Event::Warning { .. } => 17,
+        Event::Note { .. } => 18,
+        Event::ImageAssembled { .. } => 19,
+        Event::ExportStarted { .. } => 20,
+        Event::ExportFinished { .. } => 21,
+        Event::StageSummary { .. } => 22,
+        Event::StartChecked { .. } => 23,
+        Event::BuildFinished { .. } => 24,
+        Event::Unknown => 25,
     }
 }
 

@@ -22,6 +22,7 @@ use crate::cache::step_inputs::{StepIngredients, StepInputs, outdated_input};
 use crate::cache::traces::{answered, differing_read, unasked};
 use crate::error::StepError;
 use crate::layers::filesystem::{Base, FileSystem, StepResult};
+use crate::layers::remote::RemoteLayers;
 use crate::layers::unwritten::{StoredLayer, UnwrittenLayers};
 use crate::schedule::cancel::Cancel;
 use crate::steps::executed::Executed;
@@ -36,6 +37,7 @@ const MOST_DIFFERENCES: usize = 100;
 pub(crate) struct StepCache {
     context: Arc<StepContext>,
     unwritten: Arc<UnwrittenLayers>,
+    remote: Arc<RemoteLayers>,
     explainer: Explainer,
     /// What became of the steps that are done.
     outcomes: Mutex<HashMap<StepId, StepOutcome>>,
@@ -78,11 +80,16 @@ pub(crate) struct WorkLock {
 }
 
 impl StepCache {
-    pub(crate) fn new(context: Arc<StepContext>, unwritten: Arc<UnwrittenLayers>) -> Self {
+    pub(crate) fn new(
+        context: Arc<StepContext>,
+        unwritten: Arc<UnwrittenLayers>,
+        remote: Arc<RemoteLayers>,
+    ) -> Self {
         let explainer = Explainer::new(context.request.strategy, context.plan());
         Self {
             context,
             unwritten,
+            remote,
             explainer,
             outcomes: Mutex::default(),
             made_here: Mutex::default(),
@@ -134,7 +141,22 @@ impl StepCache {
         inputs: &StepInputs<'_>,
     ) -> Option<StoredLayer> {
         let hit = self.find(keyed, step)?;
-        self.unwritten.usable(keyed.id, step, inputs, hit)
+        self.unwritten.usable(keyed.id, step, inputs, &keyed.key, hit)
+    }
+
+    /// The result of a step that another machine made.
+    pub(crate) fn import(
+        &self,
+        keyed: &KeyedStep,
+        step: &Step,
+        inputs: &StepInputs<'_>,
+    ) -> Option<StoredLayer> {
+        if !self.context.may_use_cache(step) {
+            return None;
+        }
+        let &KeyedStep { id, ref key, ref made_from, ref files_below, .. } = keyed;
+        let hit = self.remote.import((id, step), key, made_from, files_below)?;
+        self.unwritten.usable(id, step, inputs, key, hit)
     }
 
     /// The same under the lock: what was made since somebody began to wait for it is used in any
@@ -148,7 +170,7 @@ impl StepCache {
     ) -> Option<StoredLayer> {
         let made_since = || self.made_since(&keyed.key, &keyed.made_from, lock.asked_ms);
         let hit = self.find(keyed, step).or_else(made_since)?;
-        self.unwritten.usable(keyed.id, step, inputs, hit)
+        self.unwritten.usable(keyed.id, step, inputs, &keyed.key, hit)
     }
 
     /// Whether there is a result for a step that has no inputs.
@@ -186,7 +208,7 @@ impl StepCache {
             }
             let Some(record) = store.record(&trace.record) else { continue };
             let Some(snapshot) = record.snapshot.as_ref().and_then(|id| store.snapshot(id)) else { continue };
-            let hit = self.unwritten.usable(keyed.id, step, inputs, (snapshot, record.layer));
+            let hit = self.unwritten.usable(keyed.id, step, inputs, &record.key, (snapshot, record.layer));
             let Some(layer) = hit else { continue };
             store.record_hit(&trace.record);
             let network = if trace.network { "; it used the network then" } else { "" };

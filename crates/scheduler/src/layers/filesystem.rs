@@ -35,6 +35,9 @@ pub struct FileSystem {
     layers: Vec<Arc<OwnLayer>>,
 }
 
+/// A layer's snapshot with its files, where it is to have them.
+type ChangeLayer<'a> = dyn Fn(&Snapshot, &LayerFiles, &Stack) -> Result<Option<Snapshot>, StepError> + 'a;
+
 /// What a file system begins with.
 #[derive(Clone, Debug)]
 pub(crate) enum Base {
@@ -95,6 +98,33 @@ impl FileSystem {
             Base::Empty | Base::Context(..) => Arc::default(),
         };
         Ok(self.stack_on(&base))
+    }
+
+    /// The same with other snapshots for some of its layers. `change` is given a layer, where its
+    /// files are, and what it stands on. `None`: nothing changes.
+    pub(crate) fn map_layers(
+        &self,
+        bases: &Bases,
+        change: &ChangeLayer<'_>,
+    ) -> Result<Option<Self>, StepError> {
+        if self.layers.iter().all(|layer| layer.files != LayerFiles::Absent) {
+            return Ok(None);
+        }
+        let mut below = Self { base: self.base.clone(), layers: Vec::new() }.stack(bases)?;
+        let (mut layers, mut is_changed) = (Vec::new(), false);
+        for layer in &self.layers {
+            let layer = match change(&layer.snapshot, &layer.files, &below)? {
+                None => Arc::clone(layer),
+                Some(snapshot) => {
+                    is_changed = true;
+                    let files = snapshot.files();
+                    Arc::new(OwnLayer { step: layer.step, snapshot, files })
+                }
+            };
+            below = below.with(layer.layer());
+            layers.push(layer);
+        }
+        Ok(is_changed.then(|| Self { base: self.base.clone(), layers }))
     }
 
     /// All layers as one file system, if that takes no pulling and unpacking.

@@ -5,4 +5,5 @@ pub(crate) mod filesystem;
 pub(crate) mod flatten;
 pub(crate) mod image_files;
 pub(crate) mod pack;
+pub(crate) mod remote;
 pub(crate) mod unwritten;

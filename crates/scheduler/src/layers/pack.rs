@@ -9,10 +9,11 @@ use dbuild_layer::{Compression, LayerFiles, PackOptions, PackedTar, TocInfo, pac
 use dbuild_plan::{BaseImage, Plan, StepId};
 use dbuild_store::{Incoming, IncomingBlob, PackKey, PackedLayer, Snapshot, Store};
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use crate::error::StepError;
+use crate::layers::remote::RemoteLayers;
 
 /// Starts packing as soon as a layer is there, and is asked for the results at the end.
 pub(crate) struct Packer {
@@ -26,6 +27,7 @@ pub(crate) struct Packer {
     limit: Arc<Semaphore>,
     layers: Mutex<HashMap<StepId, PackTask>>,
     bases: Mutex<Vec<(StepId, Arc<BaseImage>)>>,
+    remote: Arc<RemoteLayers>,
 }
 
 /// A layer that is packed, or being packed.
@@ -35,6 +37,8 @@ struct PackTask {
     incoming: Incoming,
     /// Set once it is packed.
     packed: Arc<OnceLock<(BlobDigest, u64)>>,
+    /// Tells of it then.
+    layer: watch::Receiver<Option<PackedLayer>>,
 }
 
 impl Packer {
@@ -44,6 +48,7 @@ impl Packer {
         options: PackOptions,
         plan: &Plan,
         runtime: Handle,
+        remote: Arc<RemoteLayers>,
     ) -> Self {
         let lasts = plan.targets().iter().filter_map(|target| plan.stage(target.stage).last);
         let wanted = lasts.flat_map(|last| plan.chain(last)).collect();
@@ -57,6 +62,7 @@ impl Packer {
             limit: Arc::new(Semaphore::new(cores)),
             layers: Mutex::default(),
             bases: Mutex::default(),
+            remote,
         }
     }
 
@@ -69,28 +75,36 @@ impl Packer {
         let (options, snapshot, files) = (self.options, snapshot.clone(), files.clone());
         let (incoming, packed) = (Incoming::default(), Arc::new(OnceLock::new()));
         let (shown, known) = (incoming.clone(), Arc::clone(&packed));
+        let (remote, (tell, layer)) = (Arc::clone(&self.remote), watch::channel(None));
         let task = self.runtime.spawn(async move {
             let key = pack_key(&options);
             if let Some(packed) = store.packed(&snapshot.id, &key) {
                 let _ = known.set((packed.digest, packed.size));
+                tell.send_replace(Some(packed.clone()));
                 shown.close();
                 return Ok(packed);
             }
             let _permit = limit.acquire_owned().await;
             let writes = shown.clone();
             let work = tokio::task::spawn_blocking(move || {
-                let packed = pack_layer(&store, &snapshot, &files, &options, &writes)?;
+                let packed = match remote.packed(&snapshot.id)? {
+                    Some(layer) => repack_one(&store, &layer, &options)?,
+                    None => packed_layer(&store, &snapshot, &files, &options, &writes)?,
+                };
                 let _ = known.set((packed.digest, packed.size));
                 store.put_packed(&snapshot.id, &key, &packed)?;
                 events.emit(Event::LayerPacked { step: step.0, digest: packed.digest, size: packed.size });
                 Ok(packed)
             });
             let done = work.await.unwrap_or(Err(StepError::Stopped));
+            if let Ok(packed) = &done {
+                tell.send_replace(Some(packed.clone()));
+            }
             // A reader that waits for it to begin would wait for ever.
             shown.close();
             done
         });
-        let packing = PackTask { task, incoming, packed };
+        let packing = PackTask { task, incoming, packed, layer };
         self.layers.lock().unwrap_or_else(PoisonError::into_inner).insert(step, packing);
     }
 
@@ -102,6 +116,17 @@ impl Packer {
             Some((digest, size)) => IncomingBlob::There(*digest, *size),
             None => IncomingBlob::Coming(incoming.clone()),
         })
+    }
+
+    /// The layer of a step when it is packed; `None` where no target has it.
+    pub(crate) fn awaited_layer(&self, step: StepId) -> Option<watch::Receiver<Option<PackedLayer>>> {
+        let layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
+        layers.get(&step).map(|packing| packing.layer.clone())
+    }
+
+    /// Whether a target has the layer of a step.
+    pub(crate) fn is_wanted(&self, step: StepId) -> bool {
+        self.wanted.contains(&step)
     }
 
     /// Whether a layer need not be packed: no target has it, or it is there.
@@ -159,43 +184,65 @@ pub(crate) fn repack_base(
     layers: &[PackedLayer],
     options: &PackOptions,
 ) -> Result<Vec<PackedLayer>, StepError> {
-    let repack_one = |layer: &PackedLayer| {
-        let is_packed_so = match options.compression {
-            Compression::Estargz => layer.annotations.contains_key(TocInfo::DIGEST),
-            other => Compression::of_media_type(&layer.media_type) == other,
-        };
-        if is_packed_so {
-            return Ok(layer.clone());
-        }
-        let key = PackKey(format!("of-blob-{}", pack_key(options).0));
-        // The layer need not be unpacked: its blob stands for the snapshot.
-        let of_blob = SnapshotId::from_text(layer.digest.hex());
-        if let Some(known) = store.packed(&of_blob, &key) {
-            return Ok(known);
-        }
-        let mut blob = store.unhashed_blob_writer()?;
-        let members = store.gzip_blocks();
-        let packed = repack(store.open_blob(&layer.digest)?, options, &members, &mut blob)?;
-        if packed.source != layer.diff_id {
-            return Err(StepError::BadLayer {
-                reference: "the base image".to_owned(),
-                digest: layer.digest.to_string(),
-                problem: format!(
-                    "its content is {}, and the image's config says {}",
-                    packed.source, layer.diff_id
-                ),
-            });
-        }
-        blob.commit_as(packed.digest)?;
-        members.keep(&packed.digest);
-        let packed = layer_of(&packed, options);
-        store.put_packed(&of_blob, &key, &packed)?;
-        Ok(packed)
-    };
-    layers.iter().map(repack_one).collect()
+    layers.iter().map(|layer| repack_one(store, layer, options)).collect()
 }
 
-fn pack_layer(
+/// One layer with the compression that is asked for; it stays as it is where it has that.
+fn repack_one(store: &Store, layer: &PackedLayer, options: &PackOptions) -> Result<PackedLayer, StepError> {
+    let is_packed_so = match options.compression {
+        Compression::Estargz => layer.annotations.contains_key(TocInfo::DIGEST),
+        other => Compression::of_media_type(&layer.media_type) == other,
+    };
+    if is_packed_so {
+        return Ok(layer.clone());
+    }
+    let key = PackKey(format!("of-blob-{}", pack_key(options).0));
+    // The layer need not be unpacked: its blob stands for the snapshot.
+    let of_blob = SnapshotId::from_text(layer.digest.hex());
+    if let Some(known) = store.packed(&of_blob, &key) {
+        return Ok(known);
+    }
+    let mut blob = store.unhashed_blob_writer()?;
+    let members = store.gzip_blocks();
+    let packed = repack(store.open_blob(&layer.digest)?, options, &members, &mut blob)?;
+    if packed.source != layer.diff_id {
+        return Err(StepError::BadLayer {
+            reference: "the base image".to_owned(),
+            digest: layer.digest.to_string(),
+            problem: format!(
+                "its content is {}, and the image's config says {}",
+                packed.source, layer.diff_id
+            ),
+        });
+    }
+    blob.commit_as(packed.digest)?;
+    members.keep(&packed.digest);
+    let packed = layer_of(&packed, options);
+    store.put_packed(&of_blob, &key, &packed)?;
+    Ok(packed)
+}
+
+/// The packed layer of a step that no target has, for other machines; one that is packed already is
+/// not packed again. Blocks.
+pub fn pack_layer(
+    store: &Store,
+    snapshot: &Snapshot,
+    files: &LayerFiles,
+    options: &PackOptions,
+) -> Result<PackedLayer, StepError> {
+    let key = pack_key(options);
+    if let Some(packed) = store.packed(&snapshot.id, &key) {
+        return Ok(packed);
+    }
+    let incoming = Incoming::default();
+    let packed = packed_layer(store, snapshot, files, options, &incoming);
+    incoming.close();
+    let packed = packed?;
+    store.put_packed(&snapshot.id, &key, &packed)?;
+    Ok(packed)
+}
+
+fn packed_layer(
     store: &Store,
     snapshot: &Snapshot,
     files: &LayerFiles,

@@ -13,7 +13,7 @@
 
 use std::sync::Arc;
 
-use dbuild_digest::TreeDigest;
+use dbuild_digest::{StepKey, TreeDigest};
 use dbuild_layer::{
     CopyRequest, LayerError, LayerFiles, Selection, Stack, StackLayer, Tree, UnpackLimits, UnwrittenLayer,
     copy_unwritten, decompress, unpack,
@@ -25,6 +25,7 @@ use crate::cache::step_inputs::StepInputs;
 use crate::error::StepError;
 use crate::layers::filesystem::StepResult;
 use crate::layers::pack::Packer;
+use crate::layers::remote::RemoteLayers;
 use crate::request::Request;
 use crate::steps::copy::{with_copy_request, write_copy};
 use crate::steps::executed::{Content, Executed};
@@ -34,6 +35,7 @@ use crate::steps::step_context::StepContext;
 pub(crate) struct UnwrittenLayers {
     context: Arc<StepContext>,
     packer: Option<Arc<Packer>>,
+    remote: Arc<RemoteLayers>,
     /// By step: its layer must be on disk.
     on_disk: Vec<bool>,
 }
@@ -85,7 +87,7 @@ fn on_disk_for(step: &Step) -> Vec<StepId> {
     }
 }
 
-fn has_names(owner: &str) -> bool {
+pub(crate) fn has_names(owner: &str) -> bool {
     !owner.bytes().all(|byte| byte.is_ascii_digit() || byte == b':')
 }
 
@@ -111,9 +113,13 @@ pub fn snapshot_with_files(store: &Store, snapshot: Snapshot, below: &Stack) -> 
 }
 
 impl UnwrittenLayers {
-    pub(crate) fn new(context: Arc<StepContext>, packer: Option<Arc<Packer>>) -> Self {
+    pub(crate) fn new(
+        context: Arc<StepContext>,
+        packer: Option<Arc<Packer>>,
+        remote: Arc<RemoteLayers>,
+    ) -> Self {
         let on_disk = must_be_on_disk(&context.request);
-        Self { context, packer, on_disk }
+        Self { context, packer, remote, on_disk }
     }
 
     /// Whether the files of a COPY stay where they are.
@@ -134,13 +140,19 @@ impl UnwrittenLayers {
         id: StepId,
         step: &Step,
         inputs: &StepInputs<'_>,
+        key: &StepKey,
         (snapshot, layer): (Snapshot, TreeDigest),
     ) -> Option<StoredLayer> {
-        if let LayerFiles::Snapshot(_) = snapshot.files() {
+        // What another machine made comes when somebody needs it.
+        let is_remote = || self.remote.is_remote(&snapshot.id);
+        if matches!(snapshot.files(), LayerFiles::Snapshot(_)) || is_remote() {
             let files = snapshot.files();
             return Some(StoredLayer { snapshot, layer, files });
         }
-        let StepKind::Copy(copy) = &step.kind else { return None };
+        let StepKind::Copy(copy) = &step.kind else {
+            let is_here = self.remote.is_fetched(id, key, &snapshot.id);
+            return is_here.then_some(StoredLayer { snapshot, layer, files: LayerFiles::Absent });
+        };
         if self.on_disk[id.index()] {
             let snapshot = self.write(copy, inputs, snapshot).ok()?;
             let files = snapshot.files();

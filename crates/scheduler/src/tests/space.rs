@@ -149,6 +149,7 @@ impl Space {
             store: self.store.clone(),
             blobs: Arc::new(NoBlobs),
             remotes: Arc::new(NoBlobs),
+            remote_results: None,
             events,
             contexts: self.contexts.clone(),
             strategy,

@@ -43,14 +43,16 @@ pub(super) const FLAGS: &[Entry] = &[
     )
     .says("NAME, or NAME::PLATFORM"),
     silent("--builder", "there is one builder").value().example(&["--builder", "default"]),
-    warned("--cache-from", "has no effect yet: no external cache is read, and the build goes on without it")
-        .value()
-        .unless(&[""])
-        .example(&["--cache-from", "type=registry,ref=a"]),
-    warned("--cache-to", "has no effect yet: the cache is not exported, and the build goes on without that")
-        .value()
-        .unless(&[""])
-        .example(&["--cache-to", "type=inline"]),
+    done(
+        "--cache-from",
+        &["--cache-from", "type=local,src=nowhere"],
+        "remote_cache.rs: a_result_travels_through_a_directory",
+    ),
+    done(
+        "--cache-to",
+        &["--cache-to", "type=local,dest=cache"],
+        "remote_cache.rs: a_result_travels_through_a_directory",
+    ),
     done("--call", &["--call", "targets"], "check.rs: check_and_call_are_flags_of_build"),
     refused(
         "--cgroup-parent",

@@ -35,7 +35,11 @@ const fn silent(owner: &'static str, word: &'static str, example: &'static [&'st
 const OUTPUT: &str = "--output";
 const FILES: &str = "export.rs: files_in_a_directory_and_in_a_tar";
 const ARCHIVE: &str = "export.rs: an_oci_archive_and_directory";
-const NO_CACHE_ELSEWHERE: &str = "has no effect yet";
+const NO_SUCH_CACHE: &str =
+    "has no effect: this kind of cache is not supported; use type=registry, local or s3";
+const BY_REGISTRY: &str = "remote_cache.rs: a_result_travels_through_a_registry";
+const BY_DIRECTORY: &str = "remote_cache.rs: a_result_travels_through_a_directory";
+const BY_BUCKET: &str = "remote_cache.rs: a_cache_that_is_out_of_reach_costs_a_word";
 
 pub(super) const KEYS: &[Entry] = &[
     done(OUTPUT, "type=cacheonly", &["-o", "type=cacheonly"], "export.rs: files_about_the_build"),
@@ -131,19 +135,32 @@ pub(super) const KEYS: &[Entry] = &[
     done(OUTPUT, "tar", &["-o", "type=oci,tar=false,dest=o"], ARCHIVE),
     silent(OUTPUT, "unpack", &["-o", "type=image,unpack=true"])
         .says("layers are unpacked when they are needed"),
-    warned("--cache-from", "type=registry", &["--cache-from", "type=registry,ref=x"])
-        .says(NO_CACHE_ELSEWHERE),
-    warned("--cache-from", "type=local", &["--cache-from", "type=local,src=x"]).says(NO_CACHE_ELSEWHERE),
-    warned("--cache-from", "type=gha", &["--cache-from", "type=gha,scope=x"]).says(NO_CACHE_ELSEWHERE),
-    warned("--cache-from", "type=s3", &["--cache-from", "type=s3,bucket=x"]).says(NO_CACHE_ELSEWHERE),
-    warned("--cache-from", "type=azblob", &["--cache-from", "type=azblob,name=x"]).says(NO_CACHE_ELSEWHERE),
-    warned("--cache-to", "type=inline", &["--cache-to", "type=inline"]).says(NO_CACHE_ELSEWHERE),
-    warned("--cache-to", "type=registry", &["--cache-to", "type=registry,ref=x,mode=max"])
-        .says(NO_CACHE_ELSEWHERE),
-    warned("--cache-to", "type=local", &["--cache-to", "type=local,dest=x"]).says(NO_CACHE_ELSEWHERE),
-    warned("--cache-to", "type=gha", &["--cache-to", "type=gha,mode=max"]).says(NO_CACHE_ELSEWHERE),
-    warned("--cache-to", "type=s3", &["--cache-to", "type=s3,bucket=x"]).says(NO_CACHE_ELSEWHERE),
-    warned("--cache-to", "type=azblob", &["--cache-to", "type=azblob,name=x"]).says(NO_CACHE_ELSEWHERE),
+    done("--cache-from", "type=registry", &["--cache-from", "type=registry,ref=localhost:1/x"], BY_REGISTRY),
+    done("--cache-from", "type=local", &["--cache-from", "type=local,src=x"], BY_DIRECTORY),
+    warned("--cache-from", "type=gha", &["--cache-from", "type=gha,scope=x"]).says(NO_SUCH_CACHE),
+    done(
+        "--cache-from",
+        "type=s3",
+        &["--cache-from", "type=s3,bucket=x,endpoint_url=http://localhost:1"],
+        BY_BUCKET,
+    ),
+    warned("--cache-from", "type=azblob", &["--cache-from", "type=azblob,name=x"]).says(NO_SUCH_CACHE),
+    warned("--cache-to", "type=inline", &["--cache-to", "type=inline"]).says(NO_SUCH_CACHE),
+    done(
+        "--cache-to",
+        "type=registry",
+        &["--cache-to", "type=registry,ref=localhost:1/x,mode=max"],
+        BY_REGISTRY,
+    ),
+    done("--cache-to", "type=local", &["--cache-to", "type=local,dest=x"], BY_DIRECTORY),
+    warned("--cache-to", "type=gha", &["--cache-to", "type=gha,mode=max"]).says(NO_SUCH_CACHE),
+    done(
+        "--cache-to",
+        "type=s3",
+        &["--cache-to", "type=s3,bucket=x,endpoint_url=http://localhost:1"],
+        BY_BUCKET,
+    ),
+    warned("--cache-to", "type=azblob", &["--cache-to", "type=azblob,name=x"]).says(NO_SUCH_CACHE),
     done(
         "--secret",
         "id",
