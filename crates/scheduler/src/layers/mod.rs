@@ -4,6 +4,7 @@ pub(crate) mod chain_id;
 pub(crate) mod filesystem;
 pub(crate) mod flatten;
 pub(crate) mod image_files;
+pub(crate) mod owner_names;
 pub(crate) mod pack;
 pub(crate) mod remote;
 pub(crate) mod unwritten;

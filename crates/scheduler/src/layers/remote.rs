@@ -1,10 +1,10 @@
 //! Results of other machines as this build uses them.
 //!
 //! Such a result becomes a record of the store whose layer has an index alone, as that of a COPY
-//! which was never written (`unwritten.rs`). The layer's bytes come when somebody needs them: a step
-//! that is executed on it or copies from it ([`RemoteLayers::with_files`]), or the image
-//! ([`RemoteLayers::packed`]). Where they turn out to be missing or damaged, the record is
-//! forgotten and the build begins again without it (`retry.rs`), so that the step runs.
+//! which was never written (`unwritten.rs`). The layer's bytes come when somebody needs them: a
+//! step that is executed on it or copies from it ([`RemoteLayers::with_files`]), or the image
+//! ([`RemoteLayers::packed`]). Where they turn out to be missing or damaged, the record is forgotten
+//! and the build begins again without it (`retry.rs`), so that the step runs.
 
 use std::collections::HashMap;
 use std::io::Read as _;
@@ -22,7 +22,7 @@ use crate::RemoteResult;
 use crate::cache::step_inputs::outdated_input;
 use crate::error::StepError;
 use crate::layers::filesystem::{FileSystem, StepResult};
-use crate::layers::unwritten::has_names;
+use crate::layers::owner_names::has_names;
 use crate::steps::step_context::StepContext;
 
 /// Where a packed layer of another machine is noted in the store, besides under the form that the

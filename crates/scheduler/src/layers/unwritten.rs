@@ -24,6 +24,7 @@ use dbuild_store::{Snapshot, Store, StoreError};
 use crate::cache::step_inputs::StepInputs;
 use crate::error::StepError;
 use crate::layers::filesystem::StepResult;
+use crate::layers::owner_names::has_names;
 use crate::layers::pack::Packer;
 use crate::layers::remote::RemoteLayers;
 use crate::request::Request;
@@ -85,10 +86,6 @@ fn on_disk_for(step: &Step) -> Vec<StepId> {
         StepKind::Workdir(workdir) if has_names(&workdir.user) => vec![workdir.parent],
         _ => Vec::new(),
     }
-}
-
-pub(crate) fn has_names(owner: &str) -> bool {
-    !owner.bytes().all(|byte| byte.is_ascii_digit() || byte == b':')
 }
 
 /// A snapshot with its files. Those that were never written are unpacked from the layer's blob;
