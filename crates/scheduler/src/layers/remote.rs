@@ -3,8 +3,8 @@
 //! Such a result becomes a record of the store whose layer has an index alone, as that of a COPY
 //! which was never written (`unwritten.rs`). The layer's bytes come when somebody needs them: a
 //! step that is executed on it or copies from it ([`RemoteLayers::with_files`]), or the image
-//! ([`RemoteLayers::packed`]). Where they turn out to be missing or damaged, the record is forgotten
-//! and the build begins again without it (`retry.rs`), so that the step runs.
+//! ([`RemoteLayers::packed`]). Where they turn out to be missing or damaged, the record is
+//! forgotten and the build begins again without it (`retry.rs`), so that the step runs.
 
 use std::collections::HashMap;
 use std::io::Read as _;

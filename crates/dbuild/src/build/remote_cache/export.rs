@@ -257,7 +257,8 @@ impl Export {
             _ => (ASSUMED, EACH_MS),
         };
         let (measured, ms) = lock(&self.tally).measured;
-        let bandwidth = if ms > 0 { (measured.saturating_mul(1000) / ms).max(1) } else { assumed };
+        let bandwidth =
+            measured.saturating_mul(1000).checked_div(ms).map_or(assumed, |measured| measured.max(1));
         let move_ms = bytes.saturating_mul(1000) / bandwidth + each;
         // Without it, what stands on it may have to be made, too.
         record.duration_ms.saturating_add(offer.after_ms) > move_ms
