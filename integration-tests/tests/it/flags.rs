@@ -269,7 +269,7 @@ fn what_is_not_done_is_said_wherever_flags_of_a_build_are_taken() {
     for command in [&["plan"][..], &["graph"], &["build", "--check"], &["build", "--call", "targets"]] {
         let call = |flag: &str| space.dbuild(command).args([flag, "context"]).run();
         call("--squash").expect_code(2).stderr_has(&["`--squash` is not supported"]);
-        call("--cache-from=x").expect_ok().stderr_has(&["warning: `--cache-from` has no effect yet"]);
+        call("--isolation=x").expect_ok().stderr_has(&["warning: `--isolation` has no effect"]);
     }
 }
 

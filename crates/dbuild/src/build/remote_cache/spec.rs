@@ -334,12 +334,15 @@ mod tests {
         let text = "type=s3,bucket=b,secret_access_key=geheim,nme=x";
         assert_eq!(
             problem(Direction::To, text),
-            "`--cache-to type=s3,bucket=b,secret_access_key=…,nme=x`: `nme` is no key of `--cache-to type=s3`"
+            "error: `--cache-to type=s3,bucket=b,secret_access_key=…,nme=x`: `nme` is no key of `--cache-to type=s3`"
         );
-        assert_eq!(problem(Direction::From, "type=local"), "`--cache-from type=local`: it needs `src=`");
+        assert_eq!(
+            problem(Direction::From, "type=local"),
+            "error: `--cache-from type=local`: it needs `src=`"
+        );
         assert_eq!(
             problem(Direction::To, "type=registry,ref=a,mode=all"),
-            "`--cache-to type=registry,ref=a,mode=all`: `mode=all`: expected min, max or worth"
+            "error: `--cache-to type=registry,ref=a,mode=all`: `mode=all`: expected min, max or worth"
         );
     }
 }
