@@ -95,10 +95,14 @@ impl Page {
         text.as_str().expect("a text").to_owned()
     }
 
-    /// Clicks on it, as a person would: it must be there to be clicked on.
+    /// Clicks on it, as a person would: it must be there to be clicked on. It is brought to the
+    /// middle first: at the edge, where the driver would leave it, bars of the page lie over it.
     #[track_caller]
     pub fn click(&self, selector: &str) {
         let element = self.element(selector);
+        let quoted = serde_json::Value::from(selector);
+        let place = "{block: 'center', inline: 'center', behavior: 'instant'}";
+        self.eval(&format!("document.querySelector({quoted}).scrollIntoView({place})"));
         self.ask("POST", &format!("element/{element}/click"), Some(&json!({})));
     }
 
