@@ -14,6 +14,7 @@ use dbuild_remote_cache::{Answer, PruneRequest, RemoteCache, RemoteHit, new_key_
 use dbuild_report::{cache_export_line, warning_line};
 use dbuild_scheduler::{Canceller, Offer, RemoteResults as _};
 use dbuild_store::{PackKey, PackedLayer, Record, Store};
+use dbuild_support::csv::csv_fields;
 use dbuild_support::units::Bytes;
 use serde_json::json;
 
@@ -91,8 +92,10 @@ pub(crate) fn prune(global: &Global, args: &PruneArgs, remote: &str) -> Result<(
 /// `dbuild cache export`.
 pub(crate) fn export(global: &Global, to: &str) -> Result<(), Error> {
     let mut spec = one(Direction::To, to)?;
-    // Who asks for an export alone wants all of it.
-    if spec.mode == Mode::Worth && !to.contains("mode=") {
+    // An export that is asked for by itself is of everything, unless it says what.
+    let names_mode =
+        csv_fields(to).is_ok_and(|fields| fields.iter().any(|field| field.text.starts_with("mode=")));
+    if spec.mode == Mode::Worth && !names_mode {
         spec.mode = Mode::Max;
     }
     let session = Session::open(global)?;

@@ -1,6 +1,6 @@
 //! A bucket: manifests at `PREFIXmanifests/TAG`, blobs at `PREFIXblobs/sha256/HEX`.
 //!
-//! Nobody can lock a bucket. Who publishes writes an object below `PREFIXleases/export/` before it
+//! Nobody can lock a bucket. A publisher writes an object below `PREFIXleases/export/` before it
 //! asks for the first blob, and looks for a sweep after that; who sweeps writes one below
 //! `PREFIXleases/sweep/` before it looks for exports. S3 is strongly consistent, so of two that
 //! begin at once at least one sees the other: the export is refused, or the sweep removes no blob.

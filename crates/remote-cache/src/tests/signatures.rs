@@ -49,7 +49,7 @@ async fn what_is_not_signed_by_a_trusted_key_is_a_miss() {
     assert_eq!(refusal(look_up_one(&only_new, &unsigned.record.key).await), Refusal::Unsigned);
     let none = trusting(&machine, &location, &[other.1]);
     assert_eq!(refusal(look_up_one(&none, &signed.record.key).await), Refusal::UntrustedKey);
-    // Who requires nothing reads all of them.
+    // A reader that requires nothing reads all of them.
     let all = machine.cache(&location);
     assert_eq!(hit(&look_up_one(&all, &signed.record.key).await).signer, None);
 

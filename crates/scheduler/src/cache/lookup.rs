@@ -241,7 +241,7 @@ impl StepCache {
         let network = trace.network && run.network != NetworkMode::None;
         let paths = answered(trace, run, &parent);
         if let Some(path) = unasked(layer, &paths) {
-            let text = format!("{} is not traced: how it made /{path} was not seen", step.text);
+            let text = format!("{} is not traced: how it made {path} was not seen", step.text);
             return self.context.emit(Event::Note { text });
         }
         let trace = StepTrace { record: keyed.key, network, paths };
